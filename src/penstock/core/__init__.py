@@ -1,0 +1,1 @@
+"""Types, time, clock and errors: the standard library only, no I/O."""

@@ -1,0 +1,69 @@
+"""Every error that Penstock raises on purpose: one root, one short tree.
+
+Each is also the builtin that a caller would expect, so ``except ValueError`` works. A message says which
+object, what was found, what is allowed, and what to do next.
+"""
+
+
+class PenstockError(Exception):
+    """Root of all errors raised by Penstock."""
+
+
+class DefinitionError(PenstockError, ValueError):
+    """A definition (entity, source, view, service, model, policy) cannot mean anything."""
+
+
+class PlanError(DefinitionError):
+    """Definitions that are each right do not fit together."""
+
+
+class ProjectError(PenstockError, RuntimeError):
+    """A project folder cannot be found, loaded or is in use by another process."""
+
+
+class SettingsError(PenstockError, ValueError):
+    """``penstock.toml`` or an environment variable holds a value that is not allowed."""
+
+
+class ContractError(PenstockError, ValueError):
+    """An event does not satisfy its source's schema. `reason` is the dead-letter code."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+class InputError(PenstockError, ValueError):
+    """Data handed to a function does not fit: a frame without a column, a key of the wrong type."""
+
+
+class StoreError(PenstockError, RuntimeError):
+    """A store could not be opened, read or written."""
+
+
+class CorruptionError(StoreError):
+    """Stored bytes do not match their checksum."""
+
+
+class SnapshotError(StoreError):
+    """A snapshot is damaged or belongs to another plan."""
+
+
+class ModelError(PenstockError, RuntimeError):
+    """A model cannot be trained, evaluated or scored."""
+
+
+class ArtifactError(ModelError):
+    """A model's files are damaged, foreign or fail their golden rows."""
+
+
+class NotFoundError(PenstockError, LookupError):
+    """A named object does not exist; the message lists those that do."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
+class MissingDependencyError(PenstockError, ImportError):
+    """An optional library is needed; the message names the extra to install."""

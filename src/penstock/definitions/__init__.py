@@ -1,0 +1,1 @@
+"""What users write: frozen, inert values that fail where they are written."""

@@ -1,0 +1,75 @@
+"""Entities: the things that features describe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from penstock.core.errors import DefinitionError
+from penstock.core.types import Field, check_name
+
+_KEY_KINDS = {"int", "text", "bool"}
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Entity:
+    """What a feature describes: a card, a merchant, a device.
+
+    Parameters
+    ----------
+    name
+        The entity's name.
+    join_keys
+        The columns that identify it, in the order in which keys are given.
+
+    Examples
+    --------
+    >>> from penstock.types import Field, String
+    >>> Entity(name="user", join_keys=[Field("user_id", String)]).key_names
+    ('user_id',)
+    """
+
+    name: str
+    join_keys: tuple[Field, ...]
+    description: str
+    owner: str
+
+    def __init__(
+        self, name: str, join_keys: Sequence[Field], *, description: str = "", owner: str = ""
+    ) -> None:
+        check_name(name, what="Entity")
+        keys = fields_of(join_keys, owner=f"Entity {name!r}", argument="join_keys")
+        if not keys:
+            raise DefinitionError(f"Entity {name!r}: join_keys is empty; name at least one Field.")
+        for key in keys:
+            if key.dtype.kind not in _KEY_KINDS:
+                raise DefinitionError(
+                    f"Entity {name!r}: join key {key.name!r} has type {key.dtype}; allowed are Int32, Int64, "
+                    "String and Bool, whose equality is exact. Use one of these."
+                )
+        for attribute, value in (
+            ("name", name),
+            ("join_keys", keys),
+            ("description", description),
+            ("owner", owner),
+        ):
+            object.__setattr__(self, attribute, value)
+
+    @property
+    def key_names(self) -> tuple[str, ...]:
+        """The join keys' column names."""
+        return tuple(key.name for key in self.join_keys)
+
+
+def fields_of(fields: Sequence[Field], *, owner: str, argument: str) -> tuple[Field, ...]:
+    """`fields` as a tuple, checked to be distinct `Field` objects."""
+    for field in fields:
+        if not isinstance(field, Field):
+            raise DefinitionError(
+                f'{owner}: {argument} holds {field!r}; allowed are Field objects, like Field("amount", Float64).'
+            )
+    names = [field.name for field in fields]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise DefinitionError(f"{owner}: {argument} names {', '.join(repeated)} twice; each may occur once.")
+    return tuple(fields)

@@ -1,0 +1,321 @@
+"""Sources: where events come from, and the schema that they promise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from penstock.core.errors import DefinitionError
+from penstock.core.types import Field, Timestamp, check_name
+from penstock.definitions.entities import fields_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FILE_FORMATS = ("parquet", "csv", "ndjson")
+DEFAULT_LATENESS = timedelta(hours=1)
+DEFAULT_FUTURE_SKEW = timedelta(minutes=5)
+
+
+@dataclass(frozen=True, slots=True)
+class PushConfig:
+    """Events are pushed: by ``source.ingest(...)``, the command line, or HTTP.
+
+    Parameters
+    ----------
+    timestamp_field
+        The column with the event time; needed only where the schema has several Timestamp fields.
+    """
+
+    timestamp_field: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FileConfig:
+    """Events are read from a file, or from the files of a folder in the order of their names.
+
+    Parameters
+    ----------
+    uri
+        A path; relative paths start at the project folder.
+    file_format
+        ``"parquet"``, ``"csv"`` or ``"ndjson"``.
+    timestamp_field
+        The column with the event time; needed only where the schema has several Timestamp fields.
+    """
+
+    uri: str
+    file_format: str
+    timestamp_field: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.file_format not in FILE_FORMATS:
+            raise DefinitionError(
+                f"FileConfig {self.uri!r}: file_format is {self.file_format!r}; allowed are "
+                f"{', '.join(FILE_FORMATS)}."
+            )
+
+
+StreamConfig = PushConfig | FileConfig
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class StreamSource:
+    """A stream of events with a schema.
+
+    Parameters
+    ----------
+    name
+        The source's name.
+    stream_config
+        How events arrive: `PushConfig` or `FileConfig`.
+    schema
+        The columns of an event. An event with a missing or mistyped column becomes a dead letter; unknown
+        columns are counted and dropped.
+    event_id_field
+        The column that identifies an event. An event whose id was seen is a duplicate and is answered with the
+        stored decision. Without it the log assigns ids, and duplicates cannot be detected.
+    timestamp_field
+        The column with the event time, if the schema has several Timestamp fields.
+    allowed_lateness
+        How much older than its key's newest event an event may be and still enter the features.
+    max_future_skew
+        How far ahead of the clock an event may be; later ones are rejected (live streams only).
+
+    Examples
+    --------
+    >>> from penstock.types import Field, Float64, String, Timestamp
+    >>> payments = StreamSource(
+    ...     name="payments",
+    ...     stream_config=PushConfig(),
+    ...     schema=[Field("user_id", String), Field("timestamp", Timestamp), Field("amount", Float64)],
+    ... )
+    >>> payments.time_field
+    'timestamp'
+    """
+
+    name: str
+    stream_config: StreamConfig
+    schema: tuple[Field, ...]
+    event_id_field: str | None
+    time_field: str
+    allowed_lateness: timedelta
+    max_future_skew: timedelta
+    description: str
+    owner: str
+
+    def __init__(
+        self,
+        name: str,
+        stream_config: StreamConfig,
+        *,
+        schema: Sequence[Field],
+        event_id_field: str | None = None,
+        timestamp_field: str | None = None,
+        allowed_lateness: timedelta = DEFAULT_LATENESS,
+        max_future_skew: timedelta = DEFAULT_FUTURE_SKEW,
+        description: str = "",
+        owner: str = "",
+    ) -> None:
+        what = f"StreamSource {check_name(name, what='StreamSource')!r}"
+        check_stream_config(stream_config, owner=what)
+        fields = fields_of(schema, owner=what, argument="schema")
+        check_not_negative(allowed_lateness, owner=what, argument="allowed_lateness")
+        check_not_negative(max_future_skew, owner=what, argument="max_future_skew")
+        _check_id_field(event_id_field, fields, owner=what)
+        time_field = find_time_field(timestamp_field or stream_config.timestamp_field, fields, owner=what)
+        values = (
+            ("name", name),
+            ("stream_config", stream_config),
+            ("schema", fields),
+            ("event_id_field", event_id_field),
+            ("time_field", time_field),
+            ("allowed_lateness", allowed_lateness),
+            ("max_future_skew", max_future_skew),
+            ("description", description),
+            ("owner", owner),
+        )
+        for attribute, value in values:
+            object.__setattr__(self, attribute, value)
+
+    def ingest(
+        self, events: Mapping[str, Any] | Sequence[Mapping[str, Any]], *, dry_run: bool = False
+    ) -> Any:
+        """Push events into the running project; see `penstock.engine.local.LocalEngine.ingest`."""
+        from penstock.definitions.actions import ingest
+
+        return ingest(self, events, dry_run=dry_run)
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class RequestSource:
+    """Columns that come with the request itself, for realtime feature views.
+
+    When an event is scored, the request is the event.
+    """
+
+    schema: tuple[Field, ...]
+    name: str
+
+    def __init__(self, schema: Sequence[Field], *, name: str = "request") -> None:
+        check_name(name, what="RequestSource")
+        fields = fields_of(schema, owner=f"RequestSource {name!r}", argument="schema")
+        object.__setattr__(self, "schema", fields)
+        object.__setattr__(self, "name", name)
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class LabelSource:
+    """The truth about earlier events of a stream; arrives late, in any order, possibly more than once.
+
+    A label record is ``{event id, label, known_at}``. As a source of a feature view its rows are the labelled
+    events' columns together with `label` and `known_at`, and the row's time is `known_at`: a label enters
+    a feature when it becomes known. A correction replaces the label for training and metrics; features that were
+    served keep the first.
+
+    Parameters
+    ----------
+    name
+        The source's name.
+    of
+        The labelled stream; it must have an `event_id_field`.
+    label
+        The label column (Bool, Int or Float).
+    known_at
+        The column that holds the time at which the label became known.
+    """
+
+    name: str
+    of: StreamSource
+    label: Field
+    known_at: str
+    stream_config: StreamConfig
+    allowed_lateness: timedelta
+    max_future_skew: timedelta
+    description: str
+    owner: str
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        of: StreamSource,
+        label: Field,
+        known_at: str,
+        stream_config: StreamConfig | None = None,
+        allowed_lateness: timedelta = DEFAULT_LATENESS,
+        max_future_skew: timedelta = DEFAULT_FUTURE_SKEW,
+        description: str = "",
+        owner: str = "",
+    ) -> None:
+        what = f"LabelSource {check_name(name, what='LabelSource')!r}"
+        check_name(known_at, what=f"{what}, known_at")
+        config = PushConfig() if stream_config is None else stream_config
+        check_stream_config(config, owner=what)
+        check_not_negative(allowed_lateness, owner=what, argument="allowed_lateness")
+        check_not_negative(max_future_skew, owner=what, argument="max_future_skew")
+        _check_labelled(of, label, known_at, owner=what)
+        values = (
+            ("name", name),
+            ("of", of),
+            ("label", label),
+            ("known_at", known_at),
+            ("stream_config", config),
+            ("allowed_lateness", allowed_lateness),
+            ("max_future_skew", max_future_skew),
+            ("description", description),
+            ("owner", owner),
+        )
+        for attribute, value in values:
+            object.__setattr__(self, attribute, value)
+
+    @property
+    def schema(self) -> tuple[Field, ...]:
+        """The columns of a label record as it arrives."""
+        id_field = next(f for f in self.of.schema if f.name == self.of.event_id_field)
+        return (id_field, self.label, Field(self.known_at, Timestamp))
+
+    @property
+    def joined_schema(self) -> tuple[Field, ...]:
+        """The columns that a feature view over this source sees: the event's, the label, the time known."""
+        return (*self.of.schema, self.label, Field(self.known_at, Timestamp))
+
+    @property
+    def event_id_field(self) -> str:
+        """The column that names the labelled event."""
+        assert self.of.event_id_field is not None  # noqa: S101 - checked when built
+        return self.of.event_id_field
+
+    @property
+    def time_field(self) -> str:
+        """The column with the time at which a row counts: `known_at`."""
+        return self.known_at
+
+    def ingest(
+        self, events: Mapping[str, Any] | Sequence[Mapping[str, Any]], *, dry_run: bool = False
+    ) -> Any:
+        """Push labels into the running project; see `penstock.engine.local.LocalEngine.ingest`."""
+        from penstock.definitions.actions import ingest
+
+        return ingest(self, events, dry_run=dry_run)
+
+
+EventSource = StreamSource | LabelSource
+
+
+def check_stream_config(config: object, *, owner: str) -> None:
+    """Raise unless `config` says how events arrive."""
+    if not isinstance(config, PushConfig | FileConfig):
+        raise DefinitionError(
+            f"{owner}: stream_config is {config!r}; allowed are PushConfig() and FileConfig(uri, file_format)."
+        )
+
+
+def check_not_negative(value: object, *, owner: str, argument: str) -> None:
+    """Raise unless `value` is a timedelta of at least zero."""
+    if not isinstance(value, timedelta) or value < timedelta(0):
+        raise DefinitionError(f"{owner}: {argument} is {value!r}; allowed is a timedelta of at least zero.")
+
+
+def find_time_field(name: str | None, fields: Sequence[Field], *, owner: str) -> str:
+    """The name of the Timestamp field: `name` if given, else the schema's only one."""
+    times = [field.name for field in fields if field.dtype is Timestamp]
+    if name is None and len(times) == 1:
+        return times[0]
+    if name in times:
+        return str(name)
+    found = "none is named" if name is None else f"timestamp_field is {name!r}"
+    allowed = ", ".join(times) or "none: add Field('timestamp', Timestamp) to the schema"
+    raise DefinitionError(f"{owner}: {found}; Timestamp fields of the schema are {allowed}.")
+
+
+def _check_id_field(name: str | None, fields: Sequence[Field], *, owner: str) -> None:
+    if name is None:
+        return
+    allowed = [f.name for f in fields if f.dtype.kind in {"text", "int"} and not f.optional]
+    if name not in allowed:
+        raise DefinitionError(
+            f"{owner}: event_id_field is {name!r}; allowed are the required String and Int fields of the schema: "
+            f"{', '.join(allowed) or 'none, add one'}."
+        )
+
+
+def _check_labelled(of: object, label: object, known_at: str, *, owner: str) -> None:
+    if not isinstance(of, StreamSource):
+        raise DefinitionError(f"{owner}: of is {of!r}; allowed is the StreamSource whose events are labelled.")
+    if of.event_id_field is None:
+        raise DefinitionError(
+            f"{owner}: StreamSource {of.name!r} has no event_id_field, so labels cannot be joined to its events. "
+            f'Give it one: StreamSource(..., event_id_field="transaction_id").'
+        )
+    if not isinstance(label, Field) or label.dtype.kind not in {"bool", "int", "float"}:
+        raise DefinitionError(f"{owner}: label is {label!r}; allowed is a Field of type Bool, Int or Float.")
+    taken = {field.name for field in of.schema}
+    for name in (label.name, known_at):
+        if name in taken:
+            raise DefinitionError(
+                f"{owner}: {name!r} is already a column of {of.name!r}; a label must not be known with its event. "
+                "Rename the label's column, or take it out of the stream's schema."
+            )

@@ -1,0 +1,1 @@
+"""Windowed aggregation over columns: state, aggregates, snapshots. NumPy and Numba, no I/O."""
