@@ -1,0 +1,37 @@
+"""What definitions can do: the one place where definitions reach up to the wiring, when called, never when imported.
+
+Tecton's users call ``service.get_features_for_events(...)`` and ``source.ingest(...)`` on the definitions
+themselves. The definitions stay inert; these functions import `penstock.app` at the call (see ADR 0003).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from penstock.definitions.sources import EventSource
+    from penstock.definitions.views import FeatureReference, FeatureView
+
+
+def features_for_events(references: Sequence[FeatureReference], events: Any, **options: Any) -> Any:
+    """Point-in-time features of `references` for `events`; see `penstock.app.features_for_events`."""
+    from penstock import app
+
+    return app.features_for_events(references, events, **options)
+
+
+def ingest(
+    source: EventSource, events: Mapping[str, Any] | Sequence[Mapping[str, Any]], *, dry_run: bool
+) -> Any:
+    """Push `events` into the running project; see `penstock.app.ingest`."""
+    from penstock import app
+
+    return app.ingest(source, events, dry_run=dry_run)
+
+
+def run_transformation(view: FeatureView, input_data: Any) -> Any:
+    """Call `view`'s function on `input_data` as the engine does; see `penstock.app.run_transformation`."""
+    from penstock import app
+
+    return app.run_transformation(view, input_data)

@@ -1,0 +1,253 @@
+"""Models, decision policies and endpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from penstock.core.errors import DefinitionError
+from penstock.core.types import check_name
+from penstock.definitions.services import FeatureService
+from penstock.definitions.sources import LabelSource, StreamSource, check_not_negative
+
+TASKS = ("binary", "regression")
+IMBALANCE = (None, "weight")
+
+
+@dataclass(frozen=True, slots=True)
+class TimeSplit:
+    """A split by event time: train, then a gap in which labels arrive, then test.
+
+    Parameters
+    ----------
+    train, delay, test
+        Lengths of the three periods. A label counts for training only when it was known by the end of the gap.
+    start
+        The first instant of training; default: as late as the data allow.
+
+    Examples
+    --------
+    >>> TimeSplit(train=timedelta(days=7), delay=timedelta(days=7), test=timedelta(days=7)).start is None
+    True
+    """
+
+    train: timedelta
+    delay: timedelta
+    test: timedelta
+    start: datetime | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("train", "test"):
+            length = getattr(self, name)
+            if not isinstance(length, timedelta) or length <= timedelta(0):
+                raise DefinitionError(f"TimeSplit: {name} is {length!r}; allowed is a timedelta longer than zero.")
+        check_not_negative(self.delay, owner="TimeSplit", argument="delay")
+
+
+@dataclass(frozen=True, slots=True)
+class CostMatrix:
+    """What wrong decisions cost, in the currency of the business.
+
+    Parameters
+    ----------
+    false_positive
+        Cost of an action against a good event.
+    false_negative
+        Cost of a missed bad event: a number, or the name of the event's column that holds it.
+    """
+
+    false_positive: float
+    false_negative: float | str
+
+    def __post_init__(self) -> None:
+        for name in ("false_positive", "false_negative"):
+            value = getattr(self, name)
+            if isinstance(value, str) and name == "false_negative":
+                continue
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+                raise DefinitionError(f"CostMatrix: {name} is {value!r}; allowed is a finite number of at least 0.")
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Policy:
+    """Turns a score into an action: the action with the highest threshold that the score reaches.
+
+    Parameters
+    ----------
+    name
+        The policy's name.
+    actions
+        ``{action: threshold}``; a score at or above the threshold takes the action.
+    default
+        The action below all thresholds.
+    costs
+        What wrong decisions cost; used in evaluation.
+
+    Examples
+    --------
+    >>> policy = Policy("card", actions={"block": 0.9, "review": 0.5})
+    >>> policy.actions
+    (('review', 0.5), ('block', 0.9))
+    """
+
+    name: str
+    actions: tuple[tuple[str, float], ...]
+    default: str
+    costs: CostMatrix | None
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        actions: Mapping[str, float],
+        default: str = "approve",
+        costs: CostMatrix | None = None,
+    ) -> None:
+        what = f"Policy {check_name(name, what='Policy')!r}"
+        if not actions:
+            raise DefinitionError(f'{what}: actions is empty; give at least one, like {{"block": 0.9}}.')
+        for action, threshold in actions.items():
+            check_name(action, what=f"{what}, action")
+            if isinstance(threshold, bool) or not isinstance(threshold, int | float) or threshold != threshold:
+                raise DefinitionError(f"{what}: the threshold of {action!r} is {threshold!r}; allowed is a number.")
+        if len(set(actions.values())) < len(actions) or default in actions:
+            raise DefinitionError(
+                f"{what}: actions are {dict(actions)!r} with default {default!r}; allowed are different "
+                "thresholds, and a default that is none of the actions."
+            )
+        ordered = tuple(sorted(((a, float(t)) for a, t in actions.items()), key=lambda item: item[1]))
+        for attribute, value in (
+            ("name", name),
+            ("actions", ordered),
+            ("default", default),
+            ("costs", costs),
+        ):
+            object.__setattr__(self, attribute, value)
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Model:
+    """What is trained: features, label, estimator and how its data are split.
+
+    Parameters
+    ----------
+    name
+        The name under which versions are registered.
+    features
+        The `FeatureService` whose features the model consumes, in order.
+    label
+        The `LabelSource` with the truth.
+    estimator
+        Any scikit-learn-style estimator, pipeline, or XGBoost's; it is cloned before fitting.
+    task
+        ``"binary"`` or ``"regression"``.
+    imbalance
+        ``"weight"`` to weight the classes against their imbalance; None to leave the data as they are.
+    split
+        How training and test periods are cut.
+    """
+
+    name: str
+    features: FeatureService
+    label: LabelSource
+    estimator: Any
+    task: str
+    imbalance: str | None
+    split: TimeSplit
+    description: str
+    owner: str
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        features: FeatureService,
+        label: LabelSource,
+        estimator: Any,
+        split: TimeSplit,
+        task: str = "binary",
+        imbalance: str | None = None,
+        description: str = "",
+        owner: str = "",
+    ) -> None:
+        what = f"Model {check_name(name, what='Model')!r}"
+        if not isinstance(features, FeatureService):
+            raise DefinitionError(f"{what}: features is {features!r}; allowed is a FeatureService.")
+        if not isinstance(label, LabelSource):
+            raise DefinitionError(f"{what}: label is {label!r}; allowed is a LabelSource.")
+        if task not in TASKS or imbalance not in IMBALANCE:
+            raise DefinitionError(
+                f"{what}: task is {task!r} and imbalance {imbalance!r}; allowed are tasks {', '.join(TASKS)} and "
+                'imbalance None or "weight".'
+            )
+        if not (hasattr(estimator, "fit") and hasattr(estimator, "get_params")):
+            raise DefinitionError(
+                f"{what}: estimator is {estimator!r}; allowed is an object with fit, predict and get_params, such as "
+                "XGBClassifier(n_estimators=100)."
+            )
+        if not isinstance(split, TimeSplit):
+            raise DefinitionError(f"{what}: split is {split!r}; allowed is TimeSplit(train=, delay=, test=).")
+        _check_numeric(features, owner=what)
+        values = (
+            ("name", name),
+            ("features", features),
+            ("label", label),
+            ("estimator", estimator),
+            ("task", task),
+            ("imbalance", imbalance),
+            ("split", split),
+            ("description", description),
+            ("owner", owner),
+        )
+        for attribute, value in values:
+            object.__setattr__(self, attribute, value)
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Endpoint:
+    """A stable name under which events of a source are scored and decided.
+
+    Parameters
+    ----------
+    name
+        The endpoint's name.
+    source
+        The stream whose events are scored.
+    model
+        The model whose champion version scores them.
+    policy
+        Turns the score into an action.
+    """
+
+    name: str
+    source: StreamSource
+    model: Model
+    policy: Policy
+
+    def __init__(self, name: str, *, source: StreamSource, model: Model, policy: Policy) -> None:
+        what = f"Endpoint {check_name(name, what='Endpoint')!r}"
+        for argument, value, kind in (
+            ("source", source, StreamSource),
+            ("model", model, Model),
+            ("policy", policy, Policy),
+        ):
+            if not isinstance(value, kind):
+                raise DefinitionError(f"{what}: {argument} is {value!r}; allowed is a {kind.__name__}.")
+            object.__setattr__(self, argument, value)
+        object.__setattr__(self, "name", name)
+        if model.label.of is not source:
+            raise DefinitionError(
+                f"{what}: source is {source.name!r}, but the labels of model {model.name!r} are of "
+                f"{model.label.of.name!r}; allowed is the stream that the labels are of."
+            )
+
+
+def _check_numeric(service: FeatureService, *, owner: str) -> None:
+    texts = [name for name, dtype in service.feature_types.items() if dtype.kind == "text"]
+    if texts:
+        raise DefinitionError(
+            f"{owner}: feature {texts[0]!r} is a String; models take numbers. Encode it in a realtime feature view "
+            "and select the encoded feature."
+        )

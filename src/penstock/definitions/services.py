@@ -1,0 +1,91 @@
+"""Feature services: the ordered features that one model consumes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from penstock.core.errors import DefinitionError
+from penstock.core.types import DataType, check_name
+from penstock.definitions.views import FeatureReference, RealtimeFeatureView, StreamFeatureView, reference_to
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class FeatureService:
+    """The ordered list of features that one model consumes.
+
+    Parameters
+    ----------
+    name
+        The service's name.
+    features
+        Feature views, or selections of their features: ``view[["a"]]``, ``view.with_name("x")``,
+        ``view.with_join_key_map({"user_id": "sender_id"})``.
+    """
+
+    name: str
+    features: tuple[FeatureReference, ...]
+    description: str
+    owner: str
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        features: Sequence[StreamFeatureView | RealtimeFeatureView | FeatureReference],
+        description: str = "",
+        owner: str = "",
+    ) -> None:
+        what = f"FeatureService {check_name(name, what='FeatureService')!r}"
+        references = tuple(reference_to(item, owner=what) for item in features)
+        if not references:
+            raise DefinitionError(f"{what}: features is empty; give at least one feature view.")
+        names = [f"{reference.name}.{feature}" for reference in references for feature in reference.features]
+        repeated = sorted({n for n in names if names.count(n) > 1})
+        if repeated:
+            raise DefinitionError(
+                f"{what}: feature {repeated[0]!r} occurs twice; give one of the views another name with "
+                '.with_name("...").'
+            )
+        for attribute, value in (
+            ("name", name),
+            ("features", references),
+            ("description", description),
+            ("owner", owner),
+        ):
+            object.__setattr__(self, attribute, value)
+
+    @property
+    def feature_types(self) -> dict[str, DataType]:
+        """The features' names (``view.feature``) and types, in order."""
+        return {
+            f"{reference.name}.{name}": dtype
+            for reference in self.features
+            for name, dtype in reference.feature_types.items()
+        }
+
+    def get_features_for_events(self, events: Any, **options: Any) -> Any:
+        """Point-in-time features for a frame of events.
+
+        Parameters
+        ----------
+        events
+            A pyarrow Table, pandas or polars frame, or a list of dicts, with the join keys, the request's columns
+            and the time of each row. Every row and column is kept; features are appended as ``view__feature``.
+        history
+            ``{"source": frame}``: what the features are computed from. Default: the project's log; where a source
+            has none and the events carry its columns, the events themselves.
+        timestamp_key
+            The column with the rows' time; default: the source's time field.
+        as_of
+            ``"corrected"`` (late and corrected rows in place) or ``"served"`` (in arrival order).
+
+        Returns
+        -------
+        penstock.engine.training_set.FeatureFrame
+            With ``.to_arrow() .to_pandas() .to_polars() .to_numpy()``.
+        """
+        from penstock.definitions.actions import features_for_events
+
+        return features_for_events(list(self.features), events, **options)

@@ -1,0 +1,422 @@
+"""Feature views: a function over a source plus the features that it feeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from penstock.core.errors import DefinitionError
+from penstock.core.types import DataType, Field, check_name
+from penstock.definitions.aggregates import Aggregate
+from penstock.definitions.entities import Entity
+from penstock.definitions.sources import EventSource, LabelSource, RequestSource, StreamSource, find_time_field
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+MODES = ("numpy", "python", "pandas", "polars")
+Function = Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """A feature that a realtime feature view's function computes.
+
+    >>> from penstock.types import Float64
+    >>> Attribute("amount_ratio", Float64).name
+    'amount_ratio'
+    """
+
+    name: str
+    dtype: DataType
+
+    def __post_init__(self) -> None:
+        Field(self.name, self.dtype)
+
+
+class _Features:
+    """What stream and realtime views share: selecting features, renaming, computing."""
+
+    __slots__ = ()
+    name: str
+
+    @property
+    def feature_types(self) -> dict[str, DataType]:
+        """The features' names and types, in order."""
+        raise AssertionError("each view defines its features")
+
+    def __getitem__(self, names: Sequence[str]) -> FeatureReference:
+        return self._reference()[names]
+
+    def with_name(self, name: str) -> FeatureReference:
+        """The view's features under another view name."""
+        return self._reference().with_name(name)
+
+    def with_join_key_map(self, join_key_map: Mapping[str, str]) -> FeatureReference:
+        """The view's features for keys that the events hold in other columns: ``{join_key: column}``."""
+        return self._reference().with_join_key_map(join_key_map)
+
+    def _reference(self) -> FeatureReference:
+        return FeatureReference(self, self.name, tuple(self.feature_types))  # type: ignore[arg-type]
+
+    def get_features_for_events(self, events: Any, **options: Any) -> Any:
+        """Point-in-time features for a frame of events; see `FeatureService.get_features_for_events`."""
+        from penstock.definitions.actions import features_for_events
+
+        return features_for_events([self._reference()], events, **options)
+
+    def run_transformation(self, input_data: Any) -> Any:
+        """What the view's function makes of `input_data`, as the engine would call it."""
+        from penstock.definitions.actions import run_transformation
+
+        return run_transformation(self, input_data)
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class StreamFeatureView(_Features):
+    """Windowed features of one source for one or more entities.
+
+    Use the decorator `stream_feature_view` where there is a function; this class where there is none.
+
+    Parameters
+    ----------
+    name
+        The view's name.
+    source
+        A `StreamSource` or `LabelSource`.
+    entities
+        Whose features they are; the key is the join keys of all of them.
+    features
+        `Aggregate` objects.
+    mode
+        How the function is called: ``"numpy"`` (a mapping of arrays), ``"python"`` (a dict a row), ``"pandas"``
+        or ``"polars"`` (a frame).
+    timestamp_field
+        The column with the rows' time; default: the source's.
+    function
+        Source columns in, view columns out. It may drop rows, but not add or reorder them.
+    """
+
+    name: str
+    source: EventSource
+    entities: tuple[Entity, ...]
+    features: tuple[Aggregate, ...]
+    mode: str
+    timestamp_field: str
+    function: Function | None
+    online: bool
+    offline: bool
+    feature_start_time: datetime | None
+    description: str
+    owner: str
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        source: EventSource,
+        entities: Sequence[Entity],
+        features: Sequence[Aggregate],
+        mode: str = "numpy",
+        timestamp_field: str | None = None,
+        function: Function | None = None,
+        online: bool = False,
+        offline: bool = False,
+        feature_start_time: datetime | None = None,
+        description: str = "",
+        owner: str = "",
+    ) -> None:
+        what = f"stream feature view {check_name(name, what='stream feature view')!r}"
+        _check_source(source, owner=what)
+        _check_mode(mode, owner=what)
+        members = _check_members(entities, Entity, owner=what, argument="entities")
+        aggregates = _check_members(features, Aggregate, owner=what, argument="features")
+        _check_distinct([aggregate.name for aggregate in aggregates], owner=what)
+        values = (
+            ("name", name),
+            ("source", source),
+            ("entities", members),
+            ("features", aggregates),
+            ("mode", mode),
+            ("timestamp_field", _time_field(timestamp_field, source, function, owner=what)),
+            ("function", function),
+            ("online", online),
+            ("offline", offline),
+            ("feature_start_time", feature_start_time),
+            ("description", description),
+            ("owner", owner),
+        )
+        for attribute, value in values:
+            object.__setattr__(self, attribute, value)
+        if function is None:
+            self._check_columns()
+
+    @property
+    def feature_types(self) -> dict[str, DataType]:
+        """The features' names and types, in order."""
+        return {aggregate.name: aggregate.dtype for aggregate in self.features}
+
+    @property
+    def join_keys(self) -> tuple[Field, ...]:
+        """The key columns of all entities, in order."""
+        return tuple(key for entity in self.entities for key in entity.join_keys)
+
+    def _check_columns(self) -> None:
+        columns = {field.name: field.dtype for field in source_schema(self.source)}
+        needed = [*self.join_keys, *(aggregate.input_column for aggregate in self.features)]
+        for field in needed:
+            if columns.get(field.name) is not field.dtype:
+                raise DefinitionError(
+                    f"stream feature view {self.name!r}: column {field.name!r} of type {field.dtype} is not in "
+                    f"source {self.source.name!r}, whose columns are {describe_columns(columns)}. Correct the "
+                    "name or type, or compute the column in a function."
+                )
+
+
+def stream_feature_view(
+    *,
+    source: EventSource,
+    entities: Sequence[Entity],
+    features: Sequence[Aggregate],
+    mode: str = "numpy",
+    timestamp_field: str | None = None,
+    name: str | None = None,
+    online: bool = False,
+    offline: bool = False,
+    feature_start_time: datetime | None = None,
+    description: str = "",
+    owner: str = "",
+) -> Callable[[Function], StreamFeatureView]:
+    """Make a function into a `StreamFeatureView`, named after the function unless `name` is given."""
+
+    def decorate(function: Function) -> StreamFeatureView:
+        return StreamFeatureView(
+            name or function.__name__,
+            source=source,
+            entities=entities,
+            features=features,
+            mode=mode,
+            timestamp_field=timestamp_field,
+            function=function,
+            online=online,
+            offline=offline,
+            feature_start_time=feature_start_time,
+            description=description or (function.__doc__ or "").strip(),
+            owner=owner,
+        )
+
+    return decorate
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class RealtimeFeatureView(_Features):
+    """Features computed when an event is scored, from the request and other views' features.
+
+    Parameters
+    ----------
+    name
+        The view's name.
+    sources
+        One for each argument of the function: a `RequestSource`, a stream feature view, or ``view[["a", "b"]]``.
+    mode
+        As for `StreamFeatureView`.
+    features
+        The `Attribute` objects that the function returns.
+    function
+        The function; in mode numpy one mapping of arrays an argument, and a mapping of arrays back.
+    """
+
+    name: str
+    sources: tuple[RequestSource | FeatureReference, ...]
+    mode: str
+    features: tuple[Attribute, ...]
+    function: Function
+    description: str
+    owner: str
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        sources: Sequence[RequestSource | StreamFeatureView | FeatureReference],
+        features: Sequence[Attribute],
+        function: Function,
+        mode: str = "numpy",
+        description: str = "",
+        owner: str = "",
+    ) -> None:
+        what = f"realtime feature view {check_name(name, what='realtime feature view')!r}"
+        _check_mode(mode, owner=what)
+        attributes = _check_members(features, Attribute, owner=what, argument="features")
+        _check_distinct([attribute.name for attribute in attributes], owner=what)
+        values = (
+            ("name", name),
+            ("sources", tuple(_realtime_source(source, owner=what) for source in sources)),
+            ("mode", mode),
+            ("features", attributes),
+            ("function", function),
+            ("description", description),
+            ("owner", owner),
+        )
+        for attribute_name, value in values:
+            object.__setattr__(self, attribute_name, value)
+        _check_arguments(function, len(sources), owner=what)
+
+    @property
+    def feature_types(self) -> dict[str, DataType]:
+        """The features' names and types, in order."""
+        return {attribute.name: attribute.dtype for attribute in self.features}
+
+
+def realtime_feature_view(
+    *,
+    sources: Sequence[RequestSource | StreamFeatureView | FeatureReference],
+    features: Sequence[Attribute],
+    mode: str = "numpy",
+    name: str | None = None,
+    description: str = "",
+    owner: str = "",
+) -> Callable[[Function], RealtimeFeatureView]:
+    """Make a function into a `RealtimeFeatureView`, named after the function unless `name` is given."""
+
+    def decorate(function: Function) -> RealtimeFeatureView:
+        return RealtimeFeatureView(
+            name or function.__name__,
+            sources=sources,
+            features=features,
+            function=function,
+            mode=mode,
+            description=description or (function.__doc__ or "").strip(),
+            owner=owner,
+        )
+
+    return decorate
+
+
+FeatureView = StreamFeatureView | RealtimeFeatureView
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureReference:
+    """Some features of a view, perhaps under another name or with keys from other columns."""
+
+    view: FeatureView
+    name: str
+    features: tuple[str, ...]
+    join_key_map: tuple[tuple[str, str], ...] = ()
+
+    def __getitem__(self, names: Sequence[str]) -> FeatureReference:
+        if isinstance(names, str):
+            names = [names]
+        unknown = [name for name in names if name not in self.features]
+        if unknown:
+            raise DefinitionError(
+                f"feature view {self.view.name!r}: feature {unknown[0]!r} does not exist; there are "
+                f"{', '.join(self.features)}."
+            )
+        return replace(self, features=tuple(names))
+
+    def with_name(self, name: str) -> FeatureReference:
+        """The same features under another view name."""
+        return replace(self, name=check_name(name, what="feature view"))
+
+    def with_join_key_map(self, join_key_map: Mapping[str, str]) -> FeatureReference:
+        """The same features for keys that the events hold in other columns: ``{join_key: column}``."""
+        if isinstance(self.view, RealtimeFeatureView):
+            raise DefinitionError(
+                f"realtime feature view {self.view.name!r}: it has no join keys to map. Map those of the stream "
+                "feature views among its sources."
+            )
+        known = [key.name for key in self.view.join_keys]
+        unknown = [key for key in join_key_map if key not in known]
+        if unknown:
+            raise DefinitionError(
+                f"feature view {self.view.name!r}: join key {unknown[0]!r} does not exist; there are "
+                f"{', '.join(known)}."
+            )
+        return replace(self, join_key_map=tuple(join_key_map.items()))
+
+    @property
+    def feature_types(self) -> dict[str, DataType]:
+        """The selected features' names and types, in order."""
+        types = self.view.feature_types
+        return {name: types[name] for name in self.features}
+
+
+def source_schema(source: EventSource) -> tuple[Field, ...]:
+    """The columns that a view over `source` sees."""
+    return source.joined_schema if isinstance(source, LabelSource) else source.schema
+
+
+def describe_columns(columns: Mapping[str, DataType]) -> str:
+    """Columns for an error message: ``amount: Float64, ...``."""
+    return ", ".join(f"{name}: {dtype}" for name, dtype in columns.items())
+
+
+def reference_to(item: object, *, owner: str) -> FeatureReference:
+    """`item`, a view or a selection of its features, as a `FeatureReference`."""
+    if isinstance(item, FeatureReference):
+        return item
+    if isinstance(item, StreamFeatureView | RealtimeFeatureView):
+        return item._reference()
+    raise DefinitionError(
+        f'{owner}: features holds {item!r}; allowed are feature views and selections like view[["a", "b"]].'
+    )
+
+
+def _realtime_source(source: object, *, owner: str) -> RequestSource | FeatureReference:
+    if isinstance(source, RequestSource):
+        return source
+    if isinstance(source, StreamFeatureView | FeatureReference):
+        reference = reference_to(source, owner=owner)
+        if isinstance(reference.view, StreamFeatureView):
+            return reference
+    raise DefinitionError(
+        f"{owner}: sources holds {source!r}; allowed are RequestSource, stream feature views and selections "
+        'like view[["a", "b"]].'
+    )
+
+
+def _check_source(source: object, *, owner: str) -> None:
+    if not isinstance(source, StreamSource | LabelSource):
+        raise DefinitionError(f"{owner}: source is {source!r}; allowed are StreamSource and LabelSource.")
+
+
+def _check_mode(mode: object, *, owner: str) -> None:
+    if mode not in MODES:
+        raise DefinitionError(f"{owner}: mode is {mode!r}; allowed are {', '.join(MODES)}.")
+
+
+def _check_members(items: Sequence[Any], kind: type, *, owner: str, argument: str) -> tuple[Any, ...]:
+    for item in items:
+        if not isinstance(item, kind):
+            raise DefinitionError(f"{owner}: {argument} holds {item!r}; allowed are {kind.__name__} objects.")
+    if not items:
+        raise DefinitionError(f"{owner}: {argument} is empty; give at least one {kind.__name__}.")
+    return tuple(items)
+
+
+def _check_distinct(names: Sequence[str], *, owner: str) -> None:
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise DefinitionError(f"{owner}: two features are named {repeated[0]!r}; give one of them another name=.")
+
+
+def _time_field(name: str | None, source: EventSource, function: Function | None, *, owner: str) -> str:
+    if name is None:
+        return source.time_field
+    if function is not None:
+        return check_name(name, what=f"{owner}, timestamp_field")
+    return find_time_field(name, source_schema(source), owner=owner)
+
+
+def _check_arguments(function: Function, count: int, *, owner: str) -> None:
+    code = getattr(function, "__code__", None)
+    if code is None or code.co_flags & 0x04:  # built-ins, and functions with *args
+        return
+    if code.co_argcount != count:
+        raise DefinitionError(
+            f"{owner}: the function takes {code.co_argcount} arguments, but there are {count} sources; "
+            "allowed is one argument a source, in order."
+        )
