@@ -1,0 +1,1 @@
+"""What outlives the process: the project's store (SQLite), the index of event ids, snapshots."""

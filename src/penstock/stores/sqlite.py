@@ -1,0 +1,398 @@
+"""The project's store: one SQLite file in WAL mode, one transaction a micro-batch.
+
+How a commit stays whole and cheap:
+
+1. Log, decisions, labels, dead letters, counters and offsets of a micro-batch are one transaction of one file.
+2. Rows are columnar payloads, one a source and one an endpoint; a commit touches three pages besides its payloads.
+3. Positions must continue the log exactly, so that a batch can be neither lost nor stored twice.
+4. The write-ahead log is copied into the file between commits (`tidy`), by the writing connection alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from penstock.core.errors import InputError, StoreError
+from penstock.stores import batches, dead_letters, labels, schema
+from penstock.stores.connection import (
+    Connection,
+    ConnectionFactory,
+    Durability,
+    Transaction,
+    connect,
+    prepare_writer,
+    translated,
+)
+from penstock.stores.lock import WriterLock
+from penstock.stores.reader import ProjectReader, reading_connection
+
+if TYPE_CHECKING:
+    from penstock.core.records import (
+        Commit,
+        DeadLetter,
+        DecisionBatch,
+        Erasure,
+        EventIds,
+        LogBatch,
+        PendingLabel,
+    )
+
+PositionArray = npt.NDArray[np.int64]
+HashArray = npt.NDArray[np.uint64]
+
+_PAGE_BYTES = 4096
+_CHECKPOINT_PAGES = 4096  # of write-ahead log, when `tidy` finds it worth copying: 16 MiB
+
+
+class ProjectStore(ProjectReader):
+    """The one writer of a project's store, and all of its reading.
+
+    One thread at a time may write (any thread); reading is safe beside it. `commit` returns when the micro-batch is
+    durable: with durability "power" it survives a power cut, with "process" only the end of the process (a power cut may
+    lose the newest commits, whole ones).
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        reading: Connection,
+        writing: Connection,
+        identity: schema.StoreIdentity,
+        lock: WriterLock,
+        max_dead_letters: int,
+    ) -> None:
+        super().__init__(path, reading, identity)
+        self._writing = writing
+        self._writing_lock = Lock()
+        self._lock = lock
+        self._max_dead_letters = max_dead_letters
+        self._numbers_by_name: dict[str, int] = {}
+        self._next_position = 0
+        self._totals: dict[str, int] = {}
+        self._letters = 0
+        self._log_pages = 0
+        self._load()
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        *,
+        durability: Durability,
+        connection_factory: ConnectionFactory = connect,
+        max_dead_letters: int = 100_000,
+    ) -> ProjectStore:
+        """Open the store at `path` for writing, creating it (and its folder) where there is none.
+
+        Raises
+        ------
+        StoreError
+            Another process writes to it, it is another program's file, or a newer Penstock's.
+        CorruptionError
+            The file is damaged.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as undo, translated(path, "opening"):
+            lock = WriterLock(path.with_name(path.name + ".lock"))
+            lock.acquire()
+            undo.callback(lock.release)
+            writing = connection_factory(path, access="write")
+            undo.callback(writing.close)
+            if not schema.is_empty(writing):
+                schema.check(writing, path)
+            prepare_writer(writing, durability)
+            if schema.is_empty(writing):
+                schema.create(writing)
+            reading, identity = reading_connection(path, connection_factory)
+            undo.callback(reading.close)
+            store = cls(
+                path,
+                reading=reading,
+                writing=writing,
+                identity=identity,
+                lock=lock,
+                max_dead_letters=max_dead_letters,
+            )
+            undo.pop_all()
+        return store
+
+    def close(self) -> None:
+        """Copy the write-ahead log into the file, close it and let another process write."""
+        with self._writing_lock:
+            super().close()
+            try:
+                with translated(self._path, "closing"):
+                    self._writing.close()
+            finally:
+                self._lock.release()
+
+    @property
+    def next_position(self) -> int:
+        """The length of the log: the position that the next row gets."""
+        return self._next_position
+
+    def counters(self) -> dict[str, int]:
+        """Totals since the store was created."""
+        return dict(self._totals)
+
+    def commit(self, commit: Commit) -> None:
+        """Store one micro-batch, all or nothing; durable when this returns.
+
+        Raises
+        ------
+        InputError
+            The log's positions do not continue at `next_position`, or a decision is for no event of this commit.
+        StoreError
+            It could not be written; nothing of it was stored and `next_position` stands.
+        """
+        with self._writing_lock, translated(self._path, f"committing at position {self._next_position}"):
+            span = range(self._next_position, _stop_of(commit.log, self._next_position))
+            _check_decisions(commit.decisions, span)
+            _check_ids(commit.ids, span)
+            log, decisions = self._stored(commit, span)
+            totals, letters = self._totals_after(commit)
+            with Transaction(self._writing):
+                ids = commit.ids
+                for batch in log:
+                    batches.insert_log(self._writing, batch, ids)
+                    ids = None
+                for batch in decisions:
+                    batches.insert_decisions(self._writing, batch)
+                self._write_rest(commit, letters)
+                self._writing.execute(
+                    "UPDATE progress SET next_position = ?, counters = ?", (span.stop, json.dumps(totals))
+                )
+            self._accept(commit, span.stop, totals=totals, letters=letters)
+
+    def pending_labels_for(self, hashes: HashArray) -> list[PendingLabel]:
+        """Committed labels that wait for an event whose id has one of these hashes, by label position.
+
+        Different ids may share a hash: compare `PendingLabel.event_id`. Costs next to nothing where nothing waits.
+        """
+        possible = self._pending.possible(hashes)
+        return labels.pending_for(self._fetch, possible) if len(possible) else []
+
+    def delete_dead_letters(self, letter_ids: Sequence[int]) -> int:
+        """Remove dead letters by id; returns how many there were."""
+        with self._writing_lock, translated(self._path, "deleting dead letters"):
+            with Transaction(self._writing):
+                deleted = dead_letters.delete(self._writing, letter_ids)
+            self._letters -= deleted
+            return deleted
+
+    def tidy(self) -> None:
+        """Copy the write-ahead log into the file where it has grown; call it between commits.
+
+        Takes milliseconds when there is something to do, and nothing otherwise. Never needed for durability.
+        """
+        if self._log_pages >= _CHECKPOINT_PAGES:
+            with self._writing_lock, translated(self._path, "checkpointing"):
+                self._writing.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+                self._log_pages = 0
+
+    def erase(
+        self,
+        erasures: Sequence[Erasure],
+        *,
+        log: Iterable[LogBatch] = (),
+        decisions: Iterable[DecisionBatch] = (),
+        labels_of: PositionArray | None = None,
+        pending: Sequence[int] = (),
+        letters: Sequence[int] = (),
+    ) -> None:
+        """Forget keys, in one transaction: rewrite batches, drop labels and dead letters, note the erasure.
+
+        Afterwards call `purge`, or the old bytes stay in the files.
+
+        Parameters
+        ----------
+        erasures
+            What to note.
+        log, decisions
+            Batches as they were read, with other payloads; may be generators that read from this store meanwhile.
+        labels_of
+            Event positions whose labels go.
+        pending, letters
+            Label positions of waiting labels, and ids of dead letters, that go.
+        """
+        with self._writing_lock, translated(self._path, "erasing"):
+            with Transaction(self._writing):
+                for log_batch in log:
+                    batches.rewrite(self._writing, batches.LOG, log_batch, self._number(log_batch.source))
+                for decision_batch in decisions:
+                    number = self._number(decision_batch.endpoint)
+                    batches.rewrite(self._writing, batches.DECISIONS, decision_batch, number)
+                if labels_of is not None:
+                    labels.delete_labels_of(self._writing, labels_of)
+                labels.delete_pending(self._writing, pending)
+                dead_letters.delete(self._writing, letters)
+                self._writing.executemany(
+                    "INSERT INTO erasures(entity, key_hash, position, erased_us) VALUES (?,?,?,?)",
+                    [(one.entity, one.key_hash, one.position, one.erased_us) for one in erasures],
+                )
+            self._load()
+
+    def purge(self) -> None:
+        """Rebuild the file and empty the write-ahead log, so that nothing erased remains in either.
+
+        Takes time and free disk space in proportion to the file. Raises `StoreError` where a reader is in the way.
+        """
+        with self._writing_lock, self._reading_lock, translated(self._path, "purging"):
+            self._writing.execute("VACUUM")
+            busy = self._writing.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()[0][0]
+            self._log_pages = 0
+        if busy:
+            raise StoreError(
+                f"store {self._path}: another process reads from it, so old bytes remain in the write-ahead log. Stop it "
+                "and forget the key again."
+            )
+
+    def _stored(
+        self, commit: Commit, span: range
+    ) -> tuple[list[batches.StoredBatch], list[batches.StoredBatch]]:
+        of = batches.StoredBatch.of
+        return (
+            [of(batch, span, self._number(batch.source)) for batch in commit.log],
+            [of(batch, span, self._number(batch.endpoint)) for batch in commit.decisions],
+        )
+
+    def _totals_after(self, commit: Commit) -> tuple[dict[str, int], int]:
+        """The counters and the number of dead letters after this commit."""
+        totals = dict(self._totals)
+        for name, count in commit.counters.items():
+            totals[name] = totals.get(name, 0) + count
+        letters = self._letters + len(commit.dead_letters)
+        if letters > self._max_dead_letters:
+            dropped = letters - self._max_dead_letters
+            totals["dead_letters_dropped"] = totals.get("dead_letters_dropped", 0) + dropped
+            letters = self._max_dead_letters
+        return totals, letters
+
+    def _write_rest(self, commit: Commit, letters: int) -> None:
+        if commit.labels is not None and len(commit.labels):
+            labels.insert_labels(self._writing, commit.labels)
+        if commit.pending_added:
+            labels.insert_pending(self._writing, commit.pending_added)
+        if commit.pending_resolved:
+            labels.delete_pending(self._writing, commit.pending_resolved)
+        if commit.dead_letters:
+            self._write_dead_letters(commit.dead_letters, letters)
+        if commit.offsets:
+            self._writing.executemany(
+                "INSERT INTO offsets VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
+                list(commit.offsets.items()),
+            )
+
+    def _write_dead_letters(self, letters: Sequence[DeadLetter], kept: int) -> None:
+        dead_letters.insert(self._writing, letters)
+        surplus = self._letters + len(letters) - kept
+        if surplus:
+            dead_letters.drop_oldest(self._writing, surplus)
+
+    def _accept(self, commit: Commit, stop: int, *, totals: dict[str, int], letters: int) -> None:
+        """Take over in memory what the file now holds."""
+        self._next_position, self._totals, self._letters = stop, totals, letters
+        self._pending_count += len(commit.pending_added) - len(commit.pending_resolved)
+        if commit.pending_added:
+            self._pending.add([one.event_hash for one in commit.pending_added])
+        if len(self._pending) > 2 * self._pending_count + 4096:
+            self._load_pending()
+        payload = sum(len(batch.payload) for batch in commit.log) + sum(
+            len(b.payload) for b in commit.decisions
+        )
+        rows = 0 if commit.labels is None else len(commit.labels)
+        self._log_pages += 4 + payload // _PAGE_BYTES + rows
+
+    def _number(self, name: str) -> int:
+        """The number that stands for a source's or endpoint's name; given before the commit that uses it first."""
+        number = self._numbers_by_name.get(name)
+        if number is None:
+            number = self._new_number(name)
+            self._numbers_by_name[name] = number
+        return number
+
+    def _new_number(self, name: str) -> int:
+        known = self._writing.execute("SELECT number FROM names WHERE name = ?", (name,)).fetchone()
+        if known is not None:
+            return int(known[0])
+        number = int(self._writing.execute("SELECT count(*) FROM names").fetchone()[0])
+        if number >> schema.NAME_BITS:
+            raise StoreError(
+                f"store {self._path}: {number} sources and endpoints were ever used, and {1 << schema.NAME_BITS} are "
+                f"allowed; {name!r} is one too many. Start a new project."
+            )
+        self._writing.execute("INSERT INTO names VALUES (?, ?)", (number, name))
+        return number
+
+    def _load(self) -> None:
+        """Read into memory what every commit needs."""
+        self._next_position = ProjectReader.next_position.fget(self)  # type: ignore[attr-defined]
+        self._totals = super().counters()
+        self._letters = self.dead_letter_count()
+        self._load_pending()
+
+    def _load_pending(self) -> None:
+        hashes = np.array(
+            [row[0] for row in self._fetch("SELECT event_hash FROM pending_labels", ())], np.int64
+        )
+        self._pending = labels.PendingFilter(hashes.view(np.uint64))
+        self._pending_count = len(hashes)
+
+
+def _stop_of(log: Sequence[LogBatch], start: int) -> int:
+    """The position after the last of `log`, which must hold each position from `start` once."""
+    if not log:
+        return start
+    if len(log) == 1:
+        positions = log[0].positions
+    else:
+        positions = np.concatenate([batch.positions for batch in log])
+        positions.sort()
+    stop = start + len(positions)
+    first, last = int(positions[0]), int(positions[-1])
+    rising = all(_rising(batch.positions) for batch in log)
+    if first != start or last != stop - 1 or not rising or (len(log) > 1 and not _rising(positions)):
+        raise InputError(
+            f"commit of positions {first} to {last} ({len(positions)} rows): the log continues at {start}, so each "
+            f"position from {start} to {stop - 1} must come once, ascending within a batch. Take them from next_position."
+        )
+    return stop
+
+
+def _check_decisions(decisions: Sequence[DecisionBatch], span: range) -> None:
+    for batch in decisions:
+        first, last = int(batch.positions[0]), int(batch.positions[-1])
+        if first < span.start or last >= span.stop or not _rising(batch.positions):
+            raise InputError(
+                f"decisions of endpoint {batch.endpoint!r} for positions {first} to {last}: this commit holds {span.start} "
+                f"to {span.stop - 1}, and decisions are for its events, ascending. Commit a decision with its event."
+            )
+
+
+def _check_ids(ids: EventIds | None, span: range) -> None:
+    if ids is None or not len(ids.positions):
+        return
+    first, last = int(ids.positions[0]), int(ids.positions[-1])
+    if (
+        first < span.start
+        or last >= span.stop
+        or len(ids.hashes) != len(ids.positions)
+        or not _rising(ids.positions)
+    ):
+        raise InputError(
+            f"event ids: {len(ids.hashes)} hashes for {len(ids.positions)} positions from {first} to {last}; this commit "
+            f"holds {span.start} to {span.stop - 1}. Give one hash an event of this commit, ascending."
+        )
+
+
+def _rising(positions: PositionArray) -> bool:
+    return len(positions) == 1 or bool((positions[1:] > positions[:-1]).all())
