@@ -1,0 +1,1 @@
+"""The flagship example: card-payment fraud, from simulated transactions to decisions."""
