@@ -123,7 +123,7 @@ def _advice(name: str) -> str:
         return "Check that the folder exists and that this user may write to it."
     if name.startswith("SQLITE_IOERR"):
         return "Check the disk, then start again: what was acknowledged before is kept."
-    return "Nothing of it was stored."
+    return "What was acknowledged before is kept."
 
 
 class Transaction:

@@ -92,7 +92,7 @@ def latest(fetch: Fetch, start: int, stop: int, as_of_us: int | None) -> LabelRe
 def of_events(fetch: Fetch, positions: PositionArray) -> LabelRecords:
     """Every label of the events at `positions`, by (event position, label position)."""
     rows = fetch(
-        f"SELECT {_COLUMNS} FROM json_each(?) JOIN labels ON event_position = json_each.value "
+        f"SELECT {_COLUMNS} FROM labels WHERE event_position IN (SELECT json_each.value FROM json_each(?)) "
         "ORDER BY event_position, label_position",
         (json.dumps(np.unique(positions).tolist()),),
     )
@@ -102,8 +102,8 @@ def of_events(fetch: Fetch, positions: PositionArray) -> LabelRecords:
 def pending_for(fetch: Fetch, hashes: HashArray) -> list[PendingLabel]:
     """The waiting labels whose event id has one of these hashes, by label position."""
     rows = fetch(
-        "SELECT source, event_id, event_hash, label_position, value, known_at_us FROM json_each(?) "
-        "JOIN pending_labels ON event_hash = json_each.value ORDER BY label_position",
+        "SELECT source, event_id, event_hash, label_position, value, known_at_us FROM pending_labels "
+        "WHERE event_hash IN (SELECT json_each.value FROM json_each(?)) ORDER BY label_position",
         (json.dumps(np.unique(hashes).view(np.int64).tolist()),),
     )
     return [_pending(row) for row in rows]

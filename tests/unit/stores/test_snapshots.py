@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import pytest
+
+from penstock.core.errors import SnapshotError, StoreError
+from penstock.stores.snapshots import Snapshot, SnapshotStore
+
+STORE = "5a" * 16
+
+
+@pytest.fixture
+def snapshots(tmp_path):
+    return SnapshotStore(tmp_path / "snapshots", store_id=STORE)
+
+
+def taken(position, *, fingerprint="plan-1", schema_hash="schema-1"):
+    return Snapshot(
+        position=position,
+        fingerprint=fingerprint,
+        schema_hash=schema_hash,
+        state=f"state {position}".encode() * 50,
+    )
+
+
+def search(snapshots, *, fingerprint="plan-1", schema_hash="schema-1", next_position=1000):
+    return snapshots.newest_good(
+        fingerprint=fingerprint, schema_hash=schema_hash, next_position=next_position
+    )
+
+
+def files(tmp_path):
+    return sorted((tmp_path / "snapshots").iterdir())
+
+
+def test_none_yet(snapshots):
+    assert search(snapshots).snapshot is None
+    snapshots.clear()
+
+
+def test_the_newest_is_found_and_three_are_kept(snapshots, tmp_path):
+    for position in (5, 10, 100, 20):
+        snapshots.save(taken(position))
+    assert len(files(tmp_path)) == 3
+    assert search(snapshots).snapshot == taken(100)
+    assert search(snapshots).skipped == ()
+
+
+def test_every_harm_is_noticed_and_the_one_before_is_used(snapshots, tmp_path):
+    snapshots.save(taken(5))
+    snapshots.save(taken(10))
+    newest = files(tmp_path)[-1]
+    whole = newest.read_bytes()
+    harmed = [whole[:size] for size in range(0, len(whole), 7)] + [whole + b"x"]
+    for i in range(len(whole)):
+        flipped = bytearray(whole)
+        flipped[i] ^= 1
+        harmed.append(bytes(flipped))
+    for data in harmed:
+        newest.write_bytes(data)
+        found = search(snapshots)
+        assert found.snapshot == taken(5)
+        assert [(one.path, one.reason[:7]) for one in found.skipped] == [(newest, "damaged")]
+
+
+def test_one_ahead_of_the_log_is_removed(snapshots, tmp_path):
+    snapshots.save(taken(5))
+    snapshots.save(taken(10))
+    found = search(snapshots, next_position=9)
+    assert found.snapshot == taken(5)
+    assert "ahead of the log" in found.skipped[0].reason
+    assert len(files(tmp_path)) == 1
+    assert search(snapshots, next_position=5).snapshot == taken(5)
+
+
+def test_another_stores_is_skipped(snapshots, tmp_path):
+    SnapshotStore(tmp_path / "snapshots", store_id="77" * 16).save(taken(10))
+    snapshots.save(taken(5))
+    found = search(snapshots)
+    assert found.snapshot == taken(5)
+    assert found.skipped[0].reason == "foreign: taken from another store"
+
+
+@pytest.mark.parametrize("change", [{"fingerprint": "plan-2"}, {"schema_hash": "schema-2"}])
+def test_another_plans_is_refused_with_the_command_that_helps(snapshots, change):
+    snapshots.save(taken(5))
+    with pytest.raises(SnapshotError, match="penstock replay --rebuild"):
+        search(snapshots, **change)
+    snapshots.save(taken(3, **change))
+    assert search(snapshots, **change).snapshot == taken(3, **change)
+    assert search(snapshots).snapshot == taken(5)
+
+
+def test_the_plan_in_use_pushes_out_the_others(snapshots):
+    for position in (50, 60, 70):
+        snapshots.save(taken(position, fingerprint="old"))
+    for position in (1, 2, 3):
+        snapshots.save(taken(position))
+        assert search(snapshots).snapshot == taken(position)
+    assert search(snapshots, fingerprint="plan-1").snapshot == taken(3)
+    with pytest.raises(SnapshotError):
+        search(snapshots, fingerprint="old")
+
+
+def test_clear_removes_all(snapshots, tmp_path):
+    snapshots.save(taken(5))
+    (tmp_path / "snapshots" / "left.tmp").write_bytes(b"half")
+    snapshots.clear()
+    assert files(tmp_path) == []
+
+
+def test_a_crash_while_writing_leaves_the_old(snapshots, monkeypatch):
+    snapshots.save(taken(5))
+
+    def no_space(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("penstock.stores.snapshots.os.fsync", no_space)
+    with pytest.raises(StoreError, match="No space left"):
+        snapshots.save(taken(10))
+    assert search(snapshots).snapshot == taken(5)
