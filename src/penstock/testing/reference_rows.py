@@ -225,7 +225,7 @@ def cast_float(value: float, dtype: DataType) -> float | None:
     """The nearest float of the type; None where it is too large."""
     try:
         wide = float(value)
-        return wide if dtype.name == "Float64" else float(struct.unpack("f", struct.pack("f", wide))[0])
+        return wide if dtype.name == "Float64" else float(struct.unpack("<f", struct.pack("<f", wide))[0])
     except OverflowError:
         return None
 
