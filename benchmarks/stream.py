@@ -1,0 +1,194 @@
+"""NDJSON bytes in, windows, XGBoost, decision with its vector committed: Penstock against peers on the same stream.
+
+`python -m benchmarks.stream EVENTS MODEL OUTPUT MODE DURABILITY` is Penstock's own run, in a child process.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.contest import Contest, Contestant, hold
+from benchmarks.environments import PEERS, peer_python, peer_versions
+from benchmarks.events import events_file, model_file, prefix_file
+from benchmarks.machine import versions_of
+from benchmarks.process import WORK, ContestantError, Run
+from benchmarks.result import Agreement, Bar, Figure, Result, find, ratio
+
+WHAT = (
+    "NDJSON card payments → count and mean over 1, 7 and 30 days by card and by terminal → XGBoost (100 trees, depth 6, "
+    "one thread) → decision and vector in SQLite. Peers keep no log and check no duplicates. Seconds run from the first "
+    "byte read to the last commit. Slow contestants get the first part of the same stream, whose windows are full from "
+    "event 300,000 on."
+)
+EVENTS = 2_100_000
+TOLERANCE = 1e-6  # relative; running sums of plain floats drift, so peers are not exact
+# Our figure over theirs, as the bars ask for.
+RATIOS = {"plain Python": 2.5, "Bytewax": 5.0, "Pathway": 12.0, "River": 20.0}
+
+
+def run_penstock(events: Path, model: Path, output: Path, *, mode: str, durability: str) -> dict[str, Any]:
+    """Penstock's turn: `mode` is batch or one (batches of one, each committed), `durability` is power or process.
+
+    Returns the report: events, seconds (first byte read to last commit), peak_mb as of then, and memory_growth (resident
+    memory at the end over that at half of the events). Then, not measured, exports event id, score and vector of the
+    first events to `output` as the peers' table `decisions`, for the check.
+    """
+    raise ContestantError(f"no engine yet to run {events.name} ({mode}, {durability}, {model.name}, {output.name})")
+
+
+def measure(*, scale: float = 1.0, say: Callable[[str], None] = print) -> Result:
+    """The whole contest."""
+    whole = events_file(int(EVENTS * scale))
+    contestants = _contestants(whole, scale)
+    contest = hold(contestants, say)
+    figures = contest.figures("events/s", lambda run: run.report["events"] / run.report["seconds"], contestants)
+    return Result(
+        benchmark="stream",
+        what=WHAT,
+        figures=tuple(figures),
+        bars=tuple(_bars(figures, contest)),
+        agreements=tuple(_agreements(contest, contestants)),
+        failed=contest.failed,
+        scale=scale,
+        versions=_versions(contest),
+    )
+
+
+def _contestants(whole: Path, scale: float) -> list[Contestant]:
+    ours = partial(_penstock, whole)
+    theirs = partial(_peer, whole, scale)
+    return [
+        ours("Penstock, process", EVENTS, "batch", "process", scale=scale, repetitions=3),
+        ours("Penstock, power", EVENTS, "batch", "power", scale=scale, repetitions=3),
+        ours("Penstock, one by one, process", 100_000, "one", "process", scale=scale, repetitions=3),
+        ours("Penstock, one by one, power", 100_000, "one", "power", scale=scale, repetitions=1),
+        theirs("plain Python", "plain", EVENTS, "batch", repetitions=3),
+        theirs("plain Python, one by one", "plain", 100_000, "one", note="scored singly, commits of 1,000"),
+        theirs("Bytewax", "bytewax", 900_000, repetitions=2),
+        theirs("Pathway", "pathway", 300_000),
+        theirs("River", "river", 300_000),
+    ]
+
+
+def _penstock(  # noqa: PLR0917
+    whole: Path, name: str, events: int, mode: str, durability: str, *, scale: float, repetitions: int
+) -> Contestant:
+    def command() -> list[str | Path]:
+        module = [sys.executable, "-m", "benchmarks.stream"]
+        return [*module, prefix_file(whole, int(events * scale)), model_file(), output_of(name), mode, durability]
+
+    return Contestant(name, command, events=int(events * scale), repetitions=repetitions)
+
+
+def _peer(  # noqa: PLR0917
+    whole: Path, scale: float, name: str, peer: str, events: int, *arguments: str, repetitions: int = 1, note: str = ""
+) -> Contestant:
+    def command() -> list[str | Path]:
+        script = PEERS / peer / "stream.py"
+        file = prefix_file(whole, int(events * scale))
+        return [peer_python(peer), script, file, model_file(), output_of(name), *arguments]
+
+    return Contestant(
+        name,
+        command,
+        events=int(events * scale),
+        repetitions=repetitions,
+        environment={"PYTHONPATH": str(PEERS / "shared")},
+        note=note,
+    )
+
+
+def output_of(contestant: str) -> Path:
+    """Where a contestant leaves its decisions."""
+    return WORK / f"{contestant.lower().replace(', ', '-').replace(' ', '_')}.db"
+
+
+def _bars(figures: list[Figure], contest: Contest) -> list[Bar]:
+    ours = "Penstock, process"
+    return [
+        *(
+            Bar(f"events/s, durability {durability}", _value(figures, f"Penstock, {durability}"), 100_000, "/s")
+            for durability in ("process", "power")
+        ),
+        Bar("one by one, each committed", _value(figures, "Penstock, one by one, process"), 8_000, "/s"),
+        *(Bar(f"times {name}", ratio(figures, ours, name), limit, "×") for name, limit in RATIOS.items()),
+        Bar("memory, end over half way", _memory_growth(contest.runs.get(ours, [])), 1.1, "×", at_most=True),
+    ]
+
+
+def _value(figures: list[Figure], name: str) -> float | None:
+    figure = find(figures, name)
+    return None if figure is None else figure.value
+
+
+def _memory_growth(runs: list[Run]) -> float | None:
+    return max((float(run.report["memory_growth"]) for run in runs), default=None)
+
+
+def _agreements(contest: Contest, contestants: list[Contestant]) -> list[Agreement]:
+    """Each contestant's scores and vectors against plain Python's."""
+    reference = "plain Python"
+    if reference not in contest.runs:
+        return []
+    expected = _decisions(output_of(reference))
+    return [
+        compare(contestant, reference, expected)
+        for contestant in contestants
+        if contestant.name in contest.runs and contestant.name != reference
+    ]
+
+
+def compare(
+    contestant: Contestant, reference: str, expected_decisions: tuple[list[str], np.ndarray]
+) -> Agreement:
+    """Compare a contestant's decisions with the reference's row by row.
+
+    Every event that the contestant was given must be there, once, with score and vector within the tolerance; a
+    missing or doubled one counts as a row that differs.
+    """
+    expected_ids, expected = expected_decisions
+    ids, values = _decisions(output_of(contestant.name))
+    place = {event_id: row for row, event_id in enumerate(expected_ids)}
+    rows = np.array([place.get(event_id, -1) for event_id in ids])
+    gaps = np.abs(values - expected[rows]) / np.maximum(1.0, np.abs(expected[rows]))
+    differing = (rows < 0) | (gaps > TOLERANCE).any(axis=1)
+    unaccounted = abs((contestant.events or 0) - len(set(ids))) + len(ids) - len(set(ids))
+    return Agreement(
+        contestant=contestant.name,
+        reference=reference,
+        rows=len(ids),
+        differing=int(differing.sum()) + unaccounted,
+        largest_difference=float(gaps.max(initial=0.0)),
+    )
+
+
+def _decisions(path: Path) -> tuple[list[str], np.ndarray]:
+    """Event ids and the matrix of score and vector, sorted by id."""
+    db = sqlite3.connect(path)
+    try:
+        rows = db.execute("select * from decisions order by event_id").fetchall()
+    finally:
+        db.close()
+    return [row[0] for row in rows], np.array([row[1:] for row in rows], dtype=float)
+
+
+def _versions(contest: Contest) -> dict[str, str]:
+    found = versions_of("penstock", "numpy", "numba", "xgboost-cpu", "onnxruntime")
+    by_contestant = {"plain Python": "plain", "Bytewax": "bytewax", "Pathway": "pathway", "River": "river"}
+    for name, peer in by_contestant.items():
+        if name in contest.runs:
+            found |= peer_versions(peer)
+    return found
+
+
+if __name__ == "__main__":
+    file, model, output, mode, durability = sys.argv[1:]
+    print(json.dumps(run_penstock(Path(file), Path(model), Path(output), mode=mode, durability=durability)))
