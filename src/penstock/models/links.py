@@ -1,0 +1,38 @@
+"""From a model's raw sum to its score: one float64 formula each, the same for every path and batch size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+LinkName = Literal["identity", "logit", "log"]
+Link: TypeAlias = Callable[["NDArray[Any]"], "NDArray[np.float64]"]
+
+
+def identity(raw: NDArray[Any]) -> NDArray[np.float64]:
+    """The raw sum itself."""
+    return raw.astype(np.float64)
+
+
+def sigmoid(raw: NDArray[Any]) -> NDArray[np.float64]:
+    """The probability whose log-odds are `raw`.
+
+    >>> sigmoid(np.array([0.0, -1000.0])).tolist()
+    [0.5, 0.0]
+    """
+    with np.errstate(over="ignore"):
+        return np.asarray(1.0 / (1.0 + np.exp(-raw.astype(np.float64))))
+
+
+def exponential(raw: NDArray[Any]) -> NDArray[np.float64]:
+    """The positive quantity whose logarithm is `raw`."""
+    with np.errstate(over="ignore"):
+        return np.asarray(np.exp(raw.astype(np.float64)))
+
+
+LINKS: dict[LinkName, Link] = {"identity": identity, "logit": sigmoid, "log": exponential}

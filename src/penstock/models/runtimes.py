@@ -1,0 +1,207 @@
+"""Scoring: vectors in, scores out, on one thread, with the same bits in batches of any size.
+
+An XGBoost model is served by two engines: ONNX Runtime answers a few rows within microseconds, XGBoost's own
+predictor has a fixed cost of about 50 us and is then faster a row. Both compute the same float32 sum in the same
+order (see `penstock.models.trees`), checked when a version is loaded; the step from sum to score is one float64
+formula of ours. So which engine answered cannot be seen in a score, let alone change a decision.
+
+Everything else is served by ONNX Runtime alone.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from penstock.core.errors import ArtifactError, ModelError
+from penstock.models.links import LINKS, Link, LinkName
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from penstock.models.booster import Booster
+
+NATIVE_ROWS = 64
+"""From this many rows on, XGBoost's own predictor is faster than ONNX Runtime (measured, one thread)."""
+
+
+class ScoringModel(Protocol):
+    """One model version, ready to score. Safe to call from several threads at once."""
+
+    @property
+    def version(self) -> str:
+        """The version's name, as decisions record it."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the version's manifest, which names every file by its own digest."""
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """The columns of a vector, in order."""
+
+    def score(self, vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Scores of rows.
+
+        Parameters
+        ----------
+        vectors
+            float64, shape [n, len(feature_names)], C-contiguous; NaN is null.
+
+        Returns
+        -------
+        float64, shape [n]: the probability of the positive class, or the predicted value.
+        """
+
+
+class OnnxModel:
+    """A model served by ONNX Runtime."""
+
+    __slots__ = (
+        "_columns",
+        "_dtype",
+        "_input",
+        "_link",
+        "_output",
+        "_run",
+        "digest",
+        "feature_names",
+        "version",
+    )
+
+    def __init__(
+        self, model: bytes, *, version: str, digest: str, feature_names: tuple[str, ...], link: LinkName
+    ) -> None:
+        session = open_session(model)
+        (given,), (result,) = session.get_inputs(), session.get_outputs()
+        self._run = session.run
+        self._input, self._output = given.name, [result.name]
+        self._dtype = _element_type(given.type)
+        self._link: Link = LINKS[link]
+        self._columns = len(feature_names)
+        self.version, self.digest, self.feature_names = version, digest, feature_names
+
+    def score(self, vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+        """See `ScoringModel.score`."""
+        return self._link(self.raw(cast_rows(vectors, columns=self._columns, dtype=self._dtype)))
+
+    def raw(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """The model's output before the link; of several columns (classes) the last."""
+        output: NDArray[Any] = self._run(self._output, {self._input: rows})[0]
+        return output if output.ndim == 1 else output[:, -1]
+
+
+class XGBoostModel:
+    """A gradient-boosted model: ONNX Runtime for a few rows, XGBoost itself for many."""
+
+    __slots__ = ("_booster", "_few", "_link", "digest", "feature_names", "version")
+
+    def __init__(self, few: OnnxModel, *, booster: Booster, link: LinkName) -> None:
+        self._few, self._booster, self._link = few, booster, LINKS[link]
+        self.version, self.digest, self.feature_names = few.version, few.digest, few.feature_names
+
+    def score(self, vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+        """See `ScoringModel.score`."""
+        rows = cast_rows(vectors, columns=self._booster.features, dtype=np.float32)
+        raw = self._few.raw(rows) if len(rows) < NATIVE_ROWS else self._booster.margins(rows)
+        return self._link(raw)
+
+    def path_difference(self, vectors: NDArray[np.float64]) -> float:
+        """The largest difference between the raw sums of the two engines, and of single rows: 0.0 when sound."""
+        rows = cast_rows(vectors, columns=self._booster.features, dtype=np.float32)
+        native, batch = self._booster.margins(rows), self._few.raw(rows)
+        single = np.concatenate([self._few.raw(rows[i : i + 1]) for i in range(len(rows))])
+        return float(max(np.abs(native - batch).max(), np.abs(native - single).max()))
+
+
+class ModelHandle:
+    """The place from which a route takes its model; `swap` replaces the model in one step.
+
+    A batch reads `current` once and uses what it got to the end, so that one decision has one version.
+    """
+
+    __slots__ = ("_current",)
+
+    def __init__(self, model: ScoringModel) -> None:
+        self._current = model
+
+    @property
+    def current(self) -> ScoringModel:
+        """The model now in force."""
+        return self._current
+
+    def swap(self, model: ScoringModel) -> ScoringModel:
+        """Put `model` in force and return its predecessor, which batches under way may still use.
+
+        Raises
+        ------
+        ModelError
+            When the features differ: vectors made for one model would be misread by the other.
+        """
+        previous = self._current
+        if model.feature_names != previous.feature_names:
+            raise ModelError(
+                f"Model {model.version!r}: its features are {list(model.feature_names)}; the serving version "
+                f"{previous.version!r} has {list(previous.feature_names)}. Deploy it with the feature service it "
+                "was trained on."
+            )
+        self._current = model
+        return previous
+
+
+def open_session(model: bytes) -> Any:
+    """An ONNX Runtime session on one thread that does not spin while idle.
+
+    Raises
+    ------
+    ArtifactError
+        When ONNX Runtime cannot read the model. The bytes' digest must have been checked before.
+    """
+    import onnxruntime as ort
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = 4
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    refusals = (
+        state.Fail,
+        state.InvalidProtobuf,
+        state.InvalidGraph,
+        state.InvalidArgument,
+        state.NotImplemented,
+        state.RuntimeException,
+        state.NoSuchFile,
+        state.EngineError,
+        state.EPFail,
+        state.NoModel,
+    )
+    try:
+        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except refusals as error:
+        raise ArtifactError(f"ONNX model: ONNX Runtime refuses it: {str(error)[:300]}") from error
+
+
+def cast_rows(vectors: NDArray[np.float64], *, columns: int, dtype: Any) -> NDArray[Any]:
+    """`vectors` as C-contiguous rows of the model's own float type; beyond its range they become infinite."""
+    if vectors.ndim != 2 or vectors.shape[1] != columns:
+        raise ModelError(
+            f"Vectors: shape is {vectors.shape}; the model takes [n, {columns}]. Pass one row per event."
+        )
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(vectors, dtype=dtype)
+
+
+def _element_type(name: str) -> type[np.float32 | np.float64]:
+    types: dict[str, type[np.float32 | np.float64]] = {
+        "tensor(float)": np.float32,
+        "tensor(double)": np.float64,
+    }
+    if name not in types:
+        raise ArtifactError(
+            f"ONNX model: its input is {name}; allowed are {', '.join(types)}. Export it again."
+        )
+    return types[name]
