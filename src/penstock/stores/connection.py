@@ -70,20 +70,15 @@ def connect(path: Path, /, *, access: Literal["write", "read"]) -> Connection:
     )
 
 
-def prepare_writer(connection: Connection, durability: Durability) -> None:
-    """Set what a writing connection needs.
+def prepare_writer(connection: Connection) -> None:
+    """Set what a writing connection needs, but for the durability of its commits (`set_durability`).
 
     SQLite's own checkpoints inside COMMIT are only the last resort: the store checkpoints between commits, and from the
     writing connection alone, since SQLite before 3.51.3 may corrupt a file when one connection checkpoints while
     another resets the write-ahead log.
     """
-    synchronous = {"power": "FULL", "process": "NORMAL"}[durability]
-    full = int(durability == "power")
     for pragma in (
         "journal_mode=WAL",
-        f"synchronous={synchronous}",
-        f"fullfsync={full}",
-        f"checkpoint_fullfsync={full}",
         f"wal_autocheckpoint={LAST_RESORT_CHECKPOINT_PAGES}",
         "secure_delete=ON",
         f"busy_timeout={BUSY_TIMEOUT_MS}",
@@ -91,6 +86,14 @@ def prepare_writer(connection: Connection, durability: Durability) -> None:
         "temp_store=MEMORY",
         "cache_size=-8192",
     ):
+        connection.execute(f"PRAGMA {pragma}").fetchall()
+
+
+def set_durability(connection: Connection, durability: Durability) -> None:
+    """Choose what a commit survives: "power" syncs each one, "process" leaves that to the next checkpoint."""
+    synchronous = {"power": "FULL", "process": "NORMAL"}[durability]
+    full = int(durability == "power")
+    for pragma in (f"synchronous={synchronous}", f"fullfsync={full}", f"checkpoint_fullfsync={full}"):
         connection.execute(f"PRAGMA {pragma}").fetchall()
 
 

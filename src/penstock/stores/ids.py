@@ -159,10 +159,11 @@ class IdIndex:
         InputError
             The positions do not go on ascending.
         StoreError
-            Sealing in the background failed.
+            Sealing failed in the background; these ids were not added. A further call tries again.
         """
         if not len(hashes):
             return
+        self._wait_for_backlog()
         if int(positions[0]) < self._memtable.stop:
             raise InputError(
                 f"event-id index: position {int(positions[0])} added, but positions below {self._memtable.stop} are "
@@ -177,9 +178,8 @@ class IdIndex:
 
     def settle(self) -> None:
         """Wait until every full memtable is sealed and merged."""
-        for job in self._jobs:
-            self._finished(job)
-        self._jobs.clear()
+        while self._jobs:
+            self._finished(self._jobs.pop(0))
 
     @property
     def runs(self) -> int:
@@ -196,7 +196,9 @@ class IdIndex:
         with self._changing:
             self._unsealed = (*self._unsealed, full)
         self._memtable = Memtable(self._run_size, full.stop)
-        self._jobs.append(self._worker.submit(self._write_run, full))
+        self._jobs.append(self._worker.submit(self._seal_waiting))
+
+    def _wait_for_backlog(self) -> None:
         while len(self._jobs) >= _MAX_UNSEALED or (self._jobs and self._jobs[0].done()):
             self._finished(self._jobs.pop(0))
 
@@ -209,15 +211,20 @@ class IdIndex:
                 "the index is made again from the log."
             ) from error
 
-    def _write_run(self, full: Memtable) -> None:
+    def _seal_waiting(self) -> None:
+        """Seal every full memtable, oldest first; one that an earlier job failed to seal comes first again."""
+        while self._unsealed:
+            self._seal_one(self._unsealed[0])
+            while len(self._runs) > 1 and self._runs[-1].level == self._runs[-2].level:
+                self._merge_newest()
+
+    def _seal_one(self, full: Memtable) -> None:
         hashes, positions = full.in_order()
         writer = self._writer(range(full.start, full.stop), level=0, count=len(full))
         run = self._written(writer, lambda: write_sorted(writer, hashes, positions))
         with self._changing:
             self._runs = (*self._runs, run)
             self._unsealed = self._unsealed[1:]
-        while len(self._runs) > 1 and self._runs[-1].level == self._runs[-2].level:
-            self._merge_newest()
 
     def _merge_newest(self) -> None:
         older, newer = self._runs[-2:]

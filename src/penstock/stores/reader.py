@@ -56,9 +56,7 @@ class ProjectReader:
     def open_reader(cls, path: Path, *, connection_factory: ConnectionFactory = connect) -> ProjectReader:
         """Open the store at `path` for reading only, whether or not a process writes to it."""
         if not path.exists():
-            raise StoreError(
-                f"store {path}: no such file; this project has never run. Start it with `penstock up` or `penstock run`."
-            )
+            raise _never_ran(path)
         with translated(path, "opening for reading"):
             return ProjectReader(path, *reading_connection(path, connection_factory))
 
@@ -204,7 +202,15 @@ def reading_connection(
     connection = connection_factory(path, access="read")
     try:
         prepare_reader(connection)
+        if schema.is_empty(connection):
+            raise _never_ran(path)
         return connection, schema.check(connection, path)
     except BaseException:
         connection.close()
         raise
+
+
+def _never_ran(path: Path) -> StoreError:
+    return StoreError(
+        f"store {path}: nothing is there; this project has never run. Start it with `penstock up` or `penstock run`."
+    )

@@ -29,6 +29,7 @@ from penstock.stores.connection import (
     Transaction,
     connect,
     prepare_writer,
+    set_durability,
     translated,
 )
 from penstock.stores.lock import WriterLock
@@ -109,9 +110,11 @@ class ProjectStore(ProjectReader):
             undo.callback(writing.close)
             if not schema.is_empty(writing):
                 schema.check(writing, path)
-            prepare_writer(writing, durability)
+            prepare_writer(writing)
+            set_durability(writing, "power")  # who a store is must not be lost: files beside it carry its id
             if schema.is_empty(writing):
                 schema.create(writing)
+            set_durability(writing, durability)
             reading, identity = reading_connection(path, connection_factory)
             undo.callback(reading.close)
             store = cls(
