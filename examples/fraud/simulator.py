@@ -212,10 +212,10 @@ def _add_frauds(config: SimulatorConfig, payments: Payments) -> tuple[NDArray[np
     scenario = (amount > HIGH_AMOUNT).astype(np.int8)
     day = payments.second // SECONDS_A_DAY
     for first in range(int(day.max(initial=0))):
-        picked = _sample(config.terminals, DAILY_COMPROMISED_TERMINALS, first)
+        picked = daily_picks(config.terminals, DAILY_COMPROMISED_TERMINALS, first)
         scenario[_rows(day, first, TERMINAL_COMPROMISE_DAYS, payments.terminal, picked)] = 2
     for first in range(int(day.max(initial=0))):
-        picked = _sample(config.customers, DAILY_COMPROMISED_CUSTOMERS, first)
+        picked = daily_picks(config.customers, DAILY_COMPROMISED_CUSTOMERS, first)
         rows = _rows(day, first, CUSTOMER_COMPROMISE_DAYS, payments.customer, picked).tolist()
         stolen = Random(first).sample(rows, len(rows) // 3)
         amount[stolen] *= STOLEN_CARD_FACTOR
@@ -223,9 +223,9 @@ def _add_frauds(config: SimulatorConfig, payments: Payments) -> tuple[NDArray[np
     return amount, scenario
 
 
-def _sample(size: int, count: int, seed: int) -> NDArray[np.int64]:
-    """Draw `count` of 0..size-1 as pandas' `Series.sample(count, random_state=seed)` does."""
-    shuffled: NDArray[np.int64] = np.random.RandomState(seed).permutation(size)
+def daily_picks(size: int, count: int, day: int) -> NDArray[np.int64]:
+    """Return which `count` of 0..size-1 are compromised from a day on: pandas' `Series.sample`, seeded by the day."""
+    shuffled: NDArray[np.int64] = np.random.RandomState(day).permutation(size)
     return shuffled[:count]
 
 
