@@ -38,6 +38,10 @@ class InputError(PenstockError, ValueError):
     """Data handed to a function does not fit: a frame without a column, a key of the wrong type."""
 
 
+class TransformError(PenstockError, RuntimeError):
+    """A user's function failed, or returned what its definition does not allow."""
+
+
 class StoreError(PenstockError, RuntimeError):
     """A store could not be opened, read or written."""
 

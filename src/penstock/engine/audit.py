@@ -1,0 +1,141 @@
+"""The audit: every logged feature vector compared, bit for bit, with its recomputation from the log."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from penstock.core.errors import InputError
+from penstock.engine.decisions import Decisions, Flag
+from penstock.engine.features import FeatureState, FloatMatrix
+from penstock.engine.ports import LogReader
+from penstock.engine.recovery import Progress
+from penstock.engine.replay import Replayed, replay
+from penstock.kernel.columns import BoolArray, IntArray
+from penstock.plan.nodes import EndpointNode, Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """A logged value that recomputation does not give."""
+
+    position: int
+    feature: str
+    served: float
+    recomputed: float
+
+
+@dataclass(slots=True)
+class AuditReport:
+    """What an audit found.
+
+    Attributes
+    ----------
+    vectors, values
+        How many were compared.
+    differing
+        Values whose bits differ; 0 is the promise.
+    missing
+        Accepted events of an endpoint's source without a decision; 0 is the promise.
+    skipped
+        Vectors that cannot be compared: erased, touched by an erasure, or served by other definitions.
+    examples
+        The first differing values.
+    """
+
+    vectors: int = 0
+    values: int = 0
+    differing: int = 0
+    missing: int = 0
+    skipped: dict[str, int] = field(default_factory=dict)
+    examples: list[Mismatch] = field(default_factory=list)
+
+    @property
+    def clean(self) -> bool:
+        """Whether every comparison agreed and no decision is missing."""
+        return not self.differing and not self.missing
+
+
+def audit(
+    store: LogReader,
+    plan: Plan,
+    *,
+    stop: int | None = None,
+    progress: Progress = lambda done, total: None,
+) -> AuditReport:
+    """Fold the whole log again and compare each decision's vector with the recomputed one."""
+    report = AuditReport()
+    end = store.next_position if stop is None else min(stop, store.next_position)
+    services = [plan.services[e.service] for e in plan.endpoints.values()]
+    for replayed in replay(store, FeatureState(plan), stop=end, services=services):
+        for endpoint in plan.endpoints.values():
+            _compare(store, plan, endpoint, replayed, report)
+        progress(replayed.chunk.stop, end)
+    return report
+
+
+def _compare(
+    store: LogReader, plan: Plan, endpoint: EndpointNode, replayed: Replayed, report: AuditReport
+) -> None:
+    rows = replayed.chunk.rows.get(endpoint.source)
+    if rows is None:
+        return
+    recomputed = replayed.features[endpoint.service].values
+    found = np.zeros(len(rows.positions), np.bool_)
+    service = plan.services[endpoint.service]
+    for batch in store.read_decisions(replayed.chunk.start, replayed.chunk.stop, endpoints={endpoint.name}):
+        decisions = Decisions.from_bytes(batch.payload)
+        inside = np.isin(batch.positions, rows.positions)
+        at = np.searchsorted(rows.positions, batch.positions[inside])
+        found[at] = True
+        decisions = decisions.take(inside)
+        if decisions.service != service.fingerprint:
+            _skip(report, "served by other definitions", len(decisions))
+            continue
+        unverifiable = (decisions.flags & (Flag.ERASED | Flag.UNVERIFIABLE)) > 0
+        _skip(report, "touched by an erasure", int(unverifiable.sum()))
+        _count(report, batch.positions[inside], decisions, recomputed[at], ~unverifiable, service.feature_names)
+    report.missing += int((~found).sum())
+
+
+def _count(
+    report: AuditReport,
+    positions: IntArray,
+    decisions: Decisions,
+    recomputed: FloatMatrix,
+    comparable: BoolArray,
+    names: tuple[str, ...],
+) -> None:
+    served, again = decisions.vectors[comparable], recomputed[comparable]
+    if served.shape != again.shape:
+        raise InputError(f"audit: vectors have {served.shape[1]} features, the plan {again.shape[1]}.")
+    report.vectors += len(served)
+    report.values += served.size
+    differing = differing_bits(served, again)
+    report.differing += int(differing.sum())
+    for row, column in np.argwhere(differing)[: 10 - len(report.examples)].tolist():
+        report.examples.append(
+            Mismatch(
+                int(positions[comparable][row]),
+                names[column],
+                float(served[row, column]),
+                float(again[row, column]),
+            )
+        )
+
+
+def differing_bits(left: FloatMatrix, right: FloatMatrix) -> BoolArray:
+    """Which values are not the same float64; null (NaN) equals null, whatever its bits.
+
+    >>> differing_bits(np.array([[0.0, np.nan]]), np.array([[-0.0, np.nan]])).tolist()
+    [[True, False]]
+    """
+    same = np.ascontiguousarray(left).view(np.int64) == np.ascontiguousarray(right).view(np.int64)
+    out: BoolArray = ~(same | (np.isnan(left) & np.isnan(right)))
+    return out
+
+
+def _skip(report: AuditReport, why: str, count: int) -> None:
+    if count:
+        report.skipped[why] = report.skipped.get(why, 0) + count

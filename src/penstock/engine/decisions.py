@@ -1,0 +1,149 @@
+"""Decisions: from scores to actions, and the form in which a micro-batch of them is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntFlag
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from penstock.core.errors import CorruptionError
+from penstock.kernel.columns import BoolArray, IntArray
+
+FloatArray = npt.NDArray[np.float64]
+ByteArray = npt.NDArray[np.uint8]
+
+
+class Flag(IntFlag):
+    """What a decision has to say about itself, besides its action."""
+
+    LATE = 1
+    TOO_LATE = 2
+    DEGRADED = 4
+    """A feature function failed on the event, or the model gave no number."""
+    NO_MODEL = 8
+    """No model version was in production."""
+    ERASED = 16
+    """The event was forgotten; score and features are gone."""
+    UNVERIFIABLE = 32
+    """An event that its features had seen was forgotten; they cannot be recomputed."""
+
+
+class _Stored(msgspec.Struct, array_like=True, frozen=True):
+    format: int
+    model: str
+    service: str
+    features: int
+    actions: tuple[str, ...]
+    scores: bytes
+    taken: bytes
+    flags: bytes
+    vectors: bytes
+
+
+_ENCODER = msgspec.msgpack.Encoder()
+_DECODER = msgspec.msgpack.Decoder(_Stored)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decisions:
+    """The decisions on a batch of events.
+
+    Attributes
+    ----------
+    model
+        The version that scored them; empty where there was none.
+    service
+        Fingerprint of the feature service whose rows `vectors` are.
+    actions
+        Names of the actions, by code.
+    scores
+        float64[n]; NaN without a model.
+    taken
+        uint8[n]: codes into `actions`.
+    flags
+        uint8[n]: bits of `Flag`.
+    vectors
+        float64[n, F]: the features as served, NaN for null.
+    """
+
+    model: str
+    service: str
+    actions: tuple[str, ...]
+    scores: FloatArray
+    taken: ByteArray
+    flags: ByteArray
+    vectors: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def to_bytes(self) -> bytes:
+        """The batch as bytes, for `DecisionBatch.payload`; the store adds the checksum."""
+        stored = _Stored(
+            1,
+            self.model,
+            self.service,
+            self.vectors.shape[1],
+            self.actions,
+            self.scores.tobytes(),
+            self.taken.tobytes(),
+            self.flags.tobytes(),
+            self.vectors.tobytes(),
+        )
+        return _ENCODER.encode(stored)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Decisions:
+        """The batch of `to_bytes`."""
+        try:
+            stored = _DECODER.decode(data)
+        except msgspec.DecodeError as error:
+            raise CorruptionError(
+                f"decisions: the stored bytes cannot be read ({error}). Restore the project's database from a backup."
+            ) from error
+        return cls(
+            stored.model,
+            stored.service,
+            stored.actions,
+            np.frombuffer(stored.scores, np.float64),
+            np.frombuffer(stored.taken, np.uint8),
+            np.frombuffer(stored.flags, np.uint8),
+            np.frombuffer(stored.vectors, np.float64).reshape(-1, max(stored.features, 1))[
+                :, : stored.features
+            ],
+        )
+
+    def take(self, rows: IntArray | BoolArray) -> Decisions:
+        """The decisions at these rows."""
+        return Decisions(
+            self.model,
+            self.service,
+            self.actions,
+            self.scores[rows],
+            self.taken[rows],
+            self.flags[rows],
+            self.vectors[rows],
+        )
+
+    def replacing(self, *, flags: ByteArray) -> Decisions:
+        """The same decisions with other flags."""
+        return Decisions(
+            self.model, self.service, self.actions, self.scores, self.taken, flags, self.vectors
+        )
+
+
+def choose_actions(scores: FloatArray, thresholds: Sequence[float]) -> ByteArray:
+    """For each score the number of ascending `thresholds` that it reaches: the code of its action.
+
+    A score that is not a number reaches none.
+
+    >>> choose_actions(np.array([0.2, 0.5, 0.95, np.nan]), (0.5, 0.9)).tolist()
+    [0, 1, 2, 0]
+    """
+    taken = np.searchsorted(np.asarray(thresholds), scores, side="right").astype(np.uint8)
+    taken[np.isnan(scores)] = 0
+    return taken

@@ -1,0 +1,147 @@
+"""Arrow, pandas and polars frames and lists of dicts, to columns and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from penstock.core.errors import InputError
+from penstock.core.types import DataType, Field
+from penstock.kernel.columns import Column, Columns, Numeric, Text
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_ARROW_TYPES = {
+    "Int32": "int64",
+    "Int64": "int64",
+    "Float32": "float64",
+    "Float64": "float64",
+    "Bool": "bool",
+    "String": "large_string",
+    "Timestamp": "timestamp[us]",
+}
+
+
+def to_table(frame: Any, *, owner: str) -> pa.Table:
+    """`frame` as a pyarrow Table: a Table, RecordBatch, pandas or polars frame, dict of columns, or list of dicts."""
+    import pyarrow as pa
+
+    if isinstance(frame, pa.Table):
+        return frame
+    if isinstance(frame, pa.RecordBatch):
+        return pa.Table.from_batches([frame])
+    if hasattr(frame, "__arrow_c_stream__"):
+        return pa.table(frame)
+    if type(frame).__module__.split(".")[0] == "pandas":
+        return pa.Table.from_pandas(frame, preserve_index=False)
+    if isinstance(frame, Mapping):
+        return pa.table(dict(frame))
+    if isinstance(frame, Sequence) and all(isinstance(row, Mapping) for row in frame):
+        return pa.Table.from_pylist([dict(row) for row in frame])
+    raise InputError(
+        f"{owner}: a {type(frame).__name__} was given; allowed are pyarrow Tables, pandas and polars frames, dicts of "
+        "columns and lists of dicts."
+    )
+
+
+def table_columns(table: pa.Table, fields: Sequence[Field], *, owner: str) -> Columns:
+    """The columns of `fields` from `table`, cast to their types; raises `InputError` where one is missing or differs."""
+    found: dict[str, Column] = {}
+    for field in fields:
+        if field.name not in table.column_names:
+            raise InputError(
+                f"{owner}: column {field.name!r} ({field.dtype}) is missing; there are {', '.join(table.column_names)}."
+            )
+        found[field.name] = arrow_column(table.column(field.name), field, owner=owner)
+    return Columns(table.num_rows, found)
+
+
+def arrow_column(values: pa.ChunkedArray, field: Field, *, owner: str) -> Column:
+    """An Arrow column as ours."""
+    import pyarrow as pa
+
+    wanted = pa.type_for_alias(_ARROW_TYPES[field.dtype.name])
+    array = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+    if isinstance(array, pa.ChunkedArray):
+        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], wanted)
+    try:
+        array = _cast(array, wanted, pa)
+    except pa.ArrowInvalid as error:
+        raise InputError(
+            f"{owner}: column {field.name!r} holds {array.type} values that are not {field.dtype} ({error})."
+        ) from error
+    except pa.ArrowNotImplementedError as error:
+        raise InputError(f"{owner}: column {field.name!r} is {array.type}, which cannot become {field.dtype}.") from error
+    return _text(array) if field.dtype.kind == "text" else _numeric(array, pa)
+
+
+def _cast(array: pa.Array, wanted: pa.DataType, pa: Any) -> pa.Array:
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    if pa.types.is_timestamp(array.type) and pa.types.is_timestamp(wanted):
+        # Nanoseconds are cut to microseconds; a time zone only says how the instant is shown.
+        return array.cast(pa.timestamp("us", array.type.tz), safe=False).cast(pa.int64())
+    if pa.types.is_timestamp(wanted):
+        if pa.types.is_date(array.type) or pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
+            return array.cast(wanted).cast(pa.int64())
+        return array.cast(pa.int64())
+    return array.cast(wanted)
+
+
+def _valid(array: pa.Array) -> np.ndarray[Any, np.dtype[np.bool_]] | None:
+    return np.asarray(array.is_valid()) if array.null_count else None
+
+
+def _numeric(array: pa.Array, pa: Any) -> Numeric:
+    valid = _valid(array)
+    if valid is not None:
+        array = array.fill_null(False if pa.types.is_boolean(array.type) else 0)
+    values = array.to_numpy(zero_copy_only=False)
+    if values.dtype.kind == "f":
+        finite = np.isfinite(values)
+        if not finite.all():  # pandas has NaN where others have null
+            values = np.where(finite, values, 0.0)
+            valid = finite if valid is None else valid & finite
+    return Numeric(values, valid)
+
+
+def _text(array: pa.Array) -> Text:
+    valid = _valid(array)
+    if valid is not None:
+        array = array.fill_null("")
+    _, offsets_buffer, data_buffer = array.buffers()
+    offsets = np.frombuffer(offsets_buffer, np.int64)[array.offset : array.offset + len(array) + 1]
+    data = np.frombuffer(data_buffer, np.uint8) if data_buffer is not None else np.zeros(0, np.uint8)
+    if len(offsets) == 0:
+        return Text(np.zeros(1, np.int64), data[:0], valid)
+    text = Text(offsets - offsets[0], data[offsets[0] : offsets[-1]], valid)
+    return text
+
+
+def to_arrow(column: Column, dtype: DataType) -> pa.Array:
+    """Our column as an Arrow array of `dtype`."""
+    import pyarrow as pa
+
+    mask = None if column.valid is None else pa.py_buffer(np.packbits(column.valid, bitorder="little"))
+    nulls = 0 if column.valid is None else int((~column.valid).sum())
+    if isinstance(column, Text):
+        buffers = [mask, pa.py_buffer(np.ascontiguousarray(column.offsets)), pa.py_buffer(np.ascontiguousarray(column.data))]
+        return pa.Array.from_buffers(pa.large_string(), len(column), buffers, nulls).cast(pa.string())
+    types = {
+        "Int32": pa.int32(),
+        "Int64": pa.int64(),
+        "Float32": pa.float32(),
+        "Float64": pa.float64(),
+        "Bool": pa.bool_(),
+        "Timestamp": pa.timestamp("us", "UTC"),
+    }
+    values = column.values
+    if dtype.kind == "time":
+        values = values.astype(np.int64).view("M8[us]")
+    if dtype.kind == "bool":
+        values = values.astype(np.bool_)
+    array = pa.array(values, mask=None if column.valid is None else ~column.valid)
+    return array.cast(types[dtype.name])

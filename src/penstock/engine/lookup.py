@@ -1,0 +1,98 @@
+"""Reading rows and decisions back by position: batches are decoded once and kept while they are in use."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import numpy as np
+
+from penstock.core.errors import CorruptionError
+from penstock.engine.decisions import Decisions
+from penstock.engine.ports import LogReader
+from penstock.kernel.columns import Columns, IntArray, Numeric, concat
+
+_KEPT_BATCHES = 128
+
+
+ERASED = "_erased"
+"""Column of a logged batch in which an event was forgotten."""
+
+
+class RowReader:
+    """Rows of the log and decisions by position, in any order."""
+
+    def __init__(self, store: LogReader) -> None:
+        self._store = store
+        self._log: OrderedDict[tuple[str, int], tuple[IntArray, Columns]] = OrderedDict()
+
+    def events(self, source: str, positions: IntArray) -> Columns:
+        """The events of `source` at `positions`, in that order.
+
+        Raises `CorruptionError` where a position holds no event of `source`.
+        """
+        pieces: list[Columns] = []
+        at: list[IntArray] = []
+        missing = np.unique(positions)
+        for key, (stored, columns) in list(self._log.items()):
+            if key[0] == source and len(missing) and stored[0] <= missing[-1] and stored[-1] >= missing[0]:
+                missing = _use(stored, columns, missing, pieces, at)
+                self._log.move_to_end(key)
+        missing = self._fetch(source, missing, pieces, at)
+        if len(missing):
+            raise CorruptionError(f"log: position {int(missing[0])} holds no event of source {source!r}.")
+        if any(ERASED in piece for piece in pieces):
+            pieces = [_with_erased(piece) for piece in pieces]
+        found = np.concatenate(at)
+        order = np.argsort(found)
+        return concat(pieces).take(order[np.searchsorted(found[order], positions)])
+
+    def _fetch(
+        self, source: str, missing: IntArray, pieces: list[Columns], at: list[IntArray]
+    ) -> IntArray:
+        if not len(missing):
+            return missing
+        for batch in self._store.log_batches_at(missing):
+            if batch.source == source:
+                columns = Columns.from_bytes(batch.payload)
+                self._log[source, int(batch.positions[0])] = (batch.positions, columns)
+                missing = _use(batch.positions, columns, missing, pieces, at)
+        while len(self._log) > _KEPT_BATCHES:
+            self._log.popitem(last=False)
+        return missing
+
+    def sources_at(self, positions: IntArray) -> dict[int, str]:
+        """Which source's event stands at each of `positions`."""
+        found: dict[int, str] = {}
+        for batch in self._store.log_batches_at(positions):
+            for position in np.intersect1d(batch.positions, positions).tolist():
+                found[position] = batch.source
+        return found
+
+    def decisions(self, endpoint: str, positions: IntArray) -> list[tuple[IntArray, Decisions]]:
+        """The decisions of `endpoint` at `positions`, with their positions, in batches of one model version."""
+        wanted = np.unique(positions)
+        out = []
+        for batch in self._store.decision_batches_at(wanted):
+            if batch.endpoint == endpoint:
+                keep = np.isin(batch.positions, wanted)
+                out.append((batch.positions[keep], Decisions.from_bytes(batch.payload).take(keep)))
+        return out
+
+
+def _use(
+    stored: IntArray, columns: Columns, missing: IntArray, pieces: list[Columns], at: list[IntArray]
+) -> IntArray:
+    hit = np.isin(stored, missing, assume_unique=True)
+    if not hit.any():
+        return missing
+    rows = np.flatnonzero(hit)
+    pieces.append(columns.take(rows))
+    at.append(stored[rows])
+    return np.setdiff1d(missing, stored[rows], assume_unique=True)
+
+
+def _with_erased(columns: Columns) -> Columns:
+    if ERASED in columns:
+        return columns
+    return columns.with_columns({ERASED: Numeric(np.zeros(columns.length, np.bool_))})

@@ -1,0 +1,356 @@
+"""Point-in-time features for a frame of events: the same plan and kernel as live, over history in order.
+
+1. History rows of all sources are put in one order: by event time, at equal times labels before events, then row order
+   (``as_of="corrected"``), or as the log has them (``as_of="served"``).
+2. An event that is part of the history takes what its own row emits. One that is not - a bare key and time - looks up,
+   after everything that happened up to and including its time.
+3. Features are appended to the events' own columns; every row and column is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from penstock.core.errors import InputError, MissingDependencyError, PlanError
+from penstock.core.records import LabelRecords
+from penstock.core.types import DataType, Field, Timestamp
+from penstock.definitions.sources import EventSource, LabelSource, StreamSource
+from penstock.definitions.views import FeatureReference, StreamFeatureView
+from penstock.engine.features import FeatureRows, FeatureState, Rows
+from penstock.engine.frames import table_columns, to_arrow, to_table
+from penstock.engine.labels import entering_rows, label_values
+from penstock.kernel.columns import Column, Columns, IntArray, Numeric, concat
+from penstock.kernel.state import KeyTable, encode_keys
+from penstock.plan.compile import Demand, compile_demands
+from penstock.plan.nodes import Plan, Selected, ServiceNode, SourceNode
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_HISTORY, _SPINE = "history", "spine"
+
+
+class FeatureFrame:
+    """Events with their features; hand it on as the frame you work with."""
+
+    def __init__(self, table: pa.Table, feature_names: Sequence[str]) -> None:
+        self._table = table
+        self.feature_names = tuple(feature_names)
+        """The appended columns, ``view__feature``."""
+
+    def __len__(self) -> int:
+        return int(self._table.num_rows)
+
+    def to_arrow(self) -> pa.Table:
+        """A pyarrow Table."""
+        return self._table
+
+    def to_pandas(self) -> Any:
+        """A pandas DataFrame."""
+        try:
+            return self._table.to_pandas()
+        except ImportError as error:
+            raise _missing("pandas") from error
+
+    def to_polars(self) -> Any:
+        """A polars DataFrame."""
+        try:
+            import polars
+        except ImportError as error:
+            raise _missing("polars") from error
+        return polars.from_arrow(self._table)
+
+    def to_numpy(self) -> npt.NDArray[np.float64]:
+        """The features alone: float64[n, F], NaN for null; text features are not numbers and raise `InputError`."""
+        columns = []
+        for name in self.feature_names:
+            column = self._table.column(name)
+            if str(column.type) in {"string", "large_string"}:
+                raise InputError(f"feature {name!r} is text; encode it as a number, or use to_arrow().")
+            columns.append(column.cast("float64").to_numpy().astype(np.float64))
+        return np.column_stack(columns) if columns else np.zeros((len(self), 0))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sources:
+    """History by source name, as tables or columns; positions None means event-time order."""
+
+    rows: Mapping[str, Columns]
+
+
+def driving_source(references: Sequence[FeatureReference]) -> StreamSource:
+    """The stream whose events the features are for: that of the first view, or the one that its labels are of."""
+    for source in _sources_of(references):
+        return source.of if isinstance(source, LabelSource) else source
+    raise PlanError("features: none of them is of a stream; add a stream feature view to the service.")
+
+
+def _sources_of(references: Sequence[FeatureReference]) -> Iterable[EventSource]:
+    for reference in references:
+        if isinstance(reference.view, StreamFeatureView):
+            yield reference.view.source
+        else:
+            nested = [s for s in reference.view.sources if isinstance(s, FeatureReference)]
+            yield from _sources_of(nested)
+
+
+def features_for_frame(
+    references: Sequence[FeatureReference],
+    events: Any,
+    *,
+    history: Mapping[str, Any] | None = None,
+    timestamp_key: str | None = None,
+) -> FeatureFrame:
+    """Point-in-time features for `events` from `history`: ``{source: frame}``.
+
+    Where `history` has no frame for the events' own stream and the events carry its columns, the events are its history.
+
+    Raises
+    ------
+    InputError
+        A column is missing or of another type, or there is no history to compute from.
+    """
+    source = driving_source(references)
+    table = to_table(events, owner="events")
+    given = dict(history or {})
+    unknown = set(given) - {s.name for s in _with_labelled(references)}
+    if unknown:
+        names = ", ".join(sorted({s.name for s in _with_labelled(references)}))
+        raise InputError(f"history: {sorted(unknown)[0]!r} is no source of these features; they come from {names}.")
+    events_are_history = source.name not in given
+    if events_are_history:
+        _check_carries(table, source)
+        given[source.name] = table
+    plan = _plan(references, source, table, timestamp_key)
+    rows = {
+        name: table_columns(to_table(frame, owner=f"history of {name!r}"), plan.sources[name].fields, owner=name)
+        for name, frame in given.items()
+        if name in plan.sources
+    }
+    if events_are_history:
+        features = _in_order(plan, rows, None, [_HISTORY])[_HISTORY]
+        return _frame(table, plan.services[_HISTORY], features)
+    return _match(plan, table, rows, source)
+
+
+def _match(plan: Plan, table: pa.Table, rows: dict[str, Columns], source: StreamSource) -> FeatureFrame:
+    """Features for `table`, whose rows may or may not be in the history of their stream."""
+    spine = table_columns(table, plan.sources[_SPINE].fields, owner="events")
+    found = np.full(table.num_rows, -1)
+    id_field = source.event_id_field
+    if id_field is not None and id_field in spine:
+        found = positions_of_ids(rows[source.name][id_field], spine[id_field])
+    bare = np.flatnonzero(found < 0)
+    wanted = [_HISTORY] * bool((found >= 0).any()) + [_SPINE] * bool(len(bare))
+    made = _in_order(plan, rows, spine.take(bare) if len(bare) else None, wanted or [_HISTORY])
+    service = plan.services[_HISTORY]
+    if not len(bare):
+        return _frame(table, service, _take(made[_HISTORY], found))
+    if len(bare) == len(found):
+        return _frame(table, plan.services[_SPINE], made[_SPINE])
+    both = _concat(made[_HISTORY], made[_SPINE])
+    at = found.copy()
+    at[bare] = len(made[_HISTORY].values) + np.arange(len(bare))
+    return _frame(table, service, _take(both, at))
+
+
+def _with_labelled(references: Sequence[FeatureReference]) -> list[EventSource]:
+    sources = list(_sources_of(references))
+    return sources + [s.of for s in sources if isinstance(s, LabelSource)]
+
+
+def _check_carries(table: pa.Table, source: StreamSource) -> None:
+    missing = [f.name for f in source.schema if f.name not in table.column_names and not f.optional]
+    if missing:
+        raise InputError(
+            f"events: there is no history of {source.name!r}, and the events lack its column {missing[0]!r}, so they "
+            f'cannot be their own history. Give history={{"{source.name}": frame}}, or the missing columns.'
+        )
+
+
+def _plan(
+    references: Sequence[FeatureReference], source: StreamSource, table: pa.Table, timestamp_key: str | None
+) -> Plan:
+    """A plan with the service once for events of the stream and once for bare rows."""
+    demands = [Demand(_HISTORY, tuple(references), source)]
+    time = timestamp_key or source.time_field
+    fields = [f for f in source.schema if f.name in table.column_names and f.name != time]
+    if time in table.column_names:
+        spine = StreamSource(
+            _SPINE,
+            source.stream_config,
+            schema=[*fields, Field(time, Timestamp)],
+            timestamp_field=time,
+        )
+        try:
+            return compile_demands([*demands, Demand(_SPINE, tuple(references), spine)])
+        except PlanError:
+            if source.name != _SPINE and _carries(table, source):
+                return compile_demands(demands)
+            raise
+    if not _carries(table, source):
+        raise InputError(
+            f"events: the time of each row is needed in column {time!r}; there are {', '.join(table.column_names)}. "
+            "Name another column with timestamp_key=."
+        )
+    return compile_demands(demands)
+
+
+def _carries(table: pa.Table, source: StreamSource) -> bool:
+    return all(f.name in table.column_names or f.optional for f in source.schema)
+
+
+def _in_order(
+    plan: Plan, rows: Mapping[str, Columns], spine: Columns | None, services: Sequence[str]
+) -> dict[str, FeatureRows]:
+    """Compute `services` with all rows in event-time order; results are in the rows' own order."""
+    streams = [name for name, node in plan.sources.items() if node.label_of is None and name in rows]
+    blocks: dict[str, Columns] = {}
+    for name, node in plan.sources.items():
+        if node.label_of is not None and any(view.source == name for view in plan.views):
+            blocks[name] = _labelled(plan, node, rows)
+    blocks |= {name: rows[name] for name in streams}
+    if spine is not None:
+        blocks[_SPINE] = spine
+    order_of = _positions(plan, blocks)
+    state = FeatureState(plan)
+    placed = {name: _sorted(blocks[name], order_of[name]) for name in blocks}
+    made = state.advance(
+        {name: rows_ for name, (rows_, _) in placed.items() if rows_.columns.length},
+        services=[plan.services[name] for name in services],
+    )
+    return {name: _back(made, plan.services[name], placed) for name in services}
+
+
+def _sorted(columns: Columns, positions: IntArray) -> tuple[Rows, IntArray]:
+    if (positions[1:] > positions[:-1]).all():
+        return Rows(columns, positions), np.zeros(0, np.int64)
+    order = np.argsort(positions)
+    return Rows(columns.take(order), positions[order]), order
+
+
+def _back(
+    made: Mapping[str, FeatureRows], service: ServiceNode, placed: Mapping[str, tuple[Rows, IntArray]]
+) -> FeatureRows:
+    """The rows of `service` in the order in which its events were given."""
+    order = placed[service.source][1]
+    if not len(order):
+        return made[service.name]
+    back = np.empty(len(order), np.int64)
+    back[order] = np.arange(len(order))
+    return _take(made[service.name], back)
+
+
+def _labelled(plan: Plan, label: SourceNode, rows: Mapping[str, Columns]) -> Columns:
+    """The rows of a label view: each event's first label, with the event's columns."""
+    stream = plan.sources[str(label.label_of)]
+    if label.name not in rows:
+        raise InputError(
+            f"history: features come from the labels {label.name!r}, and there is no history of them. Give "
+            f'history={{"{label.name}": frame}} with the columns {", ".join(f.name for f in label.fields)}.'
+        )
+    labels, events = rows[label.name], rows[stream.name]
+    found = positions_of_ids(events[str(stream.id_field)], labels[str(label.id_field)])
+    known = labels[label.time_field].values  # type: ignore[union-attr]
+    order = np.lexsort((np.arange(labels.length), known))
+    order = order[found[order] >= 0]
+    _, first = np.unique(found[order], return_index=True)
+    kept = order[np.sort(first)]
+    entering = LabelRecords(
+        event_positions=found[kept],
+        label_positions=np.arange(len(kept)),
+        values=label_values(labels, label)[kept],
+        known_at_us=known[kept].astype(np.int64),
+    )
+    joined = entering_rows(replace(entering, event_positions=np.zeros(len(kept), np.int64)), events.take(found[kept]), label)
+    return joined.columns
+
+
+def _positions(plan: Plan, blocks: Mapping[str, Columns]) -> dict[str, IntArray]:
+    """A place in one order for every row: event time, then labels before events before bare rows, then row order."""
+    times, ranks = [], []
+    for name, columns in blocks.items():
+        node = plan.sources[name]
+        times.append(columns[node.time_field].values.astype(np.int64))  # type: ignore[union-attr]
+        rank = 2 if name == _SPINE else int(node.label_of is None)
+        ranks.append(np.full(columns.length, rank, np.int8))
+    if len(times) == 1 and (times[0][1:] >= times[0][:-1]).all():
+        return {next(iter(blocks)): np.arange(len(times[0]))}
+    order = np.lexsort((np.concatenate(ranks), np.concatenate(times)))
+    positions = np.empty(len(order), np.int64)
+    positions[order] = np.arange(len(order))
+    bounds = np.cumsum([0, *map(len, times)])
+    return {name: positions[a:b] for name, a, b in zip(blocks, bounds[:-1], bounds[1:], strict=True)}
+
+
+def positions_of_ids(known: Column, wanted: Column) -> IntArray:
+    """For each id of `wanted` the row of `known` that has it, or -1."""
+    table = KeyTable()
+    places = table.assign(encode_keys([known]))
+    row_of = np.full(int(places.max(initial=-1)) + 1, -1)
+    row_of[places[::-1]] = np.arange(len(places))[::-1]  # the first row where an id repeats
+    found = table.find(encode_keys([wanted]))
+    return np.where(found >= 0, row_of[found], -1)
+
+
+def _take(rows: FeatureRows, at: IntArray) -> FeatureRows:
+    return FeatureRows(
+        rows.values[at],
+        {i: text.take(at) for i, text in rows.texts.items()},
+        {i: column.take(at) for i, column in rows.integers.items()},
+        rows.lateness[at],
+        rows.degraded[at],
+    )
+
+
+def _concat(left: FeatureRows, right: FeatureRows) -> FeatureRows:
+    def joined(parts: Mapping[int, Any], more: Mapping[int, Any]) -> dict[int, Any]:
+        return {
+            i: concat([Columns(len(c), {"c": c}), Columns(len(more[i]), {"c": more[i]})])["c"]
+            for i, c in parts.items()
+        }
+
+    return FeatureRows(
+        np.concatenate([left.values, right.values]),
+        joined(left.texts, right.texts),
+        joined(left.integers, right.integers),
+        np.concatenate([left.lateness, right.lateness]),
+        np.concatenate([left.degraded, right.degraded]),
+    )
+
+
+def _frame(table: pa.Table, service: ServiceNode, features: FeatureRows) -> FeatureFrame:
+    names = [output.name.replace(".", "__") for output in service.outputs]
+    for i, (name, output) in enumerate(zip(names, service.outputs, strict=True)):
+        if name in table.column_names:
+            raise InputError(f"events: column {name!r} has the name of a feature. Rename the column.")
+        table = table.append_column(name, to_arrow(feature_column(features, i, output), output.dtype))
+    return FeatureFrame(table, names)
+
+
+def feature_column(features: FeatureRows, index: int, output: Selected) -> Column:
+    """Output `index` as a column of its own type."""
+    if index in features.texts:
+        return features.texts[index]
+    if index in features.integers:
+        return features.integers[index]
+    values = features.values[:, index]
+    present = ~np.isnan(values)
+    return Numeric(_typed(np.where(present, values, 0.0), output.dtype), None if present.all() else present)
+
+
+def _typed(values: npt.NDArray[np.float64], dtype: DataType) -> npt.NDArray[np.generic]:
+    if dtype.kind == "float":
+        return values
+    return values.astype(np.bool_ if dtype.kind == "bool" else np.int64)
+
+
+def _missing(name: str) -> MissingDependencyError:
+    return MissingDependencyError(
+        f"feature frame: {name} is not installed. Run: pip install 'penstock[{name}]', or use to_arrow()."
+    )

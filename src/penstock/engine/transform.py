@@ -1,0 +1,256 @@
+"""Calling users' functions in their mode, on a batch of any size, and checking what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from penstock.core.errors import InputError, MissingDependencyError, PenstockError, TransformError
+from penstock.core.types import Field
+from penstock.engine.values import LazyArrays, from_values, to_list, to_rows
+from penstock.kernel.columns import Column, Columns, Numeric, Text
+
+ROW = "_row"
+"""Hidden column of row numbers, which a function that drops rows hands back (modes numpy and polars)."""
+
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Transformed:
+    """What a view's function made of a batch: columns, and for each of their rows the row that it came from."""
+
+    columns: Columns
+    rows: Rows | None
+
+
+def call_view(
+    function: Callable[..., Any] | None,
+    mode: str,
+    columns: Columns,
+    fields: Sequence[Field],
+    wanted: Sequence[Field],
+    *,
+    owner: str,
+) -> Transformed:
+    """Run a view's function over `columns`.
+
+    Returns
+    -------
+    Transformed
+        The `wanted` columns; `rows` is None when no row was dropped.
+    """
+    if function is None:
+        return Transformed(columns.select(f.name for f in wanted), None)
+    returned, rows = _call(function, mode, [(columns, fields)], owner)
+    length = _length(returned, columns.length, rows, owner)
+    if length != columns.length and rows is None:
+        raise InputError(
+            f"{owner}: the function returned {length} rows for {columns.length}. To drop rows, hand back the column "
+            f'"{ROW}" of the input, filtered like the others, so that Penstock knows which rows are left.'
+        )
+    found = {f.name: _wanted(returned, f, length, owner) for f in wanted}
+    return Transformed(Columns(length, found), _checked_rows(rows, columns.length, owner))
+
+
+def call_realtime(
+    function: Callable[..., Any],
+    mode: str,
+    arguments: Sequence[tuple[Columns, Sequence[Field]]],
+    wanted: Sequence[Field],
+    *,
+    owner: str,
+) -> Columns:
+    """Run a realtime view's function: one argument a source, one value a row for each attribute."""
+    length = arguments[0][0].length
+    returned, _ = _call(function, mode, list(arguments), owner)
+    found = {f.name: _wanted(returned, f, length, owner) for f in wanted}
+    return Columns(length, found)
+
+
+def _wanted(returned: Mapping[str, Any], field: Field, length: int, owner: str) -> Column:
+    if field.name not in returned:
+        raise InputError(
+            f"{owner}: the function did not return column {field.name!r}; it returned "
+            f"{', '.join(map(str, returned)) or 'nothing'}. Return it, or take it out of the definition."
+        )
+    values = returned[field.name]
+    if isinstance(values, Numeric | Text):
+        column: Column = values
+    else:
+        column = from_values(np.full(length, values) if np.ndim(values) == 0 else values, field, owner=owner)
+    if len(column) != length:
+        raise InputError(
+            f"{owner}: column {field.name!r} has {len(column)} values for {length} rows; allowed is one a row."
+        )
+    return column
+
+
+def _length(returned: Mapping[str, Any], rows_in: int, rows: Any, owner: str) -> int:
+    if rows is not None:
+        return len(rows)
+    lengths = {len(values) for values in returned.values() if isinstance(values, Numeric | Text) or np.ndim(values)}
+    if len(lengths) > 1:
+        raise InputError(f"{owner}: the function returned columns of different lengths: {sorted(lengths)}.")
+    return lengths.pop() if lengths else rows_in
+
+
+def _checked_rows(rows: Any, length: int, owner: str) -> Rows | None:
+    if rows is None:
+        return None
+    kept = np.asarray(rows, np.int64)
+    if len(kept) and (kept[0] < 0 or kept[-1] >= length or (np.diff(kept) <= 0).any()):
+        raise InputError(f"{owner}: the function added, repeated or reordered rows; it may only drop some.")
+    return None if len(kept) == length else kept
+
+
+_Arguments = list[tuple[Columns, Sequence[Field]]]
+_Returned = tuple[Mapping[str, Any], Any]
+
+
+def _call(function: Callable[..., Any], mode: str, arguments: _Arguments, owner: str) -> _Returned:
+    try:
+        return _CALLS[mode](function, arguments, owner)
+    except PenstockError as error:
+        raise TransformError(str(error)) from error
+    except Exception as error:  # a user's function may raise anything
+        raise TransformError(f"{owner}: the function failed with {type(error).__name__}: {error}.") from error
+
+
+def _call_numpy(function: Callable[..., Any], arguments: _Arguments, owner: str) -> _Returned:
+    given = [_ArraysWithRow(columns, fields) for columns, fields in arguments]
+    with np.errstate(all="ignore"):
+        returned = function(*given)
+    if not isinstance(returned, Mapping):
+        raise InputError(
+            f"{owner}: the function returned {type(returned).__name__}; mode numpy allows a mapping of column names to "
+            'arrays, like {"amount": columns["amount"]}.'
+        )
+    if isinstance(returned, _ArraysWithRow):
+        returned = {name: returned[name] for name in returned}
+    # An array handed back as it was given needs no second conversion: its column is at hand.
+    untouched = {name: _origin(given, values) for name, values in returned.items()}
+    columns = {name: returned[name] if column is None else column for name, column in untouched.items()}
+    return columns, returned.get(ROW)
+
+
+def _origin(given: Sequence[_ArraysWithRow], values: object) -> Column | None:
+    return next((column for columns in given if (column := columns.origin(values)) is not None), None)
+
+
+class _ArraysWithRow(LazyArrays):
+    """Arrays by column name; `ROW` can be asked for, but is not listed."""
+
+    __slots__ = ()
+
+    def __getitem__(self, name: str) -> Any:
+        return np.arange(self._columns.length) if name == ROW else super().__getitem__(name)
+
+
+def _call_python(function: Callable[..., Any], arguments: _Arguments, owner: str) -> _Returned:
+    rows_of = [to_rows(columns, fields) for columns, fields in arguments]
+    results = [function(*row) for row in zip(*rows_of, strict=True)]
+    kept = [i for i, result in enumerate(results) if result is not None]
+    for i in kept:
+        if not isinstance(results[i], Mapping):
+            raise InputError(
+                f"{owner}: the function returned {results[i]!r}; mode python allows a dict of the columns, or None to "
+                "drop the row."
+            )
+    names = dict.fromkeys(name for i in kept for name in results[i])
+    returned = {name: [results[i].get(name) for i in kept] for name in names}
+    if not kept:
+        returned = _Anything()  # type: ignore[assignment]
+    return returned, kept if len(kept) < len(results) else None
+
+
+class _Anything(dict[str, list[Any]]):
+    """Every column, with no rows: what a function that dropped all rows returned."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+    def __missing__(self, name: str) -> list[Any]:
+        return []
+
+
+def _call_pandas(function: Callable[..., Any], arguments: _Arguments, owner: str) -> _Returned:
+    pandas = _library("pandas", owner)
+    frames = [
+        pandas.DataFrame(dict(_ArraysWithRow(columns, fields).items()), index=pandas.RangeIndex(columns.length))
+        for columns, fields in arguments
+    ]
+    for frame, (_, fields) in zip(frames, arguments, strict=True):
+        for f in fields:
+            if f.dtype.kind == "time":
+                frame[f.name] = frame[f.name].dt.tz_localize("UTC")
+    returned = function(*frames)
+    if not isinstance(returned, pandas.DataFrame):
+        raise InputError(f"{owner}: the function returned {type(returned).__name__}; mode pandas allows a DataFrame.")
+    rows = None if len(returned) == len(frames[0]) else returned.index.to_numpy()
+    if rows is None and not returned.index.equals(frames[0].index):
+        raise InputError(f"{owner}: the function reordered rows or reset their index; it may only drop some.")
+    return {name: _pandas_values(returned[name]) for name in returned.columns}, rows
+
+
+def _pandas_values(series: Any) -> Any:
+    if getattr(series.dtype, "tz", None) is not None:
+        return series.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy()
+    if series.dtype.kind in "OT" or str(series.dtype) in {"str", "string"}:
+        return series.astype(object).where(series.notna(), None).to_numpy()
+    return series.to_numpy(na_value=None) if series.dtype.kind not in "fiubM" else series.to_numpy()
+
+
+def _call_polars(function: Callable[..., Any], arguments: _Arguments, owner: str) -> _Returned:
+    polars = _library("polars", owner)
+    frames = []
+    for columns, fields in arguments:
+        series = [_polars_series(polars, f, columns[f.name]) for f in fields]
+        frames.append(polars.DataFrame(series).with_columns(polars.Series(ROW, range(columns.length), polars.Int64)))
+    returned = function(*frames)
+    if not isinstance(returned, polars.DataFrame):
+        raise InputError(f"{owner}: the function returned {type(returned).__name__}; mode polars allows a DataFrame.")
+    rows = returned[ROW].to_numpy() if ROW in returned.columns else None
+    return {name: _polars_values(returned[name]) for name in returned.columns}, rows
+
+
+def _polars_series(polars: Any, field: Field, column: Column) -> Any:
+    types = {
+        "int": polars.Int64,
+        "float": polars.Float64,
+        "bool": polars.Boolean,
+        "text": polars.String,
+        "time": polars.Datetime("us", "UTC"),
+    }
+    return polars.Series(field.name, to_list(column, field.dtype), types[field.dtype.kind])
+
+
+def _polars_values(series: Any) -> Any:
+    if series.dtype.is_temporal():
+        return series.dt.timestamp("us").to_list()
+    if series.null_count() or series.dtype == _library("polars", "").String:
+        return series.to_list()
+    return series.to_numpy()
+
+
+_CALLS: dict[str, Callable[[Callable[..., Any], _Arguments, str], _Returned]] = {
+    "numpy": _call_numpy,
+    "python": _call_python,
+    "pandas": _call_pandas,
+    "polars": _call_polars,
+}
+
+
+def _library(name: str, owner: str) -> Any:
+    import importlib
+
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"{owner}: mode {name!r} needs {name}, which is not installed. Run: pip install 'penstock[{name}]'."
+        ) from error

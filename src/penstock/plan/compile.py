@@ -1,0 +1,358 @@
+"""Definitions in, plan out: small steps, each pure.
+
+1. Every feature service gets the stream whose events it describes.
+2. Views that a service needs are compiled once each, with only the aggregates that somebody uses.
+3. Look-ups, realtime views and the order of outputs are resolved to indices.
+4. Everything is hashed to fingerprints that change when, and only when, values could.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from penstock.core.errors import PlanError
+from penstock.core.time import to_us
+from penstock.core.types import DataType, Field
+from penstock.definitions.aggregates import Aggregate
+from penstock.definitions.models import Endpoint
+from penstock.definitions.services import FeatureService
+from penstock.definitions.sources import EventSource, LabelSource, RequestSource, StreamSource
+from penstock.definitions.views import (
+    FeatureReference,
+    RealtimeFeatureView,
+    StreamFeatureView,
+    describe_columns,
+    source_schema,
+)
+from penstock.kernel.program import AggregateSpec, Function, LaneKind, Program, Window
+from penstock.plan.functions import columns_read, function_code
+from penstock.plan.nodes import (
+    AggregateNode,
+    EndpointNode,
+    LaneNode,
+    Lookup,
+    Plan,
+    RealtimeNode,
+    Selected,
+    ServiceNode,
+    SourceNode,
+    ViewNode,
+)
+
+_LANE_KINDS = {
+    "float": LaneKind.FLOAT,
+    "int": LaneKind.INT,
+    "bool": LaneKind.INT,
+    "time": LaneKind.INT,
+    "text": LaneKind.CODE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """A feature service wanted for the events of one stream."""
+
+    name: str
+    references: tuple[FeatureReference, ...]
+    source: StreamSource
+
+
+def compile_plan(
+    services: Iterable[tuple[FeatureService, StreamSource]], endpoints: Iterable[Endpoint] = ()
+) -> Plan:
+    """The plan that computes `services` for the events of their streams and serves `endpoints`.
+
+    Raises
+    ------
+    PlanError
+        Where definitions do not fit together: a key column that the events lack, two views of one name, two
+        endpoints on one source.
+    """
+    served = tuple(endpoints)
+    demands = {service.name: Demand(service.name, service.features, source) for service, source in services}
+    for endpoint in served:
+        service = endpoint.model.features
+        demands[service.name] = Demand(service.name, service.features, endpoint.source)
+    _check_endpoints(served)
+    return compile_demands(tuple(demands.values()), served)
+
+
+def compile_demands(demands: Sequence[Demand], endpoints: Sequence[Endpoint] = ()) -> Plan:
+    """The plan for `demands`: see `compile_plan`."""
+    needed = _needed_aggregates(demands)
+    definitions = _distinct_views(demands)
+    views = tuple(_compile_view(definitions[name], needed[name]) for name in definitions)
+    index = {view.name: i for i, view in enumerate(views)}
+    nodes = {d.name: _ServiceCompiler(d, views, index).compile() for d in demands}
+    sources = _sources(demands, definitions.values(), endpoints)
+    served = {endpoint.name: _endpoint_node(endpoint) for endpoint in endpoints}
+    pruned = tuple(_pruned(definitions, views))
+    fingerprint = _digest(*(repr(source) for source in sources.values()), *map(_view_text, views))
+    return Plan(sources, views, nodes, served, pruned, fingerprint)
+
+
+def _check_endpoints(endpoints: Sequence[Endpoint]) -> None:
+    taken: dict[str, str] = {}
+    for endpoint in endpoints:
+        other = taken.setdefault(endpoint.source.name, endpoint.name)
+        if other != endpoint.name:
+            raise PlanError(
+                f"Endpoint {endpoint.name!r}: source {endpoint.source.name!r} is decided by endpoint {other!r} "
+                "already; allowed is one endpoint a source, since every event has exactly one decision. Remove one."
+            )
+
+
+def _stream_references(references: Iterable[FeatureReference]) -> Iterable[FeatureReference]:
+    for reference in references:
+        if isinstance(reference.view, StreamFeatureView):
+            yield reference
+        else:
+            yield from (s for s in reference.view.sources if isinstance(s, FeatureReference))
+
+
+def _needed_aggregates(demands: Sequence[Demand]) -> dict[str, set[str]]:
+    needed: dict[str, set[str]] = {}
+    for demand in demands:
+        for reference in _stream_references(demand.references):
+            needed.setdefault(reference.view.name, set()).update(reference.features)
+    return needed
+
+
+def _distinct_views(demands: Sequence[Demand]) -> dict[str, StreamFeatureView]:
+    views: dict[str, StreamFeatureView] = {}
+    for demand in demands:
+        for reference in _stream_references(demand.references):
+            view = reference.view
+            if views.setdefault(view.name, view) is not view:  # type: ignore[arg-type]
+                raise PlanError(
+                    f"stream feature view {view.name!r}: two different views have this name. Rename one of them."
+                )
+    return views
+
+
+def _compile_view(view: StreamFeatureView, needed: set[str]) -> ViewNode:
+    used = [aggregate for aggregate in view.features if aggregate.name in needed]
+    lanes = tuple(dict.fromkeys(_lane(aggregate) for aggregate in used))
+    windows = tuple(dict.fromkeys(_window(aggregate) for aggregate in used))
+    aggregates = tuple(
+        AggregateNode(a.name, a.function, lanes.index(_lane(a)), windows.index(_window(a)), a.dtype) for a in used
+    )
+    program = Program(
+        lanes=tuple(_LANE_KINDS[lane.dtype.kind] for lane in lanes),
+        windows=windows,
+        aggregates=tuple(AggregateSpec(Function[a.function.upper()], a.lane, a.window) for a in aggregates),
+        allowed_lateness_us=to_us(view.source.allowed_lateness),
+    )
+    fields = source_schema(view.source)
+    return ViewNode(
+        name=view.name,
+        source=view.source.name,
+        mode=view.mode,
+        function=view.function,
+        code=function_code(view.function),
+        columns=fields,
+        keys=view.join_keys,
+        time_field=view.timestamp_field,
+        reads=columns_read(view.function, view.mode, fields),
+        lanes=lanes,
+        aggregates=aggregates,
+        program=program,
+    )
+
+
+def _lane(aggregate: Aggregate) -> LaneNode:
+    return LaneNode(aggregate.input_column.name, aggregate.where, aggregate.input_column.dtype)
+
+
+def _window(aggregate: Aggregate) -> Window:
+    window = aggregate.time_window
+    return Window(to_us(window.window_size), to_us(window.offset))
+
+
+@dataclass(slots=True)
+class _ServiceCompiler:
+    """Resolves one demand's names to indices; lives only while it is compiled."""
+
+    demand: Demand
+    views: tuple[ViewNode, ...]
+    index: Mapping[str, int]
+    lookups: list[Lookup] = field(default_factory=list)
+    realtime: list[RealtimeNode] = field(default_factory=list)
+    outputs: list[Selected] = field(default_factory=list)
+    request: dict[str, Field] = field(default_factory=dict)
+
+    def compile(self) -> ServiceNode:
+        for reference in self.demand.references:
+            if isinstance(reference.view, RealtimeFeatureView):
+                self.outputs.extend(self._realtime(reference, reference.view))
+            else:
+                self.outputs.extend(self._stream(reference))
+        lookups, realtime, outputs = tuple(self.lookups), tuple(self.realtime), tuple(self.outputs)
+        return ServiceNode(
+            name=self.demand.name,
+            source=self.demand.source.name,
+            lookups=lookups,
+            realtime=realtime,
+            outputs=outputs,
+            request_columns=tuple(self.request),
+            fingerprint=_digest(*(self._output_text(output) for output in outputs)),
+        )
+
+    def _output_text(self, output: Selected) -> str:
+        """What `output` means, whatever else the plan computes: indices are resolved to definitions."""
+        if output.kind == "lookup":
+            lookup = self.lookups[output.index]
+            view = self.views[lookup.view]
+            node = view.aggregates[output.column]
+            lane, window = view.lanes[node.lane], view.program.windows[node.window]
+            meaning = (view.name, view.source, view.mode, view.code, view.keys, view.time_field, lookup.key_columns)
+            lateness = view.program.allowed_lateness_us
+            return repr((output.name, output.dtype, meaning, node.function, lane, window, lateness))
+        realtime = self.realtime[output.index]
+        arguments = [
+            [a.name if isinstance(a, Field) else self._output_text(a) for a in argument]
+            for argument in realtime.arguments
+        ]
+        return repr((output.name, output.dtype, realtime.mode, realtime.code, arguments))
+
+    def _stream(self, reference: FeatureReference) -> list[Selected]:
+        view = self.views[self.index[reference.view.name]]
+        lookup = self._lookup(reference, view)
+        if lookup not in self.lookups:
+            self.lookups.append(lookup)
+        at = self.lookups.index(lookup)
+        names = [aggregate.name for aggregate in view.aggregates]
+        return [
+            Selected("lookup", at, names.index(name), f"{reference.name}.{name}", dtype)
+            for name, dtype in reference.feature_types.items()
+        ]
+
+    def _lookup(self, reference: FeatureReference, view: ViewNode) -> Lookup:
+        mapped = dict(reference.join_key_map)
+        columns = {f.name: f.dtype for f in self.demand.source.schema}
+        own = view.source == self.demand.source.name and not mapped
+        for key in view.keys:
+            column = mapped.get(key.name, key.name)
+            found = columns.get(column)
+            if found is not key.dtype and not (own and found is None):
+                raise PlanError(
+                    f"service {self.demand.name!r}: view {view.name!r} needs join key {key.name!r} ({key.dtype}) in "
+                    f"column {column!r} of {self.demand.source.name!r}, whose columns are "
+                    f"{describe_columns(columns)}. Add the column, or map the key with "
+                    f'.with_join_key_map({{"{key.name}": "..."}}).'
+                )
+        return Lookup(self.index[view.name], tuple(mapped.get(k.name, k.name) for k in view.keys), own)
+
+    def _realtime(self, reference: FeatureReference, view: RealtimeFeatureView) -> list[Selected]:
+        arguments = tuple(
+            self._request(view, source) if isinstance(source, RequestSource) else tuple(self._stream(source))
+            for source in view.sources
+        )
+        node = RealtimeNode(
+            name=view.name,
+            mode=view.mode,
+            function=view.function,
+            code=function_code(view.function),
+            arguments=arguments,
+            attributes=tuple(Field(a.name, a.dtype) for a in view.features),
+        )
+        if node not in self.realtime:
+            self.realtime.append(node)
+        at = self.realtime.index(node)
+        names = [attribute.name for attribute in view.features]
+        return [
+            Selected("realtime", at, names.index(name), f"{reference.name}.{name}", dtype)
+            for name, dtype in reference.feature_types.items()
+        ]
+
+    def _request(self, view: RealtimeFeatureView, request: RequestSource) -> tuple[Field, ...]:
+        columns = {f.name: f for f in self.demand.source.schema}
+        for wanted in request.schema:
+            found = columns.get(wanted.name)
+            if found is None or found.dtype is not wanted.dtype:
+                raise PlanError(
+                    f"realtime feature view {view.name!r}: request column {wanted.name!r} ({wanted.dtype}) is not a "
+                    f"column of {self.demand.source.name!r}, whose events are the requests. It has "
+                    f"{describe_columns({n: f.dtype for n, f in columns.items()})}."
+                )
+            self.request[wanted.name] = found
+        return tuple(columns[wanted.name] for wanted in request.schema)
+
+
+def _sources(
+    demands: Sequence[Demand], views: Iterable[StreamFeatureView], endpoints: Sequence[Endpoint]
+) -> dict[str, SourceNode]:
+    found: dict[str, EventSource] = {}
+    wanted: list[EventSource] = [demand.source for demand in demands]
+    wanted += [view.source for view in views]
+    wanted += [endpoint.model.label for endpoint in endpoints]
+    wanted += [source.of for source in wanted if isinstance(source, LabelSource)]
+    for source in wanted:
+        if found.setdefault(source.name, source) is not source:
+            raise PlanError(f"source {source.name!r}: two different sources have this name. Rename one of them.")
+    return {name: source_node(found[name]) for name in sorted(found)}
+
+
+def source_node(source: EventSource) -> SourceNode:
+    """The plan's node of a source."""
+    label = isinstance(source, LabelSource)
+    return SourceNode(
+        name=source.name,
+        fields=source.schema,
+        time_field=source.time_field,
+        id_field=source.event_id_field,
+        allowed_lateness_us=to_us(source.allowed_lateness),
+        max_future_skew_us=to_us(source.max_future_skew),
+        label_of=source.of.name if label else None,
+        label_field=source.label.name if label else None,
+    )
+
+
+def _endpoint_node(endpoint: Endpoint) -> EndpointNode:
+    policy = endpoint.policy
+    return EndpointNode(
+        name=endpoint.name,
+        source=endpoint.source.name,
+        service=endpoint.model.features.name,
+        model=endpoint.model.name,
+        policy=policy.name,
+        actions=(policy.default, *(action for action, _ in policy.actions)),
+        thresholds=tuple(threshold for _, threshold in policy.actions),
+    )
+
+
+def _pruned(definitions: Mapping[str, StreamFeatureView], views: Sequence[ViewNode]) -> Iterable[str]:
+    for view in views:
+        kept = {aggregate.name for aggregate in view.aggregates}
+        yield from (f"{view.name}.{a.name}" for a in definitions[view.name].features if a.name not in kept)
+        keys = {key.name for key in view.keys}
+        used = keys | {view.time_field} | {lane.column for lane in view.lanes}
+        used |= {lane.where for lane in view.lanes if lane.where}
+        reads = used if view.function is None else set(view.reads)
+        yield from (f"{view.source}.{f.name} in {view.name}" for f in view.columns if f.name not in reads)
+
+
+def _view_text(view: ViewNode) -> str:
+    parts: tuple[object, ...] = (
+        view.name,
+        view.source,
+        view.mode,
+        view.code,
+        view.keys,
+        view.time_field,
+        view.lanes,
+        view.aggregates,
+        view.program,
+    )
+    return repr(parts)
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def feature_types(outputs: Sequence[Selected]) -> dict[str, DataType]:
+    """Names and types of a service's outputs, in order."""
+    return {output.name: output.dtype for output in outputs}

@@ -1,0 +1,153 @@
+"""The nodes of a plan: frozen values that say what the engine does, with every name resolved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from penstock.core.types import DataType, Field
+from penstock.kernel.program import Program
+
+
+@dataclass(frozen=True, slots=True)
+class SourceNode:
+    """A source: its contract and its clock rules.
+
+    `label_of` names the labelled stream where the source is a `LabelSource`.
+    """
+
+    name: str
+    fields: tuple[Field, ...]
+    time_field: str
+    id_field: str | None
+    allowed_lateness_us: int
+    max_future_skew_us: int
+    label_of: str | None = None
+    label_field: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LaneNode:
+    """A column as the kernel stores it: values of `column` where `where` is true, null elsewhere."""
+
+    column: str
+    where: str | None
+    dtype: DataType
+
+
+@dataclass(frozen=True, slots=True)
+class AggregateNode:
+    """A windowed feature: which of the program's aggregates it is, and its type."""
+
+    name: str
+    function: str
+    lane: int
+    window: int
+    dtype: DataType
+
+
+@dataclass(frozen=True, slots=True)
+class ViewNode:
+    """A stream feature view: function, key, lanes and the kernel's program.
+
+    `reads` are the source columns that the function reads; the others are not given to it.
+    """
+
+    name: str
+    source: str
+    mode: str
+    function: Callable[..., Any] | None = field(compare=False)
+    code: str
+    columns: tuple[Field, ...]
+    keys: tuple[Field, ...]
+    time_field: str
+    reads: tuple[str, ...]
+    lanes: tuple[LaneNode, ...]
+    aggregates: tuple[AggregateNode, ...]
+    program: Program
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """The features of a view for the key that an event holds in `key_columns`.
+
+    `own` says that the event's own row of the view is what emits (the event sees itself); otherwise the view's state
+    is read at the event's time.
+    """
+
+    view: int
+    key_columns: tuple[str, ...]
+    own: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """One value of a row: aggregate `column` of look-up `index`, or attribute `column` of realtime view `index`."""
+
+    kind: str
+    index: int
+    column: int
+    name: str
+    dtype: DataType
+
+
+@dataclass(frozen=True, slots=True)
+class RealtimeNode:
+    """A realtime feature view: for each argument either request columns or values of look-ups."""
+
+    name: str
+    mode: str
+    function: Callable[..., Any] = field(compare=False)
+    code: str
+    arguments: tuple[tuple[Field, ...] | tuple[Selected, ...], ...]
+    attributes: tuple[Field, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceNode:
+    """The features of a service for the events of one source: look-ups, realtime views, then the ordered row."""
+
+    name: str
+    source: str
+    lookups: tuple[Lookup, ...]
+    realtime: tuple[RealtimeNode, ...]
+    outputs: tuple[Selected, ...]
+    request_columns: tuple[str, ...]
+    fingerprint: str
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """``view.feature``, in the order of the model's inputs."""
+        return tuple(output.name for output in self.outputs)
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointNode:
+    """An endpoint: the service whose rows its model scores, and the policy's thresholds, ascending."""
+
+    name: str
+    source: str
+    service: str
+    model: str
+    policy: str
+    actions: tuple[str, ...]
+    thresholds: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the engine executes: immutable, and equal for equal definitions."""
+
+    sources: Mapping[str, SourceNode]
+    views: tuple[ViewNode, ...]
+    services: Mapping[str, ServiceNode]
+    endpoints: Mapping[str, EndpointNode]
+    pruned: tuple[str, ...]
+    fingerprint: str
+
+    @cached_property
+    def endpoint_of(self) -> dict[str, EndpointNode]:
+        """The endpoint that decides on each source's events."""
+        return {endpoint.source: endpoint for endpoint in self.endpoints.values()}
