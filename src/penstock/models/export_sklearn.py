@@ -137,18 +137,21 @@ def _xgboost_converters() -> dict[type, Converter]:
 
 
 def _xgboost_shapes() -> dict[type, Callable[[Any], None]]:
-    from skl2onnx.common.shape_calculator import (
-        calculate_linear_classifier_output_shapes,
-        calculate_linear_regressor_output_shapes,
-    )
+    from skl2onnx.common.shape_calculator import calculate_linear_regressor_output_shapes
 
     xgboost = sys.modules.get("xgboost")
     if xgboost is None:
         return {}
     return {
-        xgboost.XGBClassifier: calculate_linear_classifier_output_shapes,
+        xgboost.XGBClassifier: _declared_shapes,
         xgboost.XGBRegressor: calculate_linear_regressor_output_shapes,
     }
+
+
+def _declared_shapes(operator: Any) -> None:
+    """Two columns of probabilities; `_parse_classifier` has declared the types."""
+    operator.outputs[0].type.shape = [None]
+    operator.outputs[1].type.shape = [None, 2]
 
 
 def _xgboost_parsers() -> dict[type, Callable[..., list[Any]]]:

@@ -11,6 +11,7 @@ import sqlite3
 import uuid
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from penstock.core.errors import CorruptionError, ModelError, NotFoundError, StoreError
@@ -22,7 +23,6 @@ from penstock.models.manifest import Manifest, ModelFiles, read_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from pathlib import Path
 
     from penstock.core.clock import Clock
 

@@ -1,0 +1,360 @@
+"""Fitting a model on what was known, and judging it on what came after.
+
+Vectors are float64 with NaN for null. Labels of rows that have none are NaN and take no part.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from penstock.core.errors import ModelError
+from penstock.models.artifacts import Provenance, export_model, predict_scores
+from penstock.models.evaluation import (
+    EvaluationReport,
+    RankedEntities,
+    evaluate_binary,
+    evaluate_regression,
+)
+from penstock.models.manifest import DataRange, Feature, ModelFiles, Task
+from penstock.models.split import Split, SplitLengths, split_by_time
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from penstock.definitions.models import CostMatrix
+
+Imbalance = Literal["weight"]
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSpec:
+    """What to train and how to judge it.
+
+    Parameters
+    ----------
+    name
+        The name under which versions are registered.
+    estimator
+        Any scikit-learn-style estimator or pipeline, or XGBoost's. It is cloned, never changed.
+    split
+        A `TimeSplit`.
+    task
+        ``"binary"`` or ``"regression"``.
+    imbalance
+        ``"weight"`` to weight the classes against their imbalance: ``scale_pos_weight`` in XGBoost, ``class_weight`` or
+        sample weights elsewhere. None leaves the data as they are.
+    thresholds, costs
+        The policy's, for evaluation.
+    top_k
+        For Card Precision, when the data have entities.
+    """
+
+    name: str
+    estimator: Any
+    split: SplitLengths
+    task: Task = "binary"
+    imbalance: Imbalance | None = None
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    costs: CostMatrix | None = None
+    top_k: int = 100
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainingData:
+    """Rows with features and labels, point-in-time correct.
+
+    Parameters
+    ----------
+    vectors
+        float64, shape [n, features]; NaN is null.
+    labels
+        float64, shape [n]; NaN where there is none.
+    times_us, known_at_us
+        Event time, and when the label became known; int64 microseconds UTC, shape [n].
+    features
+        Name and type of each column of `vectors`.
+    service_fingerprint
+        Fingerprint of the feature service that computed them.
+    eligible
+        Rows that may be tested on, bool, shape [n]; None: all.
+    days, entities
+        For Card Precision, shape [n]; None: not computed.
+    columns
+        Further numeric columns, such as the amounts that costs name; shape [n] each.
+    """
+
+    vectors: NDArray[np.float64]
+    labels: NDArray[np.float64]
+    times_us: NDArray[np.int64]
+    features: tuple[Feature, ...]
+    service_fingerprint: str
+    known_at_us: NDArray[np.int64] | None = None
+    eligible: NDArray[np.bool_] | None = None
+    days: NDArray[Any] | None = None
+    entities: NDArray[Any] | None = None
+    columns: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainedModel:
+    """A fitted estimator with its evaluation, ready to be exported.
+
+    `test_rows` are the indices of the rows it was tested on, with `test_labels` and `test_scores` of the same length.
+    """
+
+    spec: TrainingSpec
+    estimator: Any
+    split: Split
+    report: EvaluationReport
+    test_rows: NDArray[np.int64]
+    test_labels: NDArray[np.float64]
+    test_scores: NDArray[np.float64]
+    train_vectors: NDArray[np.float64]
+    features: tuple[Feature, ...]
+    service_fingerprint: str
+    data: DataRange
+
+    def export(self, *, created_us: int, parent: str | None = None) -> ModelFiles:
+        """The version's files, verified, for `ModelRegistry.register`.
+
+        Parameters
+        ----------
+        created_us
+            The time now, from the caller's clock.
+        parent
+            The version that this one was retrained from.
+        """
+        provenance = Provenance(
+            name=self.spec.name,
+            task=self.spec.task,
+            features=self.features,
+            service_fingerprint=self.service_fingerprint,
+            data=self.data,
+            created_us=created_us,
+            metrics=self.report.to_dict(),
+            thresholds=self.spec.thresholds,
+            parent=parent,
+        )
+        return export_model(self.estimator, self.train_vectors, provenance=provenance)
+
+
+def train(spec: TrainingSpec, data: TrainingData, *, progress: Progress | None = None) -> TrainedModel:
+    """Split by time, fit on what was known at the end of the gap, evaluate on the test period.
+
+    Parameters
+    ----------
+    progress
+        Called with one line when each stage starts.
+
+    Raises
+    ------
+    ModelError
+        When shapes differ, a period is empty, training has one class only, or the estimator cannot take nulls.
+    """
+    tell = progress or _silent
+    _check_shapes(data)
+    tell(f"{spec.name}: splitting {len(data.labels):,} rows by time")
+    split = split_by_time(data.times_us, spec.split, known_at_us=data.known_at_us)
+    labelled = ~np.isnan(data.labels)
+    training = np.flatnonzero(split.train & labelled)
+    testing = np.flatnonzero(split.test & labelled & (True if data.eligible is None else data.eligible))
+    vectors, labels = data.vectors[training], data.labels[training]
+    tell(f"{spec.name}: fitting {type(spec.estimator).__name__} on {len(training):,} rows")
+    names = tuple(feature.name for feature in data.features)
+    fitted = fit(
+        spec.estimator, vectors, labels, feature_names=names, task=spec.task, imbalance=spec.imbalance
+    )
+    tell(f"{spec.name}: evaluating on {len(testing):,} rows")
+    if not len(testing):
+        raise ModelError(
+            f"Model {spec.name!r}: no labelled row is left to test on ({split}). Wait for labels, or test on an earlier period."
+        )
+    scores = predict_scores(fitted, data.vectors[testing], task=spec.task)
+    return TrainedModel(
+        spec=spec,
+        estimator=fitted,
+        split=split,
+        report=_evaluate(spec, data, testing, scores),
+        test_rows=testing,
+        test_labels=data.labels[testing],
+        test_scores=scores,
+        train_vectors=vectors,
+        features=data.features,
+        service_fingerprint=data.service_fingerprint,
+        data=_data_range(spec, data, split, training),
+    )
+
+
+def fit(
+    estimator: Any,
+    vectors: NDArray[np.float64],
+    labels: NDArray[np.float64],
+    *,
+    feature_names: tuple[str, ...],
+    task: Task = "binary",
+    imbalance: Imbalance | None = None,
+) -> Any:
+    """A fitted clone of `estimator`.
+
+    Raises
+    ------
+    ModelError
+        When there are no rows, a label is missing or, for a binary task, not 0 or 1, one class only, or nulls that the
+        estimator cannot take.
+    """
+    from sklearn.base import clone
+
+    what = type(estimator).__name__
+    _check_labels(labels, what=what, task=task)
+    _check_nulls(estimator, vectors, feature_names)
+    fresh = clone(estimator)
+    targets: NDArray[Any] = labels.astype(np.int64) if task == "binary" else labels
+    weights = _apply_imbalance(fresh, targets) if imbalance == "weight" and task == "binary" else {}
+    try:
+        return fresh.fit(vectors, targets, **weights)
+    except (ValueError, TypeError) as error:
+        raise ModelError(f"Estimator {what}: fitting failed: {error}") from error
+
+
+def _apply_imbalance(estimator: Any, targets: NDArray[np.int64]) -> dict[str, Any]:
+    """Weight the classes in the estimator's own way; what to pass to ``fit`` besides."""
+    positives = int(targets.sum())
+    ratio = (len(targets) - positives) / positives
+    last = _last_step(estimator)
+    known = last.get_params(deep=False)
+    if hasattr(last, "get_booster"):
+        last.set_params(scale_pos_weight=ratio)
+        return {}
+    if "class_weight" in known:
+        last.set_params(class_weight="balanced")
+        return {}
+    from sklearn.utils import compute_sample_weight
+    from sklearn.utils.validation import has_fit_parameter
+
+    if not has_fit_parameter(last, "sample_weight"):
+        raise ModelError(
+            f'Estimator {type(last).__name__}: imbalance is "weight", but it takes neither class_weight nor sample_weight. '
+            "Leave imbalance out or choose another estimator."
+        )
+    weights = compute_sample_weight("balanced", targets)
+    prefix = "" if last is estimator else f"{estimator.steps[-1][0]}__"
+    return {f"{prefix}sample_weight": weights}
+
+
+def _last_step(estimator: Any) -> Any:
+    return estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
+
+
+def _check_labels(labels: NDArray[np.float64], *, what: str, task: Task) -> None:
+    if not len(labels) or np.isnan(labels).any():
+        raise ModelError(
+            f"Estimator {what}: {len(labels)} rows to train on, {int(np.isnan(labels).sum())} of them without label; allowed "
+            "is at least one row, each with its label. Wait for labels or lengthen the training period."
+        )
+    if task == "regression":
+        return
+    if not np.isin(labels, (0.0, 1.0)).all():
+        found = np.setdiff1d(labels, (0.0, 1.0))[:3].tolist()
+        raise ModelError(
+            f'Estimator {what}: labels hold {found}; a binary task allows 0 and 1. Use task="regression".'
+        )
+    positives = int(labels.sum())
+    if positives in {0, len(labels)}:
+        raise ModelError(
+            f"Estimator {what}: {positives:,} of {len(labels):,} training rows are positive; both classes are needed. "
+            "Lengthen the training period, or check that labels arrive and join their events."
+        )
+
+
+def _check_nulls(estimator: Any, vectors: NDArray[np.float64], feature_names: tuple[str, ...]) -> None:
+    from sklearn.utils import get_tags
+
+    infinite = np.logical_or.reduce(np.isinf(vectors), axis=0)
+    if infinite.any():
+        raise ModelError(
+            f"Estimator {type(estimator).__name__}: features {_named(infinite, feature_names)} hold infinite values; allowed "
+            "are finite numbers and null. Guard divisions in the feature view."
+        )
+    nulls = np.logical_or.reduce(np.isnan(vectors), axis=0)
+    if not nulls.any() or all(
+        get_tags(step).input_tags.allow_nan for step in _steps_until_imputed(estimator)
+    ):
+        return
+    raise ModelError(
+        f"Estimator {type(estimator).__name__}: it cannot take nulls, and features {_named(nulls, feature_names)} hold some. "
+        "Put an imputer in front, like make_pipeline(SimpleImputer(), ...), or use XGBoost, which takes nulls."
+    )
+
+
+def _steps_until_imputed(estimator: Any) -> list[Any]:
+    """The steps that see nulls: up to and including an imputer."""
+    steps = [step for _, step in estimator.steps] if hasattr(estimator, "steps") else [estimator]
+    seen = []
+    for step in steps:
+        if step is None or isinstance(step, str):
+            continue
+        seen.append(step)
+        if "Imputer" in type(step).__name__:
+            break
+    return seen
+
+
+def _named(mask: NDArray[np.bool_], feature_names: tuple[str, ...]) -> str:
+    names = [name for name, held in zip(feature_names, mask, strict=True) if held]
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _evaluate(
+    spec: TrainingSpec, data: TrainingData, rows: NDArray[np.int64], scores: NDArray[np.float64]
+) -> EvaluationReport:
+    labels = data.labels[rows]
+    if spec.task == "regression":
+        return evaluate_regression(labels, scores)
+    ranked = None
+    if data.days is not None and data.entities is not None:
+        ranked = RankedEntities(data.days[rows], data.entities[rows], spec.top_k)
+    return evaluate_binary(
+        labels,
+        scores,
+        thresholds=spec.thresholds,
+        costs=spec.costs,
+        columns={name: column[rows] for name, column in data.columns.items()},
+        ranked=ranked,
+    )
+
+
+def _data_range(spec: TrainingSpec, data: TrainingData, split: Split, rows: NDArray[np.int64]) -> DataRange:
+    return DataRange(
+        start_us=split.train_start_us,
+        end_us=split.train_end_us,
+        rows=len(rows),
+        positives=int(data.labels[rows].sum()) if spec.task == "binary" else None,
+        digest=data_digest(data, rows),
+    )
+
+
+def data_digest(data: TrainingData, rows: NDArray[np.int64]) -> str:
+    """SHA-256 of features' names, times, labels and vectors of `rows`: equal data, equal digest."""
+    digest = hashlib.sha256("\n".join(f"{f.name}:{f.dtype}" for f in data.features).encode())
+    for array, dtype in ((data.times_us, "<i8"), (data.labels, "<f8"), (data.vectors, "<f8")):
+        digest.update(np.ascontiguousarray(array[rows], dtype=dtype).tobytes())
+    return digest.hexdigest()
+
+
+def _check_shapes(data: TrainingData) -> None:
+    rows, columns = len(data.labels), len(data.features)
+    if data.vectors.shape != (rows, columns) or data.times_us.shape != (rows,):
+        raise ModelError(
+            f"Training data: vectors have shape {data.vectors.shape}, times {data.times_us.shape}; expected are "
+            f"({rows}, {columns}) and ({rows},) for {rows} labels and {columns} features."
+        )
+
+
+def _silent(_: str) -> None:
+    """Where nobody listens."""
