@@ -42,6 +42,13 @@ def test_payments_out_of_order_are_put_in_time_order_and_keep_their_row_number(f
     assert rows[-1] < 10
 
 
+def test_payments_of_one_second_keep_the_order_of_the_file(file):
+    header, *lines = file.read_text().splitlines()
+    tied = [f"{row % 2},{line.split(',', 1)[1]}" for row, line in enumerate(lines)]
+    file.write_text("\n".join([header, *tied]) + "\n")
+    assert read_creditcard(file)["transaction_id"].to_pylist() == [*range(0, 300, 2), *range(1, 300, 2)]
+
+
 def test_scientific_notation_and_fractions_of_a_second_are_read(file):
     first = file.read_text().splitlines()[1].split(",")
     changed(file, f"\n{first[0]},", "\n1e0,")
