@@ -8,7 +8,7 @@ The published data is one path through two random streams, so what matters is th
 2. The terminals come from Python's own generator. It is a separate stream: they are drawn after the amounts.
 3. All transactions are sorted by time and numbered; three fraud scenarios then mark and inflate some of them.
 
-The simulator needs about four seconds at the defaults, on one core.
+At the defaults that takes about five seconds on one core.
 """
 
 from __future__ import annotations
