@@ -10,7 +10,6 @@ from benchmarks.process import ContestantError, Run, run_contestant
 from benchmarks.result import Figure
 
 
-
 @dataclass(frozen=True, slots=True)
 class Contestant:
     """Who takes part, and with how much of the work.
@@ -34,7 +33,9 @@ class Contest:
     runs: dict[str, list[Run]] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
 
-    def figures(self, unit: str, value: Callable[[Run], float], contestants: Sequence[Contestant]) -> list[Figure]:
+    def figures(
+        self, unit: str, value: Callable[[Run], float], contestants: Sequence[Contestant]
+    ) -> list[Figure]:
         """The median figure of each contestant that ran."""
         return [
             Figure.median(

@@ -37,7 +37,10 @@ def peer_python(peer: str) -> Path:
 
 def peer_versions(peer: str) -> dict[str, str]:
     """The versions of the packages that a peer's requirements name."""
-    named = {line.partition(">")[0].strip() for line in (PEERS / peer / "requirements.txt").read_text().splitlines()}
+    named = {
+        line.partition(">")[0].strip()
+        for line in (PEERS / peer / "requirements.txt").read_text().splitlines()
+    }
     code = (
         "import json, sys; from importlib.metadata import version; "
         "print(json.dumps({n: version(n) for n in sys.argv[1:]}))"

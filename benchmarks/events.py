@@ -6,6 +6,7 @@ days are full after the first 300,000 events, whichever prefix a contestant is g
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 
@@ -67,7 +68,7 @@ def _write(path: Path, events: int) -> None:
     )
 
 
-def _replace(path: Path, lines) -> None:  # noqa: ANN001
+def _replace(path: Path, lines: Iterable[str]) -> None:
     unfinished = path.with_suffix(".part")
     with unfinished.open("w", encoding="utf-8") as file:
         file.writelines(lines)

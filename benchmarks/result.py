@@ -24,7 +24,7 @@ class Figure:
     note: str = ""
 
     @classmethod
-    def median(cls, contestant: str, unit: str, values: list[float], **more: Any) -> Figure:  # noqa: ANN401
+    def median(cls, contestant: str, unit: str, values: list[float], **more: Any) -> Figure:
         """The median of repeated measurements."""
         return cls(contestant, unit, statistics.median(values), tuple(values), **more)
 

@@ -1,7 +1,7 @@
 """Runs the benchmarks: `python -m benchmarks.run [NAME ...] [--scale 0.05]`.
 
-At full scale a result goes to benchmarks/results/NAME.json and a bar that is missed makes the command fail. A shorter run
-goes to benchmarks/.work/results and fails nothing.
+At full scale a result goes to benchmarks/results/NAME.json and into the README's table, and a bar that is missed makes
+the command fail. A shorter run goes to benchmarks/.work/results and fails nothing.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import replace
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import readme_table
 from benchmarks.machine import describe_machine
 from benchmarks.process import ROOT, WORK
 from benchmarks.result import RESULTS, Bar, Figure, Result
@@ -24,21 +25,26 @@ NAMES = ("imports", "simulator", "backfill", "stream", "latency")
 def main() -> int:
     """Measure what was asked for, print a table of each, write the results."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; all where none is given")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; all where none is given"
+    )
     parser.add_argument("--scale", type=float, default=1.0, help="share of the events, for a quick try")
     arguments = parser.parse_args()
     unknown = sorted(set(arguments.names) - set(NAMES))
     if unknown:
         parser.error(f"no benchmark named {', '.join(unknown)}; there are {', '.join(NAMES)}")
     results = [_measure(name, arguments.scale) for name in arguments.names or NAMES]
-    return 0 if arguments.scale != 1.0 or all(result.good for result in results) else 1
+    if arguments.scale != 1.0:
+        return 0
+    table_written = readme_table.main([]) == 0
+    return 0 if table_written and all(result.good for result in results) else 1
 
 
 def _measure(name: str, scale: float) -> Result:
     console = Console()
     console.rule(f"[bold]{name}")
     machine = describe_machine()
-    found = importlib.import_module(f"benchmarks.{name}").measure(
+    found: Result = importlib.import_module(f"benchmarks.{name}").measure(
         scale=scale, say=lambda line: console.print(line, style="dim", markup=False)
     )
     result = replace(found, machine=machine)

@@ -41,7 +41,9 @@ def run_penstock(events: Path, model: Path, output: Path, *, mode: str, durabili
     memory at the end over that at half of the events). Then, not measured, exports event id, score and vector of the
     first events to `output` as the peers' table `decisions`, for the check.
     """
-    raise ContestantError(f"no engine yet to run {events.name} ({mode}, {durability}, {model.name}, {output.name})")
+    raise ContestantError(
+        f"no engine yet to run {events.name} ({mode}, {durability}, {model.name}, {output.name})"
+    )
 
 
 def measure(*, scale: float = 1.0, say: Callable[[str], None] = print) -> Result:
@@ -49,7 +51,9 @@ def measure(*, scale: float = 1.0, say: Callable[[str], None] = print) -> Result
     whole = events_file(int(EVENTS * scale))
     contestants = _contestants(whole, scale)
     contest = hold(contestants, say)
-    figures = contest.figures("events/s", lambda run: run.report["events"] / run.report["seconds"], contestants)
+    figures = contest.figures(
+        "events/s", lambda run: run.report["events"] / run.report["seconds"], contestants
+    )
     return Result(
         benchmark="stream",
         what=WHAT,
@@ -78,18 +82,32 @@ def _contestants(whole: Path, scale: float) -> list[Contestant]:
     ]
 
 
-def _penstock(  # noqa: PLR0917
+def _penstock(
     whole: Path, name: str, events: int, mode: str, durability: str, *, scale: float, repetitions: int
 ) -> Contestant:
     def command() -> list[str | Path]:
         module = [sys.executable, "-m", "benchmarks.stream"]
-        return [*module, prefix_file(whole, int(events * scale)), model_file(), output_of(name), mode, durability]
+        return [
+            *module,
+            prefix_file(whole, int(events * scale)),
+            model_file(),
+            output_of(name),
+            mode,
+            durability,
+        ]
 
     return Contestant(name, command, events=int(events * scale), repetitions=repetitions)
 
 
-def _peer(  # noqa: PLR0917
-    whole: Path, scale: float, name: str, peer: str, events: int, *arguments: str, repetitions: int = 1, note: str = ""
+def _peer(
+    whole: Path,
+    scale: float,
+    name: str,
+    peer: str,
+    events: int,
+    *arguments: str,
+    repetitions: int = 1,
+    note: str = "",
 ) -> Contestant:
     def command() -> list[str | Path]:
         script = PEERS / peer / "stream.py"
@@ -115,7 +133,12 @@ def _bars(figures: list[Figure], contest: Contest) -> list[Bar]:
     ours = "Penstock, process"
     return [
         *(
-            Bar(f"events/s, durability {durability}", _value(figures, f"Penstock, {durability}"), 100_000, "/s")
+            Bar(
+                f"events/s, durability {durability}",
+                _value(figures, f"Penstock, {durability}"),
+                100_000,
+                "/s",
+            )
             for durability in ("process", "power")
         ),
         Bar("one by one, each committed", _value(figures, "Penstock, one by one, process"), 8_000, "/s"),
@@ -138,7 +161,7 @@ def _agreements(contest: Contest, contestants: list[Contestant]) -> list[Agreeme
     reference = "plain Python"
     if reference not in contest.runs:
         return []
-    expected = _decisions(output_of(reference))
+    expected = decisions_of(output_of(reference))
     return [
         compare(contestant, reference, expected)
         for contestant in contestants
@@ -155,10 +178,11 @@ def compare(
     missing or doubled one counts as a row that differs.
     """
     expected_ids, expected = expected_decisions
-    ids, values = _decisions(output_of(contestant.name))
+    ids, values = decisions_of(output_of(contestant.name))
     place = {event_id: row for row, event_id in enumerate(expected_ids)}
     rows = np.array([place.get(event_id, -1) for event_id in ids])
     gaps = np.abs(values - expected[rows]) / np.maximum(1.0, np.abs(expected[rows]))
+    gaps = np.nan_to_num(gaps, nan=1.0)  # a missing value is off by all of it
     differing = (rows < 0) | (gaps > TOLERANCE).any(axis=1)
     unaccounted = abs((contestant.events or 0) - len(set(ids))) + len(ids) - len(set(ids))
     return Agreement(
@@ -170,7 +194,7 @@ def compare(
     )
 
 
-def _decisions(path: Path) -> tuple[list[str], np.ndarray]:
+def decisions_of(path: Path) -> tuple[list[str], np.ndarray]:
     """Event ids and the matrix of score and vector, sorted by id."""
     db = sqlite3.connect(path)
     try:

@@ -54,7 +54,10 @@ def parse(line):
 def score(batch):
     """Id, score and vector of each event."""
     vectors = [vector for _, vector in batch]
-    return [(event["event_id"], s, v) for (event, _), s, v in zip(batch, model.score(vectors), vectors, strict=True)]
+    return [
+        (event["event_id"], s, v)
+        for (event, _), s, v in zip(batch, model.score(vectors), vectors, strict=True)
+    ]
 
 
 flow = Dataflow("fraud")

@@ -6,6 +6,7 @@ Usage: stream.py EVENTS MODEL OUTPUT
 """
 
 import json
+import pathlib
 import sys
 import time
 from bisect import bisect_right
@@ -29,7 +30,7 @@ class Lines(pw.io.python.ConnectorSubject):
     """The file, committed in batches."""
 
     def run(self):
-        with open(events, encoding="utf-8") as lines:
+        with pathlib.Path(events).open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, 1):
                 self.next(line=line)
                 if number % BATCH == 0:
@@ -40,7 +41,9 @@ class Lines(pw.io.python.ConnectorSubject):
 def roll(state: State | None, rows: list) -> State:
     """Windows of one key: the events just seen with their vectors, then times and amounts kept."""
     times, amounts = (list(state[1]), list(state[2])) if state else ([], [])
-    batch = sorted((json.loads(row[0]) for row, diff in rows if diff > 0), key=lambda event: event["event_time"])
+    batch = sorted(
+        (json.loads(row[0]) for row, diff in rows if diff > 0), key=lambda event: event["event_time"]
+    )
     for event in batch:
         times.append(event["event_time"])
         amounts.append(event["amount"])

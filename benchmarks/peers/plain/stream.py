@@ -4,6 +4,7 @@ Usage: stream.py EVENTS MODEL OUTPUT batch|one
 """
 
 import json
+import pathlib
 import sys
 import time
 
@@ -27,7 +28,7 @@ def flush() -> None:
 
 
 started = time.perf_counter()
-with open(events, encoding="utf-8") as lines:
+with pathlib.Path(events).open(encoding="utf-8") as lines:
     for line in lines:
         event = json.loads(line)
         event_time, amount = event["event_time"], event["amount"]

@@ -5,6 +5,7 @@ Usage: stream.py EVENTS MODEL OUTPUT
 
 import datetime as dt
 import json
+import pathlib
 import sys
 import time
 
@@ -31,7 +32,7 @@ def flush():
 
 
 started = time.perf_counter()
-with open(events, encoding="utf-8") as lines:
+with pathlib.Path(events).open(encoding="utf-8") as lines:
     for line in lines:
         event = json.loads(line) | {"one": 1}
         event_time = EPOCH + dt.timedelta(microseconds=event["event_time"])

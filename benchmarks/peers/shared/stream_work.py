@@ -63,9 +63,7 @@ class Decisions:
     def write(self, ids: list[str], scores: list[float], vectors: list[list[float]]) -> None:
         """Commit a batch."""
         self._db.execute("begin")
-        self._db.executemany(
-            self._insert, [(i, s, *v) for i, s, v in zip(ids, scores, vectors, strict=True)]
-        )
+        self._db.executemany(self._insert, [(i, s, *v) for i, s, v in zip(ids, scores, vectors, strict=True)])
         self._db.execute("commit")
         self.rows += len(ids)
 
@@ -73,3 +71,10 @@ class Decisions:
 def report(started: float, events: int, **more: object) -> None:
     """The last line of a contestant: events and seconds from the first byte read to the last commit."""
     print(json.dumps({"events": events, "seconds": time.perf_counter() - started, **more}), flush=True)
+
+
+def latency_report(nanoseconds: list[int]) -> None:
+    """The last line of a contestant in the latency benchmark; the first half of the events is warm-up."""
+    measured = np.array(nanoseconds[len(nanoseconds) // 2 :]) / 1_000
+    p50, p99, p999 = np.percentile(measured, (50, 99, 99.9)).tolist()
+    print(json.dumps({"events": len(measured), "p50_us": p50, "p99_us": p99, "p999_us": p999}), flush=True)
