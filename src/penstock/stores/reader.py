@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from threading import Lock
 from typing import Any, Self
@@ -199,15 +200,15 @@ def reading_connection(
     path: Path, connection_factory: ConnectionFactory
 ) -> tuple[Connection, schema.StoreIdentity]:
     """A connection for reading the store at `path`, and who the store is."""
-    connection = connection_factory(path, access="read")
-    try:
+    with ExitStack() as undo:
+        connection = connection_factory(path, access="read")
+        undo.callback(connection.close)
         prepare_reader(connection)
         if schema.is_empty(connection):
             raise _never_ran(path)
-        return connection, schema.check(connection, path)
-    except BaseException:
-        connection.close()
-        raise
+        identity = schema.check(connection, path)
+        undo.pop_all()
+    return connection, identity
 
 
 def _never_ran(path: Path) -> StoreError:
