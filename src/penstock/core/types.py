@@ -76,7 +76,7 @@ def check_name(name: object, *, what: str) -> str:
         )
     if "__" in name or name.startswith("_"):
         raise DefinitionError(
-            f"{what} {name!r}: names may not start with an underscore or hold a double underscore, which "
-            "joins view and feature in offline columns. Rename it."
+            f"{what} {name!r}: allowed are names that neither start with an underscore nor hold a double "
+            "one, which joins view and feature in offline columns. Rename it."
         )
     return name

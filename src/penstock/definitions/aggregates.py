@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from penstock.core.errors import DefinitionError
-from penstock.core.time import format_duration, to_us
+from penstock.core.time import LONGEST, format_duration, to_us
 from penstock.core.types import Bool, DataType, Field, Float64, Int64, check_name
 
 FUNCTIONS = (
@@ -26,7 +26,7 @@ FUNCTIONS = (
 _ANY_TYPE = {"count", "last", "count_distinct", "time_since_last"}
 _SAME_TYPE = {"min", "max", "last"}
 _COUNTS = {"count", "count_distinct"}
-_NUMBERS = {"int", "float"}
+_ALSO = {"bool": {"sum", "mean"}, "time": {"min", "max"}, "text": set[str]()}  # numbers: every function
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +45,17 @@ class TimeWindow:
     offset: timedelta = timedelta(0)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.window_size, timedelta) or self.window_size <= timedelta(0):
+        size: object = self.window_size
+        if not isinstance(size, timedelta) or not timedelta(0) < size <= LONGEST:
             raise DefinitionError(
-                f"TimeWindow: window_size is {self.window_size!r}; allowed is a timedelta longer than zero."
+                f"TimeWindow: window_size is {size!r}; allowed is a timedelta longer than zero, up to {LONGEST.days} "
+                "days. Write for example timedelta(hours=1)."
             )
-        if not isinstance(self.offset, timedelta) or self.offset > timedelta(0):
+        offset: object = self.offset
+        if not isinstance(offset, timedelta) or not -LONGEST <= offset <= timedelta(0):
             raise DefinitionError(
-                f"TimeWindow: offset is {self.offset!r}; allowed is a timedelta of zero or less. To look at the "
-                "time that ended a week ago, write offset=timedelta(days=-7)."
+                f"TimeWindow: offset is {offset!r}; allowed is a timedelta of zero or less, down to -{LONGEST.days} "
+                "days. To look at the time that ended a week ago, write offset=timedelta(days=-7)."
             )
 
     @property
@@ -103,15 +106,19 @@ class Aggregate:
     ) -> None:
         if not isinstance(input_column, Field):
             raise DefinitionError(
-                f'Aggregate: input_column is {input_column!r}; allowed is a Field, like Field("amount", Float64).'
+                f"Aggregate: input_column is {input_column!r}; allowed is a Field. "
+                'Write for example Field("amount", Float64).'
             )
         what = f"Aggregate of {input_column.name!r}"
         if function not in FUNCTIONS:
-            raise DefinitionError(f"{what}: function is {function!r}; allowed are {', '.join(FUNCTIONS)}.")
+            raise DefinitionError(
+                f"{what}: function is {function!r}; allowed are {', '.join(FUNCTIONS)}. Choose one."
+            )
         window = TimeWindow(time_window) if isinstance(time_window, timedelta) else time_window
         if not isinstance(window, TimeWindow):
             raise DefinitionError(
-                f"{what}: time_window is {time_window!r}; allowed are timedelta and TimeWindow(size, offset)."
+                f"{what}: time_window is {time_window!r}; allowed are timedelta and TimeWindow(size, offset). "
+                "Write for example timedelta(hours=1)."
             )
         _check_input(input_column, function, owner=what)
         condition = _where_name(where, owner=what)
@@ -146,20 +153,23 @@ def _default_name(column: str, function: str, window: TimeWindow, where: str | N
 
 
 def _check_input(column: Field, function: str, *, owner: str) -> None:
-    kind = column.dtype.kind
-    if function in _ANY_TYPE or kind in _NUMBERS or (kind == "bool" and function in {"sum", "mean"}):
-        return
-    if kind == "time" and function in {"min", "max"}:
+    allowed = [f for f in FUNCTIONS if f in _ANY_TYPE or f in _ALSO.get(column.dtype.kind, FUNCTIONS)]
+    if function in allowed:
         return
     raise DefinitionError(
         f"{owner}: function {function!r} cannot take type {column.dtype}; allowed for it are "
-        f"{', '.join(sorted(_ANY_TYPE))}. Use one of these, or turn the column into a number in the view's function."
+        f"{', '.join(allowed)}. Use one of these, or turn the column into a number in the view's function."
     )
 
 
-def _where_name(where: str | Field | None, *, owner: str) -> str | None:
-    if where is None or isinstance(where, str):
-        return where
+def _where_name(where: object, *, owner: str) -> str | None:
+    if where is None:
+        return None
+    if isinstance(where, str):
+        return check_name(where, what=f"{owner}, where")
     if isinstance(where, Field) and where.dtype is Bool:
         return where.name
-    raise DefinitionError(f"{owner}: where is {where!r}; allowed is a Bool column: its name, or its Field.")
+    raise DefinitionError(
+        f"{owner}: where is {where!r}; allowed is a Bool column: its name, or its Field. Compute one in the view's "
+        "function."
+    )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from penstock.core.errors import DefinitionError
 from penstock.core.types import Field, check_name
 
+T = TypeVar("T")
 _KEY_KINDS = {"int", "text", "bool"}
 
 
@@ -40,7 +42,9 @@ class Entity:
         check_name(name, what="Entity")
         keys = fields_of(join_keys, owner=f"Entity {name!r}", argument="join_keys")
         if not keys:
-            raise DefinitionError(f"Entity {name!r}: join_keys is empty; name at least one Field.")
+            raise DefinitionError(
+                f"Entity {name!r}: join_keys is []; allowed is at least one Field. Name the columns that identify it."
+            )
         for key in keys:
             if key.dtype.kind not in _KEY_KINDS:
                 raise DefinitionError(
@@ -63,13 +67,29 @@ class Entity:
 
 def fields_of(fields: Sequence[Field], *, owner: str, argument: str) -> tuple[Field, ...]:
     """`fields` as a tuple, checked to be distinct `Field` objects."""
-    for field in fields:
-        if not isinstance(field, Field):
-            raise DefinitionError(
-                f'{owner}: {argument} holds {field!r}; allowed are Field objects, like Field("amount", Float64).'
-            )
-    names = [field.name for field in fields]
+    members = members_of(
+        fields, Field, owner=owner, argument=argument, example=f'{argument}=[Field("user_id", String)]'
+    )
+    names = [field.name for field in members]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
-        raise DefinitionError(f"{owner}: {argument} names {', '.join(repeated)} twice; each may occur once.")
-    return tuple(fields)
+        raise DefinitionError(
+            f"{owner}: {argument} names {', '.join(repeated)} twice; allowed is once. Remove one."
+        )
+    return members
+
+
+def members_of(
+    items: Sequence[T], kind: type[T] | tuple[type[T], ...], *, owner: str, argument: str, example: str
+) -> tuple[T, ...]:
+    """`items` as a tuple, checked to be a list of `kind`; `example` shows how to write one."""
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    allowed = (
+        f"allowed is a list of {' or '.join(k.__name__ for k in kinds)} objects. Write for example {example}."
+    )
+    if not isinstance(items, list | tuple):
+        raise DefinitionError(f"{owner}: {argument} is {items!r}; {allowed}")
+    for item in items:
+        if not isinstance(item, kinds):
+            raise DefinitionError(f"{owner}: {argument} holds {item!r}; {allowed}")
+    return tuple(items)

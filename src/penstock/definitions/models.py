@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,6 +15,7 @@ from penstock.definitions.sources import LabelSource, StreamSource, check_not_ne
 
 TASKS = ("binary", "regression")
 IMBALANCE = (None, "weight")
+_ESTIMATOR = ("fit", "predict", "get_params")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +44,17 @@ class TimeSplit:
         for name in ("train", "test"):
             length = getattr(self, name)
             if not isinstance(length, timedelta) or length <= timedelta(0):
-                raise DefinitionError(f"TimeSplit: {name} is {length!r}; allowed is a timedelta longer than zero.")
+                raise DefinitionError(
+                    f"TimeSplit: {name} is {length!r}; allowed is a timedelta longer than zero. Write for example "
+                    f"{name}=timedelta(days=7)."
+                )
         check_not_negative(self.delay, owner="TimeSplit", argument="delay")
+        start: object = self.start
+        if start is not None and not isinstance(start, datetime):
+            raise DefinitionError(
+                f"TimeSplit: start is {start!r}; allowed are a datetime and None. Write for example "
+                "start=datetime(2018, 7, 25, tzinfo=UTC)."
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +76,13 @@ class CostMatrix:
         for name in ("false_positive", "false_negative"):
             value = getattr(self, name)
             if isinstance(value, str) and name == "false_negative":
+                check_name(value, what="CostMatrix, false_negative")
                 continue
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
-                raise DefinitionError(f"CostMatrix: {name} is {value!r}; allowed is a finite number of at least 0.")
+                raise DefinitionError(
+                    f"CostMatrix: {name} is {value!r}; allowed is a finite number of at least 0"
+                    f"{', or a column' if name == 'false_negative' else ''}. Write for example {name}=5.0."
+                )
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -106,16 +121,17 @@ class Policy:
         costs: CostMatrix | None = None,
     ) -> None:
         what = f"Policy {check_name(name, what='Policy')!r}"
-        if not actions:
-            raise DefinitionError(f'{what}: actions is empty; give at least one, like {{"block": 0.9}}.')
-        for action, threshold in actions.items():
-            check_name(action, what=f"{what}, action")
-            if isinstance(threshold, bool) or not isinstance(threshold, int | float) or threshold != threshold:
-                raise DefinitionError(f"{what}: the threshold of {action!r} is {threshold!r}; allowed is a number.")
-        if len(set(actions.values())) < len(actions) or default in actions:
+        _check_actions(actions, owner=what)
+        check_name(default, what=f"{what}, default")
+        if default in actions:
             raise DefinitionError(
-                f"{what}: actions are {dict(actions)!r} with default {default!r}; allowed are different "
-                "thresholds, and a default that is none of the actions."
+                f"{what}: default {default!r} is one of the actions {dict(actions)!r}; allowed is an action without a "
+                "threshold. Rename one of the two."
+            )
+        if costs is not None and not isinstance(costs, CostMatrix):
+            raise DefinitionError(
+                f"{what}: costs is {costs!r}; allowed are a CostMatrix and None. Write for example "
+                'CostMatrix(false_positive=5.0, false_negative="amount").'
             )
         ordered = tuple(sorted(((a, float(t)) for a, t in actions.items()), key=lambda item: item[1]))
         for attribute, value in (
@@ -174,21 +190,28 @@ class Model:
     ) -> None:
         what = f"Model {check_name(name, what='Model')!r}"
         if not isinstance(features, FeatureService):
-            raise DefinitionError(f"{what}: features is {features!r}; allowed is a FeatureService.")
+            raise DefinitionError(
+                f"{what}: features is {features!r}; allowed is a FeatureService. Make one of the views."
+            )
         if not isinstance(label, LabelSource):
-            raise DefinitionError(f"{what}: label is {label!r}; allowed is a LabelSource.")
-        if task not in TASKS or imbalance not in IMBALANCE:
+            raise DefinitionError(
+                f"{what}: label is {label!r}; allowed is a LabelSource. Give the one with the truth."
+            )
+        if task not in TASKS or imbalance not in IMBALANCE or (imbalance and task != "binary"):
             raise DefinitionError(
                 f"{what}: task is {task!r} and imbalance {imbalance!r}; allowed are tasks {', '.join(TASKS)} and "
-                'imbalance None or "weight".'
+                'imbalance None or, for binary, "weight". Choose among these.'
             )
-        if not (hasattr(estimator, "fit") and hasattr(estimator, "get_params")):
+        if isinstance(estimator, type) or not all(hasattr(estimator, name) for name in _ESTIMATOR):
             raise DefinitionError(
-                f"{what}: estimator is {estimator!r}; allowed is an object with fit, predict and get_params, such as "
-                "XGBClassifier(n_estimators=100)."
+                f"{what}: estimator is {estimator!r}; allowed is an object with {', '.join(_ESTIMATOR)}. Write for "
+                "example XGBClassifier(n_estimators=100)."
             )
         if not isinstance(split, TimeSplit):
-            raise DefinitionError(f"{what}: split is {split!r}; allowed is TimeSplit(train=, delay=, test=).")
+            raise DefinitionError(
+                f"{what}: split is {split!r}; allowed is a TimeSplit. "
+                "Write TimeSplit(train=timedelta(days=7), delay=timedelta(days=7), test=timedelta(days=7))."
+            )
         _check_numeric(features, owner=what)
         values = (
             ("name", name),
@@ -234,20 +257,40 @@ class Endpoint:
             ("policy", policy, Policy),
         ):
             if not isinstance(value, kind):
-                raise DefinitionError(f"{what}: {argument} is {value!r}; allowed is a {kind.__name__}.")
+                raise DefinitionError(
+                    f"{what}: {argument} is {value!r}; allowed is a {kind.__name__}. Give one."
+                )
             object.__setattr__(self, argument, value)
         object.__setattr__(self, "name", name)
         if model.label.of is not source:
             raise DefinitionError(
                 f"{what}: source is {source.name!r}, but the labels of model {model.name!r} are of "
-                f"{model.label.of.name!r}; allowed is the stream that the labels are of."
+                f"{model.label.of.name!r}; allowed is the stream that the labels are of. Change one."
             )
+
+
+def _check_actions(actions: object, *, owner: str) -> None:
+    if not isinstance(actions, Mapping) or not actions:
+        raise DefinitionError(
+            f"{owner}: actions is {actions!r}; allowed is a dict of at least one action and its threshold. Write for "
+            'example actions={"block": 0.9}.'
+        )
+    for action, threshold in actions.items():
+        check_name(action, what=f"{owner}, action")
+        if isinstance(threshold, bool) or not isinstance(threshold, int | float) or math.isnan(threshold):
+            raise DefinitionError(
+                f"{owner}: the threshold of {action!r} is {threshold!r}; allowed is a number. Write for example 0.9."
+            )
+    if len(set(actions.values())) < len(actions):
+        raise DefinitionError(
+            f"{owner}: actions are {dict(actions)!r}; allowed are different thresholds. Change one, or remove it."
+        )
 
 
 def _check_numeric(service: FeatureService, *, owner: str) -> None:
     texts = [name for name, dtype in service.feature_types.items() if dtype.kind == "text"]
     if texts:
         raise DefinitionError(
-            f"{owner}: feature {texts[0]!r} is a String; models take numbers. Encode it in a realtime feature view "
+            f"{owner}: feature {texts[0]!r} is a String; allowed are numbers. Encode it in a realtime feature view "
             "and select the encoded feature."
         )

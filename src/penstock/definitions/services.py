@@ -38,15 +38,18 @@ class FeatureService:
         owner: str = "",
     ) -> None:
         what = f"FeatureService {check_name(name, what='FeatureService')!r}"
+        if not isinstance(features, list | tuple) or not features:
+            raise DefinitionError(
+                f"{what}: features is {features!r}; allowed is a list of at least one feature view. Write for example "
+                'features=[view, other[["a", "b"]]].'
+            )
         references = tuple(reference_to(item, owner=what) for item in features)
-        if not references:
-            raise DefinitionError(f"{what}: features is empty; give at least one feature view.")
         names = [f"{reference.name}.{feature}" for reference in references for feature in reference.features]
         repeated = sorted({n for n in names if names.count(n) > 1})
         if repeated:
             raise DefinitionError(
-                f"{what}: feature {repeated[0]!r} occurs twice; give one of the views another name with "
-                '.with_name("...").'
+                f"{what}: feature {repeated[0]!r} occurs twice; allowed is each name once. Give one of the views "
+                'another name with .with_name("...").'
             )
         for attribute, value in (
             ("name", name),

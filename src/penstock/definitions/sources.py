@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from penstock.core.errors import DefinitionError
+from penstock.core.time import LONGEST
 from penstock.core.types import Field, Timestamp, check_name
 from penstock.definitions.entities import fields_of
 
@@ -54,7 +55,7 @@ class FileConfig:
         if self.file_format not in FILE_FORMATS:
             raise DefinitionError(
                 f"FileConfig {self.uri!r}: file_format is {self.file_format!r}; allowed are "
-                f"{', '.join(FILE_FORMATS)}."
+                f"{', '.join(FILE_FORMATS)}. Choose one, or convert the file."
             )
 
 
@@ -245,7 +246,7 @@ class LabelSource:
     @property
     def event_id_field(self) -> str:
         """The column that names the labelled event."""
-        assert self.of.event_id_field is not None  # noqa: S101 - checked when built
+        assert self.of.event_id_field is not None  # checked when built
         return self.of.event_id_field
 
     @property
@@ -269,14 +270,18 @@ def check_stream_config(config: object, *, owner: str) -> None:
     """Raise unless `config` says how events arrive."""
     if not isinstance(config, PushConfig | FileConfig):
         raise DefinitionError(
-            f"{owner}: stream_config is {config!r}; allowed are PushConfig() and FileConfig(uri, file_format)."
+            f"{owner}: stream_config is {config!r}; allowed are PushConfig() and FileConfig(uri, file_format). "
+            "Write PushConfig() where events are sent to Penstock."
         )
 
 
 def check_not_negative(value: object, *, owner: str, argument: str) -> None:
     """Raise unless `value` is a timedelta of at least zero."""
-    if not isinstance(value, timedelta) or value < timedelta(0):
-        raise DefinitionError(f"{owner}: {argument} is {value!r}; allowed is a timedelta of at least zero.")
+    if not isinstance(value, timedelta) or not timedelta(0) <= value <= LONGEST:
+        raise DefinitionError(
+            f"{owner}: {argument} is {value!r}; allowed is a timedelta from zero to {LONGEST.days} days. Write for "
+            "example timedelta(hours=1)."
+        )
 
 
 def find_time_field(name: str | None, fields: Sequence[Field], *, owner: str) -> str:
@@ -287,8 +292,15 @@ def find_time_field(name: str | None, fields: Sequence[Field], *, owner: str) ->
     if name in times:
         return str(name)
     found = "none is named" if name is None else f"timestamp_field is {name!r}"
-    allowed = ", ".join(times) or "none: add Field('timestamp', Timestamp) to the schema"
-    raise DefinitionError(f"{owner}: {found}; Timestamp fields of the schema are {allowed}.")
+    if not times:
+        raise DefinitionError(
+            f"{owner}: {found}, and the schema has no Timestamp field; allowed is a Timestamp field of the schema. "
+            'Add one: Field("timestamp", Timestamp).'
+        )
+    raise DefinitionError(
+        f"{owner}: {found}; allowed are the schema's Timestamp fields: {', '.join(times)}. Name one: "
+        f'timestamp_field="{times[0]}".'
+    )
 
 
 def _check_id_field(name: str | None, fields: Sequence[Field], *, owner: str) -> None:
@@ -298,24 +310,34 @@ def _check_id_field(name: str | None, fields: Sequence[Field], *, owner: str) ->
     if name not in allowed:
         raise DefinitionError(
             f"{owner}: event_id_field is {name!r}; allowed are the required String and Int fields of the schema: "
-            f"{', '.join(allowed) or 'none, add one'}."
+            f"{', '.join(allowed) or 'there is none'}. Name one, or add the column to the schema."
         )
 
 
 def _check_labelled(of: object, label: object, known_at: str, *, owner: str) -> None:
     if not isinstance(of, StreamSource):
-        raise DefinitionError(f"{owner}: of is {of!r}; allowed is the StreamSource whose events are labelled.")
+        raise DefinitionError(
+            f"{owner}: of is {of!r}; allowed is a StreamSource. Give the one whose events are labelled."
+        )
     if of.event_id_field is None:
         raise DefinitionError(
-            f"{owner}: StreamSource {of.name!r} has no event_id_field, so labels cannot be joined to its events. "
-            f'Give it one: StreamSource(..., event_id_field="transaction_id").'
+            f"{owner}: StreamSource {of.name!r} has no event_id_field, so labels cannot be joined to its events; "
+            f'allowed is a stream with one. Give it one: StreamSource(..., event_id_field="transaction_id").'
         )
     if not isinstance(label, Field) or label.dtype.kind not in {"bool", "int", "float"}:
-        raise DefinitionError(f"{owner}: label is {label!r}; allowed is a Field of type Bool, Int or Float.")
+        raise DefinitionError(
+            f"{owner}: label is {label!r}; allowed is a Field of type Bool, Int or Float. "
+            'Write for example Field("is_fraud", Bool).'
+        )
+    if known_at == label.name:
+        raise DefinitionError(
+            f"{owner}: known_at is {known_at!r}, which is the label's own column; allowed is another name. Name the "
+            "column that holds the time at which the label became known."
+        )
     taken = {field.name for field in of.schema}
     for name in (label.name, known_at):
         if name in taken:
             raise DefinitionError(
-                f"{owner}: {name!r} is already a column of {of.name!r}; a label must not be known with its event. "
-                "Rename the label's column, or take it out of the stream's schema."
+                f"{owner}: {name!r} is already a column of {of.name!r}; allowed is another name, since a label must not "
+                "be known with its event. Rename the label's column, or take it out of the stream's schema."
             )

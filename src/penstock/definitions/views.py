@@ -4,19 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from penstock.core.errors import DefinitionError
-from penstock.core.types import DataType, Field, check_name
+from penstock.core.types import Bool, DataType, Field, Timestamp, check_name
 from penstock.definitions.aggregates import Aggregate
-from penstock.definitions.entities import Entity
-from penstock.definitions.sources import EventSource, LabelSource, RequestSource, StreamSource, find_time_field
+from penstock.definitions.entities import Entity, members_of
+from penstock.definitions.sources import (
+    EventSource,
+    LabelSource,
+    RequestSource,
+    StreamSource,
+    find_time_field,
+)
 
 if TYPE_CHECKING:
     from datetime import datetime
 
 MODES = ("numpy", "python", "pandas", "polars")
 Function = Callable[..., Any]
+T = TypeVar("T")
+_AGGREGATE = 'features=[Aggregate(Field("amount", Float64), "sum", time_window=timedelta(hours=1))]'
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,30 +55,31 @@ class _Features:
         raise AssertionError("each view defines its features")
 
     def __getitem__(self, names: Sequence[str]) -> FeatureReference:
-        return self._reference()[names]
+        return self.reference()[names]
 
     def with_name(self, name: str) -> FeatureReference:
         """The view's features under another view name."""
-        return self._reference().with_name(name)
+        return self.reference().with_name(name)
 
     def with_join_key_map(self, join_key_map: Mapping[str, str]) -> FeatureReference:
         """The view's features for keys that the events hold in other columns: ``{join_key: column}``."""
-        return self._reference().with_join_key_map(join_key_map)
+        return self.reference().with_join_key_map(join_key_map)
 
-    def _reference(self) -> FeatureReference:
+    def reference(self) -> FeatureReference:
+        """All of the view's features."""
         return FeatureReference(self, self.name, tuple(self.feature_types))  # type: ignore[arg-type]
 
     def get_features_for_events(self, events: Any, **options: Any) -> Any:
         """Point-in-time features for a frame of events; see `FeatureService.get_features_for_events`."""
         from penstock.definitions.actions import features_for_events
 
-        return features_for_events([self._reference()], events, **options)
+        return features_for_events([self.reference()], events, **options)
 
     def run_transformation(self, input_data: Any) -> Any:
         """What the view's function makes of `input_data`, as the engine would call it."""
         from penstock.definitions.actions import run_transformation
 
-        return run_transformation(self, input_data)
+        return run_transformation(self, input_data)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -130,9 +139,11 @@ class StreamFeatureView(_Features):
         what = f"stream feature view {check_name(name, what='stream feature view')!r}"
         _check_source(source, owner=what)
         _check_mode(mode, owner=what)
-        members = _check_members(entities, Entity, owner=what, argument="entities")
-        aggregates = _check_members(features, Aggregate, owner=what, argument="features")
-        _check_distinct([aggregate.name for aggregate in aggregates], owner=what)
+        _check_function(function, 1, owner=what)
+        members = _members(entities, Entity, owner=what, argument="entities", example="entities=[user]")
+        aggregates = _members(features, Aggregate, owner=what, argument="features", example=_AGGREGATE)
+        _check_distinct([aggregate.name for aggregate in aggregates], owner=what, called="features")
+        _check_distinct([key.name for m in members for key in m.join_keys], owner=what, called="join keys")
         values = (
             ("name", name),
             ("source", source),
@@ -149,6 +160,7 @@ class StreamFeatureView(_Features):
         )
         for attribute, value in values:
             object.__setattr__(self, attribute, value)
+        self._check_types()
         if function is None:
             self._check_columns()
 
@@ -162,14 +174,36 @@ class StreamFeatureView(_Features):
         """The key columns of all entities, in order."""
         return tuple(key for entity in self.entities for key in entity.join_keys)
 
+    @property
+    def columns(self) -> tuple[Field, ...]:
+        """What the function must return: keys, time, and the columns and conditions of the features."""
+        return tuple({field.name: field for field in self._uses()}.values())
+
+    def _uses(self) -> list[Field]:
+        fields = [*self.join_keys, Field(self.timestamp_field, Timestamp)]
+        for aggregate in self.features:
+            condition = [] if aggregate.where is None else [Field(aggregate.where, Bool)]
+            fields += [aggregate.input_column, *condition]
+        return fields
+
+    def _check_types(self) -> None:
+        types: dict[str, DataType] = {}
+        for field in self._uses():
+            known = types.setdefault(field.name, field.dtype)
+            if known is not field.dtype:
+                raise DefinitionError(
+                    f"stream feature view {self.name!r}: column {field.name!r} is used as {known} and as "
+                    f"{field.dtype}; allowed is one type for a column. Correct one, or make a second column in the "
+                    "function."
+                )
+
     def _check_columns(self) -> None:
         columns = {field.name: field.dtype for field in source_schema(self.source)}
-        needed = [*self.join_keys, *(aggregate.input_column for aggregate in self.features)]
-        for field in needed:
+        for field in self.columns:
             if columns.get(field.name) is not field.dtype:
                 raise DefinitionError(
                     f"stream feature view {self.name!r}: column {field.name!r} of type {field.dtype} is not in "
-                    f"source {self.source.name!r}, whose columns are {describe_columns(columns)}. Correct the "
+                    f"source {self.source.name!r}; allowed are {describe_columns(columns)}. Correct the "
                     "name or type, or compute the column in a function."
                 )
 
@@ -248,11 +282,19 @@ class RealtimeFeatureView(_Features):
     ) -> None:
         what = f"realtime feature view {check_name(name, what='realtime feature view')!r}"
         _check_mode(mode, owner=what)
-        attributes = _check_members(features, Attribute, owner=what, argument="features")
-        _check_distinct([attribute.name for attribute in attributes], owner=what)
+        attributes = _members(
+            features,
+            Attribute,
+            owner=what,
+            argument="features",
+            example='features=[Attribute("ratio", Float64)]',
+        )
+        _check_distinct([attribute.name for attribute in attributes], owner=what, called="features")
+        arguments = _realtime_sources(sources, owner=what)
+        _check_function(function, len(arguments), owner=what)
         values = (
             ("name", name),
-            ("sources", tuple(_realtime_source(source, owner=what) for source in sources)),
+            ("sources", arguments),
             ("mode", mode),
             ("features", attributes),
             ("function", function),
@@ -261,7 +303,6 @@ class RealtimeFeatureView(_Features):
         )
         for attribute_name, value in values:
             object.__setattr__(self, attribute_name, value)
-        _check_arguments(function, len(sources), owner=what)
 
     @property
     def feature_types(self) -> dict[str, DataType]:
@@ -309,13 +350,18 @@ class FeatureReference:
     def __getitem__(self, names: Sequence[str]) -> FeatureReference:
         if isinstance(names, str):
             names = [names]
-        unknown = [name for name in names if name not in self.features]
+        what = f"feature view {self.view.name!r}"
+        selected = _members(
+            names, str, owner=what, argument="the selection", example=f'["{self.features[0]}"]'
+        )
+        unknown = [name for name in selected if name not in self.features]
         if unknown:
             raise DefinitionError(
-                f"feature view {self.view.name!r}: feature {unknown[0]!r} does not exist; there are "
-                f"{', '.join(self.features)}."
+                f"{what}: feature {unknown[0]!r} does not exist; allowed are {', '.join(self.features)}. "
+                "Select one of these."
             )
-        return replace(self, features=tuple(names))
+        _check_distinct(selected, owner=what, called="selected features")
+        return replace(self, features=selected)
 
     def with_name(self, name: str) -> FeatureReference:
         """The same features under another view name."""
@@ -325,15 +371,15 @@ class FeatureReference:
         """The same features for keys that the events hold in other columns: ``{join_key: column}``."""
         if isinstance(self.view, RealtimeFeatureView):
             raise DefinitionError(
-                f"realtime feature view {self.view.name!r}: it has no join keys to map. Map those of the stream "
-                "feature views among its sources."
+                f"realtime feature view {self.view.name!r}: it has no join keys, but {dict(join_key_map)!r} maps "
+                "some; allowed is to map those of stream feature views. Map them among the view's sources."
             )
         known = [key.name for key in self.view.join_keys]
         unknown = [key for key in join_key_map if key not in known]
         if unknown:
             raise DefinitionError(
-                f"feature view {self.view.name!r}: join key {unknown[0]!r} does not exist; there are "
-                f"{', '.join(known)}."
+                f"feature view {self.view.name!r}: join key {unknown[0]!r} does not exist; allowed are "
+                f"{', '.join(known)}. Map one of these: {{join_key: column}}."
             )
         return replace(self, join_key_map=tuple(join_key_map.items()))
 
@@ -359,10 +405,20 @@ def reference_to(item: object, *, owner: str) -> FeatureReference:
     if isinstance(item, FeatureReference):
         return item
     if isinstance(item, StreamFeatureView | RealtimeFeatureView):
-        return item._reference()
+        return item.reference()
     raise DefinitionError(
-        f'{owner}: features holds {item!r}; allowed are feature views and selections like view[["a", "b"]].'
+        f"{owner}: features holds {item!r}; allowed are feature views and selections of their features. Write for "
+        'example features=[view, other[["a", "b"]]].'
     )
+
+
+def _realtime_sources(sources: object, *, owner: str) -> tuple[RequestSource | FeatureReference, ...]:
+    if not isinstance(sources, list | tuple) or not sources:
+        raise DefinitionError(
+            f"{owner}: sources is {sources!r}; allowed is a list of at least one RequestSource or stream feature view. "
+            "Write for example sources=[RequestSource(schema=[...]), view]."
+        )
+    return tuple(_realtime_source(source, owner=owner) for source in sources)
 
 
 def _realtime_source(source: object, *, owner: str) -> RequestSource | FeatureReference:
@@ -373,34 +429,39 @@ def _realtime_source(source: object, *, owner: str) -> RequestSource | FeatureRe
         if isinstance(reference.view, StreamFeatureView):
             return reference
     raise DefinitionError(
-        f"{owner}: sources holds {source!r}; allowed are RequestSource, stream feature views and selections "
-        'like view[["a", "b"]].'
+        f"{owner}: sources holds {source!r}; allowed are RequestSource, stream feature views and selections of their "
+        'features. Write for example sources=[request, view[["a", "b"]]].'
     )
 
 
 def _check_source(source: object, *, owner: str) -> None:
     if not isinstance(source, StreamSource | LabelSource):
-        raise DefinitionError(f"{owner}: source is {source!r}; allowed are StreamSource and LabelSource.")
+        raise DefinitionError(
+            f"{owner}: source is {source!r}; allowed are StreamSource and LabelSource. Give one."
+        )
 
 
 def _check_mode(mode: object, *, owner: str) -> None:
     if mode not in MODES:
-        raise DefinitionError(f"{owner}: mode is {mode!r}; allowed are {', '.join(MODES)}.")
+        raise DefinitionError(f"{owner}: mode is {mode!r}; allowed are {', '.join(MODES)}. Choose one.")
 
 
-def _check_members(items: Sequence[Any], kind: type, *, owner: str, argument: str) -> tuple[Any, ...]:
-    for item in items:
-        if not isinstance(item, kind):
-            raise DefinitionError(f"{owner}: {argument} holds {item!r}; allowed are {kind.__name__} objects.")
-    if not items:
-        raise DefinitionError(f"{owner}: {argument} is empty; give at least one {kind.__name__}.")
-    return tuple(items)
+def _members(items: Sequence[T], kind: type[T], *, owner: str, argument: str, example: str) -> tuple[T, ...]:
+    members = members_of(items, kind, owner=owner, argument=argument, example=example)
+    if not members:
+        raise DefinitionError(
+            f"{owner}: {argument} is empty; allowed is at least one {kind.__name__}. Write for example {example}."
+        )
+    return members
 
 
-def _check_distinct(names: Sequence[str], *, owner: str) -> None:
+def _check_distinct(names: Sequence[str], *, owner: str, called: str) -> None:
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
-        raise DefinitionError(f"{owner}: two features are named {repeated[0]!r}; give one of them another name=.")
+        raise DefinitionError(
+            f"{owner}: two {called} are named {repeated[0]!r}; allowed is each name once. Remove one, or give it "
+            "another name."
+        )
 
 
 def _time_field(name: str | None, source: EventSource, function: Function | None, *, owner: str) -> str:
@@ -411,12 +472,19 @@ def _time_field(name: str | None, source: EventSource, function: Function | None
     return find_time_field(name, source_schema(source), owner=owner)
 
 
-def _check_arguments(function: Function, count: int, *, owner: str) -> None:
-    code = getattr(function, "__code__", None)
-    if code is None or code.co_flags & 0x04:  # built-ins, and functions with *args
+def _check_function(function: object, count: int, *, owner: str) -> None:
+    if function is None:
         return
-    if code.co_argcount != count:
+    if not callable(function):
+        raise DefinitionError(
+            f"{owner}: function is {function!r}; allowed is a function. Write one with def."
+        )
+    code = getattr(function, "__code__", None)
+    if code is None or code.co_flags & 0x04 or hasattr(function, "__self__"):  # built-ins, *args, methods
+        return
+    required = code.co_argcount - len(getattr(function, "__defaults__", None) or ())
+    if not required <= count <= code.co_argcount:
         raise DefinitionError(
             f"{owner}: the function takes {code.co_argcount} arguments, but there are {count} sources; "
-            "allowed is one argument a source, in order."
+            "allowed is one argument a source, in order. Add or remove arguments."
         )

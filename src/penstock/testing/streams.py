@@ -158,8 +158,8 @@ def _value(random: Random, field: Field, *, keys: int) -> Value:
     if field.dtype.kind == "float":
         return number(random)
     if field.dtype.kind == "int":
-        choices = [*range(keys), *range(keys), *INTS]
-        return choices[random.randrange(len(choices))]
+        choices: list[Value] = [*range(keys), *range(keys), *INTS]
+        return random.choice(choices)
     if field.dtype.kind == "text":
         return random.choice(TEXTS[: max(keys, 1)])
     return random.random() < 0.5 if field.dtype.kind == "bool" else START_US + random.randrange(-5, 5)
