@@ -59,13 +59,13 @@ def warm_up() -> None:
     """Compile what the writers need, before they are forked."""
     with (
         tempfile.TemporaryDirectory() as folder,
-        ProjectStore.open(Path(folder) / "s.db", durability="process") as store,
+        ProjectStore.open(Path(folder) / "store.db", durability="process") as store,
+        open_index(Path(folder), store) as index,
     ):
-        with open_index(Path(folder), store) as index:
-            positions = np.arange(2 * RUN_SIZE)
-            index.add(hashes_of(positions), positions)
-            index.settle()
-            index.lookup(hashes_of(positions))
+        positions = np.arange(2 * RUN_SIZE)
+        index.add(hashes_of(positions), positions)
+        index.settle()
+        index.lookup(hashes_of(positions))
 
 
 def main() -> None:

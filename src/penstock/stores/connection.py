@@ -83,7 +83,6 @@ def prepare_writer(connection: Connection) -> None:
         "secure_delete=ON",
         f"busy_timeout={BUSY_TIMEOUT_MS}",
         "foreign_keys=OFF",
-        "temp_store=MEMORY",
         "cache_size=-8192",
     ):
         connection.execute(f"PRAGMA {pragma}").fetchall()
