@@ -1,0 +1,81 @@
+"""Machine words: the few instructions that Python has no name for, usable in jitted code."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from penstock.kernel.jit import inner
+
+FRACTION_BITS = 52
+EXPONENT_MASK = 0x7FF
+SIGN_TO_ORDER = 0x7FFFFFFFFFFFFFFF
+
+
+def _unary(name: str) -> Any:
+    def typed(_context: Any, value: Any) -> Any:
+        def generate(_codegen: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+            return getattr(builder, name)(arguments[0], ir.Constant(ir.IntType(1), 0))
+
+        return types.int64(types.uint64), generate
+
+    typed.__name__ = name
+    return intrinsic(typed)
+
+
+leading_zeros = _unary("ctlz")
+trailing_zeros = _unary("cttz")
+
+
+@intrinsic
+def multiply_high(_context: Any, left: Any, right: Any) -> Any:
+    """Return the upper 64 bits of the 128-bit product of two unsigned words."""
+
+    def generate(_codegen: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        wide = ir.IntType(128)
+        product = builder.mul(builder.zext(arguments[0], wide), builder.zext(arguments[1], wide))
+        return builder.trunc(builder.lshr(product, ir.Constant(wide, 64)), ir.IntType(64))
+
+    return types.uint64(types.uint64, types.uint64), generate
+
+
+@intrinsic
+def load_word(_context: Any, data: Any, index: Any) -> Any:
+    """Return the 8 bytes of a uint8 array from `index` on as one little-endian word, aligned or not."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        place = builder.gep(array.data, [arguments[1]])
+        word = builder.load(builder.bitcast(place, ir.IntType(64).as_pointer()))
+        word.align = 1
+        return word
+
+    return types.uint64(data, types.int64), generate
+
+
+@inner
+def bits_of(value: float) -> int:
+    """Bit pattern of a float64."""
+    return np.float64(value).view(np.int64)  # type: ignore[return-value]
+
+
+@inner
+def float_of(bits: int) -> float:
+    """Float64 of a bit pattern."""
+    return np.int64(bits).view(np.float64)  # type: ignore[return-value]
+
+
+@inner
+def is_finite_bits(bits: int) -> bool:
+    """Whether a bit pattern is neither an infinity nor a NaN."""
+    return (bits >> FRACTION_BITS) & EXPONENT_MASK != EXPONENT_MASK
+
+
+@inner
+def ordered(bits: int) -> int:
+    """Map float64 bits to an integer with the same order; its own inverse."""
+    return bits ^ ((bits >> 63) & SIGN_TO_ORDER)

@@ -1,0 +1,288 @@
+"""The state of one view: keys in, features out, and its snapshot.
+
+`ViewState` owns the flat arrays; `step.run` works on them and says when one is too small, which is then replaced by a
+larger one here. What the numbers mean is defined by `penstock.testing.reference`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+from penstock.core.errors import InputError
+from penstock.kernel import snapshot
+from penstock.kernel.columns import BoolArray, IntArray, Text
+from penstock.kernel.interner import Interner
+from penstock.kernel.jit import ByteArray
+from penstock.kernel.keys import COUNT
+from penstock.kernel.memory import Memory, drop_key, to_floats
+from penstock.kernel.program import LaneKind, Program
+from penstock.kernel.rows import EVICTED, ROWS_HELD
+from penstock.kernel.step import APPLY, LOOKUP, NO_KEY, run
+
+FloatMatrix = npt.NDArray[np.float64]
+_Batch = tuple[Text, IntArray, IntArray, BoolArray, ByteArray]
+
+_SMALL_BATCH = 256
+_LARGEST_BATCH = 1 << 20  # rows worked on at once: bounds the slots of keys evicted on the way
+_SHRINK_EVERY = 1 << 12  # rows between looks at how much memory lies idle
+_NO_PLAN = np.zeros(0, np.int64)
+
+
+class Op:
+    """What to do with a row: apply it, only look up, or answer as for a key that is not there (uint8 codes)."""
+
+    APPLY = APPLY
+    LOOKUP = LOOKUP
+    NONE = NO_KEY
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Output:
+    """The features of n rows.
+
+    `bits` (int64[n, A], 0 where null) are floats, integers or codes as `Program.output_kinds` says; `valid` is
+    bool[n, A]; `lateness` is 0, 1 or 2 for each applied row: in order, late, too late.
+    """
+
+    bits: IntArray
+    valid: BoolArray
+    lateness: ByteArray
+
+
+@dataclass(frozen=True, slots=True)
+class StateStats:
+    """How much a state holds."""
+
+    keys: int
+    rows: int
+    evicted_keys: int
+    nbytes: int
+
+
+class ViewState:
+    """The windowed aggregates of all keys of one view.
+
+    Not to be used by two threads at once; `process` releases the GIL.
+
+    Parameters
+    ----------
+    program
+        What to compute.
+    seed
+        Seed of the hashes. No output depends on it.
+
+    Examples
+    --------
+    >>> from penstock.kernel.program import AggregateSpec, Function, Window
+    >>> program = Program((LaneKind.FLOAT,), (Window(60_000_000),), (AggregateSpec(Function.SUM, 0, 0),))
+    >>> state = ViewState(program)
+    >>> values, lateness = state.process_floats(
+    ...     Text.from_strings(["ann", "ann"]),
+    ...     np.array([0, 59_999_999]),
+    ...     np.array([[1.5], [2.0]]).view(np.int64),
+    ...     np.ones((2, 1), bool),
+    ...     np.zeros(2, np.uint8),
+    ... )
+    >>> values.ravel().tolist(), lateness.tolist()
+    ([1.5, 3.5], [0, 0])
+    """
+
+    __slots__ = ("_interners", "_kinds", "_memory", "_outputs", "_since_shrink", "program", "seed")
+
+    def __init__(self, program: Program, *, seed: int = 0) -> None:
+        self.program = program
+        self.seed = seed
+        self._kinds = np.array(program.output_kinds, np.int64)
+        self._outputs = len(program.aggregates)
+        self._memory = Memory(program.encode(), seed=seed)
+        self._interners = {
+            lane: Interner(seed=seed) for lane, kind in enumerate(program.lanes) if kind is LaneKind.CODE
+        }
+        self._since_shrink = 0
+
+    def process(
+        self, keys: Text, times: IntArray, lanes: IntArray, valid: BoolArray, ops: ByteArray
+    ) -> Output:
+        """Work on rows in log order and return their features.
+
+        Parameters
+        ----------
+        keys
+            The entity keys (see `encode_keys`), n texts; a row with a null key is treated as `Op.NONE`.
+        times
+            Event times in microseconds, int64[n].
+        lanes
+            The input columns as 64-bit patterns, int64[n, L], C-contiguous.
+        valid
+            Where a value is present, bool[n, L].
+        ops
+            What to do with each row, uint8[n] of `Op`.
+
+        Raises
+        ------
+        InputError
+            Where shapes or types do not fit.
+        """
+        n = len(times)
+        if n > _LARGEST_BATCH:
+            return self._process_in_parts(keys, times, lanes, valid, ops)
+        if keys.valid is not None:
+            ops = np.where(keys.valid, ops, np.uint8(NO_KEY))
+        if self._interners:
+            self._collect_texts()
+        offsets, data = keys.offsets, keys.data
+        if len(offsets) != n + 1 or lanes.shape != valid.shape or len(lanes) != n or len(ops) != n:
+            self._refuse(keys, times, lanes, valid, ops)
+        bits = np.empty((n, self._outputs), np.int64)
+        ok = np.empty((n, self._outputs), np.bool_)
+        lateness = np.empty(n, np.uint8)
+        plan = _NO_PLAN if n <= _SMALL_BATCH else np.empty(2 * n, np.int64)
+        m = self._memory
+        try:
+            while status := run(*m.arrays, offsets, data, times, lanes, valid, ops, bits, ok, lateness, plan):
+                m.grow(status, offsets)
+        except TypeError:
+            return self.process(*self._cast(keys, times, lanes, valid, ops))
+        self._since_shrink += n
+        if self._since_shrink > _SHRINK_EVERY:
+            self._since_shrink = 0
+            m.shrink()
+        return Output(bits, ok, lateness)
+
+    def process_floats(
+        self, keys: Text, times: IntArray, lanes: IntArray, valid: BoolArray, ops: ByteArray
+    ) -> tuple[FloatMatrix, ByteArray]:
+        """`process` as models want it: float64[n, A] with NaN for null, and the lateness."""
+        output = self.process(keys, times, lanes, valid, ops)
+        values = np.empty(output.bits.shape, np.float64)
+        to_floats(output.bits, output.valid, self._kinds, values)
+        return values, output.lateness
+
+    def intern(self, lane: int, values: Text) -> IntArray:
+        """Return the codes of texts for a CODE lane, int64[n]; good for this and the next `process`."""
+        return self._interner(lane).intern(values)
+
+    def texts(self, lane: int, codes: IntArray, valid: BoolArray | None = None) -> Text:
+        """Return the texts of codes; to be asked before the next `process`."""
+        return self._interner(lane).texts(codes, valid)
+
+    def forget(self, key: bytes) -> bool:
+        """Drop a key with all its state; return whether it was there."""
+        found = self._memory.table.find(_one_text(key))[0]
+        if found < 0:
+            return False
+        drop_key(*self._memory.arrays, found)
+        self._memory.shrink()
+        self._memory.table.pack()
+        return True
+
+    @property
+    def stats(self) -> StateStats:
+        """How much is held now."""
+        meta = self._memory.table.meta
+        texts = sum(i.table.nbytes for i in self._interners.values())
+        return StateStats(
+            keys=int(meta[COUNT]),
+            rows=int(meta[ROWS_HELD]),
+            evicted_keys=int(meta[EVICTED]),
+            nbytes=self._memory.nbytes + texts,
+        )
+
+    def snapshot(self) -> bytes:
+        """Return the state as bytes: equal states give equal bytes, however they came about."""
+        held = self._memory.export()
+        texts = {}
+        for lane, interner in self._interners.items():
+            column, present = held.rows[:, 2 + lane], (held.rows[:, 1] >> lane) & 1 == 1
+            codes, column[present] = _by_appearance(column[present])
+            texts[lane] = interner.texts(codes, None)
+        return snapshot.encode(self.program, held, texts)
+
+    @classmethod
+    def restore(cls, program: Program, data: bytes, *, seed: int = 0) -> ViewState:
+        """Return the state of a snapshot.
+
+        Raises
+        ------
+        SnapshotError
+            Where the bytes are damaged, of another format version, or of another program.
+        """
+        held, texts = snapshot.decode(program, data)
+        state = cls(program, seed=seed)
+        for lane, interner in state._interners.items():
+            codes = interner.intern(texts[lane])
+            present = (held.rows[:, 1] >> lane) & 1 == 1
+            held.rows[present, 2 + lane] = codes[held.rows[present, 2 + lane]]
+        state._memory.load(held)
+        return state
+
+    def _process_in_parts(
+        self, keys: Text, times: IntArray, lanes: IntArray, valid: BoolArray, ops: ByteArray
+    ) -> Output:
+        parts = []
+        for begin in range(0, len(times), _LARGEST_BATCH):
+            part = slice(begin, begin + _LARGEST_BATCH)
+            some = Text(
+                keys.offsets[begin : begin + _LARGEST_BATCH + 1],
+                keys.data,
+                None if keys.valid is None else keys.valid[part],
+            )
+            parts.append(self.process(some, times[part], lanes[part], valid[part], ops[part]))
+        return Output(
+            np.concatenate([p.bits for p in parts]),
+            np.concatenate([p.valid for p in parts]),
+            np.concatenate([p.lateness for p in parts]),
+        )
+
+    def _interner(self, lane: int) -> Interner:
+        if lane not in self._interners:
+            raise InputError(f"lane {lane}: it holds no text; lanes of text are {sorted(self._interners)}.")
+        return self._interners[lane]
+
+    def _collect_texts(self) -> None:
+        due = [lane for lane, interner in self._interners.items() if interner.is_due()]
+        if not due:
+            return
+        rows = self._memory.export().rows
+        for lane in due:
+            present = (rows[:, 1] >> lane) & 1 == 1
+            self._interners[lane].collect(rows[present, 2 + lane])
+
+    def _cast(self, keys: Text, times: IntArray, lanes: IntArray, valid: BoolArray, ops: ByteArray) -> _Batch:
+        """Return the batch in the exact types of the kernel; only lossless casts are made."""
+        wanted = (keys.offsets, np.int64), (keys.data, np.uint8), (times, np.int64), (lanes, np.int64)
+        given: list[tuple[npt.NDArray[Any], type[np.generic]]] = [*wanted, (valid, np.bool_), (ops, np.uint8)]
+        try:
+            cast = [np.require(a.astype(t, casting="safe", copy=False), t, ["C", "A"]) for a, t in given]
+        except TypeError:
+            self._refuse(keys, times, lanes, valid, ops)
+        if all(a is b for a, (b, _) in zip(cast, given, strict=True)):
+            self._refuse(keys, times, lanes, valid, ops)
+        return Text(cast[0], cast[1], keys.valid), cast[2], cast[3], cast[4], cast[5]
+
+    def _refuse(
+        self, keys: Text, times: IntArray, lanes: IntArray, valid: BoolArray, ops: ByteArray
+    ) -> NoReturn:
+        arrays = {"times": times, "lanes": lanes, "valid": valid, "ops": ops}
+        found = ", ".join(f"{name} {a.dtype}{list(a.shape)}" for name, a in arrays.items())
+        raise InputError(
+            f"batch of {len(keys)} keys: {found} found; times int64[n], lanes int64[n, {len(self.program.lanes)}], "
+            "valid bool of the same shape and ops uint8[n] are allowed. Give arrays of these types and lengths."
+        )
+
+
+def _by_appearance(codes: IntArray) -> tuple[IntArray, IntArray]:
+    """Return the distinct codes in order of appearance, and for each code its place among them."""
+    distinct, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
+    return distinct[order], place[inverse]
+
+
+def _one_text(data: bytes) -> Text:
+    return Text(np.array([0, len(data)], np.int64), np.frombuffer(data, np.uint8))

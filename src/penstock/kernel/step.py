@@ -1,0 +1,345 @@
+"""One batch of operations on a view's state: the function that everything else in the kernel is part of.
+
+A small batch goes row by row. A large one goes in two passes: first every row gets its key's slot in log order (keys are
+made and evicted there), then the rows are worked through key by key, which keeps a key's state in the CPU's cache; keys
+do not see each other, so both give the same. A slot whose key is evicted in the first pass keeps its state until the
+second is over, and no other key gets it before.
+
+Where an array is too small the function returns what must grow, and goes on from there when called again.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import types
+
+from penstock.kernel.bits import is_finite_bits
+from penstock.kernel.cells import FLOAT, NEVER, reset_record, room_for_cells
+from penstock.kernel.columns import BoolArray, IntArray
+from penstock.kernel.emit import emit, emit_empty, emit_since, kind_of_lane
+from penstock.kernel.hashing import hash_bytes
+from penstock.kernel.jit import (
+    B1_2D,
+    I8,
+    I8_2D,
+    READ_B1_2D,
+    READ_I8,
+    READ_I8_2D,
+    READ_U1,
+    U1,
+    ByteArray,
+    entry,
+    inner,
+)
+from penstock.kernel.keys import (
+    BATCH,
+    COUNT,
+    ENTRY_WORDS,
+    FOLLOWING,
+    OLDEST,
+    SEED,
+    SLOTS,
+    Table,
+    add,
+    detach,
+    find,
+    has_room,
+    release,
+    touch,
+)
+from penstock.kernel.program import (
+    HAS_SINCE,
+    LANES,
+    LATENESS,
+    MAX_KEYS,
+    R_BLOCK,
+    R_FIRST,
+    R_MASK,
+    R_NEWEST,
+    R_NEXT,
+    RECORD,
+    ROW_LANES,
+    ROW_TIME,
+    ROW_VALID,
+    SPAN,
+    W_OFFSET,
+    W_SIZE,
+    WINDOW_TABLE,
+    WINDOW_WORDS,
+    WINDOWS,
+)
+from penstock.kernel.rows import (
+    DONE,
+    EVICTED,
+    NEEDS_ROWS,
+    NEEDS_TABLE,
+    PENDING,
+    PLANNED,
+    PHASE,
+    POSITION,
+    ROWS_HELD,
+    Kernel,
+    close_gap,
+    forget_until,
+    free_block,
+    make_room,
+    open_gap,
+    record_of,
+    row_at,
+    rows_until,
+    size_class,
+)
+from penstock.kernel.windows import clear_window, extend, retract, seek
+
+APPLY, LOOKUP, NO_KEY = 0, 1, 2
+IN_ORDER, LATE, TOO_LATE = 0, 1, 2
+NO_SLOT, NO_ROOM = -1, -2
+BY_ROW, BY_KEY = 0, 1  # phases
+
+
+@inner
+def resolve(k: Kernel, op: int, data: ByteArray, start: int, stop: int, by_row: bool) -> int:
+    """Return the slot of a row's key, NO_SLOT where it has none, or NO_ROOM; makes and evicts keys."""
+    if op == NO_KEY:
+        return NO_SLOT
+    table = k.table
+    h = hash_bytes(data, start, stop, k.meta[SEED])
+    slot = find(table, data, start, stop, h)
+    if op == LOOKUP:
+        return slot
+    if slot >= 0:
+        touch(table, slot)
+        return slot
+    if k.meta[COUNT] >= k.program[MAX_KEYS]:
+        evict(k, table.meta[OLDEST], by_row)
+    if not has_room(table, stop - start) or (k.meta[SLOTS] + 1) * k.program[RECORD] > len(k.states):
+        return NO_ROOM
+    slot = add(table, data, start, stop, h)
+    reset_record(k, record_of(k, slot))
+    return slot
+
+
+@inner
+def evict(k: Kernel, slot: int, by_row: bool) -> None:
+    """Take the key applied longest ago out; its state goes at once, or waits for the end of the batch."""
+    detach(k.table, slot)
+    k.meta[EVICTED] += 1
+    if by_row:
+        drop_state(k, slot)
+    else:
+        k.table.entries[slot * ENTRY_WORDS + FOLLOWING] = k.meta[PENDING]
+        k.meta[PENDING] = slot
+
+
+@inner
+def drop_state(k: Kernel, slot: int) -> None:
+    """Free all that a detached slot holds."""
+    r = record_of(k, slot)
+    for w in range(k.program[WINDOWS]):
+        clear_window(k, slot, r, w)
+    k.meta[ROWS_HELD] -= k.states[r + R_NEXT] - k.states[r + R_FIRST]
+    if k.states[r + R_MASK] >= 0:
+        free_block(k, k.states[r + R_BLOCK], size_class(k.states[r + R_MASK]))
+    release(k.table, slot)
+
+
+@inner
+def seek_all(k: Kernel, slot: int, r: int, time: int) -> int:
+    """Move all windows of a key to where a row or look-up at `time` sees them."""
+    program = k.program
+    newest = k.states[r + R_NEWEST]
+    remembered = time
+    if newest != NEVER and newest - program[LATENESS] > time:
+        remembered = newest - program[LATENESS]
+    for w in range(program[WINDOWS]):
+        at = program[WINDOW_TABLE] + w * WINDOW_WORDS
+        upper = time + program[at + W_OFFSET]
+        lower = remembered + program[at + W_OFFSET] - program[at + W_SIZE]
+        status = seek(k, slot, r, w, min(lower, upper), upper)
+        if status != DONE:
+            return status
+    return DONE
+
+
+@inner
+def room_to_insert(k: Kernel, r: int) -> int:
+    """Return DONE where a row can be inserted and enter its windows, else what must grow."""
+    for w in range(k.program[WINDOWS]):
+        status = room_for_cells(k, w)
+        if status != DONE:
+            return status
+    return DONE if make_room(k, r) else NEEDS_ROWS
+
+
+@inner
+def write_row(k: Kernel, row: int, i: int, time: int, lanes: IntArray, valid: BoolArray) -> None:
+    """Write row `i` of the input into the arena: floats that are not finite are null, -0.0 is 0.0."""
+    mask = np.int64(0)
+    for lane in range(k.program[LANES]):
+        value = lanes[i, lane]
+        present = valid[i, lane]
+        if kind_of_lane(k, lane) == FLOAT:
+            present = present and is_finite_bits(value)
+            if value == np.int64(-0x8000000000000000):
+                value = np.int64(0)
+        if present:
+            mask |= np.int64(1) << lane
+        k.rows[row + ROW_LANES + lane] = value if present else 0
+    k.rows[row + ROW_TIME] = time
+    k.rows[row + ROW_VALID] = mask
+
+
+@inner
+def extend_windows(k: Kernel, slot: int, r: int, number: int) -> int:
+    """Let a row just inserted into its own windows: those without offset. Return 0; rows enter nothing else."""
+    for w in range(k.program[WINDOWS]):
+        if k.program[k.program[WINDOW_TABLE] + w * WINDOW_WORDS + W_OFFSET] == 0:
+            extend(k, slot, r, w, number)
+    return 0
+
+
+@inner
+def take_back(k: Kernel, slot: int, r: int, number: int) -> None:
+    """Undo the insertion of a row that was too late."""
+    for w in range(k.program[WINDOWS]):
+        if k.program[k.program[WINDOW_TABLE] + w * WINDOW_WORDS + W_OFFSET] == 0:
+            retract(k, slot, r, w, number)
+    close_gap(k, r, number)
+
+
+@inner
+def work(
+    k: Kernel,
+    slot: int,
+    i: int,
+    op: int,
+    time: int,
+    lanes: IntArray,
+    valid: BoolArray,
+    bits: IntArray,
+    ok: BoolArray,
+    lateness: ByteArray,
+) -> int:
+    """Do one operation on a key and write its output; return DONE or what must grow before it is tried again."""
+    r = record_of(k, slot)
+    status = seek_all(k, slot, r, time)
+    if status == DONE and op == APPLY:
+        status = room_to_insert(k, r)
+    if status != DONE:
+        return status
+    if k.program[HAS_SINCE] != 0:
+        emit_since(k, r, time, i, bits, ok)
+    if op == LOOKUP:
+        lateness[i] = 0
+        emit(k, r, i, bits, ok)
+        return DONE
+    newest = k.states[r + R_NEWEST]
+    code = IN_ORDER
+    number = k.states[r + R_NEXT]
+    if newest != NEVER and time < newest:
+        code = LATE if time >= newest - k.program[LATENESS] else TOO_LATE
+        number = rows_until(k, r, time)
+    open_gap(k, r, number)
+    write_row(k, row_at(k, r, number), i, time, lanes, valid)
+    extend_windows(k, slot, r, number)
+    emit(k, r, i, bits, ok)
+    lateness[i] = code
+    if code == TOO_LATE:
+        take_back(k, slot, r, number)
+    elif code == IN_ORDER:
+        k.states[r + R_NEWEST] = time
+        forget_until(k, r, time - k.program[LATENESS] - k.program[SPAN])
+    return DONE
+
+
+@inner
+def sort_by_key(k: Kernel, slots: IntArray, order: IntArray) -> int:
+    """Write the rows that have a slot into `order`, key by key in order of appearance; return how many (stable)."""
+    entries = k.table.entries
+    for i in range(len(slots)):
+        if slots[i] >= 0:
+            entries[slots[i] * ENTRY_WORDS + BATCH] += 1
+    used = 0
+    for i in range(len(slots)):
+        if slots[i] >= 0:
+            e = slots[i] * ENTRY_WORDS + BATCH
+            if entries[e] > 0:
+                used += entries[e]
+                entries[e] = entries[e] - used - 1  # -1 - start
+            order[-1 - entries[e]] = i
+            entries[e] -= 1
+    for i in range(len(slots)):
+        if slots[i] >= 0:
+            entries[slots[i] * ENTRY_WORDS + BATCH] = 0
+    return used
+
+
+@entry(
+    types.int64,
+    *(I8, I8, I8, U1, I8, I8, I8, I8, I8, I8),
+    *(READ_I8, READ_U1, READ_I8, READ_I8_2D, READ_B1_2D, READ_U1),
+    *(I8_2D, B1_2D, U1, I8),
+)
+def run(
+    meta: IntArray,
+    buckets: IntArray,
+    entries: IntArray,
+    arena: ByteArray,
+    program: IntArray,
+    states: IntArray,
+    rows: IntArray,
+    distinct: IntArray,
+    pool: IntArray,
+    scratch: IntArray,
+    offsets: IntArray,
+    data: ByteArray,
+    times: IntArray,
+    lanes: IntArray,
+    valid: BoolArray,
+    ops: ByteArray,
+    bits: IntArray,
+    ok: BoolArray,
+    lateness: ByteArray,
+    plan: IntArray,
+) -> int:
+    """Work on a batch from `meta[POSITION]` on; return DONE, or what must grow before it is called again.
+
+    `plan` is empty for a small batch; for a large one it has room for two numbers a row.
+    """
+    k = Kernel(Table(meta, buckets, entries, arena), meta, program, states, rows, distinct, pool, scratch)
+    n = len(times)
+    by_row = len(plan) == 0
+    while meta[PHASE] != BY_KEY and meta[POSITION] < n:
+        i = meta[POSITION]
+        op = ops[i]
+        slot = resolve(k, op, data, offsets[i], offsets[i + 1], by_row)
+        if slot == NO_ROOM:
+            return NEEDS_TABLE
+        if slot == NO_SLOT:
+            emit_empty(k, i, bits, ok)
+            lateness[i] = 0
+        if not by_row:
+            plan[i] = slot
+        elif slot >= 0:
+            status = work(k, slot, i, op, times[i], lanes, valid, bits, ok, lateness)
+            if status != DONE:
+                return status
+        meta[POSITION] += 1
+    if not by_row:
+        if meta[PHASE] != BY_KEY:
+            meta[PLANNED] = sort_by_key(k, plan[:n], plan[n:])
+            meta[PHASE] = BY_KEY
+            meta[POSITION] = 0
+        while meta[POSITION] < meta[PLANNED]:
+            i = plan[n + meta[POSITION]]
+            status = work(k, plan[i], i, ops[i], times[i], lanes, valid, bits, ok, lateness)
+            if status != DONE:
+                return status
+            meta[POSITION] += 1
+        while meta[PENDING] >= 0:
+            slot = meta[PENDING]
+            meta[PENDING] = entries[slot * ENTRY_WORDS + FOLLOWING]
+            drop_state(k, slot)
+    meta[POSITION] = 0
+    meta[PHASE] = BY_ROW
+    return DONE
