@@ -14,7 +14,7 @@ from penstock.engine.contract import Decoded, Refused
 from penstock.engine.lookup import ERASED, RowReader
 from penstock.engine.ports import EventIdIndex, HashArray
 from penstock.kernel.columns import BoolArray, Column, Columns, IntArray, Numeric, Text
-from penstock.kernel.state import encode_keys, hash_text
+from penstock.kernel.hashing import encode_keys, hash_text
 from penstock.plan.nodes import SourceNode
 
 

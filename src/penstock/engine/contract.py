@@ -94,7 +94,7 @@ class Contract:
 
     def __init__(self, source: SourceNode) -> None:
         self.source = source
-        self._row_type = msgspec.defstruct("Event", [_member(f) for f in source.fields], gc=False)
+        self._row_type = msgspec.defstruct("Event", [_member(f) for f in source.fields], gc=False, kw_only=True)
         self._decoder = msgspec.json.Decoder(self._row_type)
 
     def decode_json(self, data: bytes) -> Decoded:

@@ -24,7 +24,8 @@ from penstock.engine.transform import call_realtime, call_view
 from penstock.engine.values import as_float
 from penstock.kernel.columns import BoolArray, Column, Columns, IntArray, Numeric, Text, concat
 from penstock.kernel.program import LaneKind
-from penstock.kernel.state import Op, Output, ViewState, encode_keys
+from penstock.kernel.hashing import encode_keys
+from penstock.kernel.state import Op, Output, ViewState
 from penstock.plan.nodes import Lookup, Plan, RealtimeNode, Selected, ServiceNode, ViewNode
 
 FloatMatrix = npt.NDArray[np.float64]
@@ -78,6 +79,35 @@ class FeatureRows:
     lateness: npt.NDArray[np.uint8]
     degraded: BoolArray
 
+    def take(self, rows: IntArray) -> FeatureRows:
+        """The rows at these indices, in that order."""
+        return FeatureRows(
+            self.values[rows],
+            {i: text.take(rows) for i, text in self.texts.items()},
+            {i: column.take(rows) for i, column in self.integers.items()},
+            self.lateness[rows],
+            self.degraded[rows],
+        )
+
+
+def concat_features(parts: Sequence[FeatureRows]) -> FeatureRows:
+    """The rows of several batches of one service, one after another."""
+    if len(parts) == 1:
+        return parts[0]
+    texts: dict[int, Text] = {i: _joined([p.texts[i] for p in parts]) for i in parts[0].texts}  # type: ignore[misc]
+    integers: dict[int, Numeric] = {i: _joined([p.integers[i] for p in parts]) for i in parts[0].integers}  # type: ignore[misc]
+    return FeatureRows(
+        np.concatenate([p.values for p in parts]),
+        texts,
+        integers,
+        np.concatenate([p.lateness for p in parts]),
+        np.concatenate([p.degraded for p in parts]),
+    )
+
+
+def _joined(columns: Sequence[Column]) -> Column:
+    return concat([Columns(len(column), {"column": column}) for column in columns])["column"]
+
 
 class FeatureState:
     """The state of all of a plan's views: a deterministic fold of the log."""
@@ -104,15 +134,18 @@ class FeatureState:
         services: Sequence[ServiceNode],
         prepared: Mapping[int, KernelRows] | None = None,
     ) -> dict[str, FeatureRows]:
-        """Move the state over `batch` and return the rows of `services` whose source is in it."""
-        if prepared is None:
-            prepared = {}
-            for source, rows in batch.items():
-                prepared |= self.prepare(source, rows.columns, rows.positions)
+        """Move the state over `batch` and return the rows of `services` whose source is in it.
+
+        `prepared` may hold what `prepare` made of some of the sources already.
+        """
+        ready = dict(prepared or {})
+        for i, view in enumerate(self.plan.views):
+            if view.source in batch and i not in ready:
+                ready[i] = self._prepare_view(i, view, batch[view.source])
         wanted = [service for service in services if service.source in batch]
         emitted: dict[tuple[str, int], Output] = {}
         for i in range(len(self.views)):
-            self._run_view(i, prepared.get(i), batch, wanted, emitted)
+            self._run_view(i, ready.get(i), batch, wanted, emitted)
         return {service.name: self._assemble(service, batch[service.source], emitted) for service in wanted}
 
     def _prepare_view(self, index: int, view: ViewNode, rows: Rows) -> KernelRows:

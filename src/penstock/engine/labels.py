@@ -19,7 +19,7 @@ from penstock.engine.admission import Admission, id_seed, same_values
 from penstock.engine.features import Rows
 from penstock.engine.ports import EngineStore, EventIdIndex, HashArray
 from penstock.kernel.columns import BoolArray, Column, Columns, IntArray, Numeric, Text
-from penstock.kernel.state import encode_keys, hash_text
+from penstock.kernel.hashing import encode_keys, hash_text
 from penstock.plan.nodes import SourceNode
 
 EVENT = "_event"

@@ -21,11 +21,12 @@ from penstock.core.records import LabelRecords
 from penstock.core.types import DataType, Field, Timestamp
 from penstock.definitions.sources import EventSource, LabelSource, StreamSource
 from penstock.definitions.views import FeatureReference, StreamFeatureView
-from penstock.engine.features import FeatureRows, FeatureState, Rows
+from penstock.engine.features import FeatureRows, FeatureState, Rows, concat_features
 from penstock.engine.frames import table_columns, to_arrow, to_table
 from penstock.engine.labels import entering_rows, label_values
-from penstock.kernel.columns import Column, Columns, IntArray, Numeric, concat
-from penstock.kernel.state import KeyTable, encode_keys
+from penstock.kernel.columns import Column, Columns, IntArray, Numeric
+from penstock.kernel.hashing import encode_keys
+from penstock.kernel.keys import KeyTable
 from penstock.plan.compile import Demand, compile_demands
 from penstock.plan.nodes import Plan, Selected, ServiceNode, SourceNode
 
@@ -74,13 +75,6 @@ class FeatureFrame:
                 raise InputError(f"feature {name!r} is text; encode it as a number, or use to_arrow().")
             columns.append(column.cast("float64").to_numpy().astype(np.float64))
         return np.column_stack(columns) if columns else np.zeros((len(self), 0))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Sources:
-    """History by source name, as tables or columns; positions None means event-time order."""
-
-    rows: Mapping[str, Columns]
 
 
 def driving_source(references: Sequence[FeatureReference]) -> StreamSource:
@@ -134,7 +128,7 @@ def features_for_frame(
     }
     if events_are_history:
         features = _in_order(plan, rows, None, [_HISTORY])[_HISTORY]
-        return _frame(table, plan.services[_HISTORY], features)
+        return append_features(table, plan.services[_HISTORY], features)
     return _match(plan, table, rows, source)
 
 
@@ -150,13 +144,13 @@ def _match(plan: Plan, table: pa.Table, rows: dict[str, Columns], source: Stream
     made = _in_order(plan, rows, spine.take(bare) if len(bare) else None, wanted or [_HISTORY])
     service = plan.services[_HISTORY]
     if not len(bare):
-        return _frame(table, service, _take(made[_HISTORY], found))
+        return append_features(table, service, made[_HISTORY].take(found))
     if len(bare) == len(found):
-        return _frame(table, plan.services[_SPINE], made[_SPINE])
-    both = _concat(made[_HISTORY], made[_SPINE])
+        return append_features(table, plan.services[_SPINE], made[_SPINE])
+    both = concat_features([made[_HISTORY], made[_SPINE]])
     at = found.copy()
     at[bare] = len(made[_HISTORY].values) + np.arange(len(bare))
-    return _frame(table, service, _take(both, at))
+    return append_features(table, service, both.take(at))
 
 
 def _with_labelled(references: Sequence[FeatureReference]) -> list[EventSource]:
@@ -243,7 +237,7 @@ def _back(
         return made[service.name]
     back = np.empty(len(order), np.int64)
     back[order] = np.arange(len(order))
-    return _take(made[service.name], back)
+    return made[service.name].take(back)
 
 
 def _labelled(plan: Plan, label: SourceNode, rows: Mapping[str, Columns]) -> Columns:
@@ -298,33 +292,8 @@ def positions_of_ids(known: Column, wanted: Column) -> IntArray:
     return np.where(found >= 0, row_of[found], -1)
 
 
-def _take(rows: FeatureRows, at: IntArray) -> FeatureRows:
-    return FeatureRows(
-        rows.values[at],
-        {i: text.take(at) for i, text in rows.texts.items()},
-        {i: column.take(at) for i, column in rows.integers.items()},
-        rows.lateness[at],
-        rows.degraded[at],
-    )
-
-
-def _concat(left: FeatureRows, right: FeatureRows) -> FeatureRows:
-    def joined(parts: Mapping[int, Any], more: Mapping[int, Any]) -> dict[int, Any]:
-        return {
-            i: concat([Columns(len(c), {"c": c}), Columns(len(more[i]), {"c": more[i]})])["c"]
-            for i, c in parts.items()
-        }
-
-    return FeatureRows(
-        np.concatenate([left.values, right.values]),
-        joined(left.texts, right.texts),
-        joined(left.integers, right.integers),
-        np.concatenate([left.lateness, right.lateness]),
-        np.concatenate([left.degraded, right.degraded]),
-    )
-
-
-def _frame(table: pa.Table, service: ServiceNode, features: FeatureRows) -> FeatureFrame:
+def append_features(table: pa.Table, service: ServiceNode, features: FeatureRows) -> FeatureFrame:
+    """`table` with the features of its rows appended as ``view__feature``."""
     names = [output.name.replace(".", "__") for output in service.outputs]
     for i, (name, output) in enumerate(zip(names, service.outputs, strict=True)):
         if name in table.column_names:

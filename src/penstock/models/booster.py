@@ -67,16 +67,16 @@ class Booster:
                 f"XGBoost model: it has {found} features; the manifest lists {features}. Register it again."
             )
 
-    def margins(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Raw sums, shape [n], of C-contiguous `rows` of shape [n, features]; NaN is a missing value."""
-        if not len(rows):
+    def margins(self, vectors: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Raw sums, shape [n], of C-contiguous float64 `vectors` [n, features]; NaN is a missing value."""
+        if not len(vectors):
             return np.empty(0, np.float32)
         shape = ctypes.POINTER(ctypes.c_uint64)()
         dimensions = ctypes.c_uint64()
         result = ctypes.POINTER(ctypes.c_float)()
         code = self._library.XGBoosterPredictFromDense(
             self._handle,
-            _array_interface(rows),
+            _array_interface(vectors),
             _PREDICT,
             None,
             ctypes.byref(shape),
@@ -85,7 +85,7 @@ class Booster:
         )
         _check(self._library, code)
         # XGBoost keeps the result in memory of the calling thread until its next call: copy.
-        return np.ctypeslib.as_array(result, shape=(len(rows),)).copy()
+        return np.ctypeslib.as_array(result, shape=(len(vectors),)).copy()
 
     def _features(self) -> int:
         count = ctypes.c_uint64()
@@ -93,8 +93,11 @@ class Booster:
         return count.value
 
 
-def _array_interface(rows: NDArray[np.float32]) -> bytes:
-    return b'{"data":[%d,true],"shape":[%d,%d],"typestr":"<f4","version":3}' % (rows.ctypes.data, *rows.shape)
+def _array_interface(vectors: NDArray[np.float64]) -> bytes:
+    return b'{"data":[%d,true],"shape":[%d,%d],"typestr":"<f8","version":3}' % (
+        vectors.ctypes.data,
+        *vectors.shape,
+    )
 
 
 @cache

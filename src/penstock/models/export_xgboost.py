@@ -127,4 +127,4 @@ def _base_margin(document: dict[str, Any], *, features: int) -> float:
     }
     document = document | {"learner": bare}
     booster = Booster(json.dumps(document).encode(), features=features)
-    return float(booster.margins(np.zeros((1, features), np.float32))[0])
+    return float(booster.margins(np.zeros((1, features)))[0])

@@ -60,7 +60,6 @@ class OnnxModel:
 
     __slots__ = (
         "_columns",
-        "_dtype",
         "_input",
         "_link",
         "_output",
@@ -74,21 +73,19 @@ class OnnxModel:
         self, model: bytes, *, version: str, digest: str, feature_names: tuple[str, ...], link: LinkName
     ) -> None:
         session = open_session(model)
-        (given,), (result,) = session.get_inputs(), session.get_outputs()
         self._run = session.run
-        self._input, self._output = given.name, [result.name]
-        self._dtype = _element_type(given.type)
+        self._input, self._output = _ends(session)
         self._link: Link = LINKS[link]
         self._columns = len(feature_names)
         self.version, self.digest, self.feature_names = version, digest, feature_names
 
     def score(self, vectors: NDArray[np.float64]) -> NDArray[np.float64]:
         """See `ScoringModel.score`."""
-        return self._link(self.raw(cast_rows(vectors, columns=self._columns, dtype=self._dtype)))
+        return self._link(self.raw(check_vectors(vectors, columns=self._columns)))
 
-    def raw(self, rows: NDArray[Any]) -> NDArray[Any]:
+    def raw(self, vectors: NDArray[np.float64]) -> NDArray[Any]:
         """The model's output before the link; of several columns (classes) the last."""
-        output: NDArray[Any] = self._run(self._output, {self._input: rows})[0]
+        output: NDArray[Any] = self._run(self._output, {self._input: vectors})[0]
         return output if output.ndim == 1 else output[:, -1]
 
 
@@ -103,13 +100,12 @@ class XGBoostModel:
 
     def score(self, vectors: NDArray[np.float64]) -> NDArray[np.float64]:
         """See `ScoringModel.score`."""
-        rows = cast_rows(vectors, columns=self._booster.features, dtype=np.float32)
-        raw = self._few.raw(rows) if len(rows) < NATIVE_ROWS else self._booster.margins(rows)
-        return self._link(raw)
+        rows = check_vectors(vectors, columns=self._booster.features)
+        return self._link(self._few.raw(rows) if len(rows) < NATIVE_ROWS else self._booster.margins(rows))
 
     def path_difference(self, vectors: NDArray[np.float64]) -> float:
         """The largest difference between the raw sums of the two engines, and of single rows: 0.0 when sound."""
-        rows = cast_rows(vectors, columns=self._booster.features, dtype=np.float32)
+        rows = check_vectors(vectors, columns=self._booster.features)
         native, batch = self._booster.margins(rows), self._few.raw(rows)
         single = np.concatenate([self._few.raw(rows[i : i + 1]) for i in range(len(rows))])
         return float(max(np.abs(native - batch).max(), np.abs(native - single).max()))
@@ -185,23 +181,22 @@ def open_session(model: bytes) -> Any:
         raise ArtifactError(f"ONNX model: ONNX Runtime refuses it: {str(error)[:300]}") from error
 
 
-def cast_rows(vectors: NDArray[np.float64], *, columns: int, dtype: Any) -> NDArray[Any]:
-    """`vectors` as C-contiguous rows of the model's own float type; beyond its range they become infinite."""
+def check_vectors(vectors: NDArray[np.float64], *, columns: int) -> NDArray[np.float64]:
+    """`vectors` as C-contiguous float64 rows, which the engines cast to their own type as their libraries do."""
     if vectors.ndim != 2 or vectors.shape[1] != columns:
         raise ModelError(
             f"Vectors: shape is {vectors.shape}; the model takes [n, {columns}]. Pass one row per event."
         )
-    with np.errstate(over="ignore"):
-        return np.ascontiguousarray(vectors, dtype=dtype)
+    return np.ascontiguousarray(vectors, np.float64)
 
 
-def _element_type(name: str) -> type[np.float32 | np.float64]:
-    types: dict[str, type[np.float32 | np.float64]] = {
-        "tensor(float)": np.float32,
-        "tensor(double)": np.float64,
-    }
-    if name not in types:
+def _ends(session: Any) -> tuple[str, list[str]]:
+    """The names of a session's input and output, of which there must be one each, the input float64."""
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    if len(inputs) != 1 or len(outputs) != 1 or inputs[0].type != "tensor(double)":
+        found = ", ".join(f"{given.name}: {given.type}" for given in inputs)
         raise ArtifactError(
-            f"ONNX model: its input is {name}; allowed are {', '.join(types)}. Export it again."
+            f"ONNX model: its inputs are {found or 'none'}, and it has {len(outputs)} outputs; allowed are one input of "
+            "tensor(double) and one output. Train and register the model again."
         )
-    return types[name]
+    return inputs[0].name, [outputs[0].name]

@@ -113,16 +113,18 @@ def node_attributes(ensemble: Ensemble) -> dict[str, Any]:
 
 
 def to_onnx(ensemble: Ensemble, *, features: int) -> bytes:
-    """A whole ONNX model: input ``vectors`` [n, features], output ``sum`` [n, 1], both of the ensemble's type."""
+    """A whole ONNX model: input ``vectors`` float64 [n, features], output ``sum`` [n, 1] of the ensemble's type."""
     from onnx import TensorProto, helper
 
     element = TensorProto.FLOAT if ensemble.dtype is np.float32 else TensorProto.DOUBLE
-    attributes = node_attributes(ensemble)
-    node = helper.make_node("TreeEnsemble", ["vectors"], ["sum"], domain="ai.onnx.ml", **attributes)
+    nodes = [
+        helper.make_node("Cast", ["vectors"], ["rows"], to=element),
+        helper.make_node("TreeEnsemble", ["rows"], ["sum"], domain="ai.onnx.ml", **node_attributes(ensemble)),
+    ]
     graph = helper.make_graph(
-        [node],
+        nodes,
         "trees",
-        [helper.make_tensor_value_info("vectors", element, [None, features])],
+        [helper.make_tensor_value_info("vectors", TensorProto.DOUBLE, [None, features])],
         [helper.make_tensor_value_info("sum", element, [None, 1])],
     )
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 5)]

@@ -1,0 +1,385 @@
+"""Wiring: the only place that names concrete classes, and the use cases that commands and definitions call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from penstock.core.clock import Clock, SystemClock
+from penstock.core.errors import NotFoundError, PlanError, ProjectError, SnapshotError
+from penstock.definitions.project import Project, load_project
+from penstock.definitions.services import FeatureService
+from penstock.definitions.sources import EventSource, StreamSource
+from penstock.definitions.views import FeatureReference, FeatureView
+from penstock.engine.answers import Answer, answers_of
+from penstock.engine.history import LoggedFeatures, features_from_log
+from penstock.engine.local import LocalEngine, Processed
+from penstock.engine.recovery import Progress, catch_up, encode_state, schema_hash
+from penstock.engine.training_set import FeatureFrame, driving_source, features_for_frame
+from penstock.models.loading import load_model
+from penstock.models.registry import LocalRegistry, ModelVersion
+from penstock.models.runtimes import ModelHandle
+from penstock.plan.compile import compile_plan
+from penstock.plan.nodes import EndpointNode, Plan
+from penstock.settings import Settings, load_settings
+from penstock.stores.ids import IdIndex
+from penstock.stores.reader import ProjectReader
+from penstock.stores.snapshots import Snapshot, SnapshotStore
+from penstock.stores.sqlite import ProjectStore
+
+if TYPE_CHECKING:
+    from penstock.engine.contract import Decoded
+
+STATE_FOLDER = ".penstock"
+_silent: Progress = lambda done, total: None  # noqa: E731 - the shape is the point
+
+
+def state_folder(root: Path) -> Path:
+    """Where the project in `root` keeps what the running system needs."""
+    return root / STATE_FOLDER
+
+
+def store_path(root: Path) -> Path:
+    """The database with the log, decisions and labels of the project in `root`."""
+    return state_folder(root) / "penstock.db"
+
+
+def plan_of(project: Project) -> Plan:
+    """The plan of all of a project's services and endpoints."""
+    services = [(service, _stream_of(project, service)) for service in project.services.values()]
+    if not services and not project.endpoints:
+        raise PlanError(
+            f"project {project.name!r}: it defines no FeatureService and no Endpoint, so there is nothing to run. "
+            "Define one; see examples/fraud."
+        )
+    return compile_plan(services, project.endpoints.values())
+
+
+def _stream_of(project: Project, service: FeatureService) -> StreamSource:
+    """The stream that a service's features are for: its endpoint's, its model's, else its views'."""
+    for endpoint in project.endpoints.values():
+        if endpoint.model.features is service:
+            return endpoint.source
+    for model in project.models.values():
+        if model.features is service:
+            return model.label.of
+    return driving_source(service.features)
+
+
+def registry_of(root: Path, *, clock: Clock | None = None) -> LocalRegistry:
+    """The model registry of the project in `root`."""
+    return LocalRegistry(state_folder(root) / "registry", clock=clock or SystemClock())
+
+
+class Runtime:
+    """A project, open for writing: definitions, plan, store, engine, registry.
+
+    Use it as a context manager. While it is open, ``source.ingest(...)`` and ``service.get_features_for_events(...)`` of
+    its definitions work on it.
+    """
+
+    def __init__(
+        self,
+        project: Project,
+        *,
+        plan: Plan,
+        settings: Settings,
+        store: ProjectStore,
+        ids: IdIndex,
+        snapshots: SnapshotStore,
+        registry: LocalRegistry,
+        clock: Clock,
+    ) -> None:
+        self.project = project
+        self.plan = plan
+        self.settings = settings
+        self.store = store
+        self.registry = registry
+        self.clock = clock
+        self.skipped_snapshots: tuple[str, ...] = ()
+        self._ids = ids
+        self._snapshots = snapshots
+        self._handles: dict[str, ModelHandle] = {}
+        self._background = ThreadPoolExecutor(1, "penstock-snapshot")
+        self._snapshot: Future[None] | None = None
+        self._snapshot_at = 0
+        self.engine: LocalEngine
+
+    @classmethod
+    def open(
+        cls,
+        root: Path | str,
+        *,
+        project: Project | None = None,
+        settings: Settings | None = None,
+        clock: Clock | None = None,
+        rebuild: bool = False,
+        progress: Progress = _silent,
+    ) -> Runtime:
+        """Open the project in `root`: recover state as newest good snapshot plus log tail, load the champions.
+
+        Parameters
+        ----------
+        project, settings
+            Loaded already; default: from the folder.
+        rebuild
+            Fold the whole log again instead of starting from a snapshot.
+        progress
+            Called with (rows folded, rows to fold) during recovery.
+        """
+        path = Path(root)
+        loaded = project or load_project(path)
+        chosen = settings or load_settings(path)
+        now = clock or SystemClock()
+        plan = plan_of(loaded)
+        with ExitStack() as undo:
+            store = ProjectStore.open(
+                store_path(path),
+                durability=chosen.engine.durability,
+                max_dead_letters=chosen.engine.max_dead_letters,
+            )
+            undo.callback(store.close)
+            ids = IdIndex.open(
+                state_folder(path) / "ids",
+                store_id=store.store_id,
+                next_position=store.next_position,
+                event_ids=store.event_ids,
+            )
+            undo.callback(ids.close)
+            snapshots = SnapshotStore(state_folder(path) / "snapshots", store_id=store.store_id)
+            registry = registry_of(path, clock=now)
+            runtime = cls(
+                loaded,
+                plan=plan,
+                settings=chosen,
+                store=store,
+                ids=ids,
+                snapshots=snapshots,
+                registry=registry,
+                clock=now,
+            )
+            runtime._start(rebuild=rebuild, progress=progress)
+            undo.pop_all()
+        _ACTIVE.append(runtime)
+        return runtime
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close(snapshot=kind is None)
+
+    def close(self, *, snapshot: bool = True) -> None:
+        """Finish what is under way, write a snapshot, and let other processes open the project."""
+        if self in _ACTIVE:
+            _ACTIVE.remove(self)
+        try:
+            self.engine.close()
+            self._background.shutdown(wait=True)
+            if snapshot and self.engine.position > self._snapshot_at:
+                self._save(self.engine.position, encode_state(self.engine.features), None)
+        finally:
+            self._ids.close()
+            self.store.close()
+
+    def process(
+        self,
+        inputs: Sequence[tuple[str, Decoded]],
+        *,
+        by_time: bool = False,
+        offsets: Mapping[str, str] | None = None,
+    ) -> Processed:
+        """One micro-batch through the engine; a snapshot is taken in the background when one is due."""
+        processed = self.engine.process(inputs, by_time=by_time, offsets=offsets)
+        if self.engine.position - self._snapshot_at >= self.settings.engine.snapshot_rows:
+            self.snapshot(processed.committed)
+        return processed
+
+    def ingest(
+        self, source: str, events: bytes | Sequence[Mapping[str, Any]], *, with_features: bool = False
+    ) -> list[Answer]:
+        """Send events (dicts or NDJSON bytes) and return one answer each, when they are durable."""
+        decoded = self.engine.decode(self.source_name(source), events)
+        processed = self.process([(source, decoded)]).wait()
+        return answers_of(processed.outcomes[0], self.plan, self.engine.rows, with_features=with_features)
+
+    def snapshot(self, committed: Future[None] | None = None) -> None:
+        """Write the state as it stands to a snapshot, in the background, once `committed` is durable."""
+        if self._snapshot is not None and not self._snapshot.done():
+            return
+        position, state = self.engine.position, encode_state(self.engine.features)
+        self._snapshot_at = position
+        self._snapshot = self._background.submit(self._save, position, state, committed)
+
+    def load_champions(self) -> dict[str, ModelVersion]:
+        """Load, verify and swap in the version in Production for each endpoint; returns those that changed."""
+        changed = {}
+        for endpoint in self.plan.endpoints.values():
+            live = next((v for v in self.registry.versions(endpoint.model) if v.stage == "Production"), None)
+            handle = self._handles.get(endpoint.name)
+            if live is None or (handle is not None and handle.current.version == live.label):
+                continue
+            self._check_serves(endpoint, live)
+            model = load_model(live.folder, digest=live.digest, version=live.label)
+            if handle is None:
+                self._handles[endpoint.name] = ModelHandle(model)
+            else:
+                handle.swap(model)
+            changed[endpoint.name] = live
+        return changed
+
+    def features(self, service: str, *, as_of: str = "served", progress: Progress = _silent) -> LoggedFeatures:
+        """The features of a service for all events in the log."""
+        if service not in self.plan.services:
+            raise NotFoundError(
+                f"feature service {service!r} does not exist; there are {', '.join(self.plan.services)}."
+            )
+        self.engine.flush()
+        return features_from_log(
+            self.store, self.plan, self.plan.services[service], as_of=as_of, progress=progress
+        )
+
+    def source_name(self, source: str) -> str:
+        """`source`, if the plan has it; else `NotFoundError` listing those that it has."""
+        if source not in self.plan.sources:
+            raise NotFoundError(
+                f"source {source!r} is not in the plan; there are {', '.join(self.plan.sources)}. A source is in the plan "
+                "when a service, model or endpoint uses it."
+            )
+        return source
+
+    def _start(self, *, rebuild: bool, progress: Progress) -> None:
+        found = None
+        if rebuild:
+            self._snapshots.clear()
+        else:
+            search = self._snapshots.newest_good(
+                fingerprint=self.plan.fingerprint,
+                schema_hash=schema_hash(self.plan),
+                next_position=self.store.next_position,
+            )
+            self.skipped_snapshots = tuple(f"{s.path.name}: {s.reason}" for s in search.skipped)
+            if search.snapshot is not None:
+                found = (search.snapshot.position, search.snapshot.state)
+        try:
+            state = catch_up(self.store, self.plan, snapshot=found, progress=progress)
+        except SnapshotError as error:
+            self.skipped_snapshots += (str(error),)
+            state = catch_up(self.store, self.plan, progress=progress)
+        self._snapshot_at = 0 if found is None else found[0]
+        self.load_champions()
+        self.engine = LocalEngine(
+            self.plan,
+            store=self.store,
+            ids=self._ids,
+            clock=self.clock,
+            features=state,
+            scorers={name: self._scorer(name) for name in self.plan.endpoints},
+            live=self.settings.engine.future_check,
+        )
+
+    def _scorer(self, endpoint: str) -> Callable[[], Any]:
+        def current() -> Any:
+            handle = self._handles.get(endpoint)
+            return None if handle is None else handle.current
+
+        return current
+
+    def _check_serves(self, endpoint: EndpointNode, version: ModelVersion) -> None:
+        service = self.plan.services[endpoint.service]
+        trained = version.manifest().service_fingerprint
+        if trained != service.fingerprint:
+            raise PlanError(
+                f"model {version.label!r}: it was trained on features with fingerprint {trained}, and service "
+                f"{service.name!r} now has {service.fingerprint}: the definitions changed. Train again (penstock train "
+                f"{endpoint.model}) or restore the definitions."
+            )
+
+    def _save(self, position: int, state: bytes, committed: Future[None] | None) -> None:
+        if committed is not None:
+            committed.result()
+        self._snapshots.save(
+            Snapshot(
+                position=position,
+                fingerprint=self.plan.fingerprint,
+                schema_hash=schema_hash(self.plan),
+                state=state,
+            )
+        )
+        self._snapshot_at = max(self._snapshot_at, position)
+
+
+_ACTIVE: list[Runtime] = []
+
+
+def active() -> Runtime | None:
+    """The runtime opened last in this process and not closed yet."""
+    return _ACTIVE[-1] if _ACTIVE else None
+
+
+def open_reader(root: Path) -> ProjectReader:
+    """The project's store for reading, beside a running engine or without one."""
+    return ProjectReader.open_reader(store_path(root))
+
+
+def ingest(
+    source: EventSource, events: Mapping[str, Any] | Sequence[Mapping[str, Any]], *, dry_run: bool = False
+) -> list[Answer]:
+    """Push events into the open project; with `dry_run` only check them against the source's schema."""
+    rows = [events] if isinstance(events, Mapping) else list(events)
+    if dry_run:
+        return _checked(source, rows)
+    runtime = active()
+    if runtime is None:
+        raise ProjectError(
+            f"source {source.name!r}: no project is open in this process. Open it first: "
+            'with penstock.app.Runtime.open("path/to/project"): ...'
+        )
+    return runtime.ingest(source.name, rows)
+
+
+def _checked(source: EventSource, rows: Sequence[Mapping[str, Any]]) -> list[Answer]:
+    from penstock.engine.contract import Contract
+    from penstock.plan.compile import source_node
+
+    decoded = Contract(source_node(source)).decode_dicts(rows)
+    refused = {r.row: Answer("rejected", reason=r.reason, detail=r.detail) for r in decoded.refused}
+    return [refused.get(i, Answer("valid")) for i in range(decoded.received)]
+
+
+def features_for_events(
+    references: Sequence[FeatureReference],
+    events: Any,
+    *,
+    history: Mapping[str, Any] | None = None,
+    timestamp_key: str | None = None,
+    as_of: str = "corrected",
+) -> FeatureFrame:
+    """Point-in-time features for a frame of events; see `FeatureService.get_features_for_events`."""
+    from penstock.engine.logged_history import features_for_logged, history_of
+
+    runtime = active()
+    source = driving_source(references)
+    if history is None and runtime is not None and source.name in runtime.plan.sources:
+        runtime.engine.flush()
+        if as_of == "served":
+            return features_for_logged(runtime.store, references, events)
+        history = history_of(runtime.store, runtime.plan)
+    return features_for_frame(references, events, history=history, timestamp_key=timestamp_key)
+
+
+def run_transformation(view: FeatureView, input_data: Any) -> Any:
+    """What the function of `view` makes of a frame (or, for a realtime view, of one frame a source), as a table."""
+    from penstock.engine.preview import run_view
+
+    return run_view(view, input_data)
+

@@ -1,0 +1,114 @@
+"""Features of the events in a project's own log: as they were served, or corrected."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from penstock.core.errors import InputError
+from penstock.engine.features import FeatureRows, FeatureState, Rows, concat_features
+from penstock.engine.ports import LogReader
+from penstock.engine.recovery import Progress
+from penstock.engine.replay import read_chunks, replay
+from penstock.kernel.columns import Columns, IntArray, concat
+from penstock.plan.nodes import Plan, ServiceNode
+
+AS_OF = ("served", "corrected")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LoggedFeatures:
+    """Events of one source from the log, with their features; rows are in log order."""
+
+    events: Columns
+    positions: IntArray
+    features: FeatureRows
+
+
+def features_from_log(
+    store: LogReader,
+    plan: Plan,
+    service: ServiceNode,
+    *,
+    as_of: str = "served",
+    start: int = 0,
+    stop: int | None = None,
+    progress: Progress = lambda done, total: None,
+) -> LoggedFeatures:
+    """The features of `service` for the events at positions ``[start, stop)``.
+
+    Parameters
+    ----------
+    as_of
+        ``"served"``: in arrival order, as when each event was scored. ``"corrected"``: in event-time order, with late
+        events in their places.
+    """
+    if as_of not in AS_OF:
+        raise InputError(f'as_of is {as_of!r}; allowed are "served" and "corrected".')
+    end = store.next_position if stop is None else min(stop, store.next_position)
+    if as_of == "corrected":
+        return _corrected(store, plan, service, start=start, stop=end)
+    parts: list[LoggedFeatures] = []
+    for replayed in replay(store, FeatureState(plan), stop=end, services=[service]):
+        progress(replayed.chunk.stop, end)
+        rows = replayed.chunk.rows.get(service.source)
+        if rows is not None and replayed.chunk.stop > start:
+            parts.append(_from(LoggedFeatures(rows.columns, rows.positions, replayed.features[service.name]), start))
+    return _all(parts, plan, service)
+
+
+def _from(part: LoggedFeatures, start: int) -> LoggedFeatures:
+    if not len(part.positions) or int(part.positions[0]) >= start:
+        return part
+    keep = np.flatnonzero(part.positions >= start)
+    return LoggedFeatures(part.events.take(keep), part.positions[keep], part.features.take(keep))
+
+
+def _all(parts: list[LoggedFeatures], plan: Plan, service: ServiceNode) -> LoggedFeatures:
+    if not parts:
+        raise InputError(
+            f"log: it holds no events of {service.source!r} in that range. Feed some first: penstock run."
+        )
+    return LoggedFeatures(
+        concat([p.events for p in parts]),
+        np.concatenate([p.positions for p in parts]),
+        concat_features([p.features for p in parts]),
+    )
+
+
+def _corrected(
+    store: LogReader, plan: Plan, service: ServiceNode, *, start: int, stop: int
+) -> LoggedFeatures:
+    """All rows at once, in event-time order; at equal times labels first, then log order."""
+    gathered: dict[str, list[Rows]] = {}
+    for chunk in read_chunks(store, plan, start=0, stop=stop):
+        for name, rows in chunk.rows.items():
+            gathered.setdefault(name, []).append(rows)
+    if service.source not in gathered:
+        return _all([], plan, service)
+    merged = {name: _merged(parts) for name, parts in gathered.items()}
+    names = list(merged)
+    times = [_times(merged[name].columns, plan.sources[name].time_field) for name in names]
+    ranks = [np.full(len(t), plan.sources[n].label_of is None) for n, t in zip(names, times, strict=True)]
+    logged = [merged[name].positions for name in names]
+    order = np.lexsort((np.concatenate(logged), np.concatenate(ranks), np.concatenate(times)))
+    places = np.empty(len(order), np.int64)
+    places[order] = np.arange(len(order))
+    bounds = np.cumsum([0, *map(len, times)])
+    batch, sorts = {}, {}
+    for name, a, b in zip(names, bounds[:-1], bounds[1:], strict=True):
+        sorts[name] = np.argsort(places[a:b])
+        batch[name] = Rows(merged[name].columns.take(sorts[name]), places[a:b][sorts[name]])
+    made = FeatureState(plan).advance(batch, services=[service])[service.name]
+    back = np.argsort(sorts[service.source])
+    events = merged[service.source]
+    return _from(LoggedFeatures(events.columns, events.positions, made.take(back)), start)
+
+
+def _merged(parts: list[Rows]) -> Rows:
+    return Rows(concat([p.columns for p in parts]), np.concatenate([p.positions for p in parts]))
+
+
+def _times(columns: Columns, field: str) -> IntArray:
+    return columns[field].values.astype(np.int64)  # type: ignore[union-attr]

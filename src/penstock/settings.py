@@ -1,0 +1,94 @@
+"""Settings of a project: ``penstock.toml``, overridden by environment variables like ``PENSTOCK_ENGINE__DURABILITY``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from penstock.core.errors import SettingsError
+from penstock.definitions.loading import SETTINGS_FILE
+
+
+class ProjectSettings(BaseModel):
+    """``[project]``: which files hold the definitions, and the project's name."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str | None = Field(None, description="The project's name; default: the folder's.")
+    definitions: list[str] | None = Field(
+        None, description="Files with definitions; default: all Python files of the folder but tests."
+    )
+
+
+class EngineSettings(BaseModel):
+    """``[engine]``: how the engine runs."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    durability: Literal["power", "process"] = Field(
+        "power",
+        description="What an acknowledged event survives: a power cut, or only the end of the process.",
+    )
+    batch_rows: int = Field(4096, ge=1, le=1_000_000, description="Most events in one micro-batch of a file.")
+    snapshot_rows: int = Field(
+        1_000_000, ge=1, description="Events after which state is written to a snapshot in the background."
+    )
+    max_dead_letters: int = Field(
+        100_000, ge=1, description="Dead letters kept; beyond that the oldest are dropped, and counted."
+    )
+    future_check: bool = Field(
+        True, description="Refuse events further ahead of the clock than their source allows."
+    )
+
+
+class Settings(BaseSettings):
+    """All settings of a project."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="PENSTOCK_", env_nested_delimiter="__", extra="forbid", toml_file=None
+    )
+
+    project: ProjectSettings = ProjectSettings()
+    engine: EngineSettings = EngineSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment before the file."""
+        return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls))
+
+
+def load_settings(root: Path) -> Settings:
+    """The settings of the project in `root`; raises `SettingsError` naming each wrong value."""
+
+    class ForProject(Settings):
+        model_config = SettingsConfigDict(
+            env_prefix="PENSTOCK_",
+            env_nested_delimiter="__",
+            extra="forbid",
+            toml_file=root / SETTINGS_FILE,
+        )
+
+    try:
+        return ForProject()
+    except ValidationError as error:
+        found = "; ".join(
+            f"{'.'.join(map(str, e['loc']))} is {e['input']!r}: {e['msg']}" for e in error.errors(include_url=False)
+        )
+        raise SettingsError(
+            f"settings of {root}: {found}. Correct {SETTINGS_FILE} or the PENSTOCK_ environment variable."
+        ) from error
