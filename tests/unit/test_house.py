@@ -193,3 +193,44 @@ def test_the_lock_holds_every_requirement_of_the_package():
 def test_the_package_pins_nothing():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     assert [line for line in project["dependencies"] if "==" in line or "<" in line] == []
+
+
+def broken_links(texts):
+    """Relative links of Markdown files that lead nowhere, as file: target."""
+    links = re.compile(r"\[[^\]]*\]\(([^)#\s]+)[^)]*\)")
+    return [
+        f"{name}: {target}"
+        for name, text in texts
+        if name.endswith(".md")
+        for target in links.findall(text)
+        if "://" not in target
+        and not target.startswith("mailto:")
+        and not (ROOT / name).parent.joinpath(target).exists()
+    ]
+
+
+def test_links_between_documents_lead_somewhere():
+    assert broken_links(tracked_texts()) == []
+    assert broken_links([("README.md", "see [this](docs/no_such_page.md)")])
+
+
+def unknown_commands(texts):
+    """`make X` in the code of Markdown files where the Makefile has no X, as file: X."""
+    known = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    code = re.compile(r"^```.*?^```|`[^`\n]+`", re.MULTILINE | re.DOTALL)
+    named = re.compile(r"(?:^|`)make ([a-z]+)", re.MULTILINE)
+    return [
+        f"{name}: {word}"
+        for name, text in texts
+        if name.endswith(".md")
+        for part in code.findall(text)
+        for word in named.findall(part)
+        if word not in known
+    ]
+
+
+def test_documents_name_only_commands_that_exist():
+    assert unknown_commands(tracked_texts()) == []
+    assert unknown_commands([("README.md", "`make coffee`")])
+    assert unknown_commands([("README.md", "```bash\nmake tea  # hot\n```\n")])
+    assert unknown_commands([("README.md", "and so these\nmake everything clear")]) == []
