@@ -86,6 +86,14 @@ def test_decisions_and_ids_must_be_of_the_commit(store, batch, simple_commit):
     assert store.next_position == 2
 
 
+def test_empty_batches_are_refused(store, batch):
+    nothing = np.empty(0, np.int64)
+    with pytest.raises(InputError, match="batch of 'b': it has no rows"):
+        store.commit(Commit(log=[batch("a", [0]), batch("b", nothing)]))
+    with pytest.raises(InputError, match="batch of 'checkout': it has no rows"):
+        store.commit(Commit(decisions=[DecisionBatch("checkout", nothing, payload=b"")]))
+
+
 def test_a_failing_commit_leaves_nothing(store, simple_commit):
     store.commit(simple_commit(0, 2))
     labels = LabelRecords(
@@ -275,10 +283,24 @@ def test_a_reader_works_beside_the_writer_and_after_it(store, simple_commit):
         assert reader.next_position == 4
 
 
+def test_a_reader_recovers_what_a_dead_writer_left(store, simple_commit, tmp_path):
+    store.commit(simple_commit(0, 2))
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for name in ("store.db", "store.db-wal"):
+        (copy / name).write_bytes(store.path.with_name(name).read_bytes())
+    with ProjectReader.open_reader(copy / "store.db") as reader:
+        assert (reader.next_position, len(list(reader.read_log()))) == (2, 1)
+
+
 def test_reading_a_project_that_never_ran(path):
     with pytest.raises(StoreError, match="has never run"):
         ProjectReader.open_reader(path)
     assert not path.exists()
+    path.parent.mkdir()
+    path.touch()
+    with pytest.raises(StoreError, match="has never run"):
+        ProjectReader.open_reader(path)
 
 
 def test_a_newer_schema_is_refused_and_left_alone(store):
