@@ -1,0 +1,350 @@
+"""The engine against the oracle: live in any batches, replayed, and resumed from a snapshot, bit for bit."""
+
+from __future__ import annotations
+
+import math
+import struct
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from penstock import (
+    Aggregate,
+    Attribute,
+    Endpoint,
+    Entity,
+    FeatureService,
+    LabelSource,
+    Model,
+    Policy,
+    PushConfig,
+    RequestSource,
+    StreamFeatureView,
+    StreamSource,
+    TimeSplit,
+    TimeWindow,
+    realtime_feature_view,
+    stream_feature_view,
+)
+from penstock.engine.features import FeatureRows, FeatureState
+from penstock.engine.history import features_from_log
+from penstock.engine.local import LocalEngine
+from penstock.engine.recovery import decode_state, encode_state
+from penstock.plan.compile import compile_plan
+from penstock.stores.ids import IdIndex
+from penstock.stores.sqlite import ProjectStore
+from penstock.testing.clock import ManualClock
+from penstock.testing.reference_engine import ReferenceEngine
+from penstock.testing.streams import START_US, Step
+from penstock.types import Bool, Field, Float64, Int64, String, Timestamp
+from tests.laws.strategies import cuts, event_streams
+
+MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
+WINDOWS_US = (60_000_000, 3_600_000_000)
+DELAY = timedelta(minutes=1)
+AMOUNT = Field("amount", Float64)
+KIND = Field("kind", Int64, optional=True)
+
+card = Entity("card", [Field("card_id", String)])
+shop = Entity("shop", [Field("shop_id", Int64)])
+payments = StreamSource(
+    "payments",
+    PushConfig(),
+    schema=[
+        Field("id", String),
+        Field("time", Timestamp),
+        Field("card_id", String, optional=True),
+        Field("payee_id", String, optional=True),
+        Field("shop_id", Int64),
+        KIND,
+        Field("abroad", Bool, optional=True),
+        Field("amount", Float64, optional=True),
+    ],
+    event_id_field="id",
+    allowed_lateness=timedelta(seconds=10),
+)
+logins = StreamSource(
+    "logins",
+    PushConfig(),
+    schema=[Field("card_id", String), Field("at", Timestamp), Field("device", String, optional=True)],
+)
+chargebacks = LabelSource(
+    "chargebacks", of=payments, label=Field("fraud", Bool), known_at="known_at", allowed_lateness=MINUTE
+)
+
+NUMBERS = (
+    "count",
+    "sum",
+    "mean",
+    "min",
+    "max",
+    "var_samp",
+    "stddev_pop",
+    "count_distinct",
+    "time_since_last",
+)
+totals = StreamFeatureView(
+    "totals",
+    source=payments,
+    entities=[card],
+    features=[
+        Aggregate(AMOUNT, function, time_window=window)
+        for function in NUMBERS
+        for window in (MINUTE, TimeWindow(HOUR, -MINUTE))
+    ]
+    + [
+        Aggregate(AMOUNT, "sum", time_window=HOUR, where="abroad"),
+        Aggregate(KIND, "sum", time_window=HOUR),
+        Aggregate(KIND, "last", time_window=MINUTE),
+        Aggregate(Field("abroad", Bool), "mean", time_window=HOUR),
+        Aggregate(Field("time", Timestamp), "min", time_window=HOUR),
+        Aggregate(AMOUNT, "last", time_window=HOUR),
+    ],
+)
+texts = StreamFeatureView(
+    "texts",
+    source=logins,
+    entities=[card],
+    features=[
+        Aggregate(Field("device", String), "last", time_window=HOUR, name="last"),
+        Aggregate(Field("device", String), "count_distinct", time_window=HOUR, name="distinct"),
+    ],
+)
+
+
+@stream_feature_view(
+    source=payments,
+    entities=[card, shop],
+    features=[
+        Aggregate(Field("inverse", Float64), "mean", time_window=MINUTE, name="inverse"),
+        Aggregate(Field("inverse", Float64), "time_since_last", time_window=HOUR, name="since"),
+    ],
+)
+def large(rows):
+    keep = np.abs(rows["amount"]) >= 0.2
+    columns = {name: rows[name][keep] for name in ("card_id", "shop_id", "time", "_row")}
+    return {**columns, "inverse": 1.0 / (rows["amount"][keep] - 1e15)}
+
+
+@stream_feature_view(
+    source=chargebacks,
+    entities=[shop],
+    mode="python",
+    features=[
+        Aggregate(Field("fraud", Bool), "count", time_window=HOUR, name="count"),
+        Aggregate(Field("fraud", Bool), "mean", time_window=TimeWindow(HOUR, -DELAY), name="share"),
+        Aggregate(AMOUNT, "sum", time_window=HOUR, name="lost", where="fraud"),
+    ],
+)
+def risk(row):
+    return row if row["kind"] != 1 else None
+
+
+@realtime_feature_view(
+    sources=[RequestSource([Field("amount", Float64), Field("time", Timestamp)]), totals],
+    features=[Attribute("ratio", Float64), Attribute("odd", Bool), Attribute("count", Int64)],
+)
+def ratio(request, totals):
+    return {
+        "ratio": request["amount"] / totals["amount_mean_1m_continuous"],
+        "odd": request["time"].astype("int64") % 2 == 1,
+        "count": totals["amount_count_1m_continuous"],
+    }
+
+
+numbers = FeatureService(
+    "numbers",
+    features=[
+        totals,
+        large,
+        risk,
+        ratio,
+        texts[["distinct"]],
+        totals[["amount_sum_1m_continuous"]].with_name("payee").with_join_key_map({"card_id": "payee_id"}),
+    ],
+)
+everything = FeatureService("everything", features=[*numbers.features, texts[["last"]].with_name("texts")])
+
+
+class NoEstimator:
+    """The features are looked at, nothing is trained."""
+
+    def fit(self): ...
+
+    def predict(self): ...
+
+    def get_params(self): ...
+
+
+endpoint = Endpoint(
+    "endpoint",
+    source=payments,
+    model=Model(
+        "model",
+        features=numbers,
+        label=chargebacks,
+        estimator=NoEstimator(),
+        split=TimeSplit(train=HOUR, delay=HOUR, test=HOUR),
+    ),
+    policy=Policy("policy", actions={"block": 0.9}),
+)
+PLAN = compile_plan([(everything, payments)], [endpoint])
+
+
+@st.composite
+def batched(draw: st.DrawFn) -> list[list[Step]]:
+    """A stream cut into batches, each ordered as the engine takes it: one source after another."""
+    steps = draw(
+        event_streams(
+            source=payments,
+            labels=chargebacks,
+            label_delay_us=60_000_000,
+            others=[logins],
+            windows_us=WINDOWS_US,
+            max_size=30,
+        )
+    )
+    ends = iter(steps)
+    batches = [[next(ends) for _ in range(size)] for size in draw(cuts(len(steps)))]
+    return [sorted(batch, key=lambda step: order_of(step, batch)) for batch in batches]
+
+
+def order_of(step: Step, batch: Sequence[Step]) -> int:
+    return list(dict.fromkeys(other.source for other in batch)).index(step.source)
+
+
+def ones(batches: Sequence[Sequence[Step]]) -> list[list[Step]]:
+    """The same log, one record a batch."""
+    return [[step] for batch in batches for step in batch]
+
+
+def expected(batches: Sequence[Sequence[Step]], service: FeatureService) -> list[dict[str, object]]:
+    oracle = ReferenceEngine(everything.features, source=payments)
+    names = list(service.feature_types)
+    answers = [oracle.accept(s.source, s.record) for batch in batches for s in batch if not s.is_duplicate]
+    return [{name: answer[name] for name in names} for answer in answers if answer is not None]
+
+
+@contextmanager
+def store_in(folder: Path) -> Iterator[tuple[ProjectStore, IdIndex]]:
+    store = ProjectStore.open(folder / "store.sqlite", durability="process")
+    ids = IdIndex.open(
+        folder / "ids", store_id=store.store_id, next_position=store.next_position, event_ids=store.event_ids
+    )
+    try:
+        yield store, ids
+    finally:
+        ids.close()
+        store.close()
+
+
+def engine_on(store: ProjectStore, ids: IdIndex, state: FeatureState) -> LocalEngine:
+    clock = ManualClock(START_US)
+    return LocalEngine(
+        PLAN,
+        store=store,
+        ids=ids,
+        clock=clock,
+        features=state,
+        scorers={"endpoint": lambda: None},
+        live=False,
+    )
+
+
+def run_live(engine: LocalEngine, batches: Sequence[Sequence[Step]]) -> list[list[float]]:
+    """The vectors that the engine decided on, in log order."""
+    vectors: list[list[float]] = []
+    for batch in batches:
+        by_source: dict[str, list[dict[str, object]]] = {}
+        for step in batch:
+            by_source.setdefault(step.source, []).append(step.record)
+        inputs = [(name, engine.decode(name, records)) for name, records in by_source.items()]
+        for outcome in engine.process(inputs).wait().outcomes:
+            assert not outcome.admitted.refused, outcome.admitted.refused[0]
+            if outcome.decisions is not None:
+                vectors += outcome.decisions.vectors.tolist()
+    return vectors
+
+
+def bits(number: float) -> bytes:
+    return b"null" if math.isnan(number) else struct.pack("<d", number)
+
+
+def as_number(value: object) -> float:
+    return math.nan if value is None else float(value)  # type: ignore[arg-type]
+
+
+def assert_same_vectors(found: Sequence[Sequence[float]], answers: Sequence[dict[str, object]]) -> None:
+    assert len(found) == len(answers)
+    for at, (row, answer) in enumerate(zip(found, answers, strict=True)):
+        different = {
+            name: (value, answer[name])
+            for name, value in zip(answer, row, strict=True)
+            if bits(value) != bits(as_number(answer[name]))
+        }
+        assert not different, f"event {at}: (found, expected) {different}"
+
+
+def typed_rows(features: FeatureRows, names: Sequence[str]) -> list[dict[str, object]]:
+    """Feature rows with integers and texts exact, as the oracle gives them."""
+    columns: list[list[object]] = []
+    for at in range(len(names)):
+        if at in features.texts:
+            columns.append(list(features.texts[at].to_strings()))
+            continue
+        if at in features.integers:
+            column = features.integers[at]
+            valid = np.ones(len(column), bool) if column.valid is None else column.valid
+            pairs = zip(column.values.tolist(), valid.tolist(), strict=True)
+            columns.append([value if ok else None for value, ok in pairs])
+            continue
+        columns.append([None if math.isnan(value) else value for value in features.values[:, at].tolist()])
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+@settings(max_examples=40, deadline=None)
+@given(batched())
+def test_live_in_any_batches_equals_the_oracle(batches):
+    answers = expected(batches, numbers)
+    for cut in (batches, ones(batches)):
+        with tempfile.TemporaryDirectory() as folder, store_in(Path(folder)) as (store, ids):
+            engine = engine_on(store, ids, FeatureState(PLAN))
+            vectors = run_live(engine, cut)
+            engine.close()
+        assert_same_vectors(vectors, answers)
+
+
+@settings(max_examples=40, deadline=None)
+@given(batched())
+def test_replay_equals_the_oracle_with_exact_integers_and_texts(batches):
+    answers = expected(batches, everything)
+    with tempfile.TemporaryDirectory() as folder, store_in(Path(folder)) as (store, ids):
+        engine = engine_on(store, ids, FeatureState(PLAN))
+        run_live(engine, batches)
+        engine.close()
+        replayed = features_from_log(store, PLAN, PLAN.services["everything"])
+    found = typed_rows(replayed.features, list(everything.feature_types))
+    assert len(found) == len(answers)
+    for row, answer in zip(found, answers, strict=True):
+        different = {name: (row[name], answer[name]) for name in answer if row[name] != answer[name]}
+        assert not different
+
+
+@settings(max_examples=25, deadline=None)
+@given(batched(), st.integers(0, 8))
+def test_going_on_from_a_snapshot_equals_the_oracle(batches, stop):
+    answers = expected(batches, numbers)
+    with tempfile.TemporaryDirectory() as folder, store_in(Path(folder)) as (store, ids):
+        before = engine_on(store, ids, FeatureState(PLAN))
+        vectors = run_live(before, batches[:stop])
+        before.close()
+        resumed = engine_on(store, ids, decode_state(PLAN, encode_state(before.features)))
+        vectors += run_live(resumed, batches[stop:])
+        resumed.close()
+    assert_same_vectors(vectors, answers)
