@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from penstock.models.runtimes import ScoringModel
 
 TIMEOUT_S = 60.0
+CHECK = ("-m", "penstock.models.check")
 
 
 def load_model(folder: Path, *, digest: str, version: str, timeout_s: float = TIMEOUT_S) -> ScoringModel:
@@ -55,7 +56,7 @@ def load_model(folder: Path, *, digest: str, version: str, timeout_s: float = TI
 def check_in_child(folder: Path, *, digest: str, timeout_s: float = TIMEOUT_S) -> Verification:
     """Let a child process load and score the version; see `penstock.models.check`."""
     # -P: a file of the project's folder must not stand in for a library.
-    command = [sys.executable, "-P", "-m", "penstock.models.check", str(folder), digest]
+    command = [sys.executable, "-P", *CHECK, str(folder), digest]
     try:
         done = subprocess.run(  # noqa: S603 - our own module, no shell
             command,

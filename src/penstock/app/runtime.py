@@ -1,4 +1,4 @@
-"""Wiring: the only place that names concrete classes, and the use cases that commands and definitions call."""
+"""A project, open and running: the only place that names concrete classes."""
 
 from __future__ import annotations
 
@@ -10,22 +10,21 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from penstock.core.clock import Clock, SystemClock
-from penstock.core.errors import NotFoundError, PlanError, ProjectError, SnapshotError
+from penstock.core.errors import NotFoundError, PlanError, SnapshotError
 from penstock.definitions.project import Project, load_project
 from penstock.definitions.services import FeatureService
-from penstock.definitions.sources import EventSource, StreamSource
-from penstock.definitions.views import FeatureReference, FeatureView
+from penstock.definitions.sources import StreamSource
 from penstock.engine.answers import Answer, answers_of
 from penstock.engine.history import LoggedFeatures, features_from_log
 from penstock.engine.local import LocalEngine, Processed
 from penstock.engine.recovery import Progress, catch_up, encode_state, schema_hash
-from penstock.engine.training_set import FeatureFrame, driving_source, features_for_frame
+from penstock.engine.training_set import driving_source
 from penstock.models.loading import load_model
 from penstock.models.registry import LocalRegistry, ModelVersion
 from penstock.models.runtimes import ModelHandle
 from penstock.plan.compile import compile_plan
 from penstock.plan.nodes import EndpointNode, Plan
-from penstock.settings import Settings, load_settings
+from penstock.app.settings import Settings, load_settings
 from penstock.stores.ids import IdIndex
 from penstock.stores.reader import ProjectReader
 from penstock.stores.snapshots import Snapshot, SnapshotStore
@@ -329,57 +328,3 @@ def active() -> Runtime | None:
 def open_reader(root: Path) -> ProjectReader:
     """The project's store for reading, beside a running engine or without one."""
     return ProjectReader.open_reader(store_path(root))
-
-
-def ingest(
-    source: EventSource, events: Mapping[str, Any] | Sequence[Mapping[str, Any]], *, dry_run: bool = False
-) -> list[Answer]:
-    """Push events into the open project; with `dry_run` only check them against the source's schema."""
-    rows = [events] if isinstance(events, Mapping) else list(events)
-    if dry_run:
-        return _checked(source, rows)
-    runtime = active()
-    if runtime is None:
-        raise ProjectError(
-            f"source {source.name!r}: no project is open in this process. Open it first: "
-            'with penstock.app.Runtime.open("path/to/project"): ...'
-        )
-    return runtime.ingest(source.name, rows)
-
-
-def _checked(source: EventSource, rows: Sequence[Mapping[str, Any]]) -> list[Answer]:
-    from penstock.engine.contract import Contract
-    from penstock.plan.compile import source_node
-
-    decoded = Contract(source_node(source)).decode_dicts(rows)
-    refused = {r.row: Answer("rejected", reason=r.reason, detail=r.detail) for r in decoded.refused}
-    return [refused.get(i, Answer("valid")) for i in range(decoded.received)]
-
-
-def features_for_events(
-    references: Sequence[FeatureReference],
-    events: Any,
-    *,
-    history: Mapping[str, Any] | None = None,
-    timestamp_key: str | None = None,
-    as_of: str = "corrected",
-) -> FeatureFrame:
-    """Point-in-time features for a frame of events; see `FeatureService.get_features_for_events`."""
-    from penstock.engine.logged_history import features_for_logged, history_of
-
-    runtime = active()
-    source = driving_source(references)
-    if history is None and runtime is not None and source.name in runtime.plan.sources:
-        runtime.engine.flush()
-        if as_of == "served":
-            return features_for_logged(runtime.store, references, events)
-        history = history_of(runtime.store, runtime.plan)
-    return features_for_frame(references, events, history=history, timestamp_key=timestamp_key)
-
-
-def run_transformation(view: FeatureView, input_data: Any) -> Any:
-    """What the function of `view` makes of a frame (or, for a realtime view, of one frame a source), as a table."""
-    from penstock.engine.preview import run_view
-
-    return run_view(view, input_data)
-

@@ -1,0 +1,64 @@
+"""What definitions do when they are called: ingest, point-in-time features, trying a function."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from penstock.app.runtime import active
+from penstock.core.errors import ProjectError
+from penstock.definitions.sources import EventSource
+from penstock.definitions.views import FeatureReference, FeatureView
+from penstock.engine.answers import Answer
+from penstock.engine.contract import Contract
+from penstock.engine.logged_history import features_for_logged, history_of
+from penstock.engine.preview import run_view
+from penstock.engine.training_set import FeatureFrame, driving_source, features_for_frame
+from penstock.plan.compile import source_node
+
+
+def ingest(
+    source: EventSource, events: Mapping[str, Any] | Sequence[Mapping[str, Any]], *, dry_run: bool = False
+) -> list[Answer]:
+    """Push events into the open project; with `dry_run` only check them against the source's schema."""
+    rows = [events] if isinstance(events, Mapping) else list(events)
+    if dry_run:
+        return _checked(source, rows)
+    runtime = active()
+    if runtime is None:
+        raise ProjectError(
+            f"source {source.name!r}: no project is open in this process. Open it first: "
+            'with penstock.app.Runtime.open("path/to/project"): ...'
+        )
+    return runtime.ingest(source.name, rows)
+
+
+def _checked(source: EventSource, rows: Sequence[Mapping[str, Any]]) -> list[Answer]:
+    decoded = Contract(source_node(source)).decode_dicts(rows)
+    refused = {r.row: Answer("rejected", reason=r.reason, detail=r.detail) for r in decoded.refused}
+    return [refused.get(i, Answer("valid")) for i in range(decoded.received)]
+
+
+def features_for_events(
+    references: Sequence[FeatureReference],
+    events: Any,
+    *,
+    history: Mapping[str, Any] | None = None,
+    timestamp_key: str | None = None,
+    as_of: str = "corrected",
+) -> FeatureFrame:
+    """Point-in-time features for a frame of events; see `FeatureService.get_features_for_events`."""
+    runtime = active()
+    source = driving_source(references)
+    if history is None and runtime is not None and source.name in runtime.plan.sources:
+        runtime.engine.flush()
+        if as_of == "served":
+            return features_for_logged(runtime.store, references, events)
+        history = history_of(runtime.store, runtime.plan)
+    return features_for_frame(references, events, history=history, timestamp_key=timestamp_key)
+
+
+def run_transformation(view: FeatureView, input_data: Any) -> Any:
+    """What the function of `view` makes of a frame (or, for a realtime view, of one frame a source), as a table."""
+    return run_view(view, input_data)
+

@@ -1,0 +1,180 @@
+"""Training a model of a project: features and labels gathered, fitted, judged, drawn, verified, registered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from penstock.core.clock import Clock
+from penstock.core.errors import InputError, NotFoundError
+from penstock.core.records import LabelRecords
+from penstock.definitions.models import CostMatrix, Model, Policy
+from penstock.definitions.project import Project
+from penstock.definitions.sources import StreamSource
+from penstock.engine.frames import table_columns, to_table
+from penstock.engine.history import LoggedFeatures
+from penstock.engine.labels import label_values
+from penstock.engine.training_set import FeatureFrame, positions_of_ids
+from penstock.kernel.columns import Column, Columns, IntArray, Numeric
+from penstock.kernel.hashing import encode_keys
+from penstock.kernel.keys import KeyTable
+from penstock.models.dataset import labels_at, training_data, training_spec
+from penstock.models.evaluation import BinaryReport
+from penstock.models.plots import draw_evaluation
+from penstock.models.registry import LocalRegistry, ModelVersion
+from penstock.models.training import TrainedModel, TrainingData, train
+from penstock.plan.compile import source_node
+from penstock.plan.nodes import Plan, ServiceNode
+
+if TYPE_CHECKING:
+    from penstock.engine.ports import LogReader
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainingRun:
+    """A registered version, what it was fitted and judged on, and its pictures by file name."""
+
+    version: ModelVersion
+    trained: TrainedModel
+    pictures: Mapping[str, Path]
+
+
+def model_named(project: Project, name: str) -> Model:
+    """The model definition `name`; `NotFoundError` lists those that exist."""
+    if name not in project.models:
+        raise NotFoundError(
+            f"Model {name!r}: the project defines {', '.join(project.models) or 'no model'}. Choose one of these."
+        )
+    return project.models[name]
+
+
+def policy_of(project: Project, model: Model) -> Policy | None:
+    """The policy of the endpoint that serves `model`, by whose thresholds and costs it is judged."""
+    return next((e.policy for e in project.endpoints.values() if e.model.name == model.name), None)
+
+
+def data_from_log(
+    store: LogReader, plan: Plan, model: Model, logged: LoggedFeatures, *, policy: Policy | None
+) -> TrainingData:
+    """Training data from the project's own log: features as computed, labels as known now."""
+    service = plan.services[model.features.name]
+    labels, known = labels_at(logged.positions, store.latest_labels())
+    return _data(service, model.label.of, logged.events, logged.features.values, labels, known, policy)
+
+
+def data_from_frames(
+    plan: Plan, model: Model, frame: FeatureFrame, labels: Any, *, policy: Policy | None
+) -> TrainingData:
+    """Training data from a frame of events with features and a frame of labels (id, label, time known)."""
+    source, label = model.label.of, source_node(model.label)
+    events = table_columns(frame.to_arrow(), source.schema, owner="events")
+    records = table_columns(to_table(labels, owner="labels"), model.label.schema, owner="labels")
+    found = positions_of_ids(events[str(source.event_id_field)], records[str(source.event_id_field)])
+    known = records[label.time_field].values.astype(np.int64)  # type: ignore[union-attr]
+    newest = _newest(found, known)
+    table = LabelRecords(
+        event_positions=found[newest],
+        label_positions=newest,
+        values=label_values(records, label)[newest],
+        known_at_us=known[newest],
+    )
+    values, known_at = labels_at(np.arange(events.length), table)
+    service = plan.services[model.features.name]
+    return _data(service, source, events, frame.to_numpy(), values, known_at, policy)
+
+
+def train_model(
+    project: Project,
+    model: Model,
+    data: TrainingData,
+    *,
+    registry: LocalRegistry,
+    clock: Clock,
+    reports: Path,
+    actor: str,
+    reason: str,
+    tell: Tell = lambda line: None,
+) -> TrainingRun:
+    """Fit, judge, draw, export, verify and register a version of `model`.
+
+    Pictures and the report are written to ``reports/NAME-VERSION``.
+    """
+    policy = policy_of(project, model)
+    trained = train(training_spec(model, policy), data, progress=tell)
+    tell(f"{model.name}: exporting and verifying")
+    parent = next((v.label for v in registry.versions(model.name) if v.stage == "Production"), None)
+    files = trained.export(created_us=clock.now_us(), parent=parent)
+    version = registry.register(files, actor=actor, reason=reason)
+    tell(f"{model.name}: drawing")
+    pictures = _draw(trained, version, reports / f"{model.name}-{version.version}")
+    return TrainingRun(version, trained, pictures)
+
+
+def _draw(trained: TrainedModel, version: ModelVersion, folder: Path) -> dict[str, Path]:
+    if not isinstance(trained.report, BinaryReport):
+        return {}
+    drawn = draw_evaluation(
+        trained.test_labels, trained.test_scores, report=trained.report, title=version.label
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = {}
+    for name, picture in drawn.items():
+        paths[name] = folder / name
+        paths[name].write_bytes(picture)
+    return paths
+
+
+def _data(
+    service: ServiceNode,
+    source: StreamSource,
+    events: Columns,
+    vectors: np.ndarray[Any, np.dtype[np.float64]],
+    labels: np.ndarray[Any, np.dtype[np.float64]],
+    known: IntArray,
+    policy: Policy | None,
+) -> TrainingData:
+    own = next((lookup for lookup in service.lookups if lookup.own), None)
+    return training_data(
+        service,
+        vectors,
+        times_us=events[source.time_field].values.astype(np.int64),  # type: ignore[union-attr]
+        labels=labels,
+        known_at_us=known,
+        entities=None if own is None else _codes([events[name] for name in own.key_columns]),
+        columns=_cost_columns(events, policy),
+    )
+
+
+def _codes(keys: list[Column]) -> IntArray:
+    return KeyTable().assign(encode_keys(keys))
+
+
+def _cost_columns(
+    events: Columns, policy: Policy | None
+) -> dict[str, np.ndarray[Any, np.dtype[np.float64]]]:
+    costs: CostMatrix | None = None if policy is None else policy.costs
+    if costs is None or not isinstance(costs.false_negative, str):
+        return {}
+    name = costs.false_negative
+    if name not in events or not isinstance(column := events[name], Numeric):
+        raise InputError(
+            f"Policy {policy.name!r}: its costs name the column {name!r}, which is no number of the events. There are "  # type: ignore[union-attr]
+            f"{', '.join(events.columns)}."
+        )
+    return {name: column.values.astype(np.float64)}
+
+
+def _newest(found: IntArray, known: IntArray) -> IntArray:
+    """For each labelled event the label that was known last, by event; later rows win at equal times."""
+    order = np.lexsort((np.arange(len(found)), known, found))
+    order = order[found[order] >= 0]
+    events = found[order]
+    last = np.ones(len(events), np.bool_)
+    last[:-1] = events[1:] != events[:-1]
+    return order[last]
