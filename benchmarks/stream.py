@@ -30,6 +30,13 @@ WHAT = (
 )
 EVENTS = 2_100_000
 TOLERANCE = 1e-6  # relative; running sums of plain floats drift, so peers are not exact
+ENVIRONMENTS = {
+    "plain Python": "plain",
+    "Bytewax": "bytewax",
+    "Pathway": "pathway",
+    "Quix Streams": "quix",
+    "River": "river",
+}
 # Our figure over theirs, as the bars ask for.
 RATIOS = {"plain Python": 2.5, "Bytewax": 5.0, "Pathway": 12.0, "River": 20.0}
 
@@ -38,8 +45,8 @@ def run_penstock(events: Path, model: Path, output: Path, *, mode: str, durabili
     """Penstock's turn: `mode` is batch or one (batches of one, each committed), `durability` is power or process.
 
     Returns the report: events, seconds (first byte read to last commit), peak_mb as of then, and memory_growth (resident
-    memory at the end over that at half of the events). Then, not measured, exports event id, score and vector of the
-    first events to `output` as the peers' table `decisions`, for the check.
+    memory at the end over that at half of the events). Then, not measured, exports event id, score and vector of
+    every event to `output` as the peers' table `decisions`, for the check.
     """
     raise ContestantError(
         f"no engine yet to run {events.name} ({mode}, {durability}, {model.name}, {output.name})"
@@ -67,61 +74,45 @@ def measure(*, scale: float = 1.0, say: Callable[[str], None] = print) -> Result
 
 
 def _contestants(whole: Path, scale: float) -> list[Contestant]:
-    ours = partial(_penstock, whole)
-    theirs = partial(_peer, whole, scale)
+    ours = partial(_penstock, whole, scale=scale)
+    theirs = partial(_peer, whole, scale=scale)
     return [
-        ours("Penstock, process", EVENTS, "batch", "process", scale=scale, repetitions=3),
-        ours("Penstock, power", EVENTS, "batch", "power", scale=scale, repetitions=3),
-        ours("Penstock, one by one, process", 100_000, "one", "process", scale=scale, repetitions=3),
-        ours("Penstock, one by one, power", 100_000, "one", "power", scale=scale, repetitions=1),
-        theirs("plain Python", "plain", EVENTS, "batch", repetitions=3),
-        theirs("plain Python, one by one", "plain", 100_000, "one", note="scored singly, commits of 1,000"),
-        theirs("Bytewax", "bytewax", 900_000, repetitions=2),
-        theirs("Pathway", "pathway", 300_000),
-        theirs("River", "river", 300_000),
+        ours("Penstock, process", events=EVENTS, repetitions=3),
+        ours("Penstock, power", events=EVENTS, repetitions=3),
+        ours("Penstock, one by one, process", events=100_000, repetitions=3),
+        ours("Penstock, one by one, power", events=100_000),
+        theirs("plain Python", "batch", events=EVENTS, repetitions=3),
+        theirs("plain Python, one by one", "one", events=100_000, note="scored singly, commits of 1,000"),
+        theirs("Bytewax", events=900_000, repetitions=2),
+        theirs("Pathway", events=300_000),
+        theirs("Quix Streams", events=60_000, note="from librdkafka's mock broker, filled beforehand"),
+        theirs("River", events=300_000),
     ]
 
 
-def _penstock(
-    whole: Path, name: str, events: int, mode: str, durability: str, *, scale: float, repetitions: int
-) -> Contestant:
-    def command() -> list[str | Path]:
-        module = [sys.executable, "-m", "benchmarks.stream"]
-        return [
-            *module,
-            prefix_file(whole, int(events * scale)),
-            model_file(),
-            output_of(name),
-            mode,
-            durability,
-        ]
+def _penstock(whole: Path, name: str, *, events: int, scale: float, repetitions: int = 1) -> Contestant:
+    count = int(events * scale)
+    mode, durability = "one" if "one by one" in name else "batch", name.rpartition(", ")[2]
 
-    return Contestant(name, command, events=int(events * scale), repetitions=repetitions)
+    def command() -> list[str | Path]:
+        inputs = [prefix_file(whole, count), model_file()]
+        return [sys.executable, "-m", "benchmarks.stream", *inputs, output_of(name), mode, durability]
+
+    return Contestant(name, command, events=count, repetitions=repetitions)
 
 
 def _peer(
-    whole: Path,
-    scale: float,
-    name: str,
-    peer: str,
-    events: int,
-    *arguments: str,
-    repetitions: int = 1,
-    note: str = "",
+    whole: Path, name: str, *arguments: str, events: int, scale: float, repetitions: int = 1, note: str = ""
 ) -> Contestant:
-    def command() -> list[str | Path]:
-        script = PEERS / peer / "stream.py"
-        file = prefix_file(whole, int(events * scale))
-        return [peer_python(peer), script, file, model_file(), output_of(name), *arguments]
+    count = int(events * scale)
+    peer = ENVIRONMENTS[name.partition(",")[0]]
 
-    return Contestant(
-        name,
-        command,
-        events=int(events * scale),
-        repetitions=repetitions,
-        environment={"PYTHONPATH": str(PEERS / "shared")},
-        note=note,
-    )
+    def command() -> list[str | Path]:
+        inputs = [prefix_file(whole, count), model_file()]
+        return [peer_python(peer), PEERS / peer / "stream.py", *inputs, output_of(name), *arguments]
+
+    path = {"PYTHONPATH": str(PEERS / "shared")}
+    return Contestant(name, command, events=count, repetitions=repetitions, environment=path, note=note)
 
 
 def output_of(contestant: str) -> Path:
@@ -206,8 +197,7 @@ def decisions_of(path: Path) -> tuple[list[str], np.ndarray]:
 
 def _versions(contest: Contest) -> dict[str, str]:
     found = versions_of("penstock", "numpy", "numba", "xgboost-cpu", "onnxruntime")
-    by_contestant = {"plain Python": "plain", "Bytewax": "bytewax", "Pathway": "pathway", "River": "river"}
-    for name, peer in by_contestant.items():
+    for name, peer in ENVIRONMENTS.items():
         if name in contest.runs:
             found |= peer_versions(peer)
     return found
