@@ -1,5 +1,6 @@
 import json
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -122,7 +123,7 @@ def test_calibration_bins_hold_every_row_once_and_are_finer_at_the_top():
     truth = rng.random(5000) < scores
     bins = calibration_bins(truth, scores)
     assert sum(b.rows for b in bins) == 5000
-    assert all(a.upper < b.lower for a, b in zip(bins, bins[1:], strict=False))
+    assert all(a.upper < b.lower for a, b in pairwise(bins))
     assert bins[0].rows > 900
     assert bins[-1].rows < 10
     assert sum(b.positive_rate * b.rows for b in bins) == pytest.approx(truth.sum())

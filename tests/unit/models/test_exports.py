@@ -48,8 +48,8 @@ SMOOTH = [
         SimpleImputer(strategy="median"), StandardScaler(), LogisticRegression(class_weight="balanced")
     ),
     GradientBoostingClassifier(n_estimators=20),
-    HistGradientBoostingClassifier(max_iter=20),
-    HistGradientBoostingRegressor(max_iter=20),
+    HistGradientBoostingClassifier(max_iter=5),
+    HistGradientBoostingRegressor(max_iter=5),
     make_pipeline(StandardScaler(), Ridge()),
 ]
 

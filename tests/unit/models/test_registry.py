@@ -1,5 +1,6 @@
 import sqlite3
 from dataclasses import replace
+from datetime import timedelta
 from multiprocessing import get_context
 
 import pytest
@@ -16,6 +17,7 @@ from penstock.models import registry as registry_module
 from penstock.models.registry import DATABASE_NAME, LocalRegistry
 from penstock.testing.clock import ManualClock
 
+OTHERS = "time_us, actor, action, name, version, stage, reason, digest"
 WHO = {"actor": "ada", "reason": "tested"}
 
 
@@ -34,6 +36,10 @@ def three(registry, files):
     for _ in range(3):
         registry.register(files, **WHO)
     return registry
+
+
+def set_clock(clock, now_us):
+    clock.advance(timedelta(microseconds=now_us - clock.now_us()))
 
 
 def stages(registry, name="fraud"):
@@ -86,7 +92,7 @@ def test_rollback_and_back_again(three):
 
 def test_rollback_needs_a_previous_version(three):
     three.promote("fraud", 1, **WHO)
-    with pytest.raises(NotFoundError, match="no version 'previous'; it has 1 .champion., 2, 3"):
+    with pytest.raises(NotFoundError, match=r"no version 'previous'; it has 1 \(champion\), 2, 3"):
         three.rollback("fraud", **WHO)
 
 
@@ -100,21 +106,19 @@ def test_archiving_the_champion_leaves_none(three):
 
 
 def test_live_at_any_time(three, clock):
-    moments = {}
     for version in (1, 2):
-        clock.set(10_000 * version)
+        set_clock(clock, 10_000 * version)
         three.promote("fraud", version, **WHO)
-        moments[version] = 10_000 * version
-    clock.set(30_000)
+    set_clock(clock, 30_000)
     three.archive("fraud", 2, **WHO)
     live = [three.live_at("fraud", t) for t in (9_999, 10_000, 19_999, 20_000, 29_999, 30_000)]
     assert [v and v.version for v in live] == [None, 1, 1, 2, 2, None]
 
 
 def test_a_clock_that_runs_backwards_does_not_reorder_history(three, clock):
-    clock.set(50_000)
+    set_clock(clock, 50_000)
     three.promote("fraud", 1, **WHO)
-    clock.set(40_000)
+    set_clock(clock, 40_000)
     three.promote("fraud", 2, **WHO)
     assert [row.time_us for row in three.history("fraud")][-2:] == [50_000, 50_000]
     assert three.live_at("fraud", 50_000).version == 2
@@ -128,7 +132,7 @@ def test_promoting_again_adds_nothing(three):
 
 
 def test_history_says_who_what_when_why(three, clock):
-    clock.set(7_000)
+    set_clock(clock, 7_000)
     three.promote("fraud", 2, actor="grace", reason="better recall")
     row = three.history("fraud")[-1]
     assert (row.actor, row.action, row.version, row.stage, row.reason, row.time_us) == (
@@ -179,10 +183,7 @@ def test_sql_refuses_to_change_history(statement, three):
         ("UPDATE history SET hash = 'x' WHERE sequence = 3",),
         ("DELETE FROM history WHERE sequence = 2",),
         ("DELETE FROM history WHERE sequence = 1", "UPDATE history SET sequence = sequence - 1"),
-        (
-            "INSERT INTO history SELECT 4, time_us, actor, action, name, version, stage, reason, digest, hash FROM history"
-            " WHERE sequence = 3",
-        ),
+        (f"INSERT INTO history SELECT 4, {OTHERS}, hash FROM history WHERE sequence = 3",),
     ],
 )
 def test_tampering_is_detected(statements, three):

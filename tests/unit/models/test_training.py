@@ -145,7 +145,7 @@ def test_nulls_are_refused_by_name_with_advice(problem):
     vectors = problem.without_nulls.copy()
     vectors[5, 2] = np.nan
     for estimator in (LogisticRegression(), make_pipeline(StandardScaler(), LogisticRegression())):
-        with pytest.raises(ModelError, match="features f2 hold some.*SimpleImputer"):
+        with pytest.raises(ModelError, match=r"features f2 hold some.*SimpleImputer"):
             fit(estimator, vectors, problem.labels, feature_names=NAMES)
 
 
@@ -185,7 +185,7 @@ def test_infinite_features_are_named(problem):
 
 
 def test_a_failing_fit_keeps_its_message(problem):
-    with pytest.raises(ModelError, match="LogisticRegression: fitting failed: .*'C'"):
+    with pytest.raises(ModelError, match=r"LogisticRegression: fitting failed: .*'C'"):
         fit(LogisticRegression(C=-1.0), problem.without_nulls, problem.labels, feature_names=NAMES)
 
 
