@@ -7,8 +7,11 @@ the command fail. A shorter run goes to benchmarks/.work/results and fails nothi
 from __future__ import annotations
 
 import argparse
+import fcntl
 import importlib
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 from rich.console import Console
@@ -33,11 +36,24 @@ def main() -> int:
     unknown = sorted(set(arguments.names) - set(NAMES))
     if unknown:
         parser.error(f"no benchmark named {', '.join(unknown)}; there are {', '.join(NAMES)}")
-    results = [_measure(name, arguments.scale) for name in arguments.names or NAMES]
+    with _alone():
+        results = [_measure(name, arguments.scale) for name in arguments.names or NAMES]
     if arguments.scale != 1.0:
         return 0
     table_written = readme_table.main([]) == 0
     return 0 if table_written and all(result.good for result in results) else 1
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Hold the work folder: a second run at the same time would spoil the figures and overwrite the outputs."""
+    WORK.mkdir(parents=True, exist_ok=True)
+    with (WORK / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            sys.exit("Another benchmark is running in this folder; wait until it has ended.")
+        yield
 
 
 def _measure(name: str, scale: float) -> Result:
