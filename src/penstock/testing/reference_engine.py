@@ -15,7 +15,7 @@ Where the design is silent, this is decided:
 
 * A view answers an event that it kept as of the time in the view's `timestamp_field`; look-ups are made as of the
   source's time field. A row whose time in the view is null is treated as one whose key is null.
-* Texts in keys and event ids are compared after NFC normalisation; other columns keep their form.
+* All texts of a record are in NFC once it is accepted; so are the keys that a view's function makes.
 * A dropped event is looked up by the key columns of the source; where the source has none of that name, the key is
   null. A label row whose function drops it, or whose key is null, does not enter; the label is used up all the same.
 * `feature_start_time`, `online` and `offline` do not change values.
@@ -216,7 +216,8 @@ def typed(record: Mapping[str, Any], schema: Sequence[Field]) -> Record:
 
 def as_accepted(value: Any, dtype: DataType) -> Value:
     """A value in its column's type, but not rounded to a narrower one."""
-    return cast(value, Float64 if dtype.kind == "float" else dtype)
+    made = cast(value, Float64 if dtype.kind == "float" else dtype)
+    return unicodedata.normalize("NFC", made) if isinstance(made, str) else made
 
 
 def transformed(view: StreamFeatureView, row: Record) -> Record | None:
