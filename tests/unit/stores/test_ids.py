@@ -86,6 +86,7 @@ def test_everything_added_is_found_before_and_after_sealing_and_reopening(tmp_pa
         index.settle()
         assert_finds_everything(index, log)
         assert index.runs == (count // 8).bit_count()  # like the digits of a binary counter
+        assert len(list(tmp_path.iterdir())) == index.runs  # what was merged is gone
     with opened(tmp_path, log) as again:
         assert_finds_everything(again, log)
         filled(again, log, 50, seed=2)
@@ -146,6 +147,14 @@ def test_harmed_runs_are_made_again_from_the_log(tmp_path, harm):
         assert_finds_everything(again, log)
         again.settle()
         assert {path.suffix for path in tmp_path.iterdir()} == {".run"}
+
+
+def test_another_stores_run_is_refused(tmp_path):
+    writer = RunWriter(tmp_path, store_id=STORE, span=range(3, 9), level=0, count=1)
+    writer.write(np.array([5], np.uint64), np.array([3]))
+    writer.finish()
+    with pytest.raises(CorruptionError, match="another store"):
+        Run.open(writer.path, "77" * 16)
 
 
 def test_every_flipped_byte_of_a_run_is_noticed(tmp_path):
