@@ -2,72 +2,51 @@
 
 Every way in has the same verdict, because each ends in the same checks:
 
-1. decode (msgspec): JSON to a row with the source's fields; wrong types, missing fields and malformed JSON stop here;
-2. columns: texts to NFC UTF-8, timestamps to int64 microseconds;
-3. values: floats finite, integers in range, times between 1900 and 2200, texts of bounded length.
+1. decode: JSON and dicts by msgspec to a row with the source's fields, CSV lines (`cells`) and Arrow tables (`tables`)
+   to values of the fields' types; wrong types, missing fields and malformed input stop here, row by row;
+2. columns (`checks`): texts to NFC UTF-8, timestamps to int64 microseconds;
+3. values (`checks`): floats finite, integers in range, times between 1900 and 2200, texts of bounded length.
 
-A refused row keeps its original bytes, a reason code and what was found.
+A refused row keeps its original bytes, a reason code (`verdicts`) and what was found.
 """
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from functools import cached_property
-from typing import Annotated, Any
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from penstock.core.errors import ContractError
-from penstock.core.time import to_us
+from penstock.core.limits import KEPT_BYTES, MAX_EVENT_BYTES
 from penstock.core.types import Field
-from penstock.kernel.columns import Column, Columns, Numeric, Text
+from penstock.engine import cells
+from penstock.engine.checks import checked, column_of, single_column
+from penstock.engine.originals import as_json, plain_values, row_as_json
+from penstock.engine.verdicts import REASONS, TYPES, Problems, reason_of, why_malformed
+from penstock.kernel.columns import Column, Columns, IntArray, Numeric, Text
 from penstock.plan.nodes import SourceNode
 
-MAX_EVENT_BYTES = 1 << 20
-MAX_TEXT_BYTES = 1 << 13
-_FIRST_US = to_us(datetime(1900, 1, 1))
-_LAST_US = to_us(datetime(2200, 1, 1))
+if TYPE_CHECKING:
+    import pyarrow as pa
 
-REASONS = {
-    "malformed_json": "the bytes are not one JSON object",
-    "not_an_object": "a value other than an object stands where an event should",
-    "missing_field": "a required field is absent",
-    "null_field": "a required field is null",
-    "wrong_type": "a field holds a value of another type",
-    "number_out_of_range": "a number does not fit its type",
-    "not_finite": "a number is NaN or infinite",
-    "time_out_of_range": "an event time lies before 1900 or after 2200",
-    "invalid_unicode": "a text is not valid Unicode",
-    "too_long": f"a text is longer than {MAX_TEXT_BYTES} bytes",
-    "event_too_large": f"the event is larger than {MAX_EVENT_BYTES} bytes",
-    "in_future": "the event time is further ahead of the clock than the source's max_future_skew",
-    "conflict": "the event id was accepted before with other values",
-    "erased": "the event id belongs to an event that was erased",
-    "view_failed": "a feature view's function failed on the event",
-}
+__all__ = ["MAX_EVENT_BYTES", "REASONS", "Contract", "Decoded", "Refused"]
 
-_Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-_Int32 = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
-_TYPES: dict[str, Any] = {
-    "Int64": _Int64,
-    "Int32": _Int32,
-    "Float64": float,
-    "Float32": float,
-    "Bool": bool,
-    "String": str,
-    "Timestamp": _Int64 | datetime,
-}
+_BOM = b"\xef\xbb\xbf"
+_NEWLINE, _RETURN, _OPEN, _CLOSE = b"\n\r{}"
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A row that did not pass: its number in the input, the reason's code, what was found, its bytes."""
+    """A row that did not pass: its number in the input, the reason's code, what was found, its bytes.
+
+    Of an event larger than `MAX_EVENT_BYTES` only the beginning is kept.
+    """
 
     row: int
     reason: str
@@ -94,31 +73,71 @@ class Contract:
 
     def __init__(self, source: SourceNode) -> None:
         self.source = source
-        self._row_type = msgspec.defstruct("Event", [_member(f) for f in source.fields], gc=False, kw_only=True)
+        self._row_type: Any = msgspec.defstruct(
+            "Event", [_member(f) for f in source.fields], gc=False, kw_only=True
+        )
+        self._rows_type: Any = list[self._row_type]  # type: ignore[name-defined]
         self._decoder = msgspec.json.Decoder(self._row_type)
+        self._read = [(f, attrgetter(f.name)) for f in source.fields]
+        self._is_known = frozenset(f.name for f in source.fields).issuperset
 
     def decode_json(self, data: bytes) -> Decoded:
-        """Decode NDJSON: one event a line, blank lines skipped."""
+        """Decode NDJSON: one event a line; blank lines do not count, and a byte order mark is skipped."""
+        data = data.rstrip()
+        if b"\n" not in data:
+            return self._single_line(data)
         lines = _Lines(data)
         try:
-            if max(len(data), 0) > MAX_EVENT_BYTES and lines.longest > MAX_EVENT_BYTES:
-                return self._each(lines.all, self._decode_line, lines.__getitem__)
-            rows = self._decoder.decode_lines(data)
+            if lines.ends is not None and (data.isascii() or data.decode()):
+                rows = self._decoder.decode_lines(data)
+                if len(rows) == len(lines.ends):
+                    return self._from_rows(rows, lines.__getitem__)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return self._each(lines.all, self._decode_line, lines.__getitem__)
-        return self._columns(rows, np.arange(len(rows)), [], lines.__getitem__, len(rows))
+            pass  # some line is at fault: the next loop finds out which
+        return self._each(lines.all, self._decode_line, lines.__getitem__)
 
     def decode_dicts(self, events: Sequence[Mapping[str, Any]]) -> Decoded:
         """Decode Python dicts; timestamps may be datetimes, ISO 8601 texts or integer microseconds."""
 
         def original(row: int) -> bytes:
-            return _as_json(events[row])
+            return as_json(events[row])
 
         try:
-            rows = msgspec.convert(events, list[self._row_type])  # type: ignore[name-defined]
+            rows = msgspec.convert(events, self._rows_type)
+            if all(map(self._is_known, events)) or not any(map(self._surplus_problem, events)):
+                return self._from_rows(rows, original)
         except (msgspec.ValidationError, RecursionError):
-            return self._each(events, self._convert, original)
-        return self._columns(rows, np.arange(len(rows)), [], original, len(rows))
+            pass  # some event is at fault: the next loop finds out which
+        return self._each(events, self._convert, original)
+
+    def decode_csv(self, data: bytes) -> Decoded:
+        """Decode lines of CSV behind a header line; see `penstock.engine.cells` for what a cell means."""
+        block = cells.read_block(data)
+        problems: Problems = {}
+        for row, line in enumerate(block.lines):
+            if len(line) > MAX_EVENT_BYTES:
+                problems[row] = _too_large(len(line))
+        columns = cells.columns_of(block, self.source.fields, problems)
+        return self._checked(columns, problems, block.lines.__getitem__)
+
+    def decode_table(self, table: pa.Table) -> Decoded:
+        """Decode an Arrow table; a column that the schema does not name is not looked at."""
+        from penstock.engine import tables
+
+        problems: Problems = {}
+        columns = tables.columns_of(table, self.source.fields, problems)
+        return self._checked(columns, problems, lambda row: row_as_json(table, row))
+
+    def _single_line(self, data: bytes) -> Decoded:
+        line = data.removeprefix(_BOM).strip()
+        if not line:
+            return self._each([], self._decode_line, bytes)
+        original = [line].__getitem__
+        try:
+            row = self._decode_line(line)
+        except ContractError:
+            return self._each([line], self._decode_line, original)
+        return self._from_rows([row], original)
 
     def _each(
         self, items: Sequence[Any], decode: Callable[[Any], Any], original: Callable[[int], bytes]
@@ -129,77 +148,122 @@ class Contract:
                 rows.append(decode(item))
                 numbers.append(number)
             except ContractError as error:
-                refused.append(Refused(number, error.reason, error.detail, original(number)))
-        return self._columns(rows, np.array(numbers, np.int64), refused, original, len(items))
+                refused.append(_refused(number, error.reason, error.detail, original))
+        accepted = np.array(numbers, np.int64)
+        checked_rows = self._from_rows(rows, lambda row: original(numbers[row]))
+        again = [Refused(numbers[r.row], r.reason, r.detail, r.payload) for r in checked_rows.refused]
+        everything = tuple(sorted([*refused, *again], key=lambda r: r.row))
+        return Decoded(checked_rows.columns, accepted[checked_rows.rows], everything, original, len(items))
 
     def _decode_line(self, line: bytes) -> Any:
         if len(line) > MAX_EVENT_BYTES:
-            raise ContractError(
-                "event_too_large", f"{len(line)} bytes found; at most {MAX_EVENT_BYTES} are allowed"
-            )
-        return self._refusing(self._decoder.decode, line)
-
-    def _convert(self, event: Mapping[str, Any]) -> Any:
-        return self._refusing(lambda item: msgspec.convert(item, self._row_type), event)
-
-    def _refusing(self, decode: Callable[[Any], Any], item: Any) -> Any:
+            raise ContractError(*_too_large(len(line)))
         try:
-            return decode(item)
+            if not line.isascii():
+                line.decode()
+            return self._decoder.decode(line)
         except msgspec.ValidationError as error:
-            raise ContractError(_reason_of(str(error)), str(error)) from error
+            raise ContractError(reason_of(error), str(error)) from error
         except msgspec.DecodeError as error:
-            reason = "invalid_unicode" if "utf-16 surrogate" in str(error) else "malformed_json"
-            raise ContractError(reason, str(error)) from error
+            raise why_malformed(line, error) from error
         except UnicodeDecodeError as error:
-            raise ContractError("invalid_unicode", str(error.reason)) from error
+            raise ContractError("invalid_unicode", error.reason) from error
         except RecursionError as error:
             raise ContractError("malformed_json", "values are nested too deeply") from error
 
-    def _columns(
-        self,
-        rows: list[Any],
-        numbers: npt.NDArray[np.int64],
-        refused: list[Refused],
-        original: Callable[[int], bytes],
-        received: int,
-    ) -> Decoded:
-        names = [f.name for f in self.source.fields]
-        lists = [[getattr(row, name) for row in rows] for name in names]
-        columns: dict[str, Column] = {}
-        problems: dict[int, tuple[str, str]] = {}
-        for f, values in zip(self.source.fields, lists, strict=True):
-            columns[f.name] = _column(values, f, problems)
-        return check(
-            self.source, Columns(len(rows), columns), numbers, refused, original, received, problems
-        )
+    def _convert(self, event: object) -> Any:
+        if isinstance(event, Mapping) and (problem := self._surplus_problem(event)):
+            raise ContractError(*problem)
+        try:
+            return self._converted(event)
+        except msgspec.ValidationError as error:
+            raise ContractError(reason_of(error), str(error)) from error
+        except RecursionError as error:
+            raise ContractError("malformed_json", "values are nested too deeply") from error
 
-    @cached_property
-    def field_names(self) -> tuple[str, ...]:
-        """The columns of the source, in order."""
-        return tuple(f.name for f in self.source.fields)
+    def _converted(self, event: object) -> Any:
+        try:
+            return msgspec.convert(event, self._row_type)
+        except msgspec.ValidationError:
+            plain = plain_values(event)
+            if plain is event:
+                raise
+        return msgspec.convert(plain, self._row_type)
+
+    def _surplus_problem(self, event: Mapping[str, Any]) -> tuple[str, str] | None:
+        """What fields outside the schema would be refused for as JSON: size, depth, encoding."""
+        if self._is_known(event):
+            return None
+        try:
+            size = len(msgspec.json.encode(dict(event), enc_hook=lambda _: ""))
+        except RecursionError:
+            return "malformed_json", "values are nested too deeply"
+        except UnicodeEncodeError as error:
+            return "invalid_unicode", error.reason
+        except (TypeError, ValueError):  # a key or number without a JSON form, in a field that nobody reads
+            return None
+        return _too_large(size) if size > MAX_EVENT_BYTES else None
+
+    def _from_rows(self, rows: list[Any], original: Callable[[int], bytes]) -> Decoded:
+        if len(rows) == 1:
+            columns = self._single_row(rows[0])
+            if columns is not None:
+                return Decoded(columns, np.zeros(1, np.int64), (), original, 1)
+        problems: Problems = {}
+        found: dict[str, Column] = {
+            f.name: column_of(list(map(read, rows)), f, problems) for f, read in self._read
+        }
+        return self._checked(Columns(len(rows), found), problems, original)
+
+    def _single_row(self, row: Any) -> Columns | None:
+        found: dict[str, Column] = {}
+        for field, read in self._read:
+            column = single_column(read(row), field)
+            if column is None:
+                return None
+            found[field.name] = column
+        return Columns(1, found)
+
+    def _checked(self, columns: Columns, problems: Problems, original: Callable[[int], bytes]) -> Decoded:
+        """Step 3, and the end of every way in: `columns` without the rows that have problems."""
+        columns = checked(columns, self.source.fields, problems)
+        if not problems:
+            return Decoded(columns, np.arange(columns.length), (), original, columns.length)
+        refused = tuple(_refused(row, *problems[row], original) for row in sorted(problems))
+        bad = np.fromiter(problems, np.int64, len(problems))
+        keep = np.setdiff1d(np.arange(columns.length), bad)
+        return Decoded(_all_valid(columns.take(keep)), keep, refused, original, columns.length)
 
 
-def check(
-    source: SourceNode,
-    columns: Columns,
-    numbers: npt.NDArray[np.int64],
-    refused: Sequence[Refused],
-    original: Callable[[int], bytes],
-    received: int,
-    problems: dict[int, tuple[str, str]],
-) -> Decoded:
-    """Step 3: refuse rows whose values are of the right type but not allowed."""
-    for f in source.fields:
-        _check_values(columns[f.name], f, problems)
-    if not problems:
-        return Decoded(columns, numbers, tuple(refused), original, received)
-    found = [
-        Refused(int(numbers[i]), reason, detail, original(int(numbers[i])))
-        for i, (reason, detail) in problems.items()
-    ]
-    keep = np.setdiff1d(np.arange(columns.length), np.fromiter(problems, np.int64, len(problems)))
-    everything = sorted([*refused, *found], key=lambda r: r.row)
-    return Decoded(columns.take(keep), numbers[keep], tuple(everything), original, received)
+def _member(field: Field) -> Any:
+    kind = TYPES[field.dtype.name]
+    return (field.name, kind | None, None) if field.optional else (field.name, kind)
+
+
+def _too_large(size: int) -> tuple[str, str]:
+    return "event_too_large", f"{size} bytes found; at most {MAX_EVENT_BYTES} are allowed"
+
+
+def _refused(row: int, reason: str, detail: str, original: Callable[[int], bytes]) -> Refused:
+    payload = original(row)
+    if len(payload) > MAX_EVENT_BYTES:
+        reason, detail = _too_large(len(payload))
+    if reason == "event_too_large":
+        payload = payload[:KEPT_BYTES]
+    return Refused(row, reason, detail, payload)
+
+
+def _all_valid(columns: Columns) -> Columns:
+    """`columns` with no mask where the refused rows held the only nulls."""
+    found: dict[str, Column] = {}
+    for name, column in columns.columns.items():
+        if column.valid is None or not column.valid.all():
+            found[name] = column
+        elif isinstance(column, Text):
+            found[name] = Text(column.offsets, column.data)
+        else:
+            found[name] = Numeric(column.values)
+    return Columns(columns.length, found)
 
 
 class _Lines:
@@ -207,104 +271,32 @@ class _Lines:
 
     def __init__(self, data: bytes) -> None:
         self._data = data
+        self.ends = _ends_of_objects(data)
 
     @cached_property
     def all(self) -> list[bytes]:
-        return [line.strip() for line in self._data.split(b"\n") if line.strip()]
-
-    @property
-    def longest(self) -> int:
-        return max(map(len, self.all), default=0)
+        lines = [line.strip().removeprefix(_BOM).strip() for line in self._data.split(b"\n")]
+        return [line for line in lines if line]
 
     def __getitem__(self, row: int) -> bytes:
         return self.all[row]
 
 
-def _member(field: Field) -> Any:
-    kind = _TYPES[field.dtype.name]
-    return (field.name, kind | None, None) if field.optional else (field.name, kind)
+def _ends_of_objects(data: bytes) -> IntArray | None:
+    """Where each line ends, if each starts with ``{``, ends with ``}`` and is not too long; else None.
 
-
-def _reason_of(message: str) -> str:
-    if "missing required field" in message:
-        return "missing_field"
-    if "got `null`" in message:
-        return "null_field"
-    if "out of range" in message or re.search(r"Expected `int` [<>]=", message):
-        return "number_out_of_range"
-    if "at `$." not in message and "Expected `object`" in message:
-        return "not_an_object"
-    return "wrong_type"
-
-
-def _column(values: list[Any], field: Field, problems: dict[int, tuple[str, str]]) -> Column:
-    kind = field.dtype.kind
-    if kind == "text":
-        return _text(values, field, problems)
-    valid = None
-    if field.optional and None in values:
-        valid = np.fromiter((v is not None for v in values), np.bool_, len(values))
-        values = [0 if v is None else v for v in values]
-    if kind == "time":
-        return Numeric(_times(values), valid)
-    if kind == "float":
-        floats = np.array(values, np.float64)
-        return Numeric(floats.astype(np.float32).astype(np.float64) if field.dtype.name == "Float32" else floats, valid)
-    return Numeric(np.array(values, np.bool_ if kind == "bool" else np.int64), valid)
-
-
-def _times(values: list[Any]) -> npt.NDArray[np.int64]:
-    try:
-        return np.array(values, np.int64)
-    except (TypeError, ValueError):
-        return np.array([to_us(v) if isinstance(v, datetime) else v for v in values], np.int64)
-
-
-def _text(values: list[Any], field: Field, problems: dict[int, tuple[str, str]]) -> Text:
-    try:
-        text = Text.from_strings(values)
-    except UnicodeEncodeError:
-        values = [_encodable(v, i, field, problems) for i, v in enumerate(values)]
-        text = Text.from_strings(values)
-    if len(text.data) and text.data.max() > 0x7F:
-        text = Text.from_strings([v if v is None else unicodedata.normalize("NFC", v) for v in values])
-    return text
-
-
-def _encodable(value: str | None, row: int, field: Field, problems: dict[int, tuple[str, str]]) -> str | None:
-    try:
-        if value is not None:
-            value.encode()
-    except UnicodeEncodeError as error:
-        problems[row] = ("invalid_unicode", f"{error.reason} - at `$.{field.name}`")
-        return ""
-    return value
-
-
-def _check_values(column: Column, field: Field, problems: dict[int, tuple[str, str]]) -> None:
-    where = f"at `$.{field.name}`"
-    if isinstance(column, Text):
-        lengths = np.diff(column.offsets)
-        if len(lengths) and lengths.max() > MAX_TEXT_BYTES:
-            for row in np.flatnonzero(lengths > MAX_TEXT_BYTES).tolist():
-                problems.setdefault(row, ("too_long", f"{lengths[row]} bytes found - {where}"))
-        return
-    values = column.values
-    if field.dtype.kind == "float" and not np.isfinite(values).all():
-        for row in np.flatnonzero(~np.isfinite(values)).tolist():
-            problems.setdefault(row, ("not_finite", f"{values[row]} found - {where}"))
-    if field.dtype.kind == "time" and len(values) and (values.min() < _FIRST_US or values.max() > _LAST_US):
-        bad = (values < _FIRST_US) | (values > _LAST_US)
-        if column.valid is not None:
-            bad &= column.valid
-        for row in np.flatnonzero(bad).tolist():
-            problems.setdefault(row, ("time_out_of_range", f"{values[row]} microseconds found - {where}"))
-
-
-def _as_json(event: object) -> bytes:
-    try:
-        return msgspec.json.encode(event, enc_hook=repr)
-    except (TypeError, ValueError, RecursionError, UnicodeEncodeError):
-        return repr(event).encode(errors="backslashreplace")
-
-
+    In JSON no ``}`` is followed by a line break and ``{`` inside a value, so such lines hold whole objects, and if there are
+    as many objects as lines, each line holds one. That lets a whole buffer be decoded in one call.
+    """
+    text = np.frombuffer(data, np.uint8)
+    ends = np.append(np.flatnonzero(text == _NEWLINE), len(text))
+    starts = np.concatenate(([0], ends[:-1] + 1))
+    last = ends - 1
+    last -= text[last] == _RETURN
+    if (
+        (text[starts] != _OPEN).any()
+        or (text[last] != _CLOSE).any()
+        or (ends - starts).max() > MAX_EVENT_BYTES
+    ):
+        return None
+    return ends
