@@ -195,10 +195,12 @@ class Runtime:
         inputs: Sequence[tuple[str, Decoded]],
         *,
         by_time: bool = False,
+        decide: bool = True,
         offsets: Mapping[str, str] | None = None,
+        overlap: bool = True,
     ) -> Processed:
         """One micro-batch through the engine; a snapshot is taken in the background when one is due."""
-        processed = self.engine.process(inputs, by_time=by_time, offsets=offsets)
+        processed = self.engine.process(inputs, by_time=by_time, decide=decide, offsets=offsets, overlap=overlap)
         if self.engine.position - self._snapshot_at >= self.settings.engine.snapshot_rows:
             self.snapshot(processed.committed)
         return processed
@@ -208,7 +210,7 @@ class Runtime:
     ) -> list[Answer]:
         """Send events (dicts or NDJSON bytes) and return one answer each, when they are durable."""
         decoded = self.engine.decode(self.source_name(source), events)
-        processed = self.process([(source, decoded)]).wait()
+        processed = self.process([(source, decoded)], overlap=False)
         return answers_of(processed.outcomes[0], self.plan, self.engine.rows, with_features=with_features)
 
     def snapshot(self, committed: Future[None] | None = None) -> None:

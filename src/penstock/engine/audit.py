@@ -8,7 +8,8 @@ import numpy as np
 
 from penstock.core.errors import InputError
 from penstock.engine.decisions import Decisions, Flag
-from penstock.engine.features import FeatureState, FloatMatrix
+from penstock.engine.features import FeatureState
+from penstock.engine.kernel_rows import FloatMatrix
 from penstock.engine.ports import LogReader
 from penstock.engine.recovery import Progress
 from penstock.engine.replay import Replayed, replay
@@ -37,9 +38,10 @@ class AuditReport:
     differing
         Values whose bits differ; 0 is the promise.
     missing
-        Accepted events of an endpoint's source without a decision; 0 is the promise.
+        Accepted events of an endpoint's source without a decision, from its first decision on; 0 is the promise.
     skipped
-        Vectors that cannot be compared: erased, touched by an erasure, or served by other definitions.
+        Vectors that cannot be compared: erased, touched by an erasure, or served by other definitions; and events that
+        are history, loaded before the endpoint decided for the first time.
     examples
         The first differing values.
     """
@@ -68,15 +70,22 @@ def audit(
     report = AuditReport()
     end = store.next_position if stop is None else min(stop, store.next_position)
     services = [plan.services[e.service] for e in plan.endpoints.values()]
+    deciding_from = {name: _first_decision(store, endpoint, end) for name, endpoint in plan.endpoints.items()}
     for replayed in replay(store, FeatureState(plan), stop=end, services=services):
-        for endpoint in plan.endpoints.values():
-            _compare(store, plan, endpoint, replayed, report)
+        for name, endpoint in plan.endpoints.items():
+            _compare(store, plan, endpoint, replayed, report, deciding_from=deciding_from[name])
         progress(replayed.chunk.stop, end)
     return report
 
 
 def _compare(
-    store: LogReader, plan: Plan, endpoint: EndpointNode, replayed: Replayed, report: AuditReport
+    store: LogReader,
+    plan: Plan,
+    endpoint: EndpointNode,
+    replayed: Replayed,
+    report: AuditReport,
+    *,
+    deciding_from: int,
 ) -> None:
     rows = replayed.chunk.rows.get(endpoint.source)
     if rows is None:
@@ -96,7 +105,15 @@ def _compare(
         unverifiable = (decisions.flags & (Flag.ERASED | Flag.UNVERIFIABLE)) > 0
         _skip(report, "touched by an erasure", int(unverifiable.sum()))
         _count(report, batch.positions[inside], decisions, recomputed[at], ~unverifiable, service.feature_names)
-    report.missing += int((~found).sum())
+    history = rows.positions < deciding_from
+    _skip(report, "history, loaded before the first decision", int((~found & history).sum()))
+    report.missing += int((~found & ~history).sum())
+
+
+def _first_decision(store: LogReader, endpoint: EndpointNode, end: int) -> int:
+    """The position of the first event on which `endpoint` decided; `end` where there is none."""
+    batches = store.read_decisions(0, end, endpoints={endpoint.name})
+    return next((int(batch.positions[0]) for batch in batches), end)
 
 
 def _count(

@@ -144,6 +144,7 @@ def choose_actions(scores: FloatArray, thresholds: Sequence[float]) -> ByteArray
     >>> choose_actions(np.array([0.2, 0.5, 0.95, np.nan]), (0.5, 0.9)).tolist()
     [0, 1, 2, 0]
     """
-    taken = np.searchsorted(np.asarray(thresholds), scores, side="right").astype(np.uint8)
-    taken[np.isnan(scores)] = 0
+    taken = np.zeros(len(scores), np.uint8)
+    for threshold in thresholds:
+        taken += scores >= threshold
     return taken

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from penstock.core.errors import InputError
-from penstock.engine.features import FeatureRows, FeatureState, Rows, concat_features
+from penstock.engine.assembly import FeatureRows, concat_features
+from penstock.engine.features import FeatureState
+from penstock.engine.kernel_rows import Rows
 from penstock.engine.ports import LogReader
 from penstock.engine.recovery import Progress
 from penstock.engine.replay import read_chunks, replay
@@ -50,7 +52,7 @@ def features_from_log(
     if as_of == "corrected":
         return _corrected(store, plan, service, start=start, stop=end)
     parts: list[LoggedFeatures] = []
-    for replayed in replay(store, FeatureState(plan), stop=end, services=[service]):
+    for replayed in replay(store, FeatureState(plan), stop=end, services=[service], exact=True):
         progress(replayed.chunk.stop, end)
         rows = replayed.chunk.rows.get(service.source)
         if rows is not None and replayed.chunk.stop > start:
@@ -100,7 +102,7 @@ def _corrected(
     for name, a, b in zip(names, bounds[:-1], bounds[1:], strict=True):
         sorts[name] = np.argsort(places[a:b])
         batch[name] = Rows(merged[name].columns.take(sorts[name]), places[a:b][sorts[name]])
-    made = FeatureState(plan).advance(batch, services=[service])[service.name]
+    made = FeatureState(plan).advance(batch, services=[service], exact=True)[service.name]
     back = np.argsort(sorts[service.source])
     events = merged[service.source]
     return _from(LoggedFeatures(events.columns, events.positions, made.take(back)), start)

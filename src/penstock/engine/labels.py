@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from penstock.core.records import LabelRecords, PendingLabel
 from penstock.engine.admission import Admission, id_seed, same_values
-from penstock.engine.features import Rows
+from penstock.engine.kernel_rows import Rows
 from penstock.engine.ports import EngineStore, EventIdIndex, HashArray
 from penstock.kernel.columns import BoolArray, Column, Columns, IntArray, Numeric, Text
 from penstock.kernel.hashing import encode_keys, hash_text

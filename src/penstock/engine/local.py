@@ -17,25 +17,34 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from penstock.core.clock import Clock
 from penstock.core.errors import StoreError, TransformError
-from penstock.core.records import Commit, DeadLetter, DecisionBatch, EventIds, LogBatch
+from penstock.core.records import Commit, DeadLetter, DecisionBatch, EventIds, LabelRecords, LogBatch
 from penstock.engine.admission import Admission, Admitted
 from penstock.engine.contract import Contract, Decoded
 from penstock.engine.decisions import Decisions, Flag, choose_actions
-from penstock.engine.features import FeatureRows, FeatureState, KernelRows, Rows
+from penstock.engine.assembly import FeatureRows
+from penstock.engine.features import FeatureState
+from penstock.engine.kernel_rows import KernelRows, Rows
 from penstock.engine.labels import JoinedLabels, LabelJoin, NewEvents, entering_rows
 from penstock.engine.lookup import RowReader
 from penstock.engine.ports import EngineStore, EventIdIndex, Scorer
 from penstock.kernel.columns import BoolArray, Columns, IntArray, concat
 from penstock.plan.nodes import EndpointNode, Plan, SourceNode
 
-Clocked = tuple[str, Decoded]
+Input = tuple[str, Decoded]
+
+# As NumPy numbers: IntFlag arithmetic would cost microseconds an event.
+_LATE, _TOO_LATE = np.uint8(Flag.LATE), np.uint8(Flag.TOO_LATE)
+_DEGRADED, _NO_MODEL = np.uint8(Flag.DEGRADED), np.uint8(Flag.NO_MODEL)
+
+_DONE: Future[None] = Future()
+_DONE.set_result(None)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,10 +68,16 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Processed:
-    """The outcomes of a micro-batch, one an input, and when they are durable."""
+    """The outcomes of a micro-batch, one an input, and when they are durable.
+
+    `counters` are what the micro-batch added to the store's totals; `labels` those joined to their events, new and
+    corrected ones.
+    """
 
     outcomes: tuple[Outcome, ...]
     committed: Future[None]
+    counters: Mapping[str, int] = field(default_factory=dict)
+    labels: LabelRecords | None = None
 
     def wait(self) -> Processed:
         """Return when everything is durable; raises `StoreError` where it could not be stored."""
@@ -118,11 +133,13 @@ class LocalEngine:
         self._contracts = {name: Contract(source) for name, source in plan.sources.items()}
         self._next = store.next_position
         self._writer = ThreadPoolExecutor(1, "penstock-commit")
-        self._inflight: tuple[int, Future[None]] = (self._next, _done())
+        self._inflight: tuple[int, Future[None]] = (self._next, _DONE)
         self._labels_inflight = False
         self._failed: BaseException | None = None
         self.rows = RowReader(store)
         self._admission = Admission(ids, self.rows, seed=store.hash_seed, settle=self._settle)
+        # Only what somebody reads is computed: services that an endpoint decides with.
+        self._services = [plan.services[name] for name in dict.fromkeys(e.service for e in plan.endpoints.values())]
         self._joins = {
             name: LabelJoin(
                 store, ids, self._admission, label=source, of=plan.sources[str(source.label_of)]
@@ -143,10 +160,12 @@ class LocalEngine:
 
     def process(
         self,
-        inputs: Sequence[Clocked],
+        inputs: Sequence[Input],
         *,
         by_time: bool = False,
+        decide: bool = True,
         offsets: Mapping[str, str] | None = None,
+        overlap: bool = True,
     ) -> Processed:
         """Process one micro-batch.
 
@@ -156,8 +175,14 @@ class LocalEngine:
             ``(source, decoded events)``; each source at most once.
         by_time
             Interleave the inputs by event time instead of taking one after another; at equal times labels come first.
+        decide
+            Whether endpoints decide on the events. Without, they are history, loaded before the first decision: logged,
+            counted as such, and part of the features of later events.
         offsets
             Where the sources' readers go on; committed with the batch.
+        overlap
+            Whether to return while the commit is on its way to the disk, so that the next micro-batch can be computed;
+            without it, everything is durable on return.
         """
         self._check_running()
         if self._labels_inflight or any(self._is_label(source) for source, _ in inputs):
@@ -165,15 +190,14 @@ class LocalEngine:
         batch = self._admit(inputs)
         self._place(batch, by_time=by_time)
         self._join_labels(batch)
-        features = self.features.advance(
-            batch.rows, services=list(self.plan.services.values()), prepared=batch.prepared
-        )
+        features = self.features.advance(batch.rows, services=self._services, prepared=batch.prepared)
         outcomes = tuple(
-            Outcome(admitted, positions, self._decide(admitted.source, features))
+            Outcome(admitted, positions, self._decide(admitted.source, features) if decide else None)
             for admitted, positions in zip(batch.inputs, batch.positions, strict=True)
         )
         commit = self._commit_of(batch, outcomes, offsets or {})
-        return Processed(outcomes, self._submit(commit, with_labels=bool(batch.labels)))
+        committed = self._submit(commit, with_labels=bool(batch.labels), overlap=overlap)
+        return Processed(outcomes, committed, commit.counters, commit.labels)
 
     def flush(self) -> None:
         """Wait until everything under way is durable."""
@@ -198,7 +222,7 @@ class LocalEngine:
         if position >= self._inflight[0]:
             self.flush()
 
-    def _admit(self, inputs: Sequence[Clocked]) -> _Batch:
+    def _admit(self, inputs: Sequence[Input]) -> _Batch:
         now = self._clock.now_us()
         limit = now if self._live else None
         admitted = [
@@ -221,7 +245,7 @@ class LocalEngine:
                 batch.rows[admitted.source.name] = Rows(admitted.columns, positions)
                 for i, view in enumerate(self.plan.views):
                     if view.source == admitted.source.name:
-                        batch.prepared[i] = replace(batch.prepared[i], positions=positions)
+                        batch.prepared[i] = batch.prepared[i].at(positions)
 
     def _prepare(self, admitted: Admitted, batch: _Batch) -> Admitted:
         name = admitted.source.name
@@ -249,10 +273,12 @@ class LocalEngine:
         return failed
 
     def _positions(self, inputs: Sequence[Admitted], *, by_time: bool) -> list[IntArray]:
+        if len(inputs) == 1:
+            return [np.arange(self._next, self._next + inputs[0].columns.length)]
         counts = [admitted.columns.length for admitted in inputs]
         bounds = np.cumsum([0, *counts])
         positions = self._next + np.arange(bounds[-1])
-        if by_time and len(inputs) > 1:
+        if by_time:
             # The running maximum keeps each input's own order, whatever its times.
             times = [np.maximum.accumulate(a.columns[a.source.time_field].values) for a in inputs]  # type: ignore[union-attr]
             labels_first = [np.full(n, a.source.label_of is None) for n, a in zip(counts, inputs, strict=True)]
@@ -337,8 +363,13 @@ class LocalEngine:
             offsets=offsets,
         )
 
-    def _submit(self, commit: Commit, *, with_labels: bool) -> Future[None]:
+    def _submit(self, commit: Commit, *, with_labels: bool, overlap: bool) -> Future[None]:
         self.flush()
+        if not overlap:
+            self._write(commit)
+            self._inflight = (self._next, _DONE)
+            self._labels_inflight = False
+            return _DONE
         start = self._next - sum(len(batch.positions) for batch in commit.log)
         future = self._writer.submit(self._write, commit)
         self._inflight = (start, future)
@@ -359,16 +390,17 @@ def decide(
 ) -> Decisions:
     """Score feature rows and choose actions. Pure."""
     vectors = features.values
-    flags = (features.lateness == 1) * np.uint8(Flag.LATE) | (features.lateness == 2) * np.uint8(Flag.TOO_LATE)  # noqa: PLR2004
-    flags = (flags | features.degraded * np.uint8(Flag.DEGRADED)).astype(np.uint8)
+    flags = features.lateness.copy()  # 1 and 2 are Flag.LATE and Flag.TOO_LATE
+    if features.degraded.any():
+        flags[features.degraded] |= _DEGRADED
     if scorer is None:
         scores = np.full(len(vectors), np.nan)
-        flags |= np.uint8(Flag.NO_MODEL)
+        flags |= _NO_MODEL
     else:
         scores = scorer.score(vectors)
         unknown = np.isnan(scores)
         if unknown.any():
-            flags[unknown] |= np.uint8(Flag.DEGRADED)
+            flags[unknown] |= _DEGRADED
     return Decisions(
         model="" if scorer is None else scorer.version,
         service=service,
@@ -441,12 +473,14 @@ def _count(counters: dict[str, int], outcome: Outcome) -> None:
     _add(counters, "logged" if outcome.decisions is None else "scored", new)
     _add(counters, "duplicate", duplicates)
     _add(counters, "rejected", len(admitted.refused))
-    if outcome.decisions is not None:
+    if outcome.decisions is not None and new:
         flags = outcome.decisions.flags
-        _add(counters, "late", int(((flags & Flag.LATE) > 0).sum()))
-        _add(counters, "too_late", int(((flags & Flag.TOO_LATE) > 0).sum()))
-        for code, action in enumerate(outcome.decisions.actions):
-            _add(counters, f"action.{action}", int((outcome.decisions.taken == code).sum()))
+        if flags.any():
+            _add(counters, "late", int(((flags & _LATE) > 0).sum()))
+            _add(counters, "too_late", int(((flags & _TOO_LATE) > 0).sum()))
+        taken = np.bincount(outcome.decisions.taken).tolist()
+        for action, count in zip(outcome.decisions.actions, taken, strict=False):
+            _add(counters, f"action.{action}", count)
 
 
 def _add(counters: dict[str, int], name: str, count: int) -> None:
@@ -454,7 +488,3 @@ def _add(counters: dict[str, int], name: str, count: int) -> None:
         counters[name] = counters.get(name, 0) + count
 
 
-def _done() -> Future[None]:
-    future: Future[None] = Future()
-    future.set_result(None)
-    return future

@@ -9,7 +9,8 @@ import numpy as np
 
 from penstock.core.errors import InputError
 from penstock.definitions.views import FeatureReference
-from penstock.engine.features import FeatureState, concat_features
+from penstock.engine.assembly import concat_features
+from penstock.engine.features import FeatureState
 from penstock.engine.frames import table_columns, to_arrow, to_table
 from penstock.engine.lookup import ERASED
 from penstock.engine.ports import LogReader
@@ -56,7 +57,7 @@ def features_for_logged(
     id_field = [f for f in source.schema if f.name == source.event_id_field]
     wanted = table_columns(table, id_field, owner="events")[source.event_id_field]
     made, ids = [], []
-    for replayed in replay(store, FeatureState(plan), services=[service]):
+    for replayed in replay(store, FeatureState(plan), services=[service], exact=True):
         rows = replayed.chunk.rows.get(source.name)
         if rows is not None:
             made.append(replayed.features["served"])

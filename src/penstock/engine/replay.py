@@ -11,7 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from penstock.core.records import LabelRecords, LogBatch
-from penstock.engine.features import FeatureRows, FeatureState, Rows
+from penstock.engine.assembly import FeatureRows
+from penstock.engine.features import FeatureState
+from penstock.engine.kernel_rows import Rows
 from penstock.engine.labels import EVENT, FIRST, concat_labels, entering_rows, label_values, take_labels
 from penstock.engine.lookup import ERASED, RowReader
 from penstock.engine.ports import LogReader
@@ -46,11 +48,15 @@ def replay(
     stop: int | None = None,
     services: Sequence[ServiceNode] = (),
     chunk_rows: int = CHUNK_ROWS,
+    exact: bool = False,
 ) -> Iterator[Replayed]:
-    """Move `state`, which must stand at `start`, over the log up to `stop`, yielding the rows of `services`."""
+    """Move `state`, which must stand at `start`, over the log up to `stop`, yielding the rows of `services`.
+
+    `exact` also gives integer features as integers.
+    """
     end = store.next_position if stop is None else min(stop, store.next_position)
     for chunk in read_chunks(store, state.plan, start=start, stop=end, chunk_rows=chunk_rows):
-        yield Replayed(chunk, state.advance(chunk.rows, services=list(services)))
+        yield Replayed(chunk, state.advance(chunk.rows, services=list(services), exact=exact))
 
 
 def read_chunks(

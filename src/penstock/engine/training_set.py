@@ -21,7 +21,9 @@ from penstock.core.records import LabelRecords
 from penstock.core.types import DataType, Field, Timestamp
 from penstock.definitions.sources import EventSource, LabelSource, StreamSource
 from penstock.definitions.views import FeatureReference, StreamFeatureView
-from penstock.engine.features import FeatureRows, FeatureState, Rows, concat_features
+from penstock.engine.assembly import FeatureRows, concat_features
+from penstock.engine.features import FeatureState
+from penstock.engine.kernel_rows import Rows
 from penstock.engine.frames import table_columns, to_arrow, to_table
 from penstock.engine.labels import entering_rows, label_values
 from penstock.kernel.columns import Column, Columns, IntArray, Numeric
@@ -217,6 +219,7 @@ def _in_order(
     made = state.advance(
         {name: rows_ for name, (rows_, _) in placed.items() if rows_.columns.length},
         services=[plan.services[name] for name in services],
+        exact=True,
     )
     return {name: _back(made, plan.services[name], placed) for name in services}
 

@@ -1,0 +1,188 @@
+"""Rows on their way into one view's kernel: prepared by the view's function, put in log order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from penstock.core.types import Bool, Field, Timestamp
+from penstock.engine.transform import call_view
+from penstock.kernel.columns import BoolArray, Column, Columns, IntArray, Numeric, Text, concat
+from penstock.kernel.hashing import encode_keys
+from penstock.kernel.program import LaneKind
+from penstock.kernel.state import Op, Output, ViewState
+from penstock.plan.nodes import ViewNode
+
+OpArray = npt.NDArray[np.uint8]
+FloatMatrix = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rows:
+    """Rows of one source with their places in the log order.
+
+    `positions` are ascending; rows of label sources count from the position at which label and event were both there.
+    """
+
+    columns: Columns
+    positions: IntArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KernelRows:
+    """Rows for one view's kernel, in log order."""
+
+    keys: Text
+    times: IntArray
+    lanes: IntArray
+    valid: BoolArray
+    ops: OpArray
+    positions: IntArray
+
+    def at(self, positions: IntArray) -> KernelRows:
+        """The same rows at other positions."""
+        return KernelRows(self.keys, self.times, self.lanes, self.valid, self.ops, positions)
+
+    def take(self, rows: IntArray) -> KernelRows:
+        """The rows at these indices, in that order."""
+        return KernelRows(
+            self.keys.take(rows),
+            self.times[rows],
+            self.lanes[rows],
+            self.valid[rows],
+            self.ops[rows],
+            self.positions[rows],
+        )
+
+    @classmethod
+    def concat(cls, parts: Sequence[KernelRows]) -> KernelRows:
+        """The rows of all `parts`, one after another."""
+        return cls(
+            _concat_keys([part.keys for part in parts]),
+            np.concatenate([part.times for part in parts]),
+            np.concatenate([part.lanes for part in parts]),
+            np.concatenate([part.valid for part in parts]),
+            np.concatenate([part.ops for part in parts]),
+            np.concatenate([part.positions for part in parts]),
+        )
+
+
+class ViewPreparer:
+    """Runs one view's function over its source's rows; what can be resolved once is resolved here."""
+
+    def __init__(self, view: ViewNode, state: ViewState) -> None:
+        self._view = view
+        self._state = state
+        self._owner = f"stream feature view {view.name!r}"
+        self._key_names = tuple(key.name for key in view.keys)
+        fields = [*view.keys, Field(view.time_field, Timestamp)]
+        fields += [Field(lane.column, lane.dtype) for lane in view.lanes]
+        fields += [Field(lane.where, Bool) for lane in view.lanes if lane.where]
+        self._wanted = tuple({field.name: field for field in fields}.values())
+        self._lanes = [
+            (j, lane.column, lane.where, view.program.lanes[j] == LaneKind.FLOAT) for j, lane in enumerate(view.lanes)
+        ]
+
+    def prepare(self, rows: Rows) -> KernelRows:
+        """What the view's kernel gets for `rows`; raises `TransformError` where the function fails."""
+        view = self._view
+        made = call_view(view.function, view.mode, rows.columns, view.columns, self._wanted, owner=self._owner)
+        columns = made.columns
+        times = columns[view.time_field]
+        assert isinstance(times, Numeric)
+        lanes, valid = self._lane_arrays(columns)
+        keys, present = encoded_keys(columns, self._key_names)
+        if times.valid is not None:
+            present = times.valid if present is None else present & times.valid
+        ops = np.zeros(columns.length, np.uint8)
+        if present is not None:
+            ops[~present] = Op.NONE
+        out = KernelRows(keys, times.values.astype(np.int64, copy=False), lanes, valid, ops, rows.positions)
+        return out if made.rows is None else self._with_dropped(out, made.rows, rows)
+
+    def _lane_arrays(self, columns: Columns) -> tuple[IntArray, BoolArray]:
+        count = len(self._lanes)
+        lanes = np.empty((columns.length, count), np.int64)
+        valid = np.ones((columns.length, count), np.bool_)
+        for j, name, where, is_float in self._lanes:
+            column = columns[name]
+            if isinstance(column, Text):
+                lanes[:, j] = self._state.intern(j, column)
+            elif is_float:
+                lanes[:, j] = column.values.astype(np.float64, copy=False).view(np.int64)
+            else:
+                lanes[:, j] = column.values
+            if column.valid is not None:
+                valid[:, j] &= column.valid
+            if where is not None:
+                valid[:, j] &= _is_true(columns[where])
+        return lanes, valid
+
+    def _with_dropped(self, kept: KernelRows, at: IntArray, rows: Rows) -> KernelRows:
+        """Rows that the function dropped do not enter the view; they look up what the key had before."""
+        count = rows.columns.length
+        dropped = np.setdiff1d(np.arange(count), at)
+        asking = self._asking_dropped(rows.columns, dropped, kept)
+        place = np.empty(count, np.int64)
+        place[np.concatenate([at, dropped])] = np.arange(count)
+        return KernelRows.concat([kept.at(rows.positions[at]), asking.at(rows.positions[dropped])]).take(place)
+
+    def _asking_dropped(self, columns: Columns, dropped: IntArray, kept: KernelRows) -> KernelRows:
+        lanes = np.zeros((len(dropped), kept.lanes.shape[1]), np.int64)
+        none = lanes.astype(np.bool_)
+        time = self._view.time_field
+        if not all(name in columns for name in (*self._key_names, time)):
+            keys = Text(np.zeros(len(dropped) + 1, np.int64), np.zeros(0, np.uint8))
+            ops = np.full(len(dropped), Op.NONE, np.uint8)
+            return KernelRows(keys, np.zeros(len(dropped), np.int64), lanes, none, ops, dropped)
+        own = columns.select([*self._key_names, time]).take(dropped)
+        keys, present = encoded_keys(own, self._key_names)
+        ops = np.full(len(dropped), Op.LOOKUP, np.uint8)
+        if present is not None:
+            ops[~present] = Op.NONE
+        return KernelRows(keys, own[time].values.astype(np.int64), lanes, none, ops, dropped)  # type: ignore[union-attr]
+
+
+def asking_rows(view: ViewNode, key_columns: Sequence[str], time_field: str, rows: Rows) -> KernelRows:
+    """Look-ups of `view` for the keys and times of events of another stream."""
+    keys, present = encoded_keys(rows.columns, key_columns)
+    times = rows.columns[time_field]
+    assert isinstance(times, Numeric)
+    count = rows.columns.length
+    ops = np.full(count, Op.LOOKUP, np.uint8)
+    if present is not None:
+        ops[~present] = Op.NONE
+    lanes = np.zeros((count, len(view.lanes)), np.int64)
+    times_us = times.values.astype(np.int64, copy=False)
+    return KernelRows(keys, times_us, lanes, lanes.astype(np.bool_), ops, rows.positions)
+
+
+def encoded_keys(columns: Columns, names: Sequence[str]) -> tuple[Text, BoolArray | None]:
+    """Encoded keys, and which rows have one (None: all)."""
+    parts = [columns[name] for name in names]
+    present = None
+    for part in parts:
+        if part.valid is not None:
+            present = part.valid if present is None else present & part.valid
+    return encode_keys(parts), present
+
+
+def take_output(output: Output, order: IntArray) -> Output:
+    """The rows of `output` at `order`."""
+    return Output(output.bits[order], output.valid[order], output.lateness[order])
+
+
+def _is_true(column: Column) -> BoolArray:
+    assert isinstance(column, Numeric)
+    values: BoolArray = column.values.astype(np.bool_)
+    return values if column.valid is None else values & column.valid
+
+
+def _concat_keys(parts: Sequence[Text]) -> Text:
+    bare = [Columns(len(part), {"key": Text(part.offsets, part.data)}) for part in parts]
+    joined = concat(bare)["key"]
+    assert isinstance(joined, Text)
+    return joined
