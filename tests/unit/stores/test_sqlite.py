@@ -75,6 +75,14 @@ def test_positions_must_continue_the_log(store, batch, positions):
     assert list(store.read_log()) == []
 
 
+@pytest.mark.parametrize("positions", [[1, 3], [3, 4], [2, 4], [0, 1]])
+def test_positions_must_continue_a_log_that_has_begun(store, batch, simple_commit, positions):
+    store.commit(simple_commit(0, 2))
+    with pytest.raises(InputError, match="the log continues at 2"):
+        store.commit(Commit(log=[batch("transactions", positions)]))
+    assert store.next_position == 2
+
+
 def test_decisions_and_ids_must_be_of_the_commit(store, batch, simple_commit):
     store.commit(simple_commit(0, 2))
     stray = DecisionBatch("checkout", np.array([1, 2]), payload=b"")
