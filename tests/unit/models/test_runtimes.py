@@ -16,6 +16,19 @@ def model(files):
     return build_model(files, version="fraud:1")
 
 
+def test_margins_of_one_call_outlive_the_next(files, problem):
+    native = booster.Booster(files["ubj"], features=6)
+    first = native.margins(problem.vectors[:100])
+    kept = first.copy()
+    native.margins(problem.vectors[100:200])
+    assert (first == kept).all()
+
+
+def test_a_booster_of_another_width_is_refused(files):
+    with pytest.raises(ArtifactError, match="it has 6 features; the manifest lists 7"):
+        booster.Booster(files["ubj"], features=7)
+
+
 def test_no_rows_no_scores(model):
     assert model.score(np.empty((0, 6))).shape == (0,)
 
