@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from datetime import timedelta
 
+import pandas as pd
 import pytest
 
 import penstock
@@ -79,13 +80,21 @@ def user_transaction_amount_totals(transactions_stream):
 
 fraud_detection_feature_service = FeatureService(
     name="fraud_detection_feature_service", features=[user_transaction_amount_totals])
+
+training_data = fraud_detection_feature_service.get_features_for_events(training_events).to_pandas()
 """
-    written = {}
+    times = pd.to_datetime(["2024-01-01 00:00", "2024-01-01 00:01", "2024-01-01 00:01"])
+    events = pd.DataFrame({"user_id": ["ann", "ann", "bob"], "timestamp": times, "amount": [1.0, 2.0, 4.0]})
+    written = {"training_events": events}
     exec(snippet, written)
     assert written["fraud_detection_feature_service"].feature_types == {
         "user_transaction_amount_totals.amount_sum_1m_continuous": Float64,
         "user_transaction_amount_totals.amount_sum_1h_continuous": Float64,
     }
+    made = written["training_data"]
+    assert made["user_transaction_amount_totals__amount_sum_1m_continuous"].tolist() == [1.0, 2.0, 4.0]
+    assert made["user_transaction_amount_totals__amount_sum_1h_continuous"].tolist() == [1.0, 3.0, 4.0]
+    assert made[["user_id", "amount"]].equals(events[["user_id", "amount"]])
 
 
 @pytest.mark.parametrize(
