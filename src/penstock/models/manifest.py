@@ -16,7 +16,7 @@ from typing import Any, Literal
 import msgspec
 
 from penstock.core.errors import ArtifactError
-from penstock.models.links import LinkName  # noqa: TC001 - msgspec resolves it at run time
+from penstock.models.links import LinkName
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
