@@ -106,12 +106,14 @@ def _compact(
             continue
         size = (states[r + R_MASK] + 1) * program[STRIDE]
         start = states[r + R_BLOCK]
-        target[used : used + size] = rows[start : start + size]
+        for i in range(size):
+            target[used + i] = rows[start + i]
         states[r + R_BLOCK] = used
         used += size
     meta[ARENA_USED] = used
     meta[ARENA_LIVE] = used
-    meta[FREE_BLOCKS : FREE_BLOCKS + SIZE_CLASSES] = -1
+    for size in range(SIZE_CLASSES):
+        meta[FREE_BLOCKS + size] = -1
 
 
 @entry(types.void, I8, I8, types.int64, types.int64)
