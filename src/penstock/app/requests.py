@@ -61,4 +61,3 @@ def features_for_events(
 def run_transformation(view: FeatureView, input_data: Any) -> Any:
     """What the function of `view` makes of a frame (or, for a realtime view, of one frame a source), as a table."""
     return run_view(view, input_data)
-

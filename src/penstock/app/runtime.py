@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from penstock.app.settings import Settings, load_settings
 from penstock.core.clock import Clock, SystemClock
 from penstock.core.errors import NotFoundError, PlanError, SnapshotError
 from penstock.definitions.project import Project, load_project
@@ -17,14 +18,13 @@ from penstock.definitions.sources import StreamSource
 from penstock.engine.answers import Answer, answers_of
 from penstock.engine.history import LoggedFeatures, features_from_log
 from penstock.engine.local import LocalEngine, Processed
-from penstock.engine.recovery import Progress, catch_up, encode_state, schema_hash
+from penstock.engine.recovery import Progress, catch_up, encode_state, no_progress, schema_hash
 from penstock.engine.training_set import driving_source
 from penstock.models.loading import load_model
 from penstock.models.registry import LocalRegistry, ModelVersion
 from penstock.models.runtimes import ModelHandle
 from penstock.plan.compile import compile_plan
 from penstock.plan.nodes import EndpointNode, Plan
-from penstock.app.settings import Settings, load_settings
 from penstock.stores.ids import IdIndex
 from penstock.stores.reader import ProjectReader
 from penstock.stores.snapshots import Snapshot, SnapshotStore
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from penstock.engine.contract import Decoded
 
 STATE_FOLDER = ".penstock"
-_silent: Progress = lambda done, total: None  # noqa: E731 - the shape is the point
 
 
 def state_folder(root: Path) -> Path:
@@ -117,7 +116,7 @@ class Runtime:
         settings: Settings | None = None,
         clock: Clock | None = None,
         rebuild: bool = False,
-        progress: Progress = _silent,
+        progress: Progress = no_progress,
     ) -> Runtime:
         """Open the project in `root`: recover state as newest good snapshot plus log tail, load the champions.
 
@@ -200,7 +199,9 @@ class Runtime:
         overlap: bool = True,
     ) -> Processed:
         """One micro-batch through the engine; a snapshot is taken in the background when one is due."""
-        processed = self.engine.process(inputs, by_time=by_time, decide=decide, offsets=offsets, overlap=overlap)
+        processed = self.engine.process(
+            inputs, by_time=by_time, decide=decide, offsets=offsets, overlap=overlap
+        )
         if self.engine.position - self._snapshot_at >= self.settings.engine.snapshot_rows:
             self.snapshot(processed.committed)
         return processed
@@ -238,7 +239,9 @@ class Runtime:
             changed[endpoint.name] = live
         return changed
 
-    def features(self, service: str, *, as_of: str = "served", progress: Progress = _silent) -> LoggedFeatures:
+    def features(
+        self, service: str, *, as_of: str = "served", progress: Progress = no_progress
+    ) -> LoggedFeatures:
         """The features of a service for all events in the log."""
         if service not in self.plan.services:
             raise NotFoundError(

@@ -65,8 +65,8 @@ class Settings(BaseSettings):
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the base class's signature
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The environment before the file."""
         return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls))
@@ -87,7 +87,8 @@ def load_settings(root: Path) -> Settings:
         return ForProject()
     except ValidationError as error:
         found = "; ".join(
-            f"{'.'.join(map(str, e['loc']))} is {e['input']!r}: {e['msg']}" for e in error.errors(include_url=False)
+            f"{'.'.join(map(str, e['loc']))} is {e['input']!r}: {e['msg']}"
+            for e in error.errors(include_url=False)
         )
         raise SettingsError(
             f"settings of {root}: {found}. Correct {SETTINGS_FILE} or the PENSTOCK_ environment variable."

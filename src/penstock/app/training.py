@@ -65,7 +65,15 @@ def data_from_log(
     """Training data from the project's own log: features as computed, labels as known now."""
     service = plan.services[model.features.name]
     labels, known = labels_at(logged.positions, store.latest_labels())
-    return _data(service, model.label.of, logged.events, logged.features.values, labels, known, policy)
+    return _data(
+        service,
+        model.label.of,
+        events=logged.events,
+        vectors=logged.features.values,
+        labels=labels,
+        known=known,
+        policy=policy,
+    )
 
 
 def data_from_frames(
@@ -86,7 +94,15 @@ def data_from_frames(
     )
     values, known_at = labels_at(np.arange(events.length), table)
     service = plan.services[model.features.name]
-    return _data(service, source, events, frame.to_numpy(), values, known_at, policy)
+    return _data(
+        service,
+        source,
+        events=events,
+        vectors=frame.to_numpy(),
+        labels=values,
+        known=known_at,
+        policy=policy,
+    )
 
 
 def train_model(
@@ -99,13 +115,14 @@ def train_model(
     reports: Path,
     actor: str,
     reason: str,
-    tell: Tell = lambda line: None,
+    tell: Tell | None = None,
 ) -> TrainingRun:
     """Fit, judge, draw, export, verify and register a version of `model`.
 
     Pictures and the report are written to ``reports/NAME-VERSION``.
     """
     policy = policy_of(project, model)
+    tell = tell or _say_nothing
     trained = train(training_spec(model, policy), data, progress=tell)
     tell(f"{model.name}: exporting and verifying")
     parent = next((v.label for v in registry.versions(model.name) if v.stage == "Production"), None)
@@ -114,6 +131,10 @@ def train_model(
     tell(f"{model.name}: drawing")
     pictures = _draw(trained, version, reports / f"{model.name}-{version.version}")
     return TrainingRun(version, trained, pictures)
+
+
+def _say_nothing(_line: str) -> None:
+    """Progress that nobody watches."""
 
 
 def _draw(trained: TrainedModel, version: ModelVersion, folder: Path) -> dict[str, Path]:
@@ -133,6 +154,7 @@ def _draw(trained: TrainedModel, version: ModelVersion, folder: Path) -> dict[st
 def _data(
     service: ServiceNode,
     source: StreamSource,
+    *,
     events: Columns,
     vectors: np.ndarray[Any, np.dtype[np.float64]],
     labels: np.ndarray[Any, np.dtype[np.float64]],
@@ -155,9 +177,7 @@ def _codes(keys: list[Column]) -> IntArray:
     return KeyTable().assign(encode_keys(keys))
 
 
-def _cost_columns(
-    events: Columns, policy: Policy | None
-) -> dict[str, np.ndarray[Any, np.dtype[np.float64]]]:
+def _cost_columns(events: Columns, policy: Policy | None) -> dict[str, np.ndarray[Any, np.dtype[np.float64]]]:
     costs: CostMatrix | None = None if policy is None else policy.costs
     if costs is None or not isinstance(costs.false_negative, str):
         return {}

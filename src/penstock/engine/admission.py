@@ -101,10 +101,14 @@ class Admission:
         found = self._ids.lookup(hashes)
         first = _first_with_hash(hashes)
         if first is None and (len(found) == 0 or found.max() < 0):
-            return Admitted(source, columns, rows, hashes, (), (), refused, decoded.original, decoded.received)
+            return Admitted(
+                source, columns, rows, hashes, (), (), refused, decoded.original, decoded.received
+            )
         if first is None:
             first = np.arange(len(hashes))
-        sorter = _Duplicates(self, source, decoded, columns, rows, hashes, found, first)
+        sorter = _Duplicates(
+            self, source, decoded, columns=columns, rows=rows, hashes=hashes, found=found, first=first
+        )
         return sorter.sort_out(refused)
 
     def confirm(self, source: SourceNode, ids: Column, hashes: HashArray, found: IntArray) -> IntArray:
@@ -125,7 +129,8 @@ class Admission:
         return np.array(each, np.int64)
 
     def _confirm_one(self, source: SourceNode, event_id: Column, hashed: int, found: int) -> int:
-        for position in dict.fromkeys([found, *self._ids.candidates(hashed).tolist()]):
+        candidates: list[int] = [found, *self._ids.candidates(hashed).tolist()]
+        for position in dict.fromkeys(candidates):
             self._settle(position)
             at = np.array([position])
             if self._rows.sources_at(at).get(position) != source.name:
@@ -150,6 +155,7 @@ class _Duplicates:
         admission: Admission,
         source: SourceNode,
         decoded: Decoded,
+        *,
         columns: Columns,
         rows: IntArray,
         hashes: HashArray,
@@ -223,7 +229,8 @@ class _Duplicates:
         for row in again[~alike].tolist():
             self._refuse(row, "conflict")
         return [
-            (int(self._rows[row]), int(first)) for row, first in zip(again[alike], earlier[alike], strict=True)
+            (int(self._rows[row]), int(first))
+            for row, first in zip(again[alike], earlier[alike], strict=True)
         ]
 
     def _refuse(self, index: int, reason: str) -> None:
@@ -246,7 +253,7 @@ def _first_with_hash(hashes: HashArray) -> npt.NDArray[np.int64] | None:
 
 def _times(columns: Columns, source: SourceNode) -> IntArray:
     column = columns[source.time_field]
-    assert isinstance(column, Numeric)  # noqa: S101 - a Timestamp column
+    assert isinstance(column, Numeric)
     return column.values  # type: ignore[return-value]
 
 
@@ -266,7 +273,7 @@ def _erased(stored: Columns) -> BoolArray:
     if ERASED not in stored:
         return np.zeros(stored.length, np.bool_)
     column = stored[ERASED]
-    assert isinstance(column, Numeric)  # noqa: S101 - a Bool column
+    assert isinstance(column, Numeric)
     return column.values.astype(np.bool_)
 
 
@@ -281,7 +288,7 @@ def rows_equal(left: Columns, right: Columns, source: SourceNode) -> BoolArray:
 def same_values(left: Column, right: Column) -> BoolArray:
     """Which rows hold the same value; null equals null."""
     if isinstance(left, Text) or isinstance(right, Text):
-        assert isinstance(left, Text) and isinstance(right, Text)  # noqa: S101, PT018 - one schema
+        assert isinstance(left, Text) and isinstance(right, Text)  # noqa: PT018 - one schema
         pairs = zip(left.to_strings(), right.to_strings(), strict=True)
         return np.fromiter((a == b for a, b in pairs), np.bool_, len(left))
     left_valid = np.ones(len(left), np.bool_) if left.valid is None else left.valid

@@ -51,9 +51,7 @@ class Answer:
         return {name: value for name, value in asdict(self).items() if value not in (None, ())}
 
 
-def answers_of(
-    outcome: Outcome, plan: Plan, rows: RowReader, *, with_features: bool = False
-) -> list[Answer]:
+def answers_of(outcome: Outcome, plan: Plan, rows: RowReader, *, with_features: bool = False) -> list[Answer]:
     """One answer for each event of an input, in input order; everything in `outcome` must be durable."""
     admitted = outcome.admitted
     source = admitted.source
@@ -64,9 +62,9 @@ def answers_of(
             "logged" if outcome.decisions is None else "scored",
             event_id(admitted.columns, i, source, position),
             position,
-            outcome.decisions,
-            i,
-            names,
+            decisions=outcome.decisions,
+            row=i,
+            features=names,
         )
         for i, position in enumerate(outcome.positions.tolist())
     ]
@@ -95,7 +93,7 @@ def stored_answer(
     endpoint = plan.endpoint_of.get(source.name)
     stored = [] if endpoint is None else rows.decisions(endpoint.name, at)
     decisions = stored[0][1] if stored else None
-    return _decided(status, name, position, decisions, 0, names)
+    return _decided(status, name, position, decisions=decisions, row=0, features=names)
 
 
 def event_id(columns: Columns, row: int, source: SourceNode, position: int) -> str:
@@ -120,6 +118,7 @@ def _decided(
     status: str,
     name: str,
     position: int,
+    *,
     decisions: Decisions | None,
     row: int,
     features: tuple[str, ...],

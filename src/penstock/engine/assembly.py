@@ -116,7 +116,9 @@ class Assembler:
         `exact` also gives integers as such.
         """
         count = columns.length
-        floats = [self._floats(output, kinds) for output, kinds in zip(outputs, self._kind_arrays, strict=True)]
+        floats = [
+            self._floats(output, kinds) for output, kinds in zip(outputs, self._kind_arrays, strict=True)
+        ]
         emitted = _Emitted(outputs, floats)
         degraded = np.zeros(count, np.bool_)
         made = [call.run(columns, emitted, degraded) for call in self._calls]
@@ -150,7 +152,8 @@ class Assembler:
             return outputs[self._own[0]].lateness
         if not self._own:
             return np.zeros(count, np.uint8)
-        return np.maximum.reduce([outputs[i].lateness for i in self._own])
+        latest: npt.NDArray[np.uint8] = np.maximum.reduce([outputs[i].lateness for i in self._own])
+        return latest
 
     @staticmethod
     def _floats(output: Output, kinds: IntArray) -> FloatMatrix:
@@ -201,7 +204,9 @@ class _RealtimeCall:
         for item, field in zip(argument, fields, strict=True):
             if isinstance(item, Field):
                 found[item.name] = columns[item.name]
-            elif self._as_numbers(item):
+                continue
+            assert isinstance(item, Selected)
+            if self._as_numbers(item):
                 found[field.name] = Numeric(emitted.floats[item.index][:, item.column])
             else:
                 found[field.name] = self._assembler.typed(emitted, item)

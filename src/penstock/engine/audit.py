@@ -11,7 +11,7 @@ from penstock.engine.decisions import Decisions, Flag
 from penstock.engine.features import FeatureState
 from penstock.engine.kernel_rows import FloatMatrix
 from penstock.engine.ports import LogReader
-from penstock.engine.recovery import Progress
+from penstock.engine.recovery import Progress, no_progress
 from penstock.engine.replay import Replayed, replay
 from penstock.kernel.columns import BoolArray, IntArray
 from penstock.plan.nodes import EndpointNode, Plan
@@ -64,7 +64,7 @@ def audit(
     plan: Plan,
     *,
     stop: int | None = None,
-    progress: Progress = lambda done, total: None,
+    progress: Progress = no_progress,
 ) -> AuditReport:
     """Fold the whole log again and compare each decision's vector with the recomputed one."""
     report = AuditReport()
@@ -104,7 +104,14 @@ def _compare(
             continue
         unverifiable = (decisions.flags & (Flag.ERASED | Flag.UNVERIFIABLE)) > 0
         _skip(report, "touched by an erasure", int(unverifiable.sum()))
-        _count(report, batch.positions[inside], decisions, recomputed[at], ~unverifiable, service.feature_names)
+        _count(
+            report,
+            positions=batch.positions[inside],
+            decisions=decisions,
+            recomputed=recomputed[at],
+            comparable=~unverifiable,
+            names=service.feature_names,
+        )
     history = rows.positions < deciding_from
     _skip(report, "history, loaded before the first decision", int((~found & history).sum()))
     report.missing += int((~found & ~history).sum())
@@ -118,6 +125,7 @@ def _first_decision(store: LogReader, endpoint: EndpointNode, end: int) -> int:
 
 def _count(
     report: AuditReport,
+    *,
     positions: IntArray,
     decisions: Decisions,
     recomputed: FloatMatrix,

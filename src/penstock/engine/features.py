@@ -36,7 +36,9 @@ class FeatureState:
     def __init__(self, plan: Plan, *, views: Sequence[ViewState] | None = None) -> None:
         self.plan = plan
         self.views = [ViewState(view.program) for view in plan.views] if views is None else list(views)
-        self._preparers = [ViewPreparer(view, state) for view, state in zip(plan.views, self.views, strict=True)]
+        self._preparers = [
+            ViewPreparer(view, state) for view, state in zip(plan.views, self.views, strict=True)
+        ]
         self._assemblers = {
             name: Assembler(plan, service, self.views) for name, service in plan.services.items()
         }
@@ -79,7 +81,8 @@ class FeatureState:
         if len(self.views) > 1 and sum(rows.columns.length for rows in batch.values()) >= _THREADED_ROWS:
             with ThreadPoolExecutor(min(len(self.views), os.cpu_count() or 1)) as threads:
                 jobs = [
-                    threads.submit(self._run_view, i, ready.get(i), batch, wanted) for i in range(len(self.views))
+                    threads.submit(self._run_view, i, ready.get(i), batch, wanted)
+                    for i in range(len(self.views))
                 ]
                 for job in jobs:
                     emitted |= job.result()

@@ -74,7 +74,9 @@ def arrow_column(values: pa.ChunkedArray, field: Field, *, owner: str) -> Column
             f"{owner}: column {field.name!r} holds {array.type} values that are not {field.dtype} ({error})."
         ) from error
     except pa.ArrowNotImplementedError as error:
-        raise InputError(f"{owner}: column {field.name!r} is {array.type}, which cannot become {field.dtype}.") from error
+        raise InputError(
+            f"{owner}: column {field.name!r} is {array.type}, which cannot become {field.dtype}."
+        ) from error
     return _text(array) if field.dtype.kind == "text" else _numeric(array, pa)
 
 
@@ -85,7 +87,11 @@ def _cast(array: pa.Array, wanted: pa.DataType, pa: Any) -> pa.Array:
         # Nanoseconds are cut to microseconds; a time zone only says how the instant is shown.
         return array.cast(pa.timestamp("us", array.type.tz), safe=False).cast(pa.int64())
     if pa.types.is_timestamp(wanted):
-        if pa.types.is_date(array.type) or pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
+        if (
+            pa.types.is_date(array.type)
+            or pa.types.is_string(array.type)
+            or pa.types.is_large_string(array.type)
+        ):
             return array.cast(wanted).cast(pa.int64())
         return array.cast(pa.int64())
     return array.cast(wanted)
@@ -117,8 +123,7 @@ def _text(array: pa.Array) -> Text:
     data = np.frombuffer(data_buffer, np.uint8) if data_buffer is not None else np.zeros(0, np.uint8)
     if len(offsets) == 0:
         return Text(np.zeros(1, np.int64), data[:0], valid)
-    text = Text(offsets - offsets[0], data[offsets[0] : offsets[-1]], valid)
-    return text
+    return Text(offsets - offsets[0], data[offsets[0] : offsets[-1]], valid)
 
 
 def to_arrow(column: Column, dtype: DataType) -> pa.Array:
@@ -128,7 +133,11 @@ def to_arrow(column: Column, dtype: DataType) -> pa.Array:
     mask = None if column.valid is None else pa.py_buffer(np.packbits(column.valid, bitorder="little"))
     nulls = 0 if column.valid is None else int((~column.valid).sum())
     if isinstance(column, Text):
-        buffers = [mask, pa.py_buffer(np.ascontiguousarray(column.offsets)), pa.py_buffer(np.ascontiguousarray(column.data))]
+        buffers = [
+            mask,
+            pa.py_buffer(np.ascontiguousarray(column.offsets)),
+            pa.py_buffer(np.ascontiguousarray(column.data)),
+        ]
         return pa.Array.from_buffers(pa.large_string(), len(column), buffers, nulls).cast(pa.string())
     types = {
         "Int32": pa.int32(),

@@ -11,7 +11,7 @@ from penstock.engine.assembly import FeatureRows, concat_features
 from penstock.engine.features import FeatureState
 from penstock.engine.kernel_rows import Rows
 from penstock.engine.ports import LogReader
-from penstock.engine.recovery import Progress
+from penstock.engine.recovery import Progress, no_progress
 from penstock.engine.replay import read_chunks, replay
 from penstock.kernel.columns import Columns, IntArray, concat
 from penstock.plan.nodes import Plan, ServiceNode
@@ -36,7 +36,7 @@ def features_from_log(
     as_of: str = "served",
     start: int = 0,
     stop: int | None = None,
-    progress: Progress = lambda done, total: None,
+    progress: Progress = no_progress,
 ) -> LoggedFeatures:
     """The features of `service` for the events at positions ``[start, stop)``.
 
@@ -56,8 +56,10 @@ def features_from_log(
         progress(replayed.chunk.stop, end)
         rows = replayed.chunk.rows.get(service.source)
         if rows is not None and replayed.chunk.stop > start:
-            parts.append(_from(LoggedFeatures(rows.columns, rows.positions, replayed.features[service.name]), start))
-    return _all(parts, plan, service)
+            parts.append(
+                _from(LoggedFeatures(rows.columns, rows.positions, replayed.features[service.name]), start)
+            )
+    return _all(parts, service)
 
 
 def _from(part: LoggedFeatures, start: int) -> LoggedFeatures:
@@ -67,7 +69,7 @@ def _from(part: LoggedFeatures, start: int) -> LoggedFeatures:
     return LoggedFeatures(part.events.take(keep), part.positions[keep], part.features.take(keep))
 
 
-def _all(parts: list[LoggedFeatures], plan: Plan, service: ServiceNode) -> LoggedFeatures:
+def _all(parts: list[LoggedFeatures], service: ServiceNode) -> LoggedFeatures:
     if not parts:
         raise InputError(
             f"log: it holds no events of {service.source!r} in that range. Feed some first: penstock run."
@@ -88,7 +90,7 @@ def _corrected(
         for name, rows in chunk.rows.items():
             gathered.setdefault(name, []).append(rows)
     if service.source not in gathered:
-        return _all([], plan, service)
+        return _all([], service)
     merged = {name: _merged(parts) for name, parts in gathered.items()}
     names = list(merged)
     times = [_times(merged[name].columns, plan.sources[name].time_field) for name in names]

@@ -83,13 +83,16 @@ class ViewPreparer:
         fields += [Field(lane.where, Bool) for lane in view.lanes if lane.where]
         self._wanted = tuple({field.name: field for field in fields}.values())
         self._lanes = [
-            (j, lane.column, lane.where, view.program.lanes[j] == LaneKind.FLOAT) for j, lane in enumerate(view.lanes)
+            (j, lane.column, lane.where, view.program.lanes[j] == LaneKind.FLOAT)
+            for j, lane in enumerate(view.lanes)
         ]
 
     def prepare(self, rows: Rows) -> KernelRows:
         """What the view's kernel gets for `rows`; raises `TransformError` where the function fails."""
         view = self._view
-        made = call_view(view.function, view.mode, rows.columns, view.columns, self._wanted, owner=self._owner)
+        made = call_view(
+            view.function, view.mode, rows.columns, view.columns, self._wanted, owner=self._owner
+        )
         columns = made.columns
         times = columns[view.time_field]
         assert isinstance(times, Numeric)
@@ -128,7 +131,9 @@ class ViewPreparer:
         asking = self._asking_dropped(rows.columns, dropped, kept)
         place = np.empty(count, np.int64)
         place[np.concatenate([at, dropped])] = np.arange(count)
-        return KernelRows.concat([kept.at(rows.positions[at]), asking.at(rows.positions[dropped])]).take(place)
+        return KernelRows.concat([kept.at(rows.positions[at]), asking.at(rows.positions[dropped])]).take(
+            place
+        )
 
     def _asking_dropped(self, columns: Columns, dropped: IntArray, kept: KernelRows) -> KernelRows:
         lanes = np.zeros((len(dropped), kept.lanes.shape[1]), np.int64)

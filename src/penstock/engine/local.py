@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -26,9 +27,9 @@ from penstock.core.clock import Clock
 from penstock.core.errors import StoreError, TransformError
 from penstock.core.records import Commit, DeadLetter, DecisionBatch, EventIds, LabelRecords, LogBatch
 from penstock.engine.admission import Admission, Admitted
+from penstock.engine.assembly import FeatureRows
 from penstock.engine.contract import Contract, Decoded
 from penstock.engine.decisions import Decisions, Flag, choose_actions
-from penstock.engine.assembly import FeatureRows
 from penstock.engine.features import FeatureState
 from penstock.engine.kernel_rows import KernelRows, Rows
 from penstock.engine.labels import JoinedLabels, LabelJoin, NewEvents, entering_rows
@@ -139,11 +140,11 @@ class LocalEngine:
         self.rows = RowReader(store)
         self._admission = Admission(ids, self.rows, seed=store.hash_seed, settle=self._settle)
         # Only what somebody reads is computed: services that an endpoint decides with.
-        self._services = [plan.services[name] for name in dict.fromkeys(e.service for e in plan.endpoints.values())]
+        self._services = [
+            plan.services[name] for name in dict.fromkeys(e.service for e in plan.endpoints.values())
+        ]
         self._joins = {
-            name: LabelJoin(
-                store, ids, self._admission, label=source, of=plan.sources[str(source.label_of)]
-            )
+            name: LabelJoin(store, ids, self._admission, label=source, of=plan.sources[str(source.label_of)])
             for name, source in plan.sources.items()
             if source.label_of is not None
         }
@@ -226,7 +227,8 @@ class LocalEngine:
         now = self._clock.now_us()
         limit = now if self._live else None
         admitted = [
-            self._admission.admit(self.plan.sources[source], decoded, now_us=limit) for source, decoded in inputs
+            self._admission.admit(self.plan.sources[source], decoded, now_us=limit)
+            for source, decoded in inputs
         ]
         return _Batch(now, admitted)
 
@@ -253,12 +255,13 @@ class LocalEngine:
             placeholder = np.zeros(admitted.columns.length, np.int64)
             try:
                 batch.prepared |= self.features.prepare(name, admitted.columns, placeholder)
-                return admitted
             except TransformError as error:
                 failed = self._failing(admitted)
                 if not failed:
                     failed = [(i, str(error)) for i in range(admitted.columns.length)]
                 admitted = admitted.without(failed, "view_failed")
+            else:
+                return admitted
         return admitted
 
     def _failing(self, admitted: Admitted) -> list[tuple[int, str]]:
@@ -281,11 +284,13 @@ class LocalEngine:
         if by_time:
             # The running maximum keeps each input's own order, whatever its times.
             times = [np.maximum.accumulate(a.columns[a.source.time_field].values) for a in inputs]  # type: ignore[union-attr]
-            labels_first = [np.full(n, a.source.label_of is None) for n, a in zip(counts, inputs, strict=True)]
+            labels_first = [
+                np.full(n, a.source.label_of is None) for n, a in zip(counts, inputs, strict=True)
+            ]
             order = np.lexsort((np.concatenate(labels_first), np.concatenate(times)))
             positions = np.empty_like(positions)
             positions[order] = self._next + np.arange(bounds[-1])
-        return [positions[a:b] for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+        return [positions[a:b] for a, b in pairwise(bounds)]
 
     def _join_labels(self, batch: _Batch) -> None:
         for name, join in self._joins.items():
@@ -311,7 +316,7 @@ class LocalEngine:
     def _entering(self, name: str, joined: JoinedLabels, events: NewEvents | None) -> Rows:
         label = self.plan.sources[name]
         entering = joined.entering
-        assert entering is not None  # noqa: S101 - the caller looked
+        assert entering is not None
         wanted = entering.event_positions
         fresh = np.zeros(len(wanted), np.bool_) if events is None else wanted >= events.positions[0]
         names = [f.name for f in self.plan.sources[str(label.label_of)].fields]
@@ -322,14 +327,14 @@ class LocalEngine:
         endpoint = self.plan.endpoint_of.get(source.name)
         if endpoint is None or endpoint.service not in features:
             return None
-        return decide(endpoint, features[endpoint.service], self._scorers[endpoint.name](), self._service(endpoint))
+        return decide(
+            endpoint, features[endpoint.service], self._scorers[endpoint.name](), self._service(endpoint)
+        )
 
     def _service(self, endpoint: EndpointNode) -> str:
         return self.plan.services[endpoint.service].fingerprint
 
-    def _commit_of(
-        self, batch: _Batch, outcomes: Sequence[Outcome], offsets: Mapping[str, str]
-    ) -> Commit:
+    def _commit_of(self, batch: _Batch, outcomes: Sequence[Outcome], offsets: Mapping[str, str]) -> Commit:
         log, decided, letters = [], [], []
         counters: dict[str, int] = {}
         payloads = {index: joined.payload for index, joined in batch.labels if joined.payload is not None}
@@ -385,9 +390,7 @@ class LocalEngine:
         self._store.tidy()
 
 
-def decide(
-    endpoint: EndpointNode, features: FeatureRows, scorer: Scorer | None, service: str
-) -> Decisions:
+def decide(endpoint: EndpointNode, features: FeatureRows, scorer: Scorer | None, service: str) -> Decisions:
     """Score feature rows and choose actions. Pure."""
     vectors = features.values
     flags = features.lateness.copy()  # 1 and 2 are Flag.LATE and Flag.TOO_LATE
@@ -430,7 +433,9 @@ def labelled_events(
 
 def _event_ids(outcomes: Sequence[Outcome]) -> EventIds | None:
     parts = [
-        (o.admitted.hashes, o.positions) for o in outcomes if o.admitted.hashes is not None and len(o.positions)
+        (o.admitted.hashes, o.positions)
+        for o in outcomes
+        if o.admitted.hashes is not None and len(o.positions)
     ]
     if not parts:
         return None
@@ -486,5 +491,3 @@ def _count(counters: dict[str, int], outcome: Outcome) -> None:
 def _add(counters: dict[str, int], name: str, count: int) -> None:
     if count:
         counters[name] = counters.get(name, 0) + count
-
-

@@ -27,61 +27,80 @@ class LogReader(Protocol):
     """The committed log, decisions and labels."""
 
     @property
-    def next_position(self) -> int: ...
+    def next_position(self) -> int:
+        """The length of the log."""
 
     @property
-    def hash_seed(self) -> int: ...
+    def hash_seed(self) -> int:
+        """The seed for hashing event ids."""
 
-    def counters(self) -> dict[str, int]: ...
+    def counters(self) -> dict[str, int]:
+        """Totals since the store was created."""
 
     def read_log(
         self, start: int = 0, stop: int | None = None, *, sources: Collection[str] | None = None
-    ) -> Iterator[LogBatch]: ...
+    ) -> Iterator[LogBatch]:
+        """Log batches with rows in ``[start, stop)``, by first position."""
 
-    def log_batches_at(self, positions: IntArray) -> Iterator[LogBatch]: ...
+    def log_batches_at(self, positions: IntArray) -> Iterator[LogBatch]:
+        """Each log batch that holds one of `positions`."""
 
     def read_decisions(
         self, start: int = 0, stop: int | None = None, *, endpoints: Collection[str] | None = None
-    ) -> Iterator[DecisionBatch]: ...
+    ) -> Iterator[DecisionBatch]:
+        """Decision batches with rows in ``[start, stop)``."""
 
-    def decision_batches_at(self, positions: IntArray) -> Iterator[DecisionBatch]: ...
+    def decision_batches_at(self, positions: IntArray) -> Iterator[DecisionBatch]:
+        """Each decision batch that holds one of `positions`."""
 
     def latest_labels(
         self, start: int = 0, stop: int | None = None, *, as_of_us: int | None = None
-    ) -> LabelRecords: ...
+    ) -> LabelRecords:
+        """The truth of each labelled event in ``[start, stop)``, as known at a time."""
 
-    def labels_of(self, positions: IntArray) -> LabelRecords: ...
+    def labels_of(self, positions: IntArray) -> LabelRecords:
+        """Every label of these events, by (event, label) position."""
 
 
 class EngineStore(LogReader, Protocol):
     """The store that the engine writes: one transaction a micro-batch."""
 
-    def commit(self, commit: Commit) -> None: ...
+    def commit(self, commit: Commit) -> None:
+        """Store one micro-batch, all or nothing; durable on return."""
 
-    def pending_labels_for(self, hashes: HashArray) -> list[PendingLabel]: ...
+    def pending_labels_for(self, hashes: HashArray) -> list[PendingLabel]:
+        """Labels that wait for an event whose id has one of these hashes."""
 
-    def offsets(self) -> dict[str, str]: ...
+    def offsets(self) -> dict[str, str]:
+        """Where to go on reading, by source or URI."""
 
-    def tidy(self) -> None: ...
+    def tidy(self) -> None:
+        """House-keeping between commits."""
 
 
 class EventIdIndex(Protocol):
     """Finds the log positions of event ids by hash."""
 
-    def lookup(self, hashes: HashArray) -> IntArray: ...
+    def lookup(self, hashes: HashArray) -> IntArray:
+        """For each hash a position that was added with it, or -1."""
 
-    def candidates(self, wanted: int) -> IntArray: ...
+    def candidates(self, wanted: int) -> IntArray:
+        """Every position that was added with this hash."""
 
-    def add(self, hashes: HashArray, positions: IntArray) -> None: ...
+    def add(self, hashes: HashArray, positions: IntArray) -> None:
+        """Add the ids of new events."""
 
 
 class Scorer(Protocol):
     """A loaded model version."""
 
     @property
-    def version(self) -> str: ...
+    def version(self) -> str:
+        """The name that decisions record."""
 
     @property
-    def feature_names(self) -> tuple[str, ...]: ...
+    def feature_names(self) -> tuple[str, ...]:
+        """The columns of a vector, in order."""
 
-    def score(self, vectors: FloatArray) -> FloatArray: ...
+    def score(self, vectors: FloatArray) -> FloatArray:
+        """Scores of float64[n, F] vectors."""

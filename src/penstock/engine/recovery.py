@@ -17,6 +17,10 @@ from penstock.plan.nodes import Plan
 Progress = Callable[[int, int], None]
 
 
+def no_progress(_done: int, _total: int) -> None:
+    """Report nothing."""
+
+
 def encode_state(state: FeatureState) -> bytes:
     """All views' state as bytes; equal states give equal bytes."""
     return msgspec.msgpack.encode([view.snapshot() for view in state.views])
@@ -27,13 +31,16 @@ def decode_state(plan: Plan, data: bytes) -> FeatureState:
     try:
         views = msgspec.msgpack.decode(data, type=list[bytes])
     except msgspec.DecodeError as error:
-        raise SnapshotError(f"snapshot: its state cannot be read ({error}); it is made again from the log.") from error
+        raise SnapshotError(
+            f"snapshot: its state cannot be read ({error}); it is made again from the log."
+        ) from error
     if len(views) != len(plan.views):
         raise SnapshotError(
             f"snapshot: it holds {len(views)} views and the plan {len(plan.views)}. Run `penstock replay --rebuild`."
         )
     return FeatureState(
-        plan, views=[ViewState.restore(node.program, view) for node, view in zip(plan.views, views, strict=True)]
+        plan,
+        views=[ViewState.restore(node.program, view) for node, view in zip(plan.views, views, strict=True)],
     )
 
 
@@ -48,7 +55,7 @@ def catch_up(
     plan: Plan,
     *,
     snapshot: tuple[int, bytes] | None = None,
-    progress: Progress = lambda done, total: None,
+    progress: Progress = no_progress,
 ) -> FeatureState:
     """The state at the end of the log.
 
@@ -59,7 +66,9 @@ def catch_up(
     progress
         Called with (rows folded, rows to fold).
     """
-    start, state = (0, FeatureState(plan)) if snapshot is None else (snapshot[0], decode_state(plan, snapshot[1]))
+    start, state = (
+        (0, FeatureState(plan)) if snapshot is None else (snapshot[0], decode_state(plan, snapshot[1]))
+    )
     total = store.next_position
     for replayed in replay(store, state, start=start, stop=total):
         progress(replayed.chunk.stop - start, total - start)

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,8 +23,8 @@ from penstock.definitions.sources import EventSource, LabelSource, StreamSource
 from penstock.definitions.views import FeatureReference, StreamFeatureView
 from penstock.engine.assembly import FeatureRows, concat_features
 from penstock.engine.features import FeatureState
-from penstock.engine.kernel_rows import Rows
 from penstock.engine.frames import table_columns, to_arrow, to_table
+from penstock.engine.kernel_rows import Rows
 from penstock.engine.labels import entering_rows, label_values
 from penstock.kernel.columns import Column, Columns, IntArray, Numeric
 from penstock.kernel.hashing import encode_keys
@@ -63,10 +63,10 @@ class FeatureFrame:
     def to_polars(self) -> Any:
         """A polars DataFrame."""
         try:
-            import polars
+            import polars as pl
         except ImportError as error:
             raise _missing("polars") from error
-        return polars.from_arrow(self._table)
+        return pl.from_arrow(self._table)
 
     def to_numpy(self) -> npt.NDArray[np.float64]:
         """The features alone: float64[n, F], NaN for null; text features are not numbers and raise `InputError`."""
@@ -117,14 +117,18 @@ def features_for_frame(
     unknown = set(given) - {s.name for s in _with_labelled(references)}
     if unknown:
         names = ", ".join(sorted({s.name for s in _with_labelled(references)}))
-        raise InputError(f"history: {sorted(unknown)[0]!r} is no source of these features; they come from {names}.")
+        raise InputError(
+            f"history: {min(unknown)!r} is no source of these features; they come from {names}."
+        )
     events_are_history = source.name not in given
     if events_are_history:
         _check_carries(table, source)
         given[source.name] = table
     plan = _plan(references, source, table, timestamp_key)
     rows = {
-        name: table_columns(to_table(frame, owner=f"history of {name!r}"), plan.sources[name].fields, owner=name)
+        name: table_columns(
+            to_table(frame, owner=f"history of {name!r}"), plan.sources[name].fields, owner=name
+        )
         for name, frame in given.items()
         if name in plan.sources
     }
@@ -264,7 +268,9 @@ def _labelled(plan: Plan, label: SourceNode, rows: Mapping[str, Columns]) -> Col
         values=label_values(labels, label)[kept],
         known_at_us=known[kept].astype(np.int64),
     )
-    joined = entering_rows(replace(entering, event_positions=np.zeros(len(kept), np.int64)), events.take(found[kept]), label)
+    joined = entering_rows(
+        replace(entering, event_positions=np.zeros(len(kept), np.int64)), events.take(found[kept]), label
+    )
     return joined.columns
 
 

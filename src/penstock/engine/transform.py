@@ -93,7 +93,9 @@ def _wanted(returned: Mapping[str, Any], field: Field, length: int, owner: str) 
 def _length(returned: Mapping[str, Any], rows_in: int, rows: Any, owner: str) -> int:
     if rows is not None:
         return len(rows)
-    lengths = {len(values) for values in returned.values() if isinstance(values, Numeric | Text) or np.ndim(values)}
+    lengths = {
+        len(values) for values in returned.values() if isinstance(values, Numeric | Text) or np.ndim(values)
+    }
     if len(lengths) > 1:
         raise InputError(f"{owner}: the function returned columns of different lengths: {sorted(lengths)}.")
     return lengths.pop() if lengths else rows_in
@@ -164,7 +166,7 @@ def _call_python(function: Callable[..., Any], arguments: _Arguments, owner: str
     names = dict.fromkeys(name for i in kept for name in results[i])
     returned = {name: [results[i].get(name) for i in kept] for name in names}
     if not kept:
-        returned = _Anything()  # type: ignore[assignment]
+        returned = _Anything()
     return returned, kept if len(kept) < len(results) else None
 
 
@@ -181,7 +183,9 @@ class _Anything(dict[str, list[Any]]):
 def _call_pandas(function: Callable[..., Any], arguments: _Arguments, owner: str) -> _Returned:
     pandas = _library("pandas", owner)
     frames = [
-        pandas.DataFrame(dict(_ArraysWithRow(columns, fields).items()), index=pandas.RangeIndex(columns.length))
+        pandas.DataFrame(
+            dict(_ArraysWithRow(columns, fields).items()), index=pandas.RangeIndex(columns.length)
+        )
         for columns, fields in arguments
     ]
     for frame, (_, fields) in zip(frames, arguments, strict=True):
@@ -190,7 +194,9 @@ def _call_pandas(function: Callable[..., Any], arguments: _Arguments, owner: str
                 frame[f.name] = frame[f.name].dt.tz_localize("UTC")
     returned = function(*frames)
     if not isinstance(returned, pandas.DataFrame):
-        raise InputError(f"{owner}: the function returned {type(returned).__name__}; mode pandas allows a DataFrame.")
+        raise InputError(
+            f"{owner}: the function returned {type(returned).__name__}; mode pandas allows a DataFrame."
+        )
     rows = None if len(returned) == len(frames[0]) else returned.index.to_numpy()
     if rows is None and not returned.index.equals(frames[0].index):
         raise InputError(f"{owner}: the function reordered rows or reset their index; it may only drop some.")
@@ -210,10 +216,14 @@ def _call_polars(function: Callable[..., Any], arguments: _Arguments, owner: str
     frames = []
     for columns, fields in arguments:
         series = [_polars_series(polars, f, columns[f.name]) for f in fields]
-        frames.append(polars.DataFrame(series).with_columns(polars.Series(ROW, range(columns.length), polars.Int64)))
+        frames.append(
+            polars.DataFrame(series).with_columns(polars.Series(ROW, range(columns.length), polars.Int64))
+        )
     returned = function(*frames)
     if not isinstance(returned, polars.DataFrame):
-        raise InputError(f"{owner}: the function returned {type(returned).__name__}; mode polars allows a DataFrame.")
+        raise InputError(
+            f"{owner}: the function returned {type(returned).__name__}; mode polars allows a DataFrame."
+        )
     rows = returned[ROW].to_numpy() if ROW in returned.columns else None
     return {name: _polars_values(returned[name]) for name in returned.columns}, rows
 

@@ -7,7 +7,7 @@ a Timestamp datetime64[us] (NaT for null), a String an object array of str (None
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -193,4 +193,10 @@ def _texts(array: Array) -> Text:
     return Text.from_strings(strings)
 
 
-_CONVERT = {"float": _floats, "int": _integers, "bool": _booleans, "time": _times, "text": _texts}
+_CONVERT: dict[str, Callable[[Array], Column]] = {
+    "float": _floats,
+    "int": _integers,
+    "bool": _booleans,
+    "time": _times,
+    "text": _texts,
+}

@@ -10,6 +10,7 @@ import struct
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import msgspec
 import numpy as np
@@ -73,9 +74,9 @@ class Text:
         bounds = self.offsets.tolist()
         if data.isascii():
             whole = data.decode("ascii")
-            out: list[str | None] = [whole[a:b] for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+            out: list[str | None] = [whole[a:b] for a, b in pairwise(bounds)]
         else:
-            out = [data[a:b].decode() for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+            out = [data[a:b].decode() for a, b in pairwise(bounds)]
         if self.valid is not None:
             out = [s if ok else None for s, ok in zip(out, self.valid.tolist(), strict=True)]
         return out

@@ -137,7 +137,8 @@ def _compile_view(view: StreamFeatureView, needed: set[str]) -> ViewNode:
     lanes = tuple(dict.fromkeys(_lane(aggregate) for aggregate in used))
     windows = tuple(dict.fromkeys(_window(aggregate) for aggregate in used))
     aggregates = tuple(
-        AggregateNode(a.name, a.function, lanes.index(_lane(a)), windows.index(_window(a)), a.dtype) for a in used
+        AggregateNode(a.name, a.function, lanes.index(_lane(a)), windows.index(_window(a)), a.dtype)
+        for a in used
     )
     program = Program(
         lanes=tuple(_LANE_KINDS[lane.dtype.kind] for lane in lanes),
@@ -207,7 +208,15 @@ class _ServiceCompiler:
             view = self.views[lookup.view]
             node = view.aggregates[output.column]
             lane, window = view.lanes[node.lane], view.program.windows[node.window]
-            meaning = (view.name, view.source, view.mode, view.code, view.keys, view.time_field, lookup.key_columns)
+            meaning = (
+                view.name,
+                view.source,
+                view.mode,
+                view.code,
+                view.keys,
+                view.time_field,
+                lookup.key_columns,
+            )
             lateness = view.program.allowed_lateness_us
             return repr((output.name, output.dtype, meaning, node.function, lane, window, lateness))
         realtime = self.realtime[output.index]
@@ -291,13 +300,15 @@ def _sources(
     wanted += [source.of for source in wanted if isinstance(source, LabelSource)]
     for source in wanted:
         if found.setdefault(source.name, source) is not source:
-            raise PlanError(f"source {source.name!r}: two different sources have this name. Rename one of them.")
+            raise PlanError(
+                f"source {source.name!r}: two different sources have this name. Rename one of them."
+            )
     return {name: source_node(found[name]) for name in sorted(found)}
 
 
 def source_node(source: EventSource) -> SourceNode:
     """The plan's node of a source."""
-    label = isinstance(source, LabelSource)
+    label = source if isinstance(source, LabelSource) else None
     return SourceNode(
         name=source.name,
         fields=source.schema,
@@ -305,8 +316,8 @@ def source_node(source: EventSource) -> SourceNode:
         id_field=source.event_id_field,
         allowed_lateness_us=to_us(source.allowed_lateness),
         max_future_skew_us=to_us(source.max_future_skew),
-        label_of=source.of.name if label else None,
-        label_field=source.label.name if label else None,
+        label_of=label.of.name if label else None,
+        label_field=label.label.name if label else None,
     )
 
 
