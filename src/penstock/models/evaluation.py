@@ -26,6 +26,7 @@ __all__ = [
     "CalibrationBin",
     "CardPrecision",
     "EvaluationReport",
+    "RankedEntities",
     "RegressionReport",
     "ThresholdReport",
     "calibration_bins",
