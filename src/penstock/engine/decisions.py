@@ -131,9 +131,7 @@ class Decisions:
 
     def replacing(self, *, flags: ByteArray) -> Decisions:
         """The same decisions with other flags."""
-        return Decisions(
-            self.model, self.service, self.actions, self.scores, self.taken, flags, self.vectors
-        )
+        return Decisions(self.model, self.service, self.actions, self.scores, self.taken, flags, self.vectors)
 
 
 def choose_actions(scores: FloatArray, thresholds: Sequence[float]) -> ByteArray:

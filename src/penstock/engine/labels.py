@@ -54,7 +54,13 @@ class LabelJoin:
     """Finds the events of labels, and the waiting labels of new events."""
 
     def __init__(
-        self, store: EngineStore, ids: EventIdIndex, admission: Admission, *, label: SourceNode, of: SourceNode
+        self,
+        store: EngineStore,
+        ids: EventIdIndex,
+        admission: Admission,
+        *,
+        label: SourceNode,
+        of: SourceNode,
     ) -> None:
         self._store = store
         self._ids = ids
@@ -88,7 +94,9 @@ class LabelJoin:
         waiting = self._store.pending_labels_for(events.hashes)
         if not waiting:
             return []
-        position_of = dict(zip(_as_texts(events.columns[str(self._of.id_field)]), events.positions.tolist(), strict=True))
+        position_of = dict(
+            zip(_as_texts(events.columns[str(self._of.id_field)]), events.positions.tolist(), strict=True)
+        )
         mine = [w for w in waiting if w.source == self._of.name and w.event_id in position_of]
         joined.pending_resolved = tuple(w.label_position for w in mine)
         joined.counters["labels_pending"] = joined.counters.get("labels_pending", 0) - len(mine)
@@ -146,15 +154,15 @@ class LabelJoin:
         if events is not None and len(events.positions):
             newest = found >= events.positions[0]
             rows = np.searchsorted(events.positions, found[newest])
-            same = same_values(events.columns[str(self._of.id_field)].take(rows), ids.take(np.flatnonzero(newest)))
+            same = same_values(
+                events.columns[str(self._of.id_field)].take(rows), ids.take(np.flatnonzero(newest))
+            )
             found[newest] = np.where(same, found[newest], -1)
         older = np.flatnonzero((found >= 0) & ~newest)
         found[older] = self._admission.confirm(self._of, ids.take(older), hashes[older], found[older])
         return found
 
-    def _classify(
-        self, records: LabelRecords, joined: JoinedLabels
-    ) -> tuple[BoolArray, BoolArray]:
+    def _classify(self, records: LabelRecords, joined: JoinedLabels) -> tuple[BoolArray, BoolArray]:
         """Which records are new, and which are the first of their event; the rest are duplicates or corrections."""
         before = self._store.labels_of(records.event_positions)
         newest: dict[int, float] = {}
@@ -200,7 +208,7 @@ def entering_rows(entering: LabelRecords, events: Columns, label: SourceNode) ->
 def label_values(labels: Columns, label: SourceNode) -> npt.NDArray[np.float64]:
     """The labels as float64."""
     column = labels[str(label.label_field)]
-    assert isinstance(column, Numeric)  # noqa: S101 - Bool, Int or Float
+    assert isinstance(column, Numeric)
     return column.values.astype(np.float64)
 
 
