@@ -45,16 +45,31 @@ def multiply_high(_context: Any, left: Any, right: Any) -> Any:
 
 @intrinsic
 def load_word(_context: Any, data: Any, index: Any) -> Any:
-    """Return the 8 bytes of a uint8 array from `index` on as one little-endian word, aligned or not."""
+    """Return the 8 bytes behind an address, from `index` on, as one little-endian word, aligned or not."""
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        array = context.make_array(signature.args[0])(context, builder, arguments[0])
-        place = builder.gep(array.data, [arguments[1]])
+    def generate(_codegen: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        place = builder.gep(arguments[0], [arguments[1]])
         word = builder.load(builder.bitcast(place, ir.IntType(64).as_pointer()))
         word.align = 1
         return word
 
     return types.uint64(data, types.int64), generate
+
+
+@intrinsic
+def pointer(_context: Any, array: Any) -> Any:
+    """Return the address of an array's first element: what inner functions index instead of the array.
+
+    An array is seven words that every call would copy, and each of its indices is checked for being negative; an
+    address is one word, and its indices are not.
+    """
+    dtype = types.uint8 if array.dtype == types.boolean else array.dtype
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        place = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        return builder.bitcast(place, context.get_value_type(signature.return_type))
+
+    return types.CPointer(dtype)(array), generate
 
 
 @inner

@@ -63,8 +63,9 @@ def emit_empty(k: Kernel, i: int, bits: IntArray, ok: BoolArray) -> None:
     program = k.program
     for a in range(program[AGGREGATES]):
         function = program[program[AGGREGATE_TABLE] + a * AGGREGATE_WORDS + A_FUNCTION]
-        bits[i, a] = 0
-        ok[i, a] = function == COUNT or function == COUNT_DISTINCT or function == SUM
+        at = i * program[AGGREGATES] + a
+        bits[at] = 0
+        ok[at] = function == COUNT or function == COUNT_DISTINCT or function == SUM
 
 
 @inner
@@ -75,15 +76,16 @@ def emit_since(k: Kernel, r: int, time: int, i: int, bits: IntArray, ok: BoolArr
         entry = program[AGGREGATE_TABLE] + a * AGGREGATE_WORDS
         if program[entry + A_FUNCTION] != TIME_SINCE_LAST:
             continue
+        at = i * program[AGGREGATES] + a
         c = program[CELL_TABLE] + program[entry + A_CELL] * CELL_WORDS
         last = k.states[r + program[c + C_LAST]]
         if last >= k.states[r + RECORD_HEADER + 2 * program[c + C_WINDOW]]:
             elapsed = time - k.rows[row_at(k, r, last) + ROW_TIME]
-            bits[i, a] = bits_of(float(elapsed) / MICROSECONDS)
-            ok[i, a] = True
+            bits[at] = bits_of(float(elapsed) / MICROSECONDS)
+            ok[at] = True
         else:
-            bits[i, a] = 0
-            ok[i, a] = False
+            bits[at] = 0
+            ok[at] = False
 
 
 @inner
@@ -95,6 +97,7 @@ def emit(k: Kernel, r: int, i: int, bits: IntArray, ok: BoolArray) -> None:
         function = program[entry + A_FUNCTION]
         if function == TIME_SINCE_LAST:
             continue
+        at = i * program[AGGREGATES] + a
         c = program[CELL_TABLE] + program[entry + A_CELL] * CELL_WORDS
         count = states[r + program[c + C_COUNT]]
         value = np.int64(0)
@@ -115,8 +118,8 @@ def emit(k: Kernel, r: int, i: int, bits: IntArray, ok: BoolArray) -> None:
             value = k.rows[row_at(k, r, states[r + program[c + C_LAST]]) + ROW_LANES + program[c + C_LANE]]
         else:
             value, valid = spread(k, r, c, count, function)
-        bits[i, a] = value if valid else 0
-        ok[i, a] = valid
+        bits[at] = value if valid else 0
+        ok[at] = valid
 
 
 @inner

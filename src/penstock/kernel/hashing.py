@@ -12,7 +12,7 @@ import numpy as np
 from numba import types
 
 from penstock.core.errors import InputError
-from penstock.kernel.bits import load_word, multiply_high
+from penstock.kernel.bits import load_word, multiply_high, pointer
 from penstock.kernel.columns import BoolArray, IntArray, Numeric, Text, offsets_of
 from penstock.kernel.jit import I8, READ_I8, READ_U1, U1, U8, ByteArray, Word, WordArray, entry, inner
 
@@ -68,8 +68,9 @@ def same_bytes(left: ByteArray, at: int, right: ByteArray, start: int, size: int
 
 @entry(types.void, READ_I8, READ_U1, types.int64, U8)
 def _hash_rows(offsets: IntArray, data: ByteArray, seed: int, out: WordArray) -> None:
+    bytes_ = pointer(data)
     for i in range(len(offsets) - 1):
-        out[i] = hash_bytes(data, offsets[i], offsets[i + 1], seed)
+        out[i] = hash_bytes(bytes_, offsets[i], offsets[i + 1], seed)
 
 
 @entry(types.void, READ_I8, READ_U1, READ_I8, READ_U1, types.int64, I8, U1)

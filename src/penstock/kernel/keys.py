@@ -12,12 +12,15 @@ from typing import NamedTuple
 import numpy as np
 from numba import types
 
+from penstock.kernel.bits import pointer
 from penstock.kernel.columns import BoolArray, IntArray, Text, offsets_of
 from penstock.kernel.hashing import hash_bytes, same_bytes, signed
 from penstock.kernel.jit import I8, READ_I8, READ_U1, U1, ByteArray, Word, entry, inner
 
 # Words of `meta`.
-SEED, BUCKET_MASK, COUNT, SLOTS, FREE, OLDEST, LATEST, BYTES, LIVE_BYTES, AT, TABLE_META = range(11)
+SEED, BUCKET_MASK, COUNT, SLOTS, FREE, OLDEST, LATEST, BYTES, LIVE_BYTES, ENTRY_ROOM, ARENA_ROOM, TABLE_META = range(
+    12
+)
 # Words of a slot's entry. BATCH is free for the user of the table.
 HASH, START, SIZE, PREVIOUS, FOLLOWING, LIVE, BATCH, ENTRY_WORDS = 0, 1, 2, 3, 4, 5, 6, 8
 NONE, FULL = -1, -2
@@ -25,12 +28,20 @@ _MINIMUM = 16
 
 
 class Table(NamedTuple):
-    """The arrays of a key table as jitted code takes them."""
+    """Where the arrays of a key table begin, as inner functions take them."""
 
     meta: IntArray
     buckets: IntArray
     entries: IntArray
     arena: ByteArray
+
+
+@inner
+def table_of(meta: IntArray, buckets: IntArray, entries: IntArray, arena: ByteArray) -> Table:
+    """Return the addresses of a table's arrays, and note their lengths."""
+    meta[ENTRY_ROOM] = len(entries)
+    meta[ARENA_ROOM] = len(arena)
+    return Table(pointer(meta), pointer(buckets), pointer(entries), pointer(arena))
 
 
 @inner
@@ -55,9 +66,9 @@ def find(table: Table, data: ByteArray, start: int, stop: int, h: Word) -> int:
 def has_room(table: Table, size: int) -> bool:
     """Whether one more key of `size` bytes fits without growing an array."""
     meta = table.meta
-    if 2 * (meta[COUNT] + 1) > meta[BUCKET_MASK] + 1 or meta[BYTES] + size > len(table.arena):
+    if 2 * (meta[COUNT] + 1) > meta[BUCKET_MASK] + 1 or meta[BYTES] + size > meta[ARENA_ROOM]:
         return False
-    return meta[FREE] >= 0 or (meta[SLOTS] + 1) * ENTRY_WORDS <= len(table.entries)
+    return meta[FREE] >= 0 or (meta[SLOTS] + 1) * ENTRY_WORDS <= meta[ENTRY_ROOM]
 
 
 @inner
@@ -181,16 +192,17 @@ def _look_up(
     out: IntArray,
 ) -> int:
     """Look rows up from `begin` on, adding unknown keys if asked; return the row that found no room."""
-    table = Table(meta, buckets, entries, arena)
+    table = table_of(meta, buckets, entries, arena)
+    text = pointer(data)
     for i in range(begin, len(out)):
         start, stop = offsets[i], offsets[i + 1]
-        h = hash_bytes(data, start, stop, meta[SEED])
-        slot = find(table, data, start, stop, h)
+        h = hash_bytes(text, start, stop, meta[SEED])
+        slot = find(table, text, start, stop, h)
         if adding != 0:
             if slot < 0:
                 if not has_room(table, stop - start):
                     return i
-                slot = add(table, data, start, stop, h)
+                slot = add(table, text, start, stop, h)
             else:
                 touch(table, slot)
         out[i] = slot
@@ -199,14 +211,14 @@ def _look_up(
 
 @entry(types.void, *_ARRAYS, types.int64)
 def _remove(meta: IntArray, buckets: IntArray, entries: IntArray, arena: ByteArray, slot: int) -> None:
-    table = Table(meta, buckets, entries, arena)
+    table = table_of(meta, buckets, entries, arena)
     detach(table, slot)
     release(table, slot)
 
 
 @entry(types.void, *_ARRAYS)
 def _fill_buckets(meta: IntArray, buckets: IntArray, entries: IntArray, arena: ByteArray) -> None:
-    table = Table(meta, buckets, entries, arena)
+    table = table_of(meta, buckets, entries, arena)
     slot = meta[OLDEST]
     while slot >= 0:
         put_bucket(table, slot, entries[slot * ENTRY_WORDS + HASH])

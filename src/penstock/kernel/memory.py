@@ -21,7 +21,7 @@ from penstock.kernel.jit import (
     ByteArray,
     entry,
 )
-from penstock.kernel.keys import ENTRY_WORDS, FOLLOWING, LIVE, OLDEST, KeyTable, Table, detach
+from penstock.kernel.keys import ENTRY_WORDS, FOLLOWING, LIVE, OLDEST, KeyTable, detach
 from penstock.kernel.program import (
     CELLS,
     LANES,
@@ -52,8 +52,8 @@ from penstock.kernel.rows import (
     POOL_FREE_COUNT,
     ROWS_HELD,
     SIZE_CLASSES,
-    Kernel,
     allocate_block,
+    kernel_of,
     record_of,
     row_at,
 )
@@ -136,7 +136,7 @@ def drop_key(
     slot: int,
 ) -> None:
     """Drop a key and free all that it holds."""
-    k = Kernel(Table(meta, buckets, entries, arena), meta, program, states, rows, distinct, pool, scratch)
+    k = kernel_of(meta, buckets, entries, arena, program, states, rows, distinct, pool, scratch)
     detach(k.table, slot)
     drop_state(k, slot)
 
@@ -158,7 +158,7 @@ def _export(
     counts: IntArray,
     out: IntArray,
 ) -> None:
-    k = Kernel(Table(meta, buckets, entries, arena), meta, program, states, rows, distinct, pool, scratch)
+    k = kernel_of(meta, buckets, entries, arena, program, states, rows, distinct, pool, scratch)
     slot = meta[OLDEST]
     at = 0
     i = 0
@@ -193,7 +193,7 @@ def _load(
     source: IntArray,
 ) -> None:
     """Give slots 0, 1, … their rows; all windows stand before the first row and fill when they are sought."""
-    k = Kernel(Table(meta, buckets, entries, arena), meta, program, states, rows, distinct, pool, scratch)
+    k = kernel_of(meta, buckets, entries, arena, program, states, rows, distinct, pool, scratch)
     at = 0
     for slot in range(len(newest)):
         r = record_of(k, slot)

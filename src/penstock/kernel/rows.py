@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from penstock.kernel.bits import leading_zeros
+from penstock.kernel.bits import leading_zeros, pointer
 from penstock.kernel.columns import IntArray
-from penstock.kernel.jit import inner
-from penstock.kernel.keys import Table
+from penstock.kernel.jit import ByteArray, inner
+from penstock.kernel.keys import Table, table_of
 from penstock.kernel.program import (
     R_BLOCK,
     R_FIRST,
@@ -28,6 +28,7 @@ from penstock.kernel.program import (
 # Words of the state's `meta`, behind those of the key table.
 POSITION, PHASE, ARENA_USED, ARENA_LIVE, NEEDED, DISTINCT_MASK, DISTINCT_USED = range(16, 23)
 POOL_FREE, POOL_FREE_COUNT, EVICTED, PENDING, ROWS_HELD, PLANNED = range(23, 29)
+ROWS_ROOM, STATES_ROOM = 29, 30
 FREE_BLOCKS = 32  # one list of free blocks a size class
 SIZE_CLASSES = 48
 META_WORDS = FREE_BLOCKS + SIZE_CLASSES
@@ -36,7 +37,7 @@ DONE, NEEDS_TABLE, NEEDS_ROWS, NEEDS_DISTINCT, NEEDS_POOL = range(5)
 
 
 class Kernel(NamedTuple):
-    """All arrays of a view's state as jitted code takes them."""
+    """Where all arrays of a view's state begin, as inner functions take them."""
 
     table: Table
     meta: IntArray
@@ -46,6 +47,34 @@ class Kernel(NamedTuple):
     distinct: IntArray
     pool: IntArray
     scratch: IntArray
+
+
+@inner
+def kernel_of(
+    meta: IntArray,
+    buckets: IntArray,
+    entries: IntArray,
+    arena: ByteArray,
+    program: IntArray,
+    states: IntArray,
+    rows: IntArray,
+    distinct: IntArray,
+    pool: IntArray,
+    scratch: IntArray,
+) -> Kernel:
+    """Return the addresses of a state's arrays, and note the lengths of those that grow."""
+    meta[ROWS_ROOM] = len(rows)
+    meta[STATES_ROOM] = len(states)
+    return Kernel(
+        table_of(meta, buckets, entries, arena),
+        pointer(meta),
+        pointer(program),
+        pointer(states),
+        pointer(rows),
+        pointer(distinct),
+        pointer(pool),
+        pointer(scratch),
+    )
 
 
 @inner
@@ -82,7 +111,7 @@ def allocate_block(k: Kernel, size: int) -> int:
         meta[FREE_BLOCKS + size] = k.rows[at]
     else:
         at = meta[ARENA_USED]
-        if at + words > len(k.rows):
+        if at + words > meta[ROWS_ROOM]:
             meta[NEEDED] = words
             return -1
         meta[ARENA_USED] += words

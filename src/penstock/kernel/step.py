@@ -10,10 +10,12 @@ Where an array is too small the function returns what must grow, and goes on fro
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import types
 
-from penstock.kernel.bits import is_finite_bits
+from penstock.kernel.bits import is_finite_bits, pointer
 from penstock.kernel.cells import FLOAT, NEVER, reset_record, room_for_cells
 from penstock.kernel.columns import BoolArray, IntArray
 from penstock.kernel.emit import emit, emit_empty, emit_since, kind_of_lane
@@ -39,7 +41,6 @@ from penstock.kernel.keys import (
     OLDEST,
     SEED,
     SLOTS,
-    Table,
     add,
     detach,
     find,
@@ -78,10 +79,12 @@ from penstock.kernel.rows import (
     PHASE,
     POSITION,
     ROWS_HELD,
+    STATES_ROOM,
     Kernel,
     close_gap,
     forget_until,
     free_block,
+    kernel_of,
     make_room,
     open_gap,
     record_of,
@@ -95,6 +98,20 @@ APPLY, LOOKUP, NO_KEY = 0, 1, 2
 IN_ORDER, LATE, TOO_LATE = 0, 1, 2
 NO_SLOT, NO_ROOM = -1, -2
 BY_ROW, BY_KEY = 0, 1  # phases
+
+
+class Batch(NamedTuple):
+    """Where the arrays of a batch begin; see `ViewState.process`."""
+
+    offsets: IntArray
+    data: ByteArray
+    times: IntArray
+    lanes: IntArray
+    valid: ByteArray
+    ops: ByteArray
+    bits: IntArray
+    ok: ByteArray
+    lateness: ByteArray
 
 
 @inner
@@ -112,7 +129,7 @@ def resolve(k: Kernel, op: int, data: ByteArray, start: int, stop: int, by_row: 
         return slot
     if k.meta[COUNT] >= k.program[MAX_KEYS]:
         evict(k, table.meta[OLDEST], by_row)
-    if not has_room(table, stop - start) or (k.meta[SLOTS] + 1) * k.program[RECORD] > len(k.states):
+    if not has_room(table, stop - start) or (k.meta[SLOTS] + 1) * k.program[RECORD] > k.meta[STATES_ROOM]:
         return NO_ROOM
     slot = add(table, data, start, stop, h)
     reset_record(k, record_of(k, slot))
@@ -176,8 +193,8 @@ def write_row(k: Kernel, row: int, i: int, time: int, lanes: IntArray, valid: Bo
     """Write row `i` of the input into the arena: floats that are not finite are null, -0.0 is 0.0."""
     mask = np.int64(0)
     for lane in range(k.program[LANES]):
-        value = lanes[i, lane]
-        present = valid[i, lane]
+        value = lanes[i * k.program[LANES] + lane]
+        present = valid[i * k.program[LANES] + lane] != 0
         if kind_of_lane(k, lane) == FLOAT:
             present = present and is_finite_bits(value)
             if value == np.int64(-0x8000000000000000):
@@ -208,19 +225,9 @@ def take_back(k: Kernel, slot: int, r: int, number: int) -> None:
 
 
 @inner
-def work(
-    k: Kernel,
-    slot: int,
-    i: int,
-    op: int,
-    time: int,
-    lanes: IntArray,
-    valid: BoolArray,
-    bits: IntArray,
-    ok: BoolArray,
-    lateness: ByteArray,
-) -> int:
-    """Do one operation on a key and write its output; return DONE or what must grow before it is tried again."""
+def work(k: Kernel, b: Batch, slot: int, i: int) -> int:
+    """Do row `i` of the batch on a key and write its output; return DONE or what must grow before it is tried again."""
+    op, time = b.ops[i], b.times[i]
     r = record_of(k, slot)
     status = seek_all(k, slot, r, time)
     if status == DONE and op == APPLY:
@@ -228,10 +235,10 @@ def work(
     if status != DONE:
         return status
     if k.program[HAS_SINCE] != 0:
-        emit_since(k, r, time, i, bits, ok)
+        emit_since(k, r, time, i, b.bits, b.ok)
     if op == LOOKUP:
-        lateness[i] = 0
-        emit(k, r, i, bits, ok)
+        b.lateness[i] = 0
+        emit(k, r, i, b.bits, b.ok)
         return DONE
     newest = k.states[r + R_NEWEST]
     code = IN_ORDER
@@ -240,10 +247,10 @@ def work(
         code = LATE if time >= newest - k.program[LATENESS] else TOO_LATE
         number = rows_until(k, r, time)
     open_gap(k, r, number)
-    write_row(k, row_at(k, r, number), i, time, lanes, valid)
+    write_row(k, row_at(k, r, number), i, time, b.lanes, b.valid)
     extend_windows(k, slot, r, number)
-    emit(k, r, i, bits, ok)
-    lateness[i] = code
+    emit(k, r, i, b.bits, b.ok)
+    b.lateness[i] = code
     if code == TOO_LATE:
         take_back(k, slot, r, number)
     elif code == IN_ORDER:
@@ -253,25 +260,79 @@ def work(
 
 
 @inner
-def sort_by_key(k: Kernel, slots: IntArray, order: IntArray) -> int:
-    """Write the rows that have a slot into `order`, key by key in order of appearance; return how many (stable)."""
+def sort_by_key(k: Kernel, n: int, plan: IntArray) -> int:
+    """Write the rows that have a slot behind the n slots of `plan`, key by key in order of appearance (stable).
+
+    Return how many there are.
+    """
     entries = k.table.entries
-    for i in range(len(slots)):
-        if slots[i] >= 0:
-            entries[slots[i] * ENTRY_WORDS + BATCH] += 1
+    for i in range(n):
+        if plan[i] >= 0:
+            entries[plan[i] * ENTRY_WORDS + BATCH] += 1
     used = 0
-    for i in range(len(slots)):
-        if slots[i] >= 0:
-            e = slots[i] * ENTRY_WORDS + BATCH
+    for i in range(n):
+        if plan[i] >= 0:
+            e = plan[i] * ENTRY_WORDS + BATCH
             if entries[e] > 0:
                 used += entries[e]
                 entries[e] = entries[e] - used - 1  # -1 - start
-            order[-1 - entries[e]] = i
+            plan[n - 1 - entries[e]] = i
             entries[e] -= 1
-    for i in range(len(slots)):
-        if slots[i] >= 0:
-            entries[slots[i] * ENTRY_WORDS + BATCH] = 0
+    for i in range(n):
+        if plan[i] >= 0:
+            entries[plan[i] * ENTRY_WORDS + BATCH] = 0
     return used
+
+
+@inner
+def resolve_row(k: Kernel, b: Batch, i: int, by_row: bool) -> int:
+    """Return the slot of row `i`, having answered it where it has none; or NO_ROOM."""
+    slot = resolve(k, b.ops[i], b.data, b.offsets[i], b.offsets[i + 1], by_row)
+    if slot == NO_SLOT:
+        emit_empty(k, i, b.bits, b.ok)
+        b.lateness[i] = 0
+    return slot
+
+
+@inner
+def run_by_row(k: Kernel, b: Batch, n: int) -> int:
+    """Work row by row."""
+    for i in range(k.meta[POSITION], n):
+        k.meta[POSITION] = i
+        slot = resolve_row(k, b, i, True)
+        if slot == NO_ROOM:
+            return NEEDS_TABLE
+        if slot >= 0:
+            status = work(k, b, slot, i)
+            if status != DONE:
+                return status
+    return DONE
+
+
+@inner
+def run_by_key(k: Kernel, b: Batch, n: int, plan: IntArray) -> int:
+    """Give every row its slot, then work key by key."""
+    meta = k.meta
+    if meta[PHASE] == BY_ROW:
+        for i in range(meta[POSITION], n):
+            meta[POSITION] = i
+            plan[i] = resolve_row(k, b, i, False)
+            if plan[i] == NO_ROOM:
+                return NEEDS_TABLE
+        meta[PLANNED] = sort_by_key(k, n, plan)
+        meta[PHASE] = BY_KEY
+        meta[POSITION] = 0
+    for j in range(meta[POSITION], meta[PLANNED]):
+        meta[POSITION] = j
+        i = plan[n + j]
+        status = work(k, b, plan[i], i)
+        if status != DONE:
+            return status
+    while meta[PENDING] >= 0:
+        slot = meta[PENDING]
+        meta[PENDING] = k.table.entries[slot * ENTRY_WORDS + FOLLOWING]
+        drop_state(k, slot)
+    return DONE
 
 
 @entry(
@@ -306,40 +367,23 @@ def run(
 
     `plan` is empty for a small batch; for a large one it has room for two numbers a row.
     """
-    k = Kernel(Table(meta, buckets, entries, arena), meta, program, states, rows, distinct, pool, scratch)
-    n = len(times)
-    by_row = len(plan) == 0
-    while meta[PHASE] != BY_KEY and meta[POSITION] < n:
-        i = meta[POSITION]
-        op = ops[i]
-        slot = resolve(k, op, data, offsets[i], offsets[i + 1], by_row)
-        if slot == NO_ROOM:
-            return NEEDS_TABLE
-        if slot == NO_SLOT:
-            emit_empty(k, i, bits, ok)
-            lateness[i] = 0
-        if not by_row:
-            plan[i] = slot
-        elif slot >= 0:
-            status = work(k, slot, i, op, times[i], lanes, valid, bits, ok, lateness)
-            if status != DONE:
-                return status
-        meta[POSITION] += 1
-    if not by_row:
-        if meta[PHASE] != BY_KEY:
-            meta[PLANNED] = sort_by_key(k, plan[:n], plan[n:])
-            meta[PHASE] = BY_KEY
-            meta[POSITION] = 0
-        while meta[POSITION] < meta[PLANNED]:
-            i = plan[n + meta[POSITION]]
-            status = work(k, plan[i], i, ops[i], times[i], lanes, valid, bits, ok, lateness)
-            if status != DONE:
-                return status
-            meta[POSITION] += 1
-        while meta[PENDING] >= 0:
-            slot = meta[PENDING]
-            meta[PENDING] = entries[slot * ENTRY_WORDS + FOLLOWING]
-            drop_state(k, slot)
-    meta[POSITION] = 0
-    meta[PHASE] = BY_ROW
-    return DONE
+    k = kernel_of(meta, buckets, entries, arena, program, states, rows, distinct, pool, scratch)
+    b = Batch(
+        pointer(offsets),
+        pointer(data),
+        pointer(times),
+        pointer(lanes),
+        pointer(valid),
+        pointer(ops),
+        pointer(bits),
+        pointer(ok),
+        pointer(lateness),
+    )
+    if len(plan) == 0:
+        status = run_by_row(k, b, len(times))
+    else:
+        status = run_by_key(k, b, len(times), pointer(plan))
+    if status == DONE:
+        meta[POSITION] = 0
+        meta[PHASE] = BY_ROW
+    return status
