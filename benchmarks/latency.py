@@ -7,15 +7,21 @@ argument says what is committed.
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks.contest import Contest, Contestant, hold
 from benchmarks.environments import PEERS, peer_python, peer_versions
 from benchmarks.events import events_file, model_file
 from benchmarks.machine import versions_of
-from benchmarks.process import WORK, ContestantError
+from benchmarks.process import WORK
+from benchmarks.project import SOURCE, open_payments, warm_up
 from benchmarks.result import Bar, Figure, Result
+
+if TYPE_CHECKING:
+    from penstock.app import Runtime
 
 WHAT = (
     "A line of JSON in, 12 window features, XGBoost (100 trees, depth 6), decision out; one event at a time, each waited for. "
@@ -38,9 +44,30 @@ def run_penstock(events: Path, model: Path, output: Path, *, commit: str) -> lis
 
     `commit` is none, or the durability of the commit that each event waits for.
     """
-    raise ContestantError(
-        f"no engine yet to run {events.name} ({model.name}, {output.name}, commit {commit})"
-    )
+    durability = "process" if commit == "none" else commit
+    runtime = open_payments(output.with_suffix(".project"), model=model, durability=durability)
+    warm_up(runtime, batches=(1, 1, 1))
+    one = _undecided if commit == "none" else _committed
+    lines = events.read_bytes().splitlines()
+    if commit != "none":
+        lines = lines[: len(lines) // 5]
+    nanoseconds = []
+    for line in lines:
+        started = time.perf_counter_ns()
+        one(runtime, line)
+        nanoseconds.append(time.perf_counter_ns() - started)
+    runtime.close(snapshot=False)
+    return nanoseconds
+
+
+def _committed(runtime: Runtime, line: bytes) -> None:
+    """From the bytes to the durable decision."""
+    runtime.process([(SOURCE, runtime.engine.decode(SOURCE, line))], overlap=False)
+
+
+def _undecided(runtime: Runtime, line: bytes) -> None:
+    """From the bytes to the decision, which nobody stores."""
+    runtime.engine.step([(SOURCE, runtime.engine.decode(SOURCE, line))])
 
 
 def measure(*, scale: float = 1.0, say: Callable[[str], None] = print) -> Result:

@@ -83,13 +83,27 @@ def _watch(process: subprocess.Popen[bytes], deadline: float) -> float:
             return peak_kb / 1024
 
 
-def _peak_kb(pid: int) -> int:
-    """VmHWM of a running process; 0 where it has just ended, or the system has no /proc."""
+def peak_mb() -> float:
+    """The largest resident set of this process so far."""
+    return _peak_kb("self") / 1024
+
+
+def resident_mb() -> float:
+    """The resident set of this process now."""
+    return _status_kb("self", "VmRSS:") / 1024
+
+
+def _peak_kb(process: int | str) -> int:
+    return _status_kb(process, "VmHWM:")
+
+
+def _status_kb(process: int | str, entry: str) -> int:
+    """An entry of a running process's status; 0 where it has just ended, or the system has no /proc."""
     try:
-        status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+        status = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
     except OSError:
         return 0
-    lines = (line.split() for line in status.splitlines() if line.startswith("VmHWM:"))
+    lines = (line.split() for line in status.splitlines() if line.startswith(entry))
     return next((int(line[1]) for line in lines), 0)
 
 

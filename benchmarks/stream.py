@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 import sqlite3
 import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,8 +20,15 @@ from benchmarks.contest import Contest, Contestant, hold
 from benchmarks.environments import PEERS, peer_python, peer_versions
 from benchmarks.events import events_file, model_file, prefix_file
 from benchmarks.machine import versions_of
-from benchmarks.process import WORK, ContestantError, Run
+from benchmarks.process import WORK, Run, peak_mb, resident_mb
+from benchmarks.project import SOURCE, open_payments, warm_up
 from benchmarks.result import Agreement, Bar, Figure, Result, find, ratio
+
+if TYPE_CHECKING:
+    from penstock.app import Runtime
+
+BATCH_ROWS = 4_096
+LINE_BYTES = 108  # about; a micro-batch is cut at the last whole line
 
 WHAT = (
     "NDJSON card payments → count and mean over 1, 7 and 30 days by card and by terminal → XGBoost (100 trees, depth 6, "
@@ -48,9 +56,71 @@ def run_penstock(events: Path, model: Path, output: Path, *, mode: str, durabili
     memory at the end over that at half of the events). Then, not measured, exports event id, score and vector of
     every event to `output` as the peers' table `decisions`, for the check.
     """
-    raise ContestantError(
-        f"no engine yet to run {events.name} ({mode}, {durability}, {model.name}, {output.name})"
-    )
+    folder = output.with_suffix(".project")
+    runtime = open_payments(folder, model=model, durability=durability)
+    rows = 1 if mode == "one" else BATCH_ROWS
+    warm_up(runtime, batches=(rows,) * 3)
+    with events.open("rb") as file:
+        lines = sum(block.count(b"\n") for block in iter(partial(file.read, 1 << 24), b""))
+    started = time.perf_counter()
+    memory = _feed_each(runtime, events, lines) if rows == 1 else _feed(runtime, events, lines)
+    runtime.engine.flush()
+    seconds = time.perf_counter() - started
+    half, end = memory
+    report = {
+        "events": lines,
+        "seconds": seconds,
+        "peak_mb": peak_mb(),
+        "memory_growth": end / half,
+    }
+    _export(runtime, output)
+    runtime.close(snapshot=False)
+    return report
+
+
+def _feed(runtime: Runtime, events: Path, lines: int) -> tuple[float, float]:
+    """The file in micro-batches, committing one while the next is computed; resident MB half way and at the end."""
+    fed, half = 0, 0.0
+    rest = b""
+    with events.open("rb") as file:
+        while block := file.read(BATCH_ROWS * LINE_BYTES):
+            whole, _, rest_of_block = block.rpartition(b"\n")
+            decoded = runtime.engine.decode(SOURCE, rest + whole)
+            rest = rest_of_block
+            runtime.process([(SOURCE, decoded)])
+            fed += decoded.received
+            if not half and fed >= lines // 2:
+                half = resident_mb()
+    return half, resident_mb()
+
+
+def _feed_each(runtime: Runtime, events: Path, lines: int) -> tuple[float, float]:
+    """Each event by itself, durable before the next is taken."""
+    half = 0.0
+    with events.open("rb") as file:
+        for fed, line in enumerate(file):
+            runtime.process([(SOURCE, runtime.engine.decode(SOURCE, line))], overlap=False)
+            if fed == lines // 2:
+                half = resident_mb()
+    return half, resident_mb()
+
+
+def _export(runtime: Runtime, output: Path) -> None:
+    """Ids, scores and vectors of the stream's events, as the peers leave them."""
+    from penstock.engine.decisions import Decisions
+
+    output.unlink(missing_ok=True)
+    db = sqlite3.connect(output)
+    columns = ", ".join(f"f{i} real" for i in range(13))
+    db.execute(f"create table decisions (event_id text, score real, {columns})")
+    insert = f"insert into decisions values ({', '.join('?' * 15)})"
+    for batch in runtime.store.read_decisions():
+        ids = runtime.engine.rows.events(SOURCE, batch.positions)["event_id"].to_strings()
+        decided = Decisions.from_bytes(batch.payload)
+        rows = zip(ids, decided.scores.tolist(), decided.vectors.tolist(), strict=True)
+        db.executemany(insert, [(i, score, *vector) for i, score, vector in rows if not i.startswith("w")])
+    db.commit()
+    db.close()
 
 
 def measure(*, scale: float = 1.0, say: Callable[[str], None] = print) -> Result:

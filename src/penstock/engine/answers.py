@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from penstock.engine.decisions import Decisions, Flag
-from penstock.engine.local import Outcome
+from penstock.engine.effects import Outcome
 from penstock.engine.lookup import RowReader
 from penstock.kernel.columns import Columns, Text
 from penstock.plan.nodes import Plan, SourceNode

@@ -10,8 +10,11 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from penstock.core.errors import CorruptionError
+from penstock.core.errors import CorruptionError, ModelError
+from penstock.engine.assembly import FeatureRows
+from penstock.engine.ports import Scorer
 from penstock.kernel.columns import BoolArray, IntArray
+from penstock.plan.nodes import EndpointNode
 
 FloatArray = npt.NDArray[np.float64]
 ByteArray = npt.NDArray[np.uint8]
@@ -46,6 +49,10 @@ class _Stored(msgspec.Struct, array_like=True, frozen=True):
 
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(_Stored)
+
+
+# As NumPy numbers: IntFlag arithmetic would cost microseconds an event.
+_DEGRADED, _NO_MODEL = np.uint8(Flag.DEGRADED), np.uint8(Flag.NO_MODEL)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -146,3 +153,36 @@ def choose_actions(scores: FloatArray, thresholds: Sequence[float]) -> ByteArray
     for threshold in thresholds:
         taken += scores >= threshold
     return taken
+
+
+def decide(endpoint: EndpointNode, features: FeatureRows, scorer: Scorer | None, service: str) -> Decisions:
+    """Score feature rows and choose actions. Pure."""
+    vectors = features.values
+    flags = features.lateness.copy()  # 1 and 2 are Flag.LATE and Flag.TOO_LATE
+    if features.degraded.any():
+        flags[features.degraded] |= _DEGRADED
+    if scorer is None:
+        scores = np.full(len(vectors), np.nan)
+        flags |= _NO_MODEL
+    else:
+        scores = _scores(scorer, vectors)
+        unknown = np.isnan(scores)
+        if unknown.any():
+            flags[unknown] |= _DEGRADED
+    return Decisions(
+        model="" if scorer is None else scorer.version,
+        service=service,
+        actions=endpoint.actions,
+        scores=scores,
+        taken=choose_actions(scores, endpoint.thresholds),
+        flags=flags,
+        vectors=vectors,
+    )
+
+
+def _scores(scorer: Scorer, vectors: FloatArray) -> FloatArray:
+    """Scores; not a number where the model fails, so that the decision is degraded, not lost."""
+    try:
+        return scorer.score(vectors)
+    except ModelError:
+        return np.full(len(vectors), np.nan)

@@ -1,0 +1,141 @@
+"""The effects of a step: what one transaction stores, and the counting of every event."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from penstock.core.errors import StoreError
+from penstock.core.records import Commit, DeadLetter, DecisionBatch, EventIds, LogBatch
+from penstock.engine.admission import Admitted
+from penstock.engine.decisions import Decisions, Flag
+from penstock.engine.labels import JoinedLabels
+from penstock.kernel.columns import IntArray
+from penstock.plan.nodes import Plan
+
+# As NumPy numbers: IntFlag arithmetic would cost microseconds an event.
+_LATE, _TOO_LATE = np.uint8(Flag.LATE), np.uint8(Flag.TOO_LATE)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcome:
+    """What became of one input.
+
+    Attributes
+    ----------
+    admitted
+        New events, duplicates and refused rows.
+    positions
+        int64[n]: the log positions of the new events.
+    decisions
+        One a new event; None where no endpoint decides on the source.
+    """
+
+    admitted: Admitted
+    positions: IntArray
+    decisions: Decisions | None
+
+
+def commit_of(
+    plan: Plan,
+    outcomes: Sequence[Outcome],
+    labels: Sequence[tuple[int, JoinedLabels]],
+    *,
+    now_us: int,
+    offsets: Mapping[str, str],
+) -> Commit:
+    """The effects of a step; `labels` are joined labels with the input that they came by (-1: they waited)."""
+    log, decided, letters = [], [], []
+    counters: dict[str, int] = {}
+    payloads = {index: joined.payload for index, joined in labels if joined.payload is not None}
+    for i, outcome in enumerate(outcomes):
+        admitted = outcome.admitted
+        if len(outcome.positions):
+            payload = payloads.get(i, admitted.columns).to_bytes()
+            log.append(
+                LogBatch(admitted.source.name, outcome.positions, ingest_time_us=now_us, payload=payload)
+            )
+        if outcome.decisions is not None:
+            name = plan.endpoint_of[admitted.source.name].name
+            decided.append(DecisionBatch(name, outcome.positions, payload=outcome.decisions.to_bytes()))
+        letters += _dead_letters(admitted, now_us)
+        _count(counters, outcome)
+    joined = [j for _, j in labels]
+    for one in joined:
+        for name, count in one.counters.items():
+            counters[name] = counters.get(name, 0) + count
+    return Commit(
+        log=log,
+        ids=_event_ids(outcomes),
+        decisions=decided,
+        labels=next((j.records for j in joined if j.records is not None), None),
+        pending_added=[p for j in joined for p in j.pending_added],
+        pending_resolved=[p for j in joined for p in j.pending_resolved],
+        dead_letters=letters,
+        counters=counters,
+        offsets=offsets,
+    )
+
+
+def _event_ids(outcomes: Sequence[Outcome]) -> EventIds | None:
+    parts = [
+        (o.admitted.hashes, o.positions)
+        for o in outcomes
+        if o.admitted.hashes is not None and len(o.positions)
+    ]
+    if not parts:
+        return None
+    if len(parts) == 1:
+        return EventIds(*parts[0])
+    hashes = np.concatenate([h for h, _ in parts])
+    positions = np.concatenate([p for _, p in parts])
+    order = np.argsort(positions)
+    return EventIds(hashes[order], positions[order])
+
+
+def _dead_letters(admitted: Admitted, now_us: int) -> list[DeadLetter]:
+    return [
+        DeadLetter(
+            source=admitted.source.name,
+            received_us=now_us,
+            reason=refused.reason,
+            detail=refused.detail,
+            payload=refused.payload,
+        )
+        for refused in admitted.refused
+    ]
+
+
+def _count(counters: dict[str, int], outcome: Outcome) -> None:
+    """Add one input to the counters: received = scored (or logged) + duplicate + rejected."""
+    admitted = outcome.admitted
+    if admitted.source.label_of is not None:
+        _add(counters, "labels_rejected", len(admitted.refused))
+        _add(counters, "labels_received", len(admitted.refused))
+        return
+    new = len(outcome.positions)
+    duplicates = len(admitted.duplicates) + len(admitted.repeats)
+    if admitted.received != new + duplicates + len(admitted.refused):
+        raise StoreError(
+            f"engine: {admitted.received} events of {admitted.source.name!r} came in, but {new} were accepted, "
+            f"{duplicates} repeated and {len(admitted.refused)} refused. This is a defect of Penstock; please report it."
+        )
+    _add(counters, "received", admitted.received)
+    _add(counters, "logged" if outcome.decisions is None else "scored", new)
+    _add(counters, "duplicate", duplicates)
+    _add(counters, "rejected", len(admitted.refused))
+    if outcome.decisions is not None and new:
+        flags = outcome.decisions.flags
+        if flags.any():
+            _add(counters, "late", int(((flags & _LATE) > 0).sum()))
+            _add(counters, "too_late", int(((flags & _TOO_LATE) > 0).sum()))
+        taken = np.bincount(outcome.decisions.taken).tolist()
+        for action, count in zip(outcome.decisions.actions, taken, strict=False):
+            _add(counters, f"action.{action}", count)
+
+
+def _add(counters: dict[str, int], name: str, count: int) -> None:
+    if count:
+        counters[name] = counters.get(name, 0) + count
