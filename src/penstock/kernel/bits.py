@@ -72,6 +72,16 @@ def pointer(_context: Any, array: Any) -> Any:
     return types.CPointer(dtype)(array), generate
 
 
+@intrinsic
+def behind(_context: Any, address: Any, index: Any) -> Any:
+    """Return the address of the element `index` behind an address."""
+
+    def generate(_codegen: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.gep(arguments[0], [arguments[1]])
+
+    return address(address, types.int64), generate
+
+
 @inner
 def bits_of(value: float) -> int:
     """Bit pattern of a float64."""

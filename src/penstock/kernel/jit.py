@@ -44,14 +44,14 @@ _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "_nrt": False
 
 def inner(function: Callable[P, R]) -> Callable[P, R]:
     """Compile `function` as a part of the entries that call it."""
-    return cast(Callable[P, R], njit(**_OPTIONS)(function))
+    return cast(Callable[P, R], njit(**_OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function))
 
 
 def entry(result: Any, *arguments: Any) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Compile a function for exactly these types, releasing the GIL, or load it from the cache."""
 
     def compiled(function: Callable[P, R]) -> Callable[P, R]:
-        dispatcher: Any = njit(cache=True, **_OPTIONS)(function)
+        dispatcher: Any = njit(cache=True, no_cfunc_wrapper=True, **_OPTIONS)(function)
         _stamp(dispatcher)
         dispatcher.compile(result(*arguments))
         dispatcher.disable_compile()

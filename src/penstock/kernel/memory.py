@@ -57,11 +57,10 @@ from penstock.kernel.rows import (
     record_of,
     row_at,
 )
-from penstock.kernel.step import drop_state
+from penstock.kernel.step import SCRATCH_WORDS, drop_state
 
 _MINIMUM_ARENA = 1 << 12
 _MINIMUM_DISTINCT = 1 << 8
-_SCRATCH_WORDS = 256
 _NO_END = 1 << 60
 
 _ARRAYS = (I8, I8, I8, U1, I8, I8, I8, I8, I8, I8)
@@ -236,7 +235,7 @@ class Memory:
         self.table = KeyTable(seed=seed, meta_words=META_WORDS)
         self.states = np.zeros(self._slots() * program[RECORD], np.int64)
         self.rows = np.empty(_MINIMUM_ARENA, np.int64)
-        self.scratch = np.zeros(_SCRATCH_WORDS, np.int64)
+        self.scratch = np.zeros(SCRATCH_WORDS, np.int64)
         self.distinct = np.zeros(DISTINCT_WORDS * _MINIMUM_DISTINCT, np.int64)
         self.pool = np.zeros(0, np.int64)
         meta = self.table.meta

@@ -21,13 +21,12 @@ from penstock.kernel.keys import COUNT
 from penstock.kernel.memory import Memory, drop_key, to_floats
 from penstock.kernel.program import LaneKind, Program
 from penstock.kernel.rows import EVICTED, ROWS_HELD
-from penstock.kernel.step import APPLY, LOOKUP, NO_KEY, run
+from penstock.kernel.step import APPLY, LOOKUP, NO_KEY, PLANNED_IN_SCRATCH, run
 
 FloatMatrix = npt.NDArray[np.float64]
 _Batch = tuple[Text, IntArray, IntArray, BoolArray, ByteArray]
 
-_SMALL_BATCH = 256
-_LARGEST_BATCH = 1 << 20  # rows worked on at once: bounds the slots of keys evicted on the way
+_PART = 1 << 14  # rows worked on at once: their columns stay in the CPU's cache, few slots wait for eviction
 _SHRINK_EVERY = 1 << 12  # rows between looks at how much memory lies idle
 _NO_PLAN = np.zeros(0, np.int64)
 
@@ -128,30 +127,38 @@ class ViewState:
             Where shapes or types do not fit.
         """
         n = len(times)
-        if n > _LARGEST_BATCH:
-            return self._process_in_parts(keys, times, lanes, valid, ops)
         if keys.valid is not None:
             ops = np.where(keys.valid, ops, np.uint8(NO_KEY))
         if self._interners:
             self._collect_texts()
-        offsets, data = keys.offsets, keys.data
-        if len(offsets) != n + 1 or lanes.shape != valid.shape or len(lanes) != n or len(ops) != n:
+        shape = (n, len(self.program.lanes))
+        if len(keys.offsets) != n + 1 or len(ops) != n or lanes.shape != shape or valid.shape != shape:
             self._refuse(keys, times, lanes, valid, ops)
         bits = np.empty((n, self._outputs), np.int64)
         ok = np.empty((n, self._outputs), np.bool_)
         lateness = np.empty(n, np.uint8)
-        plan = _NO_PLAN if n <= _SMALL_BATCH else np.empty(2 * n, np.int64)
-        m = self._memory
         try:
-            while status := run(*m.arrays, offsets, data, times, lanes, valid, ops, bits, ok, lateness, plan):
-                m.grow(status, offsets)
+            if n <= _PART:
+                self._run(keys.offsets, keys.data, times, lanes, valid, ops, bits, ok, lateness)
+            else:
+                for at in range(0, n, _PART):
+                    p = slice(at, at + _PART)
+                    rows = times[p], lanes[p], valid[p], ops[p], bits[p], ok[p], lateness[p]
+                    self._run(keys.offsets[at : at + _PART + 1], keys.data, *rows)
         except TypeError:
             return self.process(*self._cast(keys, times, lanes, valid, ops))
+        return Output(bits, ok, lateness)
+
+    def _run(self, offsets: IntArray, data: ByteArray, times: IntArray, *rows: npt.NDArray[Any]) -> None:
+        n = len(times)
+        plan = _NO_PLAN if n <= PLANNED_IN_SCRATCH else np.empty(2 * n, np.int64)
+        memory = self._memory
+        while status := run(*memory.arrays, offsets, data, times, *rows, plan):
+            memory.grow(status, offsets)
         self._since_shrink += n
         if self._since_shrink > _SHRINK_EVERY:
             self._since_shrink = 0
-            m.shrink()
-        return Output(bits, ok, lateness)
+            memory.shrink()
 
     def process_floats(
         self, keys: Text, times: IntArray, lanes: IntArray, valid: BoolArray, ops: ByteArray
@@ -219,24 +226,6 @@ class ViewState:
             held.rows[present, 2 + lane] = codes[held.rows[present, 2 + lane]]
         state._memory.load(held)
         return state
-
-    def _process_in_parts(
-        self, keys: Text, times: IntArray, lanes: IntArray, valid: BoolArray, ops: ByteArray
-    ) -> Output:
-        parts = []
-        for begin in range(0, len(times), _LARGEST_BATCH):
-            part = slice(begin, begin + _LARGEST_BATCH)
-            some = Text(
-                keys.offsets[begin : begin + _LARGEST_BATCH + 1],
-                keys.data,
-                None if keys.valid is None else keys.valid[part],
-            )
-            parts.append(self.process(some, times[part], lanes[part], valid[part], ops[part]))
-        return Output(
-            np.concatenate([p.bits for p in parts]),
-            np.concatenate([p.valid for p in parts]),
-            np.concatenate([p.lateness for p in parts]),
-        )
 
     def _interner(self, lane: int) -> Interner:
         if lane not in self._interners:

@@ -1,9 +1,9 @@
 """One batch of operations on a view's state: the function that everything else in the kernel is part of.
 
-A small batch goes row by row. A large one goes in two passes: first every row gets its key's slot in log order (keys are
-made and evicted there), then the rows are worked through key by key, which keeps a key's state in the CPU's cache; keys
-do not see each other, so both give the same. A slot whose key is evicted in the first pass keeps its state until the
-second is over, and no other key gets it before.
+A batch goes in two passes: first every row gets its key's slot in log order (keys are made and evicted there), then the
+rows are worked through key by key, which keeps a key's state in the CPU's cache; keys do not see each other, so the
+order among them changes nothing. A slot whose key is evicted in the first pass keeps its state until the second is over,
+and no other key gets it before.
 
 Where an array is too small the function returns what must grow, and goes on from there when called again.
 """
@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import types
 
-from penstock.kernel.bits import is_finite_bits, pointer
+from penstock.kernel.bits import behind, is_finite_bits, pointer
 from penstock.kernel.cells import FLOAT, NEVER, reset_record, room_for_cells
 from penstock.kernel.columns import BoolArray, IntArray
 from penstock.kernel.emit import emit, emit_empty, emit_since, kind_of_lane
@@ -98,6 +98,9 @@ APPLY, LOOKUP, NO_KEY = 0, 1, 2
 IN_ORDER, LATE, TOO_LATE = 0, 1, 2
 NO_SLOT, NO_ROOM = -1, -2
 BY_ROW, BY_KEY = 0, 1  # phases
+PLAN_AT = 256  # word of the scratch array where the plan of a small batch begins
+PLANNED_IN_SCRATCH = 32
+SCRATCH_WORDS = PLAN_AT + 2 * PLANNED_IN_SCRATCH
 
 
 class Batch(NamedTuple):
@@ -115,37 +118,37 @@ class Batch(NamedTuple):
 
 
 @inner
-def resolve(k: Kernel, op: int, data: ByteArray, start: int, stop: int, by_row: bool) -> int:
-    """Return the slot of a row's key, NO_SLOT where it has none, or NO_ROOM; makes and evicts keys."""
+def resolve(k: Kernel, b: Batch, i: int) -> int:
+    """Return the slot of the key of row `i`, NO_SLOT where it has none, or NO_ROOM; makes and evicts keys."""
+    op = b.ops[i]
     if op == NO_KEY:
         return NO_SLOT
-    table = k.table
-    h = hash_bytes(data, start, stop, k.meta[SEED])
-    slot = find(table, data, start, stop, h)
+    table, meta = k.table, k.meta
+    start, stop = b.offsets[i], b.offsets[i + 1]
+    h = hash_bytes(b.data, start, stop, meta[SEED])
+    slot = find(table, b.data, start, stop, h)
     if op == LOOKUP:
         return slot
     if slot >= 0:
         touch(table, slot)
         return slot
-    if k.meta[COUNT] >= k.program[MAX_KEYS]:
-        evict(k, table.meta[OLDEST], by_row)
-    if not has_room(table, stop - start) or (k.meta[SLOTS] + 1) * k.program[RECORD] > k.meta[STATES_ROOM]:
+    if meta[COUNT] >= k.program[MAX_KEYS]:
+        evict(k)
+    if not has_room(table, stop - start) or (meta[SLOTS] + 1) * k.program[RECORD] > meta[STATES_ROOM]:
         return NO_ROOM
-    slot = add(table, data, start, stop, h)
+    slot = add(table, b.data, start, stop, h)
     reset_record(k, record_of(k, slot))
     return slot
 
 
 @inner
-def evict(k: Kernel, slot: int, by_row: bool) -> None:
-    """Take the key applied longest ago out; its state goes at once, or waits for the end of the batch."""
+def evict(k: Kernel) -> None:
+    """Take out the key applied longest ago; its state waits for the end of the batch, as earlier rows may ask for it."""
+    slot = k.meta[OLDEST]
     detach(k.table, slot)
     k.meta[EVICTED] += 1
-    if by_row:
-        drop_state(k, slot)
-    else:
-        k.table.entries[slot * ENTRY_WORDS + FOLLOWING] = k.meta[PENDING]
-        k.meta[PENDING] = slot
+    k.table.entries[slot * ENTRY_WORDS + FOLLOWING] = k.meta[PENDING]
+    k.meta[PENDING] = slot
 
 
 @inner
@@ -284,57 +287,6 @@ def sort_by_key(k: Kernel, n: int, plan: IntArray) -> int:
     return used
 
 
-@inner
-def resolve_row(k: Kernel, b: Batch, i: int, by_row: bool) -> int:
-    """Return the slot of row `i`, having answered it where it has none; or NO_ROOM."""
-    slot = resolve(k, b.ops[i], b.data, b.offsets[i], b.offsets[i + 1], by_row)
-    if slot == NO_SLOT:
-        emit_empty(k, i, b.bits, b.ok)
-        b.lateness[i] = 0
-    return slot
-
-
-@inner
-def run_by_row(k: Kernel, b: Batch, n: int) -> int:
-    """Work row by row."""
-    for i in range(k.meta[POSITION], n):
-        k.meta[POSITION] = i
-        slot = resolve_row(k, b, i, True)
-        if slot == NO_ROOM:
-            return NEEDS_TABLE
-        if slot >= 0:
-            status = work(k, b, slot, i)
-            if status != DONE:
-                return status
-    return DONE
-
-
-@inner
-def run_by_key(k: Kernel, b: Batch, n: int, plan: IntArray) -> int:
-    """Give every row its slot, then work key by key."""
-    meta = k.meta
-    if meta[PHASE] == BY_ROW:
-        for i in range(meta[POSITION], n):
-            meta[POSITION] = i
-            plan[i] = resolve_row(k, b, i, False)
-            if plan[i] == NO_ROOM:
-                return NEEDS_TABLE
-        meta[PLANNED] = sort_by_key(k, n, plan)
-        meta[PHASE] = BY_KEY
-        meta[POSITION] = 0
-    for j in range(meta[POSITION], meta[PLANNED]):
-        meta[POSITION] = j
-        i = plan[n + j]
-        status = work(k, b, plan[i], i)
-        if status != DONE:
-            return status
-    while meta[PENDING] >= 0:
-        slot = meta[PENDING]
-        meta[PENDING] = k.table.entries[slot * ENTRY_WORDS + FOLLOWING]
-        drop_state(k, slot)
-    return DONE
-
-
 @entry(
     types.int64,
     *(I8, I8, I8, U1, I8, I8, I8, I8, I8, I8),
@@ -365,7 +317,7 @@ def run(
 ) -> int:
     """Work on a batch from `meta[POSITION]` on; return DONE, or what must grow before it is called again.
 
-    `plan` is empty for a small batch; for a large one it has room for two numbers a row.
+    `plan` has room for two numbers a row; it may be empty up to PLANNED_IN_SCRATCH rows.
     """
     k = kernel_of(meta, buckets, entries, arena, program, states, rows, distinct, pool, scratch)
     b = Batch(
@@ -379,11 +331,31 @@ def run(
         pointer(ok),
         pointer(lateness),
     )
-    if len(plan) == 0:
-        status = run_by_row(k, b, len(times))
-    else:
-        status = run_by_key(k, b, len(times), pointer(plan))
-    if status == DONE:
+    n = len(times)
+    order = behind(pointer(scratch), PLAN_AT) if n <= PLANNED_IN_SCRATCH else pointer(plan)
+    if meta[PHASE] == BY_ROW:
+        for i in range(meta[POSITION], n):
+            meta[POSITION] = i
+            slot = resolve(k, b, i)
+            if slot == NO_ROOM:
+                return NEEDS_TABLE
+            if slot == NO_SLOT:
+                emit_empty(k, i, b.bits, b.ok)
+                lateness[i] = 0
+            order[i] = slot
+        meta[PLANNED] = sort_by_key(k, n, order)
+        meta[PHASE] = BY_KEY
         meta[POSITION] = 0
-        meta[PHASE] = BY_ROW
-    return status
+    for j in range(meta[POSITION], meta[PLANNED]):
+        meta[POSITION] = j
+        i = order[n + j]
+        status = work(k, b, order[i], i)
+        if status != DONE:
+            return status
+    while meta[PENDING] >= 0:
+        slot = meta[PENDING]
+        meta[PENDING] = entries[slot * ENTRY_WORDS + FOLLOWING]
+        drop_state(k, slot)
+    meta[POSITION] = 0
+    meta[PHASE] = BY_ROW
+    return DONE
