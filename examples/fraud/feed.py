@@ -69,7 +69,7 @@ class Feed:
         decide: bool = True,
         rate: float | None = None,
         meter: Meter | None = None,
-        after: Callable[[int], None] = lambda done: None,
+        after: Callable[[int], None] | None = None,
         cancelled: Event | None = None,
     ) -> int:
         """Feed the events up to row `stop`, and all labels known by then; returns how many events were fed in all.
@@ -98,7 +98,8 @@ class Feed:
             if meter is not None:
                 meter.watch(processed, handed_in_s=handed_in)
             done, read = upto, known
-            after(done)
+            if after is not None:
+                after(done)
             if rate is not None:
                 waiting.wait(max(started + (done - first) / rate - perf_counter(), 0))
         self.runtime.engine.flush()
