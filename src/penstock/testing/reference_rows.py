@@ -187,7 +187,7 @@ def scalar(value: Any) -> Any:
 
 def is_missing(value: object) -> bool:
     """Whether a value is None, NaN, pandas.NA or NaT."""
-    return value is None or type(value).__name__ in {"NAType", "NaTType"} or value != value  # noqa: PLR0124
+    return value is None or type(value).__name__ in {"NAType", "NaTType"} or value != value
 
 
 def cast(value: Any, dtype: DataType) -> Value:
