@@ -25,7 +25,7 @@ check: setup ## Check format, lint, types, the direction of imports, and the gen
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
 	$(PY) -m mypy
-	$(VENV)/bin/lint-imports --no-logo
+	$(VENV)/bin/lint-imports --no-logo --no-cache
 	$(PY) -m benchmarks.readme_table --check
 
 format: setup ## Format the code and mend what ruff can mend

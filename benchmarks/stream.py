@@ -108,6 +108,7 @@ def _feed_each(runtime: Runtime, events: Path, lines: int) -> tuple[float, float
 def _export(runtime: Runtime, output: Path) -> None:
     """Ids, scores and vectors of the stream's events, as the peers leave them."""
     from penstock.engine.decisions import Decisions
+    from penstock.kernel.columns import Text
 
     output.unlink(missing_ok=True)
     db = sqlite3.connect(output)
@@ -115,10 +116,12 @@ def _export(runtime: Runtime, output: Path) -> None:
     db.execute(f"create table decisions (event_id text, score real, {columns})")
     insert = f"insert into decisions values ({', '.join('?' * 15)})"
     for batch in runtime.store.read_decisions():
-        ids = runtime.engine.rows.events(SOURCE, batch.positions)["event_id"].to_strings()
+        column = runtime.engine.rows.events(SOURCE, batch.positions)["event_id"]
+        assert isinstance(column, Text)
+        ids = column.to_strings()
         decided = Decisions.from_bytes(batch.payload)
         rows = zip(ids, decided.scores.tolist(), decided.vectors.tolist(), strict=True)
-        db.executemany(insert, [(i, score, *vector) for i, score, vector in rows if not i.startswith("w")])
+        db.executemany(insert, [(i, score, *vector) for i, score, vector in rows if i and i[0] != "w"])
     db.commit()
     db.close()
 
