@@ -1,6 +1,5 @@
 """The hazard corpus through dicts, NDJSON, CSV, Arrow tables and files: one verdict, and the next good event is taken."""
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -58,12 +57,8 @@ def test_csv(case):
 
 @pytest.mark.parametrize("case", cases(TABLE))
 def test_tables(case):
-    try:
-        table = table_of(case.event)
-    except (OverflowError, pa.ArrowException):
-        pytest.skip("Arrow has no such value")
     assert through_table(CONTRACT, case.event) == [case.reason]
-    assert CONTRACT.decode_table(table).original(0)
+    assert CONTRACT.decode_table(table_of(case.event)).original(0)
     assert through_table(CONTRACT, GOOD) == [None]
 
 
@@ -88,10 +83,7 @@ def test_a_file_of_csv(tmp_path, rows):
 def test_files_of_parquet(tmp_path):
     for case in CASES:
         if TABLE in case.ways:
-            try:
-                pq.write_table(table_of(case.event), tmp_path / "case.parquet")
-            except (OverflowError, pa.ArrowException):
-                continue
+            pq.write_table(table_of(case.event), tmp_path / "case.parquet")
             assert through_file(CONTRACT, tmp_path / "case.parquet", "parquet", 1000) == [case.reason], (
                 case.name
             )
