@@ -17,7 +17,7 @@ SIGN_TO_ORDER = 0x7FFFFFFFFFFFFFFF
 
 
 def _unary(name: str) -> Any:
-    def typed(_context: Any, value: Any) -> Any:
+    def typed(_context: Any, _value: Any) -> Any:
         def generate(_codegen: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
             return getattr(builder, name)(arguments[0], ir.Constant(ir.IntType(1), 0))
 
@@ -32,7 +32,7 @@ trailing_zeros = _unary("cttz")
 
 
 @intrinsic
-def multiply_high(_context: Any, left: Any, right: Any) -> Any:
+def multiply_high(_context: Any, _left: Any, _right: Any) -> Any:
     """Return the upper 64 bits of the 128-bit product of two unsigned words."""
 
     def generate(_codegen: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
@@ -44,7 +44,7 @@ def multiply_high(_context: Any, left: Any, right: Any) -> Any:
 
 
 @intrinsic
-def load_word(_context: Any, data: Any, index: Any) -> Any:
+def load_word(_context: Any, data: Any, _index: Any) -> Any:
     """Return the 8 bytes behind an address, from `index` on, as one little-endian word, aligned or not."""
 
     def generate(_codegen: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
@@ -69,11 +69,12 @@ def pointer(_context: Any, array: Any) -> Any:
         place = context.make_array(signature.args[0])(context, builder, arguments[0]).data
         return builder.bitcast(place, context.get_value_type(signature.return_type))
 
-    return types.CPointer(dtype)(array), generate
+    address: Any = types.CPointer
+    return address(dtype)(array), generate
 
 
 @intrinsic
-def behind(_context: Any, address: Any, index: Any) -> Any:
+def behind(_context: Any, address: Any, _index: Any) -> Any:
     """Return the address of the element `index` behind an address."""
 
     def generate(_codegen: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
@@ -85,13 +86,13 @@ def behind(_context: Any, address: Any, index: Any) -> Any:
 @inner
 def bits_of(value: float) -> int:
     """Bit pattern of a float64."""
-    return np.float64(value).view(np.int64)  # type: ignore[return-value]
+    return np.float64(value).view(np.int64)
 
 
 @inner
 def float_of(bits: int) -> float:
     """Float64 of a bit pattern."""
-    return np.int64(bits).view(np.float64)  # type: ignore[return-value]
+    return np.int64(bits).view(np.float64)
 
 
 @inner

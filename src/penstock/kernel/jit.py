@@ -8,6 +8,7 @@ part of their code.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -39,23 +40,25 @@ READ_B1_2D = types.Array(types.boolean, 2, "C", readonly=True)
 
 # The kernel allocates nothing, so it needs no reference counts. Without this option every call between inner
 # functions would count each array up and down, atomically: ten times the work itself, and three times the code.
-_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "_nrt": False}
+# (`_nrt` and the wrappers are options of Numba that its type stubs do not list.)
+_njit: Any = njit
+_compiler = partial(_njit, nogil=True, error_model="numpy", _nrt=False, no_cfunc_wrapper=True)
 
 
 def inner(function: Callable[P, R]) -> Callable[P, R]:
     """Compile `function` as a part of the entries that call it."""
-    return cast(Callable[P, R], njit(**_OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function))
+    return cast("Callable[P, R]", _compiler(no_cpython_wrapper=True)(function))
 
 
 def entry(result: Any, *arguments: Any) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Compile a function for exactly these types, releasing the GIL, or load it from the cache."""
 
     def compiled(function: Callable[P, R]) -> Callable[P, R]:
-        dispatcher: Any = njit(cache=True, no_cfunc_wrapper=True, **_OPTIONS)(function)
+        dispatcher: Any = _compiler(cache=True)(function)
         _stamp(dispatcher)
         dispatcher.compile(result(*arguments))
         dispatcher.disable_compile()
-        return cast(Callable[P, R], dispatcher)
+        return cast("Callable[P, R]", dispatcher)
 
     return compiled
 
@@ -71,4 +74,4 @@ def _stamp(dispatcher: Any) -> None:
     # An older or newer Numba without this attribute keeps its own rule.
     cache_file = getattr(getattr(dispatcher, "_cache", None), "_cache_file", None)
     if cache_file is not None:
-        cache_file._source_stamp = stamp
+        cache_file._source_stamp = stamp  # noqa: SLF001 - there is no public way

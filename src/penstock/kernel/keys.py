@@ -18,9 +18,20 @@ from penstock.kernel.hashing import hash_bytes, same_bytes, signed
 from penstock.kernel.jit import I8, READ_I8, READ_U1, U1, ByteArray, Word, entry, inner
 
 # Words of `meta`.
-SEED, BUCKET_MASK, COUNT, SLOTS, FREE, OLDEST, LATEST, BYTES, LIVE_BYTES, ENTRY_ROOM, ARENA_ROOM, TABLE_META = range(
-    12
-)
+(
+    SEED,
+    BUCKET_MASK,
+    COUNT,
+    SLOTS,
+    FREE,
+    OLDEST,
+    LATEST,
+    BYTES,
+    LIVE_BYTES,
+    ENTRY_ROOM,
+    ARENA_ROOM,
+    TABLE_META,
+) = range(12)
 # Words of a slot's entry. BATCH is free for the user of the table.
 HASH, START, SIZE, PREVIOUS, FOLLOWING, LIVE, BATCH, ENTRY_WORDS = 0, 1, 2, 3, 4, 5, 6, 8
 NONE, FULL = -1, -2

@@ -221,7 +221,9 @@ def subtract_square(a: IntArray, at: int, words: int, source: int, source_words:
 
 
 @inner
-def variance_bits(a: IntArray, sum_words: int, squares_words: int, unit: int, count: int, degrees: int) -> int:
+def variance_bits(
+    a: IntArray, sum_words: int, squares_words: int, unit: int, count: int, degrees: int
+) -> int:
     """Float64 bits of the variance from a sum at 0 and a sum of squares right behind it in `a`, rounded once.
 
     The numerator is ``count * sum(x²) - sum(x)²``, an exact integer; it is divided by count and by degrees. It is

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import types
 
-from penstock.kernel.cells import DISTINCT_WORDS, INT, grow_distinct, reset_record
+from penstock.kernel.cells import DISTINCT_WORDS, grow_distinct, reset_record
 from penstock.kernel.columns import BoolArray, IntArray, Text
 from penstock.kernel.jit import (
     F8_2D,
@@ -33,7 +33,6 @@ from penstock.kernel.program import (
     R_NEXT,
     RECORD,
     STRIDE,
-    WINDOWS,
 )
 from penstock.kernel.rows import (
     ARENA_LIVE,
@@ -83,19 +82,9 @@ class Held:
     evicted_keys: int
 
 
-@entry(types.void, *_ARRAYS, I8)
+@entry(types.void, I8, I8, I8, I8, I8, I8)
 def _compact(
-    meta: IntArray,
-    buckets: IntArray,
-    entries: IntArray,
-    arena: ByteArray,
-    program: IntArray,
-    states: IntArray,
-    rows: IntArray,
-    distinct: IntArray,
-    pool: IntArray,
-    scratch: IntArray,
-    target: IntArray,
+    meta: IntArray, entries: IntArray, program: IntArray, states: IntArray, rows: IntArray, target: IntArray
 ) -> None:
     """Copy the blocks of all keys into `target`, one behind the other, and forget the free ones."""
     used = 0
@@ -311,7 +300,7 @@ class Memory:
 
     def _compact(self, needed: int) -> None:
         target = np.empty(max(2 * needed, _MINIMUM_ARENA), np.int64)
-        _compact(*self.arrays, target)
+        _compact(self.table.meta, self.table.entries, self.program, self.states, self.rows, target)
         self.rows = target
 
     def _resize_distinct(self) -> None:
@@ -326,7 +315,9 @@ class Memory:
         words = int(self.program[POOL_WORDS])
         meta = self.table.meta
         old = len(self.pool)
-        self.pool = np.concatenate([self.pool, np.zeros(max(old, 4 * int(self.program[CELLS]) * words), np.int64)])
+        self.pool = np.concatenate(
+            [self.pool, np.zeros(max(old, 4 * int(self.program[CELLS]) * words), np.int64)]
+        )
         starts = np.arange(old, len(self.pool), words)
         self.pool[starts[:-1]] = starts[1:]
         self.pool[starts[-1]] = meta[POOL_FREE]

@@ -64,7 +64,9 @@ class Function(IntEnum):
     TIME_SINCE_LAST = 11
 
 
-_TEXT_FUNCTIONS = frozenset({Function.COUNT, Function.LAST, Function.COUNT_DISTINCT, Function.TIME_SINCE_LAST})
+_TEXT_FUNCTIONS = frozenset(
+    {Function.COUNT, Function.LAST, Function.COUNT_DISTINCT, Function.TIME_SINCE_LAST}
+)
 _COUNTS = frozenset({Function.COUNT, Function.COUNT_DISTINCT})
 _KEEPS_KIND = frozenset({Function.SUM, Function.MIN, Function.MAX, Function.LAST})
 _SPREAD = KEEPS_SUM | KEEPS_SQUARES
@@ -146,7 +148,9 @@ class Program:
 
     def __post_init__(self) -> None:
         if len(self.lanes) > MAX_LANES:
-            raise DefinitionError(f"program: {len(self.lanes)} lanes found, {MAX_LANES} allowed. Split the view.")
+            raise DefinitionError(
+                f"program: {len(self.lanes)} lanes found, {MAX_LANES} allowed. Split the view."
+            )
         if self.max_keys < 1 or not 0 <= self.allowed_lateness_us <= MAX_SPAN_US:
             raise DefinitionError(
                 f"program: max_keys {self.max_keys}, allowed_lateness {self.allowed_lateness_us} µs found; at least "
@@ -218,7 +222,9 @@ class Program:
         table = []
         for index, window in enumerate(self.windows):
             begin = sum(w < index for w, _ in places)
-            table.append((window.size_us, window.offset_us, begin, begin + sum(w == index for w, _ in places)))
+            table.append(
+                (window.size_us, window.offset_us, begin, begin + sum(w == index for w, _ in places))
+            )
         return table
 
     def _cell_table(self, cells: dict[tuple[int, int], int]) -> tuple[list[list[int]], int, int]:
@@ -228,7 +234,12 @@ class Program:
         table = []
         for (window, lane), flags in cells.items():
             entry = [0] * CELL_WORDS
-            entry[C_WINDOW], entry[C_LANE], entry[C_FLAGS], entry[C_KIND] = window, lane, flags, self.lanes[lane]
+            entry[C_WINDOW], entry[C_LANE], entry[C_FLAGS], entry[C_KIND] = (
+                window,
+                lane,
+                flags,
+                self.lanes[lane],
+            )
             entry[C_COUNT] = record
             record += 1
             for place, keeps, words in (

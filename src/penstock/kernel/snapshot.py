@@ -9,8 +9,10 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from penstock.core.errors import SnapshotError
 from penstock.kernel.columns import IntArray, Text, offsets_of
@@ -25,7 +27,11 @@ _CHECKSUM_BYTES = 16
 
 def encode(program: Program, held: Held, texts: Mapping[int, Text]) -> bytes:
     """Return the bytes of a snapshot; `texts` are those of the text lanes, in the order of their codes."""
-    parts = [np.int64([held.evicted_keys]), np.diff(held.keys.offsets), held.keys.data]
+    parts: list[npt.NDArray[Any]] = [
+        np.array([held.evicted_keys]),
+        np.diff(held.keys.offsets),
+        held.keys.data,
+    ]
     parts += [held.newest, held.counts, held.rows.ravel()]
     for lane in sorted(texts):
         parts += [np.diff(texts[lane].offsets), texts[lane].data]
@@ -49,7 +55,9 @@ def decode(program: Program, data: bytes) -> tuple[Held, dict[int, Text]]:
     rows = parts.ints().reshape(-1, 2 + len(program.lanes)).copy()
     texts = {lane: parts.text() for lane, kind in enumerate(program.lanes) if kind is LaneKind.CODE}
     if not (len(keys) == len(newest) == len(counts) and counts.sum() == len(rows)):
-        raise SnapshotError(f"snapshot: {len(keys)} keys and {len(rows)} rows do not fit together. Recompute it.")
+        raise SnapshotError(
+            f"snapshot: {len(keys)} keys and {len(rows)} rows do not fit together. Recompute it."
+        )
     return Held(keys, newest, counts, rows, evicted), texts
 
 
@@ -76,7 +84,7 @@ class _Parts:
         return Text(offsets, np.frombuffer(self.take(), np.uint8))
 
 
-def _packed(part: np.ndarray) -> bytes:  # type: ignore[type-arg]  # arrays of two types
+def _packed(part: npt.NDArray[Any]) -> bytes:
     data = part.tobytes()
     return len(data).to_bytes(8, "little") + data.ljust(len(data) + 7 & ~7, b"\0")
 
@@ -93,7 +101,9 @@ def _checked_body(program: Program, data: bytes) -> memoryview:
     magic, version, digest, size, checksum = _HEADER.unpack_from(data)
     body = memoryview(data)[_HEADER.size :]
     if magic != MAGIC:
-        raise SnapshotError(f"snapshot: it begins with {magic!r}, not {MAGIC!r}: another kind of file. {_REMEDY}")
+        raise SnapshotError(
+            f"snapshot: it begins with {magic!r}, not {MAGIC!r}: another kind of file. {_REMEDY}"
+        )
     if version != FORMAT_VERSION:
         raise SnapshotError(f"snapshot: format version {version} found, {FORMAT_VERSION} is read. {_REMEDY}")
     if len(body) != size or checksum != _checksum(_HEADER.pack(magic, version, digest, size, b""), body):

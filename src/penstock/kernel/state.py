@@ -26,6 +26,8 @@ from penstock.kernel.step import APPLY, LOOKUP, NO_KEY, PLANNED_IN_SCRATCH, run
 FloatMatrix = npt.NDArray[np.float64]
 _Batch = tuple[Text, IntArray, IntArray, BoolArray, ByteArray]
 
+_RowArrays = tuple[IntArray, BoolArray, ByteArray, IntArray, BoolArray, ByteArray]
+
 _PART = 1 << 14  # rows worked on at once: their columns stay in the CPU's cache, few slots wait for eviction
 _SHRINK_EVERY = 1 << 12  # rows between looks at how much memory lies idle
 _NO_PLAN = np.zeros(0, np.int64)
@@ -149,7 +151,7 @@ class ViewState:
             return self.process(*self._cast(keys, times, lanes, valid, ops))
         return Output(bits, ok, lateness)
 
-    def _run(self, offsets: IntArray, data: ByteArray, times: IntArray, *rows: npt.NDArray[Any]) -> None:
+    def _run(self, offsets: IntArray, data: ByteArray, times: IntArray, *rows: *_RowArrays) -> None:
         n = len(times)
         plan = _NO_PLAN if n <= PLANNED_IN_SCRATCH else np.empty(2 * n, np.int64)
         memory = self._memory

@@ -1,0 +1,164 @@
+"""The kernel equals the oracle to the last bit, however the log is cut and wherever it is restored."""
+
+from __future__ import annotations
+
+import math
+import struct
+from datetime import timedelta
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from penstock import Aggregate
+from penstock.definitions.aggregates import TimeWindow
+from penstock.kernel.columns import Text
+from penstock.kernel.program import AggregateSpec, Function, LaneKind, Program, Window
+from penstock.kernel.state import Op, ViewState
+from penstock.testing.reference import ReferenceView
+from penstock.types import Field, Float64, Int64, String
+
+COLUMNS = {"f": (Float64, LaneKind.FLOAT), "i": (Int64, LaneKind.INT), "s": (String, LaneKind.CODE)}
+OF_TEXT = [Function.COUNT, Function.LAST, Function.COUNT_DISTINCT, Function.TIME_SINCE_LAST]
+HARD_FLOATS = [
+    0.0,
+    -0.0,
+    1e15,
+    -1e15,
+    1e300,
+    -1e300,
+    1.7976931348623157e308,
+    5e-324,
+    -5e-324,
+    1e-310,
+    0.1,
+    0.2,
+]
+HARD_FLOATS += [1e16, math.nan, math.inf, -math.inf, 2.0**60, -(2.0**60), 2.0**-100, 2.0**-101, 3e-20]
+HARD_INTS = [0, 1, -1, 2**63 - 1, -(2**63), 2**62]
+
+floats = st.one_of(
+    st.none(), st.sampled_from(HARD_FLOATS), st.floats(), st.integers(0, 5000).map(lambda c: c / 100)
+)
+ints = st.one_of(st.none(), st.sampled_from(HARD_INTS), st.integers(-9, 9))
+texts = st.sampled_from(["x", "y", "zz", "", None])
+steps = st.one_of(st.sampled_from([0, 0, 1, 1, 2, 5]), st.integers(-12, 60))
+ops = st.sampled_from([Op.APPLY] * 8 + [Op.LOOKUP] * 2 + [Op.NONE])
+events = st.lists(
+    st.tuples(st.sampled_from("abcd"), steps, ops, floats, ints, texts), min_size=1, max_size=60
+)
+
+
+@st.composite
+def programs(draw):
+    sizes = st.sampled_from([1, 2, 5, 10, 50, 1000])
+    windows = draw(
+        st.lists(st.builds(Window, sizes, st.sampled_from([0, 0, -1, -3, -10])), min_size=1, max_size=3)
+    )
+    lanes = st.integers(0, 2)
+    specs = []
+    for lane, window in draw(
+        st.lists(st.tuples(lanes, st.integers(0, len(windows) - 1)), min_size=1, max_size=9)
+    ):
+        function = draw(st.sampled_from(OF_TEXT if lane == 2 else list(Function)))
+        specs.append(AggregateSpec(function, lane, window))
+    kinds = tuple(kind for _, kind in COLUMNS.values())
+    lateness, keys = draw(st.sampled_from([0, 3, 10, 100])), draw(st.sampled_from([1, 2, 3, 1000]))
+    return Program(kinds, tuple(windows), tuple(specs), lateness, keys)
+
+
+def oracle_of(program):
+    names = list(COLUMNS)
+    aggregates = []
+    for n, spec in enumerate(program.aggregates):
+        window = program.windows[spec.window]
+        size, offset = timedelta(microseconds=window.size_us), timedelta(microseconds=window.offset_us)
+        column = Field(names[spec.lane], COLUMNS[names[spec.lane]][0])
+        window = TimeWindow(size, offset)
+        aggregates.append(Aggregate(column, spec.function.name.lower(), time_window=window, name=f"a{n}"))
+    return ReferenceView(aggregates, program.allowed_lateness_us, max_keys=program.max_keys)
+
+
+def timed(stream):
+    """Each event with its time: steps forward from the newest, steps back from it when negative."""
+    now, out = 10_000, []
+    for key, step, *rest in stream:
+        now = max(now, now + step)
+        out.append((key, now + min(step, 0), *rest))
+    return out
+
+
+def answer_of_oracle(view, event):
+    key, time, op, f, i, s = event
+    if op == Op.APPLY:
+        result = view.apply(key, time, {"f": f, "i": i, "s": s})
+        return list(result.features.values()), int(result.lateness)
+    return list((view.lookup(key, time) if op == Op.LOOKUP else view.empty()).values()), 0
+
+
+def bits(value):
+    return 0 if value is None else struct.unpack("<q", struct.pack("<d", value))[0]
+
+
+def answers_of_kernel(state, batch):
+    keys, times, codes, f, i, s = zip(*batch, strict=True)
+    interned = state.intern(2, Text.from_strings(s)).tolist()
+    lanes = [(bits(a), b or 0, c) for a, b, c in zip(f, i, interned, strict=True)]
+    valid = [(a is not None, b is not None, c is not None) for a, b, c in zip(f, i, s, strict=True)]
+    output = state.process(
+        Text.from_strings(keys),
+        np.array(times),
+        np.array(lanes, np.int64),
+        np.array(valid),
+        np.array(codes, np.uint8),
+    )
+    assert not output.bits[~output.valid].any()
+    columns = []
+    for a, kind in enumerate(state.program.output_kinds):
+        values = np.ascontiguousarray(output.bits[:, a])
+        if kind is LaneKind.CODE:
+            columns.append(state.texts(2, values, output.valid[:, a]).to_strings())
+            continue
+        plain = values.view(np.float64).tolist() if kind is LaneKind.FLOAT else values.tolist()
+        columns.append([v if ok else None for v, ok in zip(plain, output.valid[:, a], strict=True)])
+    rows = [list(row) for row in zip(*columns, strict=True)]
+    return list(zip(rows, output.lateness.tolist(), strict=True))
+
+
+def run(program, stream, *, size, restore_at=None):
+    state, out = ViewState(program, seed=size), []
+    for begin in range(0, len(stream), size):
+        if restore_at is not None and begin >= restore_at:
+            state, restore_at = ViewState.restore(program, state.snapshot(), seed=size + 1), None
+        out += answers_of_kernel(state, stream[begin : begin + size])
+    return out, state
+
+
+@settings(max_examples=500, deadline=None)
+@given(programs(), events, st.integers(0, 60))
+def test_kernel_is_the_oracle_however_the_log_is_cut(program, stream, restore_at):
+    stream = timed(stream)
+    view = oracle_of(program)
+    expected = [answer_of_oracle(view, event) for event in stream]
+    snapshots = set()
+    for size, restored in ((1, None), (7, None), (1000, None), (3, restore_at)):
+        answers, state = run(program, stream, size=size, restore_at=restored)
+        assert repr(answers) == repr(expected)  # repr tells -0.0 from 0.0 and 1 from 1.0
+        assert state.stats.evicted_keys == view.evicted_keys
+        snapshots.add(state.snapshot())
+    assert len(snapshots) == 1
+
+
+@pytest.mark.parametrize("off", [-1, 0, 1])
+@pytest.mark.parametrize("offset", [0, -50])
+def test_window_edges_to_the_microsecond(off, offset):
+    program = Program(
+        (LaneKind.FLOAT, LaneKind.INT, LaneKind.CODE),
+        (Window(100, offset),),
+        (AggregateSpec(Function.COUNT, 0, 0), AggregateSpec(Function.SUM, 0, 0)),
+    )
+    stream = [("a", 1000, Op.APPLY, 2.5, None, None)]
+    stream += [("a", 1000 + at + off, Op.LOOKUP, None, None, None) for at in (0, 50, 100, 150)]
+    view = oracle_of(program)
+    assert run(program, stream, size=10)[0] == [answer_of_oracle(view, event) for event in stream]
