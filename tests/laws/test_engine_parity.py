@@ -308,7 +308,7 @@ def typed_rows(features: FeatureRows, names: Sequence[str]) -> list[dict[str, ob
     return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=160, deadline=None)
 @given(batched())
 def test_live_in_any_batches_equals_the_oracle(batches):
     answers = expected(batches, numbers)
@@ -320,7 +320,7 @@ def test_live_in_any_batches_equals_the_oracle(batches):
         assert_same_vectors(vectors, answers)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(batched())
 def test_replay_equals_the_oracle_with_exact_integers_and_texts(batches):
     answers = expected(batches, everything)
@@ -336,7 +336,7 @@ def test_replay_equals_the_oracle_with_exact_integers_and_texts(batches):
         assert not different
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(batched(), st.integers(0, 8))
 def test_going_on_from_a_snapshot_equals_the_oracle(batches, stop):
     answers = expected(batches, numbers)
