@@ -10,7 +10,7 @@ from penstock.core.errors import ProjectError
 from penstock.definitions.sources import EventSource
 from penstock.definitions.views import FeatureReference, FeatureView
 from penstock.engine.answers import Answer
-from penstock.engine.contract import Contract
+from penstock.engine.contract import Contract, Decoded
 from penstock.engine.logged_history import features_for_logged, history_of
 from penstock.engine.preview import run_view
 from penstock.engine.training_set import FeatureFrame, driving_source, features_for_frame
@@ -34,7 +34,11 @@ def ingest(
 
 
 def _checked(source: EventSource, rows: Sequence[Mapping[str, Any]]) -> list[Answer]:
-    decoded = Contract(source_node(source)).decode_dicts(rows)
+    return verdicts(Contract(source_node(source)).decode_dicts(rows))
+
+
+def verdicts(decoded: Decoded) -> list[Answer]:
+    """The contract's verdict on each row of an input: ``"valid"``, or ``"rejected"`` and why."""
     refused = {r.row: Answer("rejected", reason=r.reason, detail=r.detail) for r in decoded.refused}
     return [refused.get(i, Answer("valid")) for i in range(decoded.received)]
 

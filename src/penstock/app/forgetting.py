@@ -1,0 +1,337 @@
+"""Forgetting a key: its events, labels, decisions, state and dead letters, so that nothing of it is left on the disk.
+
+1. The snapshots go first: from then on a crash can only lead to state folded from the log.
+2. Events, labels, decisions, dead letters and the record of the erasure change in one transaction.
+3. The database is rebuilt, so that the old bytes leave the files.
+4. State is folded from the log without the key, and written to a new snapshot.
+
+Every step may be repeated: a run that was cut off is simply run again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from penstock.app.runtime import plan_of, state_folder, store_path
+from penstock.app.settings import load_settings
+from penstock.core.clock import Clock
+from penstock.core.errors import InputError, NotFoundError
+from penstock.core.records import DeadLetter, Erasure
+from penstock.definitions.entities import Entity
+from penstock.definitions.project import Project, load_project
+from penstock.engine.erasure import ErasedLog, changed_decisions
+from penstock.engine.lookup import ERASED
+from penstock.engine.recovery import Progress, catch_up, encode_state, schema_hash
+from penstock.kernel.columns import BoolArray, Column, Columns, IntArray, Numeric, Text
+from penstock.plan.nodes import Plan
+from penstock.stores.snapshots import Snapshot, SnapshotStore
+from penstock.stores.sqlite import ProjectStore
+
+if TYPE_CHECKING:
+    from penstock.core.types import Field
+
+Value = str | int
+_PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forgotten:
+    """How much of a key was found and removed."""
+
+    entity: str
+    events: int
+    labels: int
+    pending_labels: int
+    dead_letters: int
+
+    @property
+    def anything(self) -> bool:
+        """Whether there was anything to remove."""
+        return bool(self.events or self.labels or self.pending_labels or self.dead_letters)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Found:
+    """What is to go."""
+
+    positions: dict[str, IntArray]
+    events: IntArray
+    labels: int
+    pending: list[int]
+    letters: list[int]
+
+
+def forget(
+    root: Path,
+    entity: str,
+    key: Sequence[str],
+    *,
+    clock: Clock,
+    progress: Progress = lambda done, total: None,
+) -> Forgotten:
+    """Remove the key of an entity from the project in `root`; no other process may be writing to it.
+
+    Parameters
+    ----------
+    entity
+        Name of the entity.
+    key
+        One text for each of its join keys.
+
+    Raises
+    ------
+    NotFoundError
+        There is no such entity.
+    InputError
+        The key does not fit, or no source has the entity's join keys as columns.
+    StoreError
+        The project is in use, or a reader kept the old bytes from leaving the files; run it again then.
+    """
+    project = load_project(root)
+    plan = plan_of(project)
+    wanted = _Key(_entity(project, entity), key, plan)
+    settings = load_settings(root).engine
+    store = ProjectStore.open(
+        store_path(root), durability=settings.durability, max_dead_letters=settings.max_dead_letters
+    )
+    try:
+        found = _find(store, plan, wanted)
+        snapshots = SnapshotStore(state_folder(root) / "snapshots", store_id=store.store_id)
+        snapshots.clear()
+        forgotten = Forgotten(
+            entity=entity,
+            events=len(found.events),
+            labels=found.labels,
+            pending_labels=len(found.pending),
+            dead_letters=len(found.letters),
+        )
+        if forgotten.anything:
+            _erase(store, plan, wanted, found, clock=clock, progress=progress)
+        store.purge()
+        _save_state(store, plan, snapshots)
+    finally:
+        store.close()
+    return forgotten
+
+
+def _erase(
+    store: ProjectStore, plan: Plan, key: _Key, found: _Found, *, clock: Clock, progress: Progress
+) -> None:
+    after = ErasedLog(store, found.positions)
+    erasure = Erasure(
+        entity=key.entity.name,
+        key_hash=key.digest(store.hash_seed),
+        position=store.next_position,
+        erased_us=clock.now_us(),
+    )
+    store.erase(
+        [erasure],
+        log=after.changed(),
+        decisions=changed_decisions(after, plan, progress=progress),
+        labels_of=found.events,
+        pending=found.pending,
+        letters=found.letters,
+    )
+
+
+def _save_state(store: ProjectStore, plan: Plan, snapshots: SnapshotStore) -> None:
+    position = store.next_position
+    if position:
+        snapshots.save(
+            Snapshot(
+                position=position,
+                fingerprint=plan.fingerprint,
+                schema_hash=schema_hash(plan),
+                state=encode_state(catch_up(store, plan)),
+            )
+        )
+
+
+def _entity(project: Project, name: str) -> Entity:
+    if name not in project.entities:
+        raise NotFoundError(
+            f"entity {name!r} does not exist; there are {', '.join(project.entities) or 'none'}. Choose one: --entity NAME."
+        )
+    return project.entities[name]
+
+
+class _Key:
+    """One key of an entity, and where events hold it."""
+
+    def __init__(self, entity: Entity, texts: Sequence[str], plan: Plan) -> None:
+        self.entity = entity
+        if len(texts) != len(entity.join_keys):
+            names = ", ".join(f.name for f in entity.join_keys)
+            raise InputError(
+                f"forget: {len(texts)} values were given; entity {entity.name!r} has {len(entity.join_keys)} join keys: {names}. "
+                "Give one value each, in that order."
+            )
+        self.values = [_value(text, f) for text, f in zip(texts, entity.join_keys, strict=True)]
+        self.columns = _columns_with(entity, plan)
+        if not any(self.columns.values()):
+            names = ", ".join(f.name for f in entity.join_keys)
+            raise InputError(
+                f"forget: no source of the plan has {names} as columns, so events of entity {entity.name!r} cannot be found. Make "
+                "the join key a column of the source instead of computing it in a view."
+            )
+
+    def digest(self, seed: int) -> bytes:
+        """A keyed hash that recognises the key without telling it."""
+        text = json.dumps([self.entity.name, *self.values]).encode()
+        return hashlib.blake2b(text, key=seed.to_bytes(8, "little"), digest_size=16).digest()
+
+    def rows(self, source: str, columns: Columns) -> BoolArray:
+        """Which rows of `source` hold the key."""
+        held = np.zeros(columns.length, np.bool_)
+        for names in self.columns.get(source, ()):
+            held |= np.logical_and.reduce(
+                [_equal(columns[name], value) for name, value in zip(names, self.values, strict=True)]
+            )
+        return held
+
+    def in_letter(self, letter: DeadLetter) -> bool:
+        """Whether a dead letter holds the key: as a value of its columns, or anywhere in its bytes or its detail."""
+        raw = letter.payload + b"\0" + letter.detail.encode()
+        if all(_in_bytes(value, raw) for value in self.values):
+            return True
+        event = _as_object(letter.payload)
+        return any(
+            all(_normal(event.get(name)) == value for name, value in zip(names, self.values, strict=True))
+            for names in self.columns.get(letter.source, ())
+        )
+
+
+def _columns_with(entity: Entity, plan: Plan) -> dict[str, tuple[tuple[str, ...], ...]]:
+    """By stream the columns that hold the entity's join keys: those of its names, and those mapped to them."""
+    keys = tuple(f.name for f in entity.join_keys)
+    found: dict[str, set[tuple[str, ...]]] = {}
+    for source in plan.sources.values():
+        if source.label_of is None and set(keys) <= {f.name for f in source.fields}:
+            found.setdefault(source.name, set()).add(keys)
+    for service in plan.services.values():
+        names = {f.name for f in plan.sources[service.source].fields}
+        for lookup in service.lookups:
+            same = tuple(f.name for f in plan.views[lookup.view].keys) == keys
+            if same and set(lookup.key_columns) <= names:
+                found.setdefault(service.source, set()).add(lookup.key_columns)
+    return {source: tuple(sorted(columns)) for source, columns in found.items()}
+
+
+def _find(store: ProjectStore, plan: Plan, key: _Key) -> _Found:
+    positions: dict[str, IntArray] = {}
+    ids: dict[str, set[Value]] = {}
+    for source in key.columns:
+        positions[source], ids[source] = _events(store, plan, source, key)
+    events = np.sort(np.concatenate(list(positions.values())))
+    labels = 0
+    for label in plan.sources.values():
+        if ids.get(label.label_of):
+            positions[label.name] = _labels(store, label.name, str(label.id_field), ids[label.label_of])
+            labels += len(positions[label.name])
+    return _Found(
+        positions={source: found for source, found in positions.items() if len(found)},
+        events=events,
+        labels=labels,
+        pending=_pending(store, ids),
+        letters=_letters(store, key),
+    )
+
+
+def _events(store: ProjectStore, plan: Plan, source: str, key: _Key) -> tuple[IntArray, set[Value]]:
+    """The positions of the key's events, and their ids."""
+    found: list[IntArray] = [np.zeros(0, np.int64)]
+    ids: set[Value] = set()
+    id_field = plan.sources[source].id_field
+    for batch in store.read_log(sources={source}):
+        columns = Columns.from_bytes(batch.payload)
+        held = np.flatnonzero(key.rows(source, columns) & ~_erased_before(columns))
+        found.append(batch.positions[held])
+        if id_field is not None and len(held):
+            ids.update(_list(columns[id_field].take(held)))
+    return np.concatenate(found), ids
+
+
+def _labels(store: ProjectStore, source: str, id_field: str, ids: set[Value]) -> IntArray:
+    """The positions of the labels of these events."""
+    found: list[IntArray] = [np.zeros(0, np.int64)]
+    for batch in store.read_log(sources={source}):
+        columns = Columns.from_bytes(batch.payload)
+        held = np.fromiter((one in ids for one in _list(columns[id_field])), np.bool_, columns.length)
+        found.append(batch.positions[held & ~_erased_before(columns)])
+    return np.concatenate(found)
+
+
+def _pending(store: ProjectStore, ids: dict[str, set[Value]]) -> list[int]:
+    found: list[int] = []
+    after = -1
+    texts = {source: {str(one) for one in known} for source, known in ids.items()}
+    while page := store.pending_labels(_PAGE, after=after):
+        found += [one.label_position for one in page if one.event_id in texts.get(one.source, ())]
+        after = page[-1].label_position
+    return found
+
+
+def _letters(store: ProjectStore, key: _Key) -> list[int]:
+    found: list[int] = []
+    after = 0
+    while page := store.dead_letters(_PAGE, after=after):
+        found += [letter.letter_id for letter in page if key.in_letter(letter)]
+        after = page[-1].letter_id
+    return found
+
+
+def _erased_before(columns: Columns) -> BoolArray:
+    if ERASED not in columns:
+        return np.zeros(columns.length, np.bool_)
+    return columns[ERASED].values.astype(np.bool_)  # type: ignore[union-attr]
+
+
+def _value(text: str, field: Field) -> Value:
+    if field.dtype.kind == "text":
+        return unicodedata.normalize("NFC", text)
+    try:
+        return int(text)
+    except ValueError as error:
+        raise InputError(
+            f"forget: {text!r} is no {field.dtype}, which join key {field.name!r} is. Give a whole number."
+        ) from error
+
+
+def _equal(column: Column, value: Value) -> BoolArray:
+    if isinstance(column, Numeric):
+        equal: BoolArray = column.values == value
+        return equal if column.valid is None else equal & column.valid
+    return np.fromiter((one == value for one in column.to_strings()), np.bool_, len(column))
+
+
+def _list(column: Column) -> list[Any]:
+    return column.to_strings() if isinstance(column, Text) else column.values.tolist()
+
+
+def _in_bytes(value: Value, raw: bytes) -> bool:
+    """Whether bytes hold a key, in either Unicode form or with JSON's escapes; a number only as a whole one."""
+    if isinstance(value, int):
+        return re.search(rb"(?<![0-9])" + str(value).encode() + rb"(?![0-9])", raw) is not None
+    forms = {value, unicodedata.normalize("NFD", value)}
+    return any(one.encode() in raw or json.dumps(one)[1:-1].encode() in raw for one in forms)
+
+
+def _as_object(payload: bytes) -> dict[str, Any]:
+    try:
+        event = json.loads(payload)
+    except (ValueError, RecursionError):
+        return {}
+    return event if isinstance(event, dict) else {}
+
+
+def _normal(value: Any) -> Any:
+    return unicodedata.normalize("NFC", value) if isinstance(value, str) else value

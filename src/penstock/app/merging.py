@@ -1,0 +1,156 @@
+"""Several sources as one: blocks of decoded events put side by side so that the log is in the order of event time.
+
+Each step takes, of every source, the rows that no source can undercut any more:
+
+1. every source holds one block in its head; its rows count with the running maximum of their times, since a source
+   keeps its own order whatever its times;
+2. the source whose block ends first sets the bound: what it reads next is at or after it;
+3. of every source the rows up to the bound make one micro-batch (at equal times labels come first).
+
+The source that sets the bound gives its whole block, so that every step makes progress in bounded memory.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from penstock.core.errors import StoreError
+from penstock.engine.contract import Decoded
+from penstock.kernel.columns import IntArray
+from penstock.plan.nodes import SourceNode
+
+Bound = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Where to go on reading: a reader's own offset, and how many input rows after it are done."""
+
+    at: str | None = None
+    skip: int = 0
+
+    @classmethod
+    def parse(cls, text: str | None) -> Resume:
+        """The offset of `str`, as the store holds it; None is the start."""
+        if text is None:
+            return cls()
+        try:
+            at, skip = json.loads(text)
+        except (TypeError, ValueError) as error:
+            raise StoreError(
+                f"offset {text[:80]!r}: it is not one that this version writes. Upgrade Penstock, or start a new project."
+            ) from error
+        return cls(at, int(skip))
+
+    def __str__(self) -> str:
+        return json.dumps([self.at, self.skip])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """What one micro-batch takes of one source, and where to go on reading once it is durable."""
+
+    source: str
+    decoded: Decoded
+    resume: Resume
+
+
+class Feed:
+    """One source on its way through the merge.
+
+    Parameters
+    ----------
+    source
+        Whose events they are.
+    blocks
+        Decoded blocks, each with the reader's offset behind it.
+    resume
+        Where `blocks` start, and how many of their first rows are done.
+    order
+        The place among sources at equal times.
+    """
+
+    def __init__(
+        self, source: SourceNode, blocks: Iterator[tuple[Decoded, str | None]], *, resume: Resume, order: int
+    ) -> None:
+        self.source = source
+        self._blocks = blocks
+        self._rank = (int(source.label_of is None), order)
+        self._skip = resume.skip
+        self._before = resume.at
+        self._after = resume.at
+        self._head: Decoded | None = None
+        self._times: IntArray = np.zeros(0, np.int64)
+        self._latest = np.iinfo(np.int64).min
+        self._taken = 0
+
+    def load(self) -> bool:
+        """Fill the head where it is empty; False at the end."""
+        while self._head is None:
+            block = next(self._blocks, None)
+            if block is None:
+                return False
+            decoded, self._after = block
+            done = min(self._skip, decoded.received)
+            self._skip -= done
+            self._taken = done
+            if done < decoded.received:
+                self._head = rows_between(decoded, done, decoded.received)
+                self._times = self._running(self._head)
+            else:
+                self._before = self._after
+        return True
+
+    @property
+    def bound(self) -> Bound:
+        """Nothing that is read later comes before this."""
+        return (int(self._latest), *self._rank)
+
+    def take(self, bound: Bound) -> Part | None:
+        """The rows up to `bound`; None where there are none."""
+        head = self._head
+        assert head is not None
+        side = "right" if self._rank <= bound[1:] else "left"
+        count = int(np.searchsorted(self._times, bound[0], side))  # type: ignore[call-overload]
+        if count == len(self._times):
+            self._head, self._before = None, self._after
+            return Part(self.source.name, head, Resume(self._after))
+        stop = int(head.rows[count])
+        if stop == self._taken:
+            return None
+        part = rows_between(head, self._taken, stop)
+        self._head = rows_between(head, stop, self._taken + head.received)
+        self._times, self._taken = self._times[count:], stop
+        return Part(self.source.name, part, Resume(self._before, stop))
+
+    def _running(self, head: Decoded) -> IntArray:
+        times = head.columns[self.source.time_field].values.astype(np.int64)  # type: ignore[union-attr]
+        running: IntArray = np.maximum.accumulate(np.concatenate([[self._latest], times]))[1:]
+        if len(running):
+            self._latest = running[-1]
+        return running
+
+
+def merged(feeds: Sequence[Feed]) -> Iterator[list[Part]]:
+    """The feeds' rows as micro-batches, in the order of event time; one feed alone comes as it is."""
+    while live := [feed for feed in feeds if feed.load()]:
+        bound = min(feed.bound for feed in live)
+        yield [part for feed in live if (part := feed.take(bound)) is not None]
+
+
+def rows_between(decoded: Decoded, start: int, stop: int) -> Decoded:
+    """The input rows ``[start, stop)`` of a block; they keep their numbers."""
+    first, last = np.searchsorted(decoded.rows, (start, stop))
+    if first == 0 and last == len(decoded.rows) and stop - start == decoded.received:
+        return decoded
+    return replace(
+        decoded,
+        columns=decoded.columns.take(np.arange(first, last)),
+        rows=decoded.rows[first:last],
+        refused=tuple(one for one in decoded.refused if start <= one.row < stop),
+        received=stop - start,
+    )

@@ -1,0 +1,168 @@
+"""Running a project over its files: read, decode, process with the commit overlapping, until the end or a stop.
+
+Offsets are committed with the events that they stand behind, so that a run that ended anyhow - drained, killed, or cut
+off from power - goes on exactly where it was.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Event
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from penstock.app.merging import Feed, Resume, merged
+from penstock.engine.contract import Contract
+from penstock.monitoring.live import LiveMetrics, LiveSummary
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from penstock.app.inputs import Input
+    from penstock.app.merging import Part
+    from penstock.app.runtime import Runtime
+
+POLL_S = 0.2
+"""How long `follow` waits before it looks for appended lines again."""
+
+Watch = Callable[[LiveSummary], None]
+
+
+@dataclass(slots=True)
+class Stop:
+    """Whether and by which signal a run was asked to end; `event` is set then."""
+
+    event: Event
+    signal_number: int = 0
+
+    @property
+    def asked(self) -> bool:
+        """Whether to end after the micro-batch under way."""
+        return self.event.is_set()
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[Stop]:
+    """While open, the first SIGTERM or SIGINT asks to drain; a second one ends the process as ever.
+
+    Ending at once is safe: what was acknowledged is durable.
+    """
+    stop = Stop(Event())
+    wanted = (signal.SIGTERM, signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in wanted}
+
+    def ask(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the system's signature
+        stop.signal_number = number
+        stop.event.set()
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+    for number in wanted:
+        signal.signal(number, ask)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Runner:
+    """Feeds a runtime from inputs.
+
+    Parameters
+    ----------
+    runtime
+        The open project.
+    inputs
+        What to read; several are merged in the order of event time.
+    stop
+        Set to end after the micro-batch under way.
+    watch
+        Called with the live metrics after each micro-batch.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        inputs: Sequence[Input],
+        *,
+        stop: Event,
+        watch: Watch = lambda summary: None,
+        now_s: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._runtime = runtime
+        self._inputs = inputs
+        self._stop = stop
+        self._watch = watch
+        self._now_s = now_s
+        self._offsets: dict[str, str] = dict(runtime.store.offsets())
+        self._keys = {one.source: one.key for one in inputs}
+        self._contracts = {one.source: Contract(runtime.plan.sources[one.source]) for one in inputs}
+        self._durable: deque[tuple[float, float]] = deque()
+        self.metrics = LiveMetrics(now_s(), default_action=_default_action(runtime))
+
+    def run(self) -> LiveSummary:
+        """Process what the inputs hold, to their end or until stopped; returns when everything is durable."""
+        self._pass(final=True)
+        return self._finish()
+
+    def follow(self, *, poll_s: float = POLL_S) -> LiveSummary:
+        """Process what the inputs hold and what is appended to them, until stopped."""
+        while not self._stop.is_set():
+            if not self._pass(final=False):
+                self._runtime.engine.flush()
+                self._watch(self.summary())
+                self._stop.wait(poll_s)
+        return self._finish()
+
+    def summary(self) -> LiveSummary:
+        """The live metrics now."""
+        while self._durable:
+            started, done = self._durable.popleft()
+            self.metrics.add_latency(done - started, at_s=done)
+        return self.metrics.summary(self._now_s())
+
+    def _pass(self, *, final: bool) -> int:
+        """Read every input once to its present end; the number of micro-batches."""
+        count = 0
+        for parts in merged([self._feed(i, one, final=final) for i, one in enumerate(self._inputs)]):
+            self._process(parts)
+            count += 1
+            if self._stop.is_set():
+                break
+        return count
+
+    def _feed(self, order: int, one: Input, *, final: bool) -> Feed:
+        resume = Resume.parse(None if one.key is None else self._offsets.get(one.key))
+        rows = self._runtime.settings.engine.batch_rows
+        contract = self._contracts[one.source]
+        blocks = one.read(contract, resume.at, rows=rows, final=final, stop=self._stop)
+        return Feed(contract.source, blocks, resume=resume, order=order)
+
+    def _process(self, parts: Sequence[Part]) -> None:
+        started = self._now_s()
+        offsets = {key: str(part.resume) for part in parts if (key := self._keys[part.source]) is not None}
+        processed = self._runtime.process(
+            [(part.source, part.decoded) for part in parts], by_time=len(parts) > 1, offsets=offsets
+        )
+        self._offsets |= offsets
+
+        def durable(_: Future[None]) -> None:  # in the committing thread: note the time, no more
+            self._durable.append((started, self._now_s()))
+
+        processed.committed.add_done_callback(durable)
+        self.metrics.add(processed.counters, at_s=self._now_s())
+        self._watch(self.summary())
+
+    def _finish(self) -> LiveSummary:
+        self._runtime.engine.flush()
+        return self.summary()
+
+
+def _default_action(runtime: Runtime) -> str:
+    return next((endpoint.actions[0] for endpoint in runtime.plan.endpoints.values()), "approve")

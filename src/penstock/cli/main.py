@@ -1,0 +1,70 @@
+"""``penstock``: the commands. Each lives in a module of its own, which imports what it needs when it runs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from penstock.cli import (
+    audit,
+    backfill,
+    explain,
+    forget,
+    init,
+    registry,
+    replay,
+    run,
+    score,
+    status,
+    train,
+)
+from penstock.cli.exits import EXIT_TEXTS, Commands
+
+EPILOG = "Exit codes: " + "; ".join(f"{code.value} {text}" for code, text in EXIT_TEXTS.items()) + "."
+
+app = typer.Typer(
+    name="penstock",
+    cls=Commands,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
+)
+
+
+def _version(*, wanted: bool) -> None:
+    if wanted:
+        import penstock
+
+        typer.echo(penstock.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def penstock(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", callback=lambda wanted: _version(wanted=wanted)),
+    ] = False,
+) -> None:
+    """Real-time machine learning from event to decision.
+
+    Commands work on the project that you stand in: the nearest folder with a penstock.toml. PENSTOCK_DEBUG=1 shows the
+    traceback of an error.
+    """
+
+
+app.command("init")(init.init)
+app.command("explain")(explain.explain)
+app.command("run")(run.run)
+app.command("up")(run.up)
+app.command("score")(score.score)
+app.command("train")(train.train)
+app.add_typer(registry.commands, name="registry")
+app.command("backfill")(backfill.backfill)
+app.command("replay")(replay.replay)
+app.command("audit")(audit.audit)
+app.command("status")(status.status)
+app.command("forget")(forget.forget)

@@ -1,0 +1,41 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import getpass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Project = Annotated[
+    Path | None,
+    typer.Option(
+        "--project", help="The project's folder; default: the one that you stand in.", show_default=False
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]
+Reason = Annotated[str, typer.Option("--reason", help="Why; kept in the registry's history.")]
+Actor = Annotated[
+    str | None,
+    typer.Option("--actor", help="Who acts; default: the user of this machine.", show_default=False),
+]
+
+
+def project_root(project: Path | None) -> Path:
+    """The folder of the project: the one given, or the nearest at or above the current folder."""
+    from penstock.definitions.project import find_project
+
+    if project is None:
+        return find_project(Path.cwd())
+    return project.resolve() if (project / "penstock.toml").is_file() else find_project(project)
+
+
+def actor_name(actor: str | None) -> str:
+    """Who acts: as given, else the user's name, else "unknown" where the system has none."""
+    if actor:
+        return actor
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"

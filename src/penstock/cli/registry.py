@@ -1,0 +1,179 @@
+"""``penstock registry``: versions of models, which one is live, and who decided that."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from penstock.cli.exits import ExitCode
+from penstock.cli.options import Actor, AsJson, Project, Reason, actor_name, project_root
+from penstock.cli.output import hint, moment, number, print_facts, print_json, print_table, say, tell
+
+if TYPE_CHECKING:
+    from penstock.models.registry import LocalRegistry, ModelVersion
+
+Name = Annotated[str, typer.Argument(metavar="MODEL", help="The model's name.")]
+Version = Annotated[
+    str, typer.Argument(metavar="VERSION", help="A number, or champion, challenger, previous.")
+]
+
+commands = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Versions of models, and which one is live."
+)
+
+
+def _registry(project: Any) -> LocalRegistry:
+    from penstock.app.runtime import registry_of
+
+    return registry_of(project_root(project))
+
+
+@commands.command("list")
+def list_versions(
+    model: Annotated[str | None, typer.Argument(metavar="[MODEL]", help="Only this model.")] = None,
+    project: Project = None,
+    as_json: AsJson = False,
+) -> None:
+    """List versions with their stages."""
+    registry = _registry(project)
+    names = registry.names() if model is None else (model,)
+    versions = [version for name in names for version in registry.versions(name)]
+    if as_json:
+        print_json([_summary(version) for version in versions])
+        return
+    if not versions:
+        say("No model is registered.")
+        hint("penstock train MODEL")
+        return
+    rows = [(v.label, v.stage, ", ".join(v.aliases), moment(v.created_us), v.digest[:12]) for v in versions]
+    print_table(rows, head=("version", "stage", "alias", "registered", "digest"))
+    hint(f"penstock registry show {versions[-1].name} {versions[-1].version}")
+
+
+@commands.command("show")
+def show(
+    model: Name, version: Version = "champion", project: Project = None, as_json: AsJson = False
+) -> None:
+    """Show one version: where its files are, what it was trained on, how it did. Checks every byte."""
+    found = _registry(project).get(model, version)
+    manifest = found.manifest()
+    if as_json:
+        print_json({**_summary(found), "manifest": asdict(manifest)})
+        return
+    print_facts(
+        [
+            ("version", found.label),
+            ("stage", f"{found.stage} {', '.join(found.aliases)}".strip()),
+            ("registered", moment(found.created_us)),
+            ("digest", found.digest),
+            ("folder", str(found.folder)),
+            ("features", f"{len(manifest.features)}, fingerprint {manifest.service_fingerprint}"),
+            (
+                "trained on",
+                f"{number(manifest.data.rows)} rows, {moment(manifest.data.start_us)} to {moment(manifest.data.end_us)}",
+            ),
+            *((name, number(value)) for name, value in _figures(manifest.metrics)),
+        ]
+    )
+    hint(f"penstock registry promote {model} {found.version}")
+
+
+@commands.command("promote")
+def promote(
+    model: Name,
+    version: Version,
+    stage: Annotated[str, typer.Option(help="Production or Staging.")] = "Production",
+    reason: Reason = "promoted on the command line",
+    actor: Actor = None,
+    project: Project = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a version live (Production) or a candidate (Staging)."""
+    registry = _registry(project)
+    moved = registry.promote(model, version, stage=stage, actor=actor_name(actor), reason=reason)  # type: ignore[arg-type] # checked there
+    _print_moved(moved, as_json=as_json)
+
+
+@commands.command("archive")
+def archive(
+    model: Name,
+    version: Version,
+    reason: Reason = "archived on the command line",
+    actor: Actor = None,
+    project: Project = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take a version out of use."""
+    moved = _registry(project).archive(model, version, actor=actor_name(actor), reason=reason)
+    _print_moved(moved, as_json=as_json)
+
+
+@commands.command("rollback")
+def rollback(
+    model: Name,
+    reason: Reason = "rolled back on the command line",
+    actor: Actor = None,
+    project: Project = None,
+    as_json: AsJson = False,
+) -> None:
+    """Put the version that was live before back."""
+    moved = _registry(project).rollback(model, actor=actor_name(actor), reason=reason)
+    _print_moved(moved, as_json=as_json)
+
+
+@commands.command("history")
+def history(
+    model: Annotated[str | None, typer.Argument(metavar="[MODEL]", help="Only this model.")] = None,
+    project: Project = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print who did what to which version, when and why."""
+    rows = _registry(project).history(model)
+    if as_json:
+        print_json([asdict(row) for row in rows])
+        return
+    cells = [(moment(r.time_us), f"{r.name}:{r.version}", r.action, r.stage, r.actor, r.reason) for r in rows]
+    print_table(cells, head=("when", "version", "action", "stage", "who", "why"))
+    hint("penstock registry verify")
+
+
+@commands.command("verify")
+def verify(project: Project = None, as_json: AsJson = False) -> None:
+    """Check the chain of the history and every file of every version; exit code 1 if anything was changed."""
+    from penstock.core.errors import ArtifactError, CorruptionError
+
+    registry = _registry(project)
+    try:
+        rows = registry.verify()
+    except (ArtifactError, CorruptionError) as error:
+        if as_json:
+            print_json({"clean": False, "error": str(error)})
+        else:
+            tell(f"penstock: {error}")
+        raise typer.Exit(ExitCode.CHECK_FAILED) from error
+    if as_json:
+        print_json({"clean": True, "rows": rows, "head": registry.head()})
+        return
+    say(f"{number(rows)} rows of history and the files of all versions are as they were written.")
+    say(f"head {registry.head()}")
+    hint("penstock registry list")
+
+
+def _print_moved(moved: ModelVersion, *, as_json: bool) -> None:
+    if as_json:
+        print_json(_summary(moved))
+        return
+    say(f"{moved.label} is in stage {moved.stage}")
+    say("A running engine takes it over when it is started again.")
+    hint("penstock run" if moved.stage == "Production" else f"penstock registry list {moved.name}")
+
+
+def _summary(version: ModelVersion) -> dict[str, Any]:
+    return {**asdict(version), "folder": str(version.folder), "label": version.label}
+
+
+def _figures(metrics: Any) -> list[tuple[str, float]]:
+    """The plain numbers of a report."""
+    return [(k, v) for k, v in metrics.items() if isinstance(v, int | float) and not isinstance(v, bool)]

@@ -1,0 +1,154 @@
+"""``penstock run`` and ``penstock up``: files and pipes through the engine."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from penstock.cli.exits import ExitCode
+from penstock.cli.options import AsJson, Project, project_root
+from penstock.cli.output import hint, number, print_facts, print_json, progress_bar, say, tell
+from penstock.core.errors import InputError
+
+if TYPE_CHECKING:
+    from penstock.app.runtime import Runtime
+    from penstock.monitoring.live import LiveSummary
+
+Files = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[SOURCE=FILE]...",
+        help="NDJSON, CSV or Parquet files or folders by source; - is NDJSON from stdin. Default: every source with a FileConfig.",
+        show_default=False,
+    ),
+]
+
+
+def run(files: Files = None, project: Project = None, as_json: AsJson = False) -> None:
+    """Process files to their end; running again continues where it stopped, and nothing is processed twice.
+
+    Several sources are merged in the order of event time.
+    """
+    _drive(files, project, as_json=as_json, follow=False)
+
+
+def up(files: Files = None, project: Project = None, as_json: AsJson = False) -> None:
+    """Process files, then follow them: appended lines and new files, until SIGTERM or Ctrl-C."""
+    _drive(files, project, as_json=as_json, follow=True)
+
+
+def _drive(files: list[str] | None, project: Path | None, *, as_json: bool, follow: bool) -> None:
+    from penstock.app.inputs import configured_inputs, given_inputs
+    from penstock.app.running import Runner, stop_on_signals
+    from penstock.app.runtime import Runtime
+
+    root = project_root(project)
+    given = _given(files or [])
+    with stop_on_signals() as stop:
+        with progress_bar("recovering") as progress:
+            runtime = Runtime.open(root, progress=progress)
+        with runtime:
+            _notice(runtime)
+            plan = runtime.plan
+            inputs: Any = (
+                given_inputs(given, plan.sources, root=root)
+                if given
+                else configured_inputs(runtime.project, plan)
+            )
+            if not inputs:
+                raise InputError(
+                    f"run: no source of project {runtime.project.name!r} has a FileConfig, so there is nothing to read. Name "
+                    f"files: penstock run {next(iter(plan.sources))}=FILE"
+                )
+            with _live_line() as watch:
+                runner = Runner(runtime, inputs, stop=stop.event, watch=watch)
+                if follow:
+                    tell(f"penstock: following {', '.join(one.source for one in inputs)}; Ctrl-C ends it")
+                summary = runner.follow() if follow else runner.run()
+            length = runtime.engine.position
+    _report(summary, length, as_json=as_json, stopped=stop.asked and not follow)
+    if stop.signal_number == signal.SIGINT or (stop.asked and not follow):
+        raise typer.Exit(ExitCode.INTERRUPTED)
+
+
+def _given(files: list[str]) -> dict[str, Path | IO[bytes]]:
+    found: dict[str, Path | IO[bytes]] = {}
+    for text in files:
+        source, equals, place = text.partition("=")
+        if not equals or not source or not place:
+            raise InputError(
+                f"run: {text!r} found; allowed is SOURCE=FILE, or SOURCE=- for stdin. Name the source first."
+            )
+        if source in found:
+            raise InputError(
+                f"run: source {source!r} is given twice; allowed is one file or folder a source."
+            )
+        found[source] = sys.stdin.buffer if place == "-" else Path(place)
+    if sum(not isinstance(place, Path) for place in found.values()) > 1:
+        raise InputError("run: stdin is given for two sources; allowed is one. Put the other in a file.")
+    return found
+
+
+def _notice(runtime: Runtime) -> None:
+    for skipped in runtime.skipped_snapshots:
+        tell(f"penstock: snapshot skipped: {skipped}")
+
+
+def _report(summary: LiveSummary, length: int, *, as_json: bool, stopped: bool) -> None:
+    if as_json:
+        print_json({**summary.to_dict(), "log_length": length, "interrupted": stopped})
+        return
+    if stopped:
+        say("Stopped before the end; everything taken in is decided and durable.")
+    if not summary.received and not summary.labels:
+        say("Nothing new: everything was processed before.")
+    rate = f"{summary.events_per_s:,.0f} a second" if summary.received else "–"
+    parts = f"{number(summary.scored)} scored + {number(summary.logged)} logged + "
+    parts += f"{number(summary.duplicate)} duplicate + {number(summary.rejected)} rejected"
+    print_facts(
+        [
+            ("events", f"{number(summary.received)} = {parts}"),
+            ("actions", ", ".join(f"{number(n)} {name}" for name, n in summary.actions.items()) or "–"),
+            ("labels", number(summary.labels)),
+            ("late", f"{number(summary.late)} late, {number(summary.too_late)} too late"),
+            (
+                "speed",
+                f"{rate}; a micro-batch durable in {_ms(summary.p50_s)} (p50), {_ms(summary.p99_s)} (p99)",
+            ),
+            ("log", f"{number(length)} events and labels"),
+        ]
+    )
+    hint("penstock run" if stopped else "penstock status, penstock train MODEL, penstock audit")
+
+
+def _ms(seconds: float | None) -> str:
+    return "–" if seconds is None else f"{seconds * 1000:,.1f} ms"
+
+
+@contextmanager
+def _live_line() -> Iterator[Callable[[LiveSummary], None]]:
+    """A line of live metrics on stderr, where that is a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda summary: None
+        return
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    with Live(Text(""), console=Console(stderr=True), refresh_per_second=8, transient=True) as live:
+        yield lambda summary: live.update(Text(live_text(summary), overflow="ellipsis", no_wrap=True))
+
+
+def live_text(summary: LiveSummary) -> str:
+    """The live metrics in one line."""
+    alerts = f"{summary.alerts:,} alerts" if summary.actions else "no decisions"
+    return (
+        f"{summary.received:,} events · {summary.recent_events_per_s:,.0f}/s · p50 {_ms(summary.p50_s)} · "
+        f"p99 {_ms(summary.p99_s)} · {alerts} · {summary.labels:,} labels"
+    )

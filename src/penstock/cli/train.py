@@ -1,0 +1,165 @@
+"""``penstock train``: a version of a model, judged on later data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from penstock.cli.options import Actor, AsJson, Project, Reason, actor_name, project_root
+from penstock.cli.output import hint, number, print_facts, print_json, print_table, progress_bar, say, tell
+from penstock.core.errors import InputError
+
+if TYPE_CHECKING:
+    from penstock.app.training import TrainingRun
+    from penstock.definitions.models import Model
+    from penstock.definitions.project import Project as Definitions
+    from penstock.models.evaluation import BinaryReport, RegressionReport
+    from penstock.models.training import TrainingData
+
+REPORTS = "reports"
+
+
+def train(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="The model's name.")],
+    events: Annotated[
+        Path | None, typer.Option("--events", help="Events to train on; default: the project's log.")
+    ] = None,
+    labels: Annotated[Path | None, typer.Option("--labels", help="Their labels; goes with --events.")] = None,
+    as_of: Annotated[
+        str,
+        typer.Option(
+            "--as-of", help="served: as when each event was scored; corrected: late events in their places."
+        ),
+    ] = "served",
+    reason: Reason = "trained on the command line",
+    actor: Actor = None,
+    project: Project = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train a model, judge it on data after its training period, draw, verify and register it."""
+    from penstock.app.runtime import registry_of
+    from penstock.app.training import model_named, train_model
+    from penstock.core.clock import SystemClock
+    from penstock.definitions.project import load_project
+
+    root = project_root(project)
+    loaded = load_project(root)
+    chosen = model_named(loaded, model)
+    if (events is None) != (labels is None):
+        raise InputError(
+            "train: --events and --labels go together; give both, or neither to train on the log."
+        )
+    if as_of not in {"served", "corrected"}:
+        raise InputError(f"train: --as-of is {as_of!r}; allowed are served and corrected.")
+    if events is not None and labels is not None:
+        data = _from_files(loaded, chosen, events, labels)
+    else:
+        data = _from_log(root, loaded, chosen, as_of)
+    run = train_model(
+        loaded,
+        chosen,
+        data,
+        registry=registry_of(root),
+        clock=SystemClock(),
+        reports=root / REPORTS,
+        actor=actor_name(actor),
+        reason=reason,
+        tell=tell,
+    )
+    if as_json:
+        print_json(_json(run))
+    else:
+        _print(run)
+
+
+def _from_log(root: Path, loaded: Definitions, model: Model, as_of: str) -> TrainingData:
+    from penstock.app.runtime import open_reader, plan_of
+    from penstock.app.training import data_from_log, policy_of
+    from penstock.engine.history import features_from_log
+
+    plan = plan_of(loaded)
+    with open_reader(root) as store, progress_bar("features") as progress:
+        service = plan.services[model.features.name]
+        logged = features_from_log(store, plan, service, as_of=as_of, progress=progress)
+        return data_from_log(store, plan, model, logged, policy=policy_of(loaded, model))
+
+
+def _from_files(loaded: Definitions, model: Model, events: Path, labels: Path) -> TrainingData:
+    from penstock.app.runtime import plan_of
+    from penstock.app.tables import read_table
+    from penstock.app.training import data_from_frames, policy_of
+    from penstock.engine.training_set import features_for_frame
+
+    plan = plan_of(loaded)
+    truth = read_table(labels, owner="labels")
+    used = {plan.views[lookup.view].source for lookup in plan.services[model.features.name].lookups}
+    history = {model.label.name: truth} if model.label.name in used else {}
+    frame = features_for_frame(model.features.features, read_table(events, owner="events"), history=history)
+    return data_from_frames(plan, model, frame, truth, policy=policy_of(loaded, model))
+
+
+def _json(run: TrainingRun) -> dict[str, object]:
+    return {
+        "version": run.version.label,
+        "digest": run.version.digest,
+        "folder": str(run.version.folder),
+        "split": str(run.trained.split),
+        "report": run.trained.report.to_dict(),
+        "pictures": {name: str(path) for name, path in run.pictures.items()},
+    }
+
+
+def _print(run: TrainingRun) -> None:
+    from penstock.models.evaluation import BinaryReport
+
+    report = run.trained.report
+    say(f"{run.version.label}, tested on {number(report.rows)} events after its training period")
+    say(f"{run.trained.split}")
+    say()
+    if isinstance(report, BinaryReport):
+        _print_binary(report)
+    else:
+        _print_regression(report)
+    say()
+    if run.pictures:
+        folder = next(iter(run.pictures.values())).parent
+        say(f"plots       {folder}: {', '.join(run.pictures)}")
+    say(f"registered  {run.version.label}, digest {run.version.digest[:12]}")
+    hint(f"penstock registry promote {run.version.name} {run.version.version}")
+
+
+def _print_binary(report: BinaryReport) -> None:
+    facts = [
+        ("positives", f"{number(report.positives)} ({report.base_rate:.2%})"),
+        ("ROC AUC", number(report.roc_auc)),
+        ("average precision", number(report.average_precision)),
+    ]
+    if report.card_precision is not None:
+        ranked = report.card_precision
+        facts.append(
+            (f"card precision@{ranked.k}", f"{number(ranked.value)} of at most {number(ranked.ceiling)}")
+        )
+    if report.idle_cost is not None:
+        facts.append(("cost of doing nothing", number(report.idle_cost, 2)))
+    print_facts(facts)
+    if report.thresholds:
+        say()
+        rows = [
+            (
+                f"{t.action} ≥ {t.threshold:g}",
+                number(t.precision),
+                number(t.recall),
+                number(t.f1),
+                number(t.false_positive_rate, 4),
+                number(t.cost, 2),
+            )
+            for t in report.thresholds
+        ]
+        head = ("action", "precision", "recall", "F1", "false alarms", "cost")
+        print_table(rows, head=head, right=(1, 2, 3, 4, 5))
+
+
+def _print_regression(report: RegressionReport) -> None:
+    print_facts([("MAE", number(report.mae)), ("RMSE", number(report.rmse)), ("R²", number(report.r2))])
