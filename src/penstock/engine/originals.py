@@ -80,6 +80,8 @@ def _cell(column: pa.ChunkedArray, row: int) -> object:
     try:
         return scalar.as_py()
     except UnicodeDecodeError:
+        if pa.types.is_nested(scalar.type):
+            return str(scalar.type)
         return scalar.cast(pa.large_binary()).as_py()
     except (ValueError, OverflowError, pa.ArrowException):  # a time that no datetime can hold
-        return str(scalar)
+        return scalar.value if pa.types.is_temporal(scalar.type) else str(scalar.type)
