@@ -62,6 +62,10 @@ class Feed:
         """How many events are in the log."""
         return int(self.runtime.store.offsets().get(self.source, 0))
 
+    def time_of(self, row: int) -> int:
+        """The event time of a row, in microseconds."""
+        return int(self._event_times[row])
+
     def run(
         self,
         stop: int,

@@ -191,7 +191,7 @@ def stream_section(decided: Decided, timeline: Sequence[dict[str, float]]) -> Se
     return Section(
         title="The stream",
         text="Alerts and frauds by the day of the payment; throughput and latency by the time of the last run.",
-        charts=tuple([*_daily_charts(decided), *_speed_charts(timeline)]),
+        charts=(*_daily_charts(decided), *_speed_charts(timeline)),
     )
 
 

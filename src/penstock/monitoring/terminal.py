@@ -43,7 +43,7 @@ def _parts(report: Report) -> Iterator[RenderableType]:
 def _section(section: Section) -> Iterator[RenderableType]:
     yield Text(f"\n{section.title}", style="bold")
     if section.grid is not None:
-        yield _grid(section.grid)
+        yield render_grid(section.grid)
     sparks = [spark for chart in section.charts if (spark := _spark(chart)) is not None]
     if sparks:
         lines = Table.grid(padding=(0, 2))
@@ -54,7 +54,8 @@ def _section(section: Section) -> Iterator[RenderableType]:
         yield Text.assemble("  ", (command, "cyan"), "  ", (what, "dim"))
 
 
-def _grid(grid: Grid) -> Table:
+def render_grid(grid: Grid) -> Table:
+    """A table that fits 80 columns."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for index, name in enumerate(grid.header):
         table.add_column(name, justify="left" if index == 0 else "right")
