@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 NEXT = (
-    ("cd examples/fraud && penstock status", "counters, labels, the champion"),
+    ("cd examples/fraud; penstock status", "counters, labels, the champion"),
     ("penstock audit", "recompute every vector from the log and compare"),
     ("penstock explain", "what the definitions were compiled to"),
     ("penstock registry list", "the four models, their figures and stages"),
@@ -160,7 +160,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         default="power",
         help="what an acknowledged event survives: a power cut (default), or the end of the process",
     )
-    parser.add_argument("--small", action="store_true", help="a fifth of the world: all steps within seconds")
+    parser.add_argument("--small", action="store_true", help="a fifth of the world, for a quick look")
     parser.add_argument("--reset", action="store_true", help="forget state, models and reports first")
     parser.add_argument("--creditcard", action="store_true", help="only data/creditcard.csv, Kaggle's file")
     parser.add_argument("--folder", type=Path, help="keep data, state and reports there")

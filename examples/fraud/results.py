@@ -222,11 +222,11 @@ def _daily_charts(decided: Decided) -> list[Chart]:
     labelled = np.bincount(days[known], minlength=count)
     frauds = np.bincount(days[known & (decided.labels > 0)], minlength=count)
     rate = np.divide(frauds * 100.0, labelled, out=np.full(count, np.nan), where=labelled > 0)
-    axis = {"x_label": "day of the payment", "x_ticks": ticks, "x_range": (-0.6, count - 0.4)}
+    axis = {"spark": True, "x_label": "day of the payment", "x_ticks": ticks, "x_range": (-0.6, count - 0.4)}
     return [
         Chart(title="Alerts a day", series=tuple(series), y_label="decisions", **axis),  # type: ignore[arg-type]
         Chart(
-            title="Frauds among labelled payments",
+            title="Labelled payments",
             series=(Series("fraud rate", at, rate.tolist(), "line", 1),),
             y_label="%",
             note="The last days' labels have not arrived.",
@@ -242,18 +242,21 @@ def _speed_charts(timeline: Sequence[dict[str, float]]) -> list[Chart]:
     return [
         Chart(
             title="Throughput",
-            series=(Series("events a second", at, [p["events_per_s"] for p in timeline]),),
+            series=(Series("events/s", at, [p["events_per_s"] for p in timeline]),),
+            spark=True,
             x_label="seconds since the start",
             y_label="events/s",
         ),
         Chart(
-            title="Latency of a micro-batch, from hand-in to durable",
+            title="Latency",
             series=(
                 Series("mean", at, [p["mean_latency_s"] * 1000 for p in timeline]),
                 Series("longest", at, [p["max_latency_s"] * 1000 for p in timeline], "line", 1),
             ),
+            spark=True,
             x_label="seconds since the start",
             y_label="ms",
+            note="Of a micro-batch, from hand-in to durable.",
         ),
     ]
 

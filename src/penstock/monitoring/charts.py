@@ -35,7 +35,11 @@ class Series:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chart:
-    """A chart with its words. Ranges and ticks that are not given follow from the data; log axes need positive values."""
+    """A chart with its words.
+
+    Ranges and ticks that are not given follow from the data; log axes need positive values. With `spark` its first
+    series is shown in the terminal, as a line of blocks.
+    """
 
     title: str
     series: tuple[Series, ...]
@@ -48,6 +52,7 @@ class Chart:
     y_ticks: tuple[Tick, ...] | None = None
     x_scale: Scale = "linear"
     y_scale: Scale = "linear"
+    spark: bool = False
 
 
 def chart_html(chart: Chart) -> str:

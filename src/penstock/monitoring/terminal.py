@@ -14,8 +14,7 @@ from rich.text import Text
 from penstock.monitoring.charts import Chart, short
 from penstock.monitoring.report import Grid, Report, Section
 
-WIDTH = 80
-SPARK_WIDTH = 40
+SPARK_WIDTH = 30
 BLOCKS = " ▁▂▃▄▅▆▇█"
 
 
@@ -51,7 +50,7 @@ def _section(section: Section) -> Iterator[RenderableType]:
             lines.add_row(*cells)
         yield lines
     for command, what in section.commands:
-        yield Text.assemble("  ", (command, "cyan"), "  ", (what, "dim"))
+        yield Text.assemble("  ", (command, "cyan"), "\n      ", (what, "dim"))
 
 
 def render_grid(grid: Grid) -> Table:
@@ -67,15 +66,18 @@ def render_grid(grid: Grid) -> Table:
 def _spark(chart: Chart) -> tuple[RenderableType, ...] | None:
     """A chart over time as one line: its name, its shape, its range."""
     series = chart.series[0]
-    if series.style not in {"line", "bars"} or chart.x_scale != "linear" or len(series.y) < 2:
-        return None
-    title = chart.title if len(chart.series) == 1 else f"{chart.title}: {series.name}"
     values = [v for v in series.y if math.isfinite(v)]
+    if not chart.spark or len(values) < 2:
+        return None
     return (
-        Text(title, style="dim"),
+        Text(f"{chart.title}, {series.name}", style="dim"),
         Text(sparkline(values)),
-        Text(f"{short(round(min(values), 4))} to {short(round(max(values), 4))}", style="dim"),
+        Text(f"{_rounded(min(values))} to {_rounded(max(values))}", style="dim"),
     )
+
+
+def _rounded(value: float) -> str:
+    return short(float(f"{value:.3g}"))
 
 
 def sparkline(values: Sequence[float], *, width: int = SPARK_WIDTH) -> str:
