@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from penstock.core.types import Bool, Field, Timestamp
+from penstock.engine.checks import in_nfc
 from penstock.engine.transform import call_view
 from penstock.kernel.columns import BoolArray, Column, Columns, IntArray, Numeric, Text, concat
 from penstock.kernel.hashing import encode_keys
@@ -90,10 +91,10 @@ class ViewPreparer:
     def prepare(self, rows: Rows) -> KernelRows:
         """What the view's kernel gets for `rows`; raises `TransformError` where the function fails."""
         view = self._view
-        made = call_view(
-            view.function, view.mode, rows.columns, view.columns, self._wanted, owner=self._owner
-        )
-        columns = made.columns
+        columns, kept = rows.columns, None
+        if view.function is not None:
+            made = call_view(view.function, view.mode, columns, view.columns, self._wanted, owner=self._owner)
+            columns, kept = made.columns, made.rows
         times = columns[view.time_field]
         assert isinstance(times, Numeric)
         lanes, valid = self._lane_arrays(columns)
@@ -104,7 +105,7 @@ class ViewPreparer:
         if present is not None:
             ops[~present] = Op.NONE
         out = KernelRows(keys, times.values.astype(np.int64, copy=False), lanes, valid, ops, rows.positions)
-        return out if made.rows is None else self._with_dropped(out, made.rows, rows)
+        return out if kept is None else self._with_dropped(out, kept, rows)
 
     def _lane_arrays(self, columns: Columns) -> tuple[IntArray, BoolArray]:
         count = len(self._lanes)
@@ -167,7 +168,8 @@ def asking_rows(view: ViewNode, key_columns: Sequence[str], time_field: str, row
 
 def encoded_keys(columns: Columns, names: Sequence[str]) -> tuple[Text, BoolArray | None]:
     """Encoded keys, and which rows have one (None: all)."""
-    parts = [columns[name] for name in names]
+    # A view's function may have made the key: keys are in NFC, whoever made them.
+    parts = [in_nfc(part) if isinstance(part, Text) else part for part in (columns[n] for n in names)]
     present = None
     for part in parts:
         if part.valid is not None:

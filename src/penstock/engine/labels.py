@@ -79,6 +79,8 @@ class LabelJoin:
         parts = [] if events is None else self._waiting(events, joined)
         if labels is not None and labels.length:
             parts.append(self._arrived(labels, label_positions, events, joined))
+        if not parts:
+            return joined
         records = concat_labels(parts)
         if len(records):
             fresh, first = self._classify(records, joined)
