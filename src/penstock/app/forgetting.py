@@ -30,7 +30,7 @@ from penstock.definitions.entities import Entity
 from penstock.definitions.project import Project, load_project
 from penstock.engine.erasure import ErasedLog, changed_decisions
 from penstock.engine.lookup import ERASED
-from penstock.engine.recovery import Progress, catch_up, encode_state, schema_hash
+from penstock.engine.recovery import Progress, catch_up, encode_state, no_progress, schema_hash
 from penstock.kernel.columns import BoolArray, Column, Columns, IntArray, Numeric, Text
 from penstock.plan.nodes import Plan
 from penstock.stores.snapshots import Snapshot, SnapshotStore
@@ -76,7 +76,7 @@ def forget(
     key: Sequence[str],
     *,
     clock: Clock,
-    progress: Progress = lambda done, total: None,
+    progress: Progress = no_progress,
 ) -> Forgotten:
     """Remove the key of an entity from the project in `root`; no other process may be writing to it.
 
@@ -234,8 +234,9 @@ def _find(store: ProjectStore, plan: Plan, key: _Key) -> _Found:
     events = np.sort(np.concatenate(list(positions.values())))
     labels = 0
     for label in plan.sources.values():
-        if ids.get(label.label_of):
-            positions[label.name] = _labels(store, label.name, str(label.id_field), ids[label.label_of])
+        labelled = ids.get(str(label.label_of))
+        if labelled:
+            positions[label.name] = _labels(store, label.name, str(label.id_field), labelled)
             labels += len(positions[label.name])
     return _Found(
         positions={source: found for source, found in positions.items() if len(found)},

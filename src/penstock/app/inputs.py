@@ -13,7 +13,7 @@ from penstock.connectors.files import SUFFIXES, FileReader, decode
 from penstock.core.errors import InputError
 from penstock.core.limits import MAX_EVENT_BYTES
 from penstock.definitions.project import Project
-from penstock.definitions.sources import FileConfig
+from penstock.definitions.sources import EventSource, FileConfig
 from penstock.plan.nodes import Plan, SourceNode
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class _OnePass:
 
 def configured_inputs(project: Project, plan: Plan) -> list[FileInput]:
     """The inputs of all sources of the plan that have a `FileConfig`."""
-    definitions = {**project.sources, **project.label_sources}
+    definitions: dict[str, EventSource] = {**project.sources, **project.label_sources}
     found = []
     for name, node in plan.sources.items():
         config = definitions[name].stream_config if name in definitions else None
@@ -184,5 +184,5 @@ def _available(stream: IO[bytes], stop: Event) -> bytes | None:
     while not stop.is_set():
         ready, _, _ = select.select([stream], [], [], _PIPE_POLL_S)
         if ready:
-            return stream.read1(PIPE_BYTES) or None  # type: ignore[attr-defined,no-any-return]
+            return stream.read1(PIPE_BYTES) or None  # type: ignore[attr-defined]
     return None

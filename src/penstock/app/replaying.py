@@ -14,7 +14,7 @@ from penstock.definitions.project import load_project
 from penstock.engine.features import FeatureState
 from penstock.engine.frames import to_arrow
 from penstock.engine.history import LoggedFeatures
-from penstock.engine.recovery import Progress
+from penstock.engine.recovery import Progress, no_progress
 from penstock.engine.replay import replay
 from penstock.engine.training_set import append_features
 from penstock.kernel.columns import Numeric
@@ -47,7 +47,7 @@ def recompute(
     start: int = 0,
     stop: int | None = None,
     out: Path | None = None,
-    progress: Progress = lambda done, total: None,
+    progress: Progress = no_progress,
 ) -> Recomputed:
     """Recompute the features of `service` (None: the only one) for the events at positions ``[start, stop)``.
 

@@ -33,6 +33,10 @@ POLL_S = 0.2
 Watch = Callable[[LiveSummary], None]
 
 
+def no_watch(_summary: LiveSummary) -> None:
+    """Show nothing."""
+
+
 @dataclass(slots=True)
 class Stop:
     """Whether and by which signal a run was asked to end; `event` is set then."""
@@ -92,7 +96,7 @@ class Runner:
         inputs: Sequence[Input],
         *,
         stop: Event,
-        watch: Watch = lambda summary: None,
+        watch: Watch = no_watch,
         now_s: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._runtime = runtime

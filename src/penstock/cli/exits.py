@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from typer import Exit
 from typer.core import TyperGroup
@@ -22,9 +22,6 @@ from penstock.core.errors import (
     ProjectError,
     SettingsError,
 )
-
-if TYPE_CHECKING:
-    from typer import Context
 
 DEBUG_VARIABLE = "PENSTOCK_DEBUG"
 _USERS = (ContractError, DefinitionError, InputError, NotFoundError, ProjectError, SettingsError)
@@ -57,7 +54,7 @@ def exit_code_of(error: BaseException) -> ExitCode:
 class Commands(TyperGroup):
     """The command group; an error of ours ends the command with one message on stderr and its exit code."""
 
-    def invoke(self, ctx: Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         """Run the command that was asked for."""
         try:
             return super().invoke(ctx)

@@ -64,7 +64,7 @@ def print_facts(facts: Sequence[tuple[str, str]]) -> None:
 def progress_bar(what: str) -> Iterator[Progress]:
     """A bar on stderr, where that is a terminal: a function to call with (done, total)."""
     if not sys.stderr.isatty():
-        yield lambda done, total: None
+        yield _no_progress
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -76,13 +76,17 @@ def progress_bar(what: str) -> Iterator[Progress]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
+def _no_progress(_done: int, _total: int) -> None:
+    """Draw nothing."""
+
+
 def number(value: float | None, digits: int = 3) -> str:
     """A number for people; an absent one is a dash.
 
     >>> number(0.12345), number(12345678), number(None)
     ('0.123', '12,345,678', '–')
     """
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    if value is None or math.isnan(value):
         return "–"
     return f"{value:,}" if isinstance(value, int) else f"{value:,.{digits}f}"
 
@@ -113,10 +117,10 @@ def moment(us: int) -> str:
 
 
 def printable(data: bytes, limit: int = 200) -> str:
-    """Bytes of unknown origin for a terminal: control characters escaped, at most `limit` characters.
+    r"""Bytes of unknown origin for a terminal: control characters escaped, at most `limit` characters.
 
     >>> printable(b"a" + bytes([27]) + b"[2J")
-    'a\\\\x1b[2J'
+    'a\\x1b[2J'
     """
     text = data[:limit].decode("utf-8", "backslashreplace")
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -134,8 +134,10 @@ def _ms(seconds: float | None) -> str:
 @contextmanager
 def _live_line() -> Iterator[Callable[[LiveSummary], None]]:
     """A line of live metrics on stderr, where that is a terminal."""
+    from penstock.app.running import no_watch
+
     if not sys.stderr.isatty():
-        yield lambda summary: None
+        yield no_watch
         return
     from rich.console import Console
     from rich.live import Live

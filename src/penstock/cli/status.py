@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from penstock.cli.options import AsJson, Project, project_root
@@ -94,9 +93,3 @@ def _print_letters(found: Overview) -> None:
 def _next(found: Overview) -> str:
     idle = [one["model"] for one in found.champions.values() if not one["champion"]]
     return f"penstock train {idle[0]}" if idle else "penstock audit"
-
-
-def relative(path: Path) -> str:
-    """A path as a person standing in the current folder would type it."""
-    here = Path.cwd()
-    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)

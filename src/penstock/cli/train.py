@@ -116,7 +116,8 @@ def _print(run: TrainingRun) -> None:
 
     report = run.trained.report
     say(f"{run.version.label}, tested on {number(report.rows)} events after its training period")
-    say(f"{run.trained.split}")
+    for part in str(run.trained.split).split(", gap"):
+        say(part if part.startswith("train") else f"gap{part}")
     say()
     if isinstance(report, BinaryReport):
         _print_binary(report)

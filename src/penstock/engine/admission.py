@@ -240,7 +240,8 @@ class _Duplicates:
             if reason == "erased"
             else "an event with this id was accepted before with other values; send corrections under a new id"
         )
-        self._refused.append(Refused(row, reason, detail, self._decoded.original(row)))
+        original = b"" if reason == "erased" else self._decoded.original(row)  # what was forgotten stays so
+        self._refused.append(Refused(row, reason, detail, original))
 
 
 def _first_with_hash(hashes: HashArray) -> npt.NDArray[np.int64] | None:

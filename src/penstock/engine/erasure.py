@@ -19,7 +19,7 @@ from penstock.engine.decisions import Decisions, Flag
 from penstock.engine.features import FeatureState
 from penstock.engine.labels import EVENT, FIRST
 from penstock.engine.lookup import ERASED
-from penstock.engine.recovery import Progress
+from penstock.engine.recovery import Progress, no_progress
 from penstock.engine.replay import Replayed, replay
 from penstock.kernel.columns import BoolArray, Column, Columns, IntArray, Numeric, Text, offsets_of
 from penstock.plan.nodes import EndpointNode, Plan
@@ -148,7 +148,7 @@ def erase_decisions(decisions: Decisions, erased: BoolArray, unverifiable: BoolA
 
 
 def changed_decisions(
-    after: ErasedLog, plan: Plan, *, progress: Progress = lambda done, total: None
+    after: ErasedLog, plan: Plan, *, progress: Progress = no_progress
 ) -> Iterator[DecisionBatch]:
     """The decision batches that erasing changes, rewritten.
 

@@ -52,7 +52,9 @@ def write(folder: Path) -> None:
     """Write payments.ndjson, chargebacks.ndjson, and next_week.ndjson with the payments that come after."""
     folder.mkdir(parents=True, exist_ok=True)
     end = START + timedelta(days=DAYS)
-    past, coming, labels = [], [], []
+    past: list[Row] = []
+    coming: list[Row] = []
+    labels: list[Row] = []
     for row, fraud in payments():
         paid_at = datetime.fromisoformat(str(row["paid_at"]))
         (past if paid_at < end else coming).append(row)
