@@ -15,7 +15,7 @@ Tick = tuple[float, str]
 Project = Callable[[float], float]
 
 WIDTH, HEIGHT = 560, 300
-LEFT, RIGHT, TOP, BOTTOM = 60, 14, 10, 46
+LEFT, RIGHT, TOP, BOTTOM = 58, 22, 10, 46
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ def chart_html(chart: Chart) -> str:
     note = f"<p>{escape(chart.note)}</p>" if chart.note else ""
     return (
         f'<figure><figcaption>{escape(chart.title)}</figcaption><div class="legend">{legend}</div>'
-        f"{_svg(chart)}{note}</figure>"
+        f'<div class="unit">{escape(chart.y_label)}</div>{_svg(chart)}{note}</figure>'
     )
 
 
@@ -98,7 +98,7 @@ def short(value: float) -> str:
     for size, unit in ((1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
             return f"{value / size:g}{unit}"
-    return f"{value:.4g}" if abs(value) >= 1e-4 or not value else f"{value:.0e}"
+    return f"{value:.4g}" if abs(value) >= 1e-4 or not value else f"{value:.8f}".rstrip("0")
 
 
 def _svg(chart: Chart) -> str:
@@ -151,16 +151,15 @@ def _axes(
         for value, label in y_ticks
     ]
     parts += [
-        f'<text class="tick" x="{x(value)}" y="{bottom + 18}" text-anchor="middle">{escape(label)}</text>'
-        for value, label in x_ticks
+        f'<text class="{"tick" if i % 2 == 0 else "tick odd"}" x="{x(value)}" y="{bottom + 18}" '
+        f'text-anchor="middle">{escape(label)}</text>'
+        for i, (value, label) in enumerate(x_ticks)
     ]
-    middle = (TOP + bottom) / 2
     return (
         "".join(parts)
         + f'<path class="axis" d="M{LEFT} {bottom}H{right}"/>'
         + f'<text class="label" x="{(LEFT + right) / 2}" y="{HEIGHT - 6}" text-anchor="middle">'
-        + f'{escape(chart.x_label)}</text><text class="label" text-anchor="middle" '
-        + f'transform="translate(14 {middle}) rotate(-90)">{escape(chart.y_label)}</text>'
+        + f"{escape(chart.x_label)}</text>"
     )
 
 

@@ -123,12 +123,13 @@ header p { margin: 0; color: var(--soft); }
 h2 { font-size: 1.15rem; margin: 40px 0 4px; }
 section > p { margin: 0 0 14px; color: var(--soft); max-width: 75ch; }
 .warning { background: var(--warn); color: var(--warn-ink); padding: 10px 14px; border-radius: 8px; margin: 16px 0 0; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(165px, 1fr)); gap: 12px; margin-top: 24px; }
+.tiles { display: grid; grid-template-columns: repeat(4, 1fr); gap: 12px; margin-top: 24px; }
 .tile { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 12px 14px;
   display: flex; flex-direction: column; }
 .tile span { color: var(--soft); font-size: 0.82rem; }
 .tile b { font-size: 1.5rem; line-height: 1.3; font-variant-numeric: tabular-nums; }
 .tile small { color: var(--soft); font-size: 0.78rem; }
+.scroll + .charts { margin-top: 16px; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 460px), 1fr)); gap: 16px; }
 figure { background: var(--card); border: 1px solid var(--line); border-radius: 10px; margin: 0; padding: 14px 16px 10px;
   min-width: 0; }
@@ -136,6 +137,7 @@ figcaption { font-weight: 600; }
 figure p { margin: 4px 0 0; color: var(--soft); font-size: 0.82rem; }
 .legend { display: flex; flex-wrap: wrap; gap: 2px 16px; margin: 2px 0 8px; font-size: 0.82rem; color: var(--soft);
   min-height: 1.3em; }
+.unit { color: var(--soft); font-size: 0.78rem; }
 .key::before { content: ""; display: inline-block; width: 12px; height: 12px; border-radius: 3px; margin-right: 6px;
   vertical-align: -1px; background: var(--k); }
 .key.line::before, .key.steps::before, .key.reference::before { height: 3px; vertical-align: 4px; }
@@ -149,7 +151,7 @@ svg { display: block; width: 100%; height: auto; overflow: visible; }
 .s.reference { stroke: var(--soft); stroke-width: 1.2; stroke-dasharray: 5 4; }
 .grid { stroke: var(--line); } .axis { stroke: var(--soft); }
 svg text { fill: var(--soft); font-size: 12.5px; }
-.scroll { overflow-x: auto; background: var(--card); border: 1px solid var(--line); border-radius: 10px; }
+.scroll { overflow-x: auto; max-width: 860px; background: var(--card); border: 1px solid var(--line); border-radius: 10px; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { padding: 8px 14px; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
 th { color: var(--soft); font-size: 0.82rem; font-weight: 600; }
@@ -160,12 +162,14 @@ tbody tr:last-child td { border-bottom: 0; }
 code { font: 0.88rem ui-monospace, "DejaVu Sans Mono", monospace; background: var(--card); border: 1px solid var(--line);
   border-radius: 6px; padding: 3px 8px; overflow-wrap: anywhere; }
 .commands span { color: var(--soft); font-size: 0.9rem; }
+@media (max-width: 900px) { .tiles { grid-template-columns: 1fr 1fr; } }
 @media (max-width: 600px) {
   main { padding: 20px 14px 48px; }
-  .tiles { grid-template-columns: 1fr 1fr; gap: 8px; }
+  .tiles { gap: 8px; }
   .tile b { font-size: 1.2rem; }
   figure { padding: 12px 10px 8px; }
   svg text { font-size: 19px; }
+  .odd { display: none; }
   th, td { padding: 7px 9px; font-size: 0.88rem; }
 }
 </style>

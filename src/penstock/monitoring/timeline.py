@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 MOST_SLOTS = 240
-FIRST_SLOT_S = 0.25
+FIRST_SLOT_S = 0.5
 
 
 @dataclass(slots=True)

@@ -201,7 +201,12 @@ def batches_at(fetch: Fetch, table: BatchTable, positions: PositionArray) -> Ite
             ((position + 1) << NAME_BITS,),
         )
         if not commit or commit[0][1] <= position:
-            remaining = remaining[1:]
+            following = fetch(
+                f"SELECT id FROM {table.name} WHERE id >= ? ORDER BY id LIMIT 1", ((position + 1) << NAME_BITS,)
+            )
+            if not following:
+                return
+            remaining = remaining[np.searchsorted(remaining, following[0][0] >> NAME_BITS) :]
             continue
         start, stop = commit[0]
         inside = remaining[: np.searchsorted(remaining, stop)]
