@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from penstock.kernel.jit import inner
@@ -81,6 +82,20 @@ def behind(_context: Any, address: Any, _index: Any) -> Any:
         return builder.gep(arguments[0], [arguments[1]])
 
     return address(address, types.int64), generate
+
+
+@intrinsic
+def prefetch(_context: Any, address: Any, _index: Any) -> Any:
+    """Ask the CPU to fetch the cache line of the element `index` behind an address; changes nothing."""
+
+    def generate(_codegen: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        i32 = ir.IntType(32)
+        place = builder.bitcast(builder.gep(arguments[0], [arguments[1]]), ir.IntType(8).as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [place.type, i32, i32, i32])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(function, [place, ir.Constant(i32, 0), ir.Constant(i32, 3), ir.Constant(i32, 1)])
+
+    return types.void(address, types.int64), generate
 
 
 @inner

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import types
 
-from penstock.kernel.bits import behind, is_finite_bits, pointer
+from penstock.kernel.bits import behind, is_finite_bits, pointer, prefetch
 from penstock.kernel.cells import FLOAT, NEVER, reset_record, room_for_cells
 from penstock.kernel.columns import BoolArray, IntArray
 from penstock.kernel.emit import emit, emit_empty, emit_since, kind_of_lane
@@ -59,6 +59,7 @@ from penstock.kernel.program import (
     R_NEWEST,
     R_NEXT,
     RECORD,
+    RECORD_HEADER,
     ROW_LANES,
     ROW_TIME,
     ROW_VALID,
@@ -98,6 +99,7 @@ APPLY, LOOKUP, NO_KEY = 0, 1, 2
 IN_ORDER, LATE, TOO_LATE = 0, 1, 2
 NO_SLOT, NO_ROOM = -1, -2
 BY_ROW, BY_KEY = 0, 1  # phases
+RECORDS_AHEAD, ROWS_AHEAD = 8, 4
 PLAN_AT = 256  # word of the scratch array where the plan of a small batch begins
 PLANNED_IN_SCRATCH = 32
 SCRATCH_WORDS = PLAN_AT + 2 * PLANNED_IN_SCRATCH
@@ -263,6 +265,24 @@ def work(k: Kernel, b: Batch, slot: int, i: int) -> int:
 
 
 @inner
+def prefetch_record(k: Kernel, slot: int) -> None:
+    """Fetch a key's record, all of its cache lines."""
+    r = record_of(k, slot)
+    for word in range(0, k.program[RECORD], 8):
+        prefetch(k.states, r + word)
+
+
+@inner
+def prefetch_rows(k: Kernel, slot: int) -> None:
+    """Fetch the rows at the edges of a key's windows; its record should be there already."""
+    r = record_of(k, slot)
+    prefetch(k.rows, row_at(k, r, k.states[r + R_NEXT]))
+    prefetch(k.rows, row_at(k, r, k.states[r + R_FIRST]))
+    for w in range(k.program[WINDOWS]):
+        prefetch(k.rows, row_at(k, r, k.states[r + RECORD_HEADER + 2 * w]))
+
+
+@inner
 def sort_by_key(k: Kernel, n: int, plan: IntArray) -> int:
     """Write the rows that have a slot behind the n slots of `plan`, key by key in order of appearance (stable).
 
@@ -348,6 +368,12 @@ def run(
         meta[POSITION] = 0
     for j in range(meta[POSITION], meta[PLANNED]):
         meta[POSITION] = j
+        ahead = j + RECORDS_AHEAD
+        if ahead < meta[PLANNED]:
+            prefetch_record(k, order[order[n + ahead]])
+        ahead = j + ROWS_AHEAD
+        if ahead < meta[PLANNED]:
+            prefetch_rows(k, order[order[n + ahead]])
         i = order[n + j]
         status = work(k, b, order[i], i)
         if status != DONE:
