@@ -7,7 +7,9 @@ a Timestamp datetime64[us] (NaT for null), a String an object array of str (None
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -16,9 +18,11 @@ import numpy.typing as npt
 from penstock.core.errors import InputError
 from penstock.core.time import from_us, to_us
 from penstock.core.types import DataType, Field
-from penstock.kernel.columns import Column, Columns, Numeric, Text
+from penstock.kernel.columns import BoolArray, Column, Columns, Numeric, Text
 
 Array = npt.NDArray[Any]
+
+_INFINITE = (math.inf, -math.inf)
 
 
 class LazyArrays(Mapping[str, Array]):
@@ -101,20 +105,23 @@ def to_list(column: Column, dtype: DataType) -> list[Any]:
 def from_values(values: Any, field: Field, *, owner: str) -> Column:
     """A column of type `field.dtype` from whatever a function returned for it: array, series or list.
 
-    Raises `InputError` where a value cannot be of that type. Floats that are not finite are null.
+    Each value becomes what it would become alone: only what loses nothing is allowed (1.0 as Int, 1 as Bool, an Int
+    as Float), but for the rounding to the nearest float. Floats that are not finite are null, and so is a Float32 too
+    large. Raises `InputError` where a value cannot be of the type.
     """
-    array = _as_array(values)
-    if array.ndim != 1:
-        raise InputError(
-            f"{owner}: column {field.name!r} has {array.ndim} dimensions; allowed is one value a row."
-        )
     try:
-        return _CONVERT[field.dtype.kind](array)
+        array = _as_array(values)
+        if array.ndim == 1:
+            return _CONVERT[field.dtype.kind](array, field)
     except (TypeError, ValueError, OverflowError) as error:
+        kind = type(values).__name__ if not hasattr(values, "dtype") else values.dtype
         raise InputError(
-            f"{owner}: column {field.name!r} holds {array.dtype} values that are not {field.dtype} ({error}). "
+            f"{owner}: column {field.name!r} holds {kind} values that are not {field.dtype} ({error}). "
             "Return values of the declared type."
         ) from error
+    raise InputError(
+        f"{owner}: column {field.name!r} has {array.ndim} dimensions; allowed is one value a row."
+    )
 
 
 def _as_array(values: Any) -> Array:
@@ -127,73 +134,116 @@ def _as_array(values: Any) -> Array:
     return out
 
 
-def _null_mask(array: Array) -> npt.NDArray[np.bool_]:
-    return np.fromiter((v is None or v != v for v in array.tolist()), np.bool_, len(array))
+def _is_missing(value: Any) -> bool:
+    """Whether a value is None, NaN, pandas.NA or NaT."""
+    return value is None or type(value).__name__ in {"NAType", "NaTType"} or value != value
 
 
-def _valid_of(missing: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_] | None:
-    return ~missing if missing.any() else None
+def _without_missing(array: Array) -> tuple[list[Any], BoolArray | None]:
+    """The numbers or times of an object array, 0 where one is missing or infinite, and which are there (None: all)."""
+    given = array.tolist()
+    missing = np.fromiter((_is_missing(v) or v in _INFINITE for v in given), np.bool_, len(given))
+    if not missing.any():
+        return given, None
+    return [0 if gone else v for v, gone in zip(given, missing.tolist(), strict=True)], ~missing
 
 
-def _floats(array: Array) -> Numeric:
+def _floats(array: Array, field: Field) -> Numeric:
     if array.dtype == object:
-        array = np.array([np.nan if v is None else v for v in array.tolist()], np.float64)
+        given, there = _without_missing(array)
+        array = np.array([_number(v) for v in given], np.float64)
+        if there is not None:
+            array[~there] = np.nan
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{array.dtype} is not a number")
     values = array.astype(np.float64)
+    if field.dtype.name == "Float32":
+        with np.errstate(over="ignore"):
+            values = values.astype(np.float32).astype(np.float64)
     finite = np.isfinite(values)
     return Numeric(values) if finite.all() else Numeric(np.where(finite, values, 0.0), finite)
 
 
-def _integers(array: Array) -> Numeric:
-    if array.dtype.kind in "iub":
-        return Numeric(array.astype(np.int64))
+def _number(value: Any) -> float:
+    if isinstance(value, str | bytes):  # float() would read it
+        raise TypeError("a text is not a number")
+    return float(value)
+
+
+def _integers(array: Array, field: Field) -> Numeric:
+    numbers, valid = _whole_numbers(array)
+    low, high = (-(2**31), 2**31 - 1) if field.dtype.name == "Int32" else (-(2**63), 2**63 - 1)
+    if len(numbers) and (numbers.min() < low or numbers.max() > high):
+        raise ValueError(f"a value is out of the range of {field.dtype}")
+    return Numeric(numbers.astype(np.int64), valid)
+
+
+def _whole_numbers(array: Array) -> tuple[Array, BoolArray | None]:
     if array.dtype == object:
-        missing = _null_mask(array)
-        values = np.array([0 if gone else v for v, gone in zip(array.tolist(), missing, strict=True)])
-        if values.dtype.kind in "iub":
-            return Numeric(values.astype(np.int64), _valid_of(missing))
-        array = np.where(missing, np.nan, values.astype(np.float64))
-    if array.dtype.kind != "f":
+        given, there = _without_missing(array)
+        return np.array([_whole(v) for v in given], object), there
+    if array.dtype.kind == "f":
+        finite = np.isfinite(array)
+        array = np.where(finite, array, 0.0)
+        if (array != np.trunc(array)).any():
+            raise ValueError("a value has a fraction")
+        # As Python integers, since the largest int64 has no float.
+        within = (np.abs(array) < 2.0**62).all()
+        return array.astype(np.int64) if within else np.array([int(v) for v in array], object), (
+            None if finite.all() else finite
+        )
+    if array.dtype.kind not in "iub":
         raise TypeError(f"{array.dtype} is not an integer")
-    finite = np.isfinite(array)
-    values = np.where(finite, array, 0.0)
-    if (values != np.trunc(values)).any() or (np.abs(values) >= 2.0**63).any():
-        raise ValueError("a value has a fraction or is beyond 64 bits")
-    return Numeric(values.astype(np.int64), None if finite.all() else finite)
+    return array, None
 
 
-def _booleans(array: Array) -> Numeric:
+def _whole(value: Any) -> int:
+    if isinstance(value, str | bytes | datetime):
+        raise TypeError(f"{type(value).__name__} is not an integer")
+    whole = int(value)
+    if whole != value:
+        raise ValueError("a value has a fraction")
+    return whole
+
+
+def _booleans(array: Array, _: Field) -> Numeric:
     if array.dtype.kind == "b":
         return Numeric(array)
-    missing = _null_mask(array) if array.dtype == object else (array != array)
-    values = np.array([False if gone else v for v, gone in zip(array.tolist(), missing, strict=True)])
-    if len(values) and not np.isin(values.astype(np.float64), (0.0, 1.0)).all():
+    numbers, valid = _whole_numbers(array)
+    if ((numbers != 0) & (numbers != 1)).any():
         raise ValueError("a value is neither true nor false")
-    return Numeric(values.astype(np.bool_), _valid_of(missing))
+    return Numeric(numbers.astype(np.bool_), valid)
 
 
-def _times(array: Array) -> Numeric:
+def _times(array: Array, field: Field) -> Numeric:
     if array.dtype.kind == "M":
         times = array.astype("M8[us]")
-        return Numeric(times.astype(np.int64), _valid_of(np.isnat(times)))
+        missing = np.isnat(times)
+        return Numeric(np.where(missing, 0, times.astype(np.int64)), ~missing if missing.any() else None)
     if array.dtype == object:
-        missing = np.fromiter((v is None for v in array.tolist()), np.bool_, len(array))
-        micros = [0 if v is None else v if isinstance(v, int) else to_us(v) for v in array.tolist()]
-        return Numeric(np.array(micros, np.int64), _valid_of(missing))
-    return _integers(array)
+        given, valid = _without_missing(array)
+        micros = [_microseconds(v) for v in given]
+        return Numeric(np.array(micros, np.int64), valid)
+    return _integers(array, field)
 
 
-def _texts(array: Array) -> Text:
-    if array.dtype.kind not in "OUT":
+def _microseconds(value: Any) -> int:
+    if isinstance(value, np.datetime64):
+        return int(value.astype("M8[us]").astype(np.int64))
+    return to_us(value) if isinstance(value, datetime) else _whole(value)
+
+
+def _texts(array: Array, _: Field) -> Text:
+    if array.dtype.kind not in "OUTf":  # of floats, NaN is null
         raise TypeError(f"{array.dtype} is not text")
-    strings = [None if v is None or v != v else v for v in array.tolist()]
+    strings = [None if _is_missing(v) else v for v in array.tolist()]
     if any(s is not None and not isinstance(s, str) for s in strings):
         raise TypeError("a value is not a str")
     return Text.from_strings(strings)
 
 
-_CONVERT: dict[str, Callable[[Array], Column]] = {
+_Convert = Callable[[Array, Field], Column]
+_CONVERT: dict[str, _Convert] = {
     "float": _floats,
     "int": _integers,
     "bool": _booleans,
