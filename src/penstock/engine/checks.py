@@ -66,9 +66,14 @@ def _texts(values: Sequence[str | None], field: Field, problems: Problems) -> Te
     except UnicodeEncodeError:
         values = [_encodable(v, row, field, problems) for row, v in enumerate(values)]
         text = Text.from_strings(values)
+    return in_nfc(text)
+
+
+def in_nfc(text: Text) -> Text:
+    """`text` in Unicode's NFC, so that a name is one key however it was typed."""
     if not len(text.data) or text.data.max() <= 0x7F:
         return text
-    return Text.from_strings([v if v is None else unicodedata.normalize("NFC", v) for v in values])
+    return Text.from_strings([v if v is None else unicodedata.normalize("NFC", v) for v in text.to_strings()])
 
 
 def _encodable(value: str | None, row: int, field: Field, problems: Problems) -> str | None:

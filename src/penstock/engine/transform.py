@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,14 +48,15 @@ def call_view(
     if function is None:
         return Transformed(columns.select(f.name for f in wanted), None)
     returned, rows = _call(function, mode, [(columns, fields)], owner)
-    length = _length(returned, columns.length, rows, owner)
-    if length != columns.length and rows is None:
-        raise InputError(
-            f"{owner}: the function returned {length} rows for {columns.length}. To drop rows, hand back the column "
-            f'"{ROW}" of the input, filtered like the others, so that Penstock knows which rows are left.'
-        )
-    found = {f.name: _wanted(returned, f, length, owner) for f in wanted}
-    return Transformed(Columns(length, found), _checked_rows(rows, columns.length, owner))
+    with _as_transform_error(owner):
+        length = _length(returned, columns.length, rows, owner)
+        if length != columns.length and rows is None:
+            raise InputError(
+                f"{owner}: the function returned {length} rows for {columns.length}. To drop rows, hand back the column "
+                f'"{ROW}" of the input, filtered like the others, so that Penstock knows which rows are left.'
+            )
+        found = {f.name: _wanted(returned, f, length, owner) for f in wanted}
+        return Transformed(Columns(length, found), _checked_rows(rows, columns.length, owner))
 
 
 def call_realtime(
@@ -65,11 +67,30 @@ def call_realtime(
     *,
     owner: str,
 ) -> Columns:
-    """Run a realtime view's function: one argument a source, one value a row for each attribute."""
+    """Run a realtime view's function: one argument a source, one value a row for each attribute.
+
+    Raises `TransformError` where the function fails, drops a row, or returns what `wanted` does not allow.
+    """
     length = arguments[0][0].length
     returned, _ = _call(function, mode, list(arguments), owner)
-    found = {f.name: _wanted(returned, f, length, owner) for f in wanted}
-    return Columns(length, found)
+    with _as_transform_error(owner):
+        return Columns(length, {f.name: _wanted(returned, f, length, owner) for f in wanted})
+
+
+@contextmanager
+def _as_transform_error(owner: str) -> Iterator[None]:
+    """What a function returned may be wrong in any way; whoever calls it must be able to refuse the event."""
+    try:
+        yield
+    except TransformError:
+        raise
+    except InputError as error:
+        raise TransformError(str(error)) from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise TransformError(
+            f"{owner}: the function returned values of no use ({error}); allowed is one value a row for each column. "
+            "Correct the function."
+        ) from error
 
 
 def _wanted(returned: Mapping[str, Any], field: Field, length: int, owner: str) -> Column:
@@ -163,8 +184,9 @@ def _call_python(function: Callable[..., Any], arguments: _Arguments, owner: str
                 f"{owner}: the function returned {results[i]!r}; mode python allows a dict of the columns, or None to "
                 "drop the row."
             )
-    names = dict.fromkeys(name for i in kept for name in results[i])
-    returned = {name: [results[i].get(name) for i in kept] for name in names}
+    # A column counts as returned where every row has it: a row alone must fail or pass as it does among others.
+    names = [name for name in results[kept[0]] if all(name in results[i] for i in kept)] if kept else []
+    returned = {name: [results[i][name] for i in kept] for name in names}
     if not kept:
         returned = _Anything()
     return returned, kept if len(kept) < len(results) else None
@@ -183,9 +205,7 @@ class _Anything(dict[str, list[Any]]):
 def _call_pandas(function: Callable[..., Any], arguments: _Arguments, owner: str) -> _Returned:
     pandas = _library("pandas", owner)
     frames = [
-        pandas.DataFrame(
-            dict(_ArraysWithRow(columns, fields).items()), index=pandas.RangeIndex(columns.length)
-        )
+        pandas.DataFrame(_pandas_columns(pandas, columns, fields), index=pandas.RangeIndex(columns.length))
         for columns, fields in arguments
     ]
     for frame, (_, fields) in zip(frames, arguments, strict=True):
@@ -201,6 +221,16 @@ def _call_pandas(function: Callable[..., Any], arguments: _Arguments, owner: str
     if rows is None and not returned.index.equals(frames[0].index):
         raise InputError(f"{owner}: the function reordered rows or reset their index; it may only drop some.")
     return {name: _pandas_values(returned[name]) for name in returned.columns}, rows
+
+
+def _pandas_columns(pandas: Any, columns: Columns, fields: Sequence[Field]) -> dict[str, Any]:
+    arrays: dict[str, Any] = dict(_ArraysWithRow(columns, fields).items())
+    # pandas 3 would take texts for its str type only where there is a text among them: the type must not depend on the data.
+    dtype = "str" if int(pandas.__version__.split(".")[0]) >= 3 else object
+    return {
+        f.name: pandas.Series(arrays[f.name], dtype=dtype) if f.dtype.kind == "text" else arrays[f.name]
+        for f in fields
+    }
 
 
 def _pandas_values(series: Any) -> Any:
