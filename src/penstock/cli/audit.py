@@ -12,9 +12,9 @@ from penstock.cli.output import hint, number, print_facts, print_json, print_tab
 
 
 def audit(project: Project = None, as_json: AsJson = False) -> None:
-    """Recompute every logged feature vector from the log and compare bit for bit; exit code 1 if any differs.
+    """Recompute all features served and compare.
 
-    Works beside a running engine.
+    Every logged vector is compared with its recomputation from the log, bit for bit; exit code 1 if any differs. Works beside a running engine.
     """
     from penstock.app.runtime import open_reader, plan_of
     from penstock.definitions.project import load_project

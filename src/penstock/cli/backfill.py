@@ -33,7 +33,10 @@ def backfill(
     project: Project = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compute the features of a service for a file of events, as of each event's time."""
+    """Features for a file of events.
+
+    Each row gets the features of a service as of its own time.
+    """
     from penstock.app.tables import read_table, write_parquet
     from penstock.definitions.project import load_project
     from penstock.engine.training_set import features_for_frame

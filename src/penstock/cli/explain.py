@@ -13,12 +13,15 @@ from penstock.cli.output import hint, print_json, say
 def explain(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[SERVICE|VIEW|MODEL|ENDPOINT]", help="Explain only what this needs."),
+        typer.Argument(metavar="SERVICE|VIEW|MODEL|ENDPOINT", help="Explain only what this needs."),
     ] = None,
     project: Project = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print the plan: sources, views, services, endpoints, as the engine will run them."""
+    """Print what the definitions come to.
+
+    The plan as the engine runs it: sources, views, services, endpoints.
+    """
     from penstock.app.runtime import plan_of
     from penstock.definitions.project import load_project
     from penstock.plan.describe import describe

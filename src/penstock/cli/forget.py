@@ -15,16 +15,16 @@ from penstock.cli.output import hint, number, print_facts, print_json, progress_
 def forget(
     key: Annotated[
         list[str],
-        typer.Argument(metavar="KEY...", help="The key: one value for each of the entity's join keys."),
+        typer.Argument(metavar="KEY", help="The key: one value for each of the entity's join keys."),
     ],
     entity: Annotated[str, typer.Option("--entity", help="The entity that the key is of.")],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     project: Project = None,
     as_json: AsJson = False,
 ) -> None:
-    """Remove a key's events, labels, decisions, state and dead letters from the project's files, for good.
+    """Remove a key for good.
 
-    Copies outside the project, such as input files and backups, are not touched.
+    Its events, labels, decisions, state and dead letters leave the project's files. Copies outside the project, such as input files and backups, are not touched.
     """
     from penstock.app.forgetting import forget as erase
     from penstock.core.clock import SystemClock

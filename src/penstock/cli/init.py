@@ -28,7 +28,10 @@ def init(
         str, typer.Argument(metavar="NAME", help="The folder to make; its last part is the project's name.")
     ],
 ) -> None:
-    """Write a small working project: card payments, chargebacks, features, a model, a policy."""
+    """Write a small working project to start from.
+
+    Card payments and chargebacks, features, a model, a policy, and a sample to run.
+    """
     folder = Path(name)
     write_project(folder)
     say(f"Wrote {folder}: definitions.py, penstock.toml, README.md, sample.py and a sample in data/")

@@ -32,7 +32,7 @@ def _registry(project: Any) -> LocalRegistry:
 
 @commands.command("list")
 def list_versions(
-    model: Annotated[str | None, typer.Argument(metavar="[MODEL]", help="Only this model.")] = None,
+    model: Annotated[str | None, typer.Argument(metavar="MODEL", help="Only this model.")] = None,
     project: Project = None,
     as_json: AsJson = False,
 ) -> None:
@@ -125,7 +125,7 @@ def rollback(
 
 @commands.command("history")
 def history(
-    model: Annotated[str | None, typer.Argument(metavar="[MODEL]", help="Only this model.")] = None,
+    model: Annotated[str | None, typer.Argument(metavar="MODEL", help="Only this model.")] = None,
     project: Project = None,
     as_json: AsJson = False,
 ) -> None:

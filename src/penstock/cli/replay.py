@@ -32,7 +32,10 @@ def replay(
     project: Project = None,
     as_json: AsJson = False,
 ) -> None:
-    """Recompute the features of any stretch of the log, as they were served; decides nothing."""
+    """Recompute a stretch of the log.
+
+    Features come out as they were served; nothing is decided again.
+    """
     root = project_root(project)
     if rebuild:
         if start or stop is not None or out is not None or service is not None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Files = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[SOURCE=FILE]...",
+        metavar="SOURCE=FILE",
         help="NDJSON, CSV or Parquet files or folders by source; - is NDJSON from stdin. Default: every source with a FileConfig.",
         show_default=False,
     ),
@@ -31,15 +31,18 @@ Files = Annotated[
 
 
 def run(files: Files = None, project: Project = None, as_json: AsJson = False) -> None:
-    """Process files to their end; running again continues where it stopped, and nothing is processed twice.
+    """Process files to their end.
 
-    Several sources are merged in the order of event time.
+    Running again continues where it stopped; nothing is processed twice. Several sources are merged in the order of event time.
     """
     _drive(files, project, as_json=as_json, follow=False)
 
 
 def up(files: Files = None, project: Project = None, as_json: AsJson = False) -> None:
-    """Process files, then follow them: appended lines and new files, until SIGTERM or Ctrl-C."""
+    """Process files, and whatever is added to them.
+
+    Appended lines and new files are taken in until SIGTERM or Ctrl-C, which drain.
+    """
     _drive(files, project, as_json=as_json, follow=True)
 
 

@@ -30,7 +30,7 @@ def score(
     events: Annotated[
         str,
         typer.Argument(
-            metavar="[FILE|-|JSON]", help="A file, - for NDJSON from stdin, or one event or a list as JSON."
+            metavar="FILE|-|JSON", help="A file, - for NDJSON from stdin, or one event or a list as JSON."
         ),
     ] = "-",
     features: Annotated[bool, typer.Option("--features", help="Add the feature values.")] = False,
@@ -40,7 +40,10 @@ def score(
     project: Project = None,
     as_json: AsJson = False,
 ) -> None:
-    """Send events through the engine and print each answer once it is durable; --json prints NDJSON."""
+    """Score events and print the answers.
+
+    Events go through the engine; each answer is printed once it is durable. --json prints one line an answer.
+    """
     root = project_root(project)
     place = _input(source, events)
     refused = 0

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 
 def status(project: Project = None, as_json: AsJson = False) -> None:
-    """Print what the project holds: log, counters, labels, dead letters, champions, sizes."""
+    """Print what the project holds.
+
+    Log, counters, labels, dead letters, champions, sizes. Works beside a running engine.
+    """
     from penstock.app.overview import overview
 
     found = overview(project_root(project))

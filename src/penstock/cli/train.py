@@ -38,7 +38,10 @@ def train(
     project: Project = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train a model, judge it on data after its training period, draw, verify and register it."""
+    """Train, judge and register a model.
+
+    It is judged on data after its training period, drawn, verified, and registered; promoting it is another step.
+    """
     from penstock.app.runtime import registry_of
     from penstock.app.training import model_named, train_model
     from penstock.core.clock import SystemClock
