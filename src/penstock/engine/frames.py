@@ -9,15 +9,16 @@ import numpy as np
 
 from penstock.core.errors import InputError
 from penstock.core.types import DataType, Field
+from penstock.engine.checks import in_nfc
 from penstock.kernel.columns import Column, Columns, Numeric, Text
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 _ARROW_TYPES = {
-    "Int32": "int64",
+    "Int32": "int32",
     "Int64": "int64",
-    "Float32": "float64",
+    "Float32": "float32",
     "Float64": "float64",
     "Bool": "bool",
     "String": "large_string",
@@ -77,24 +78,40 @@ def arrow_column(values: pa.ChunkedArray, field: Field, *, owner: str) -> Column
         raise InputError(
             f"{owner}: column {field.name!r} is {array.type}, which cannot become {field.dtype}."
         ) from error
-    return _text(array) if field.dtype.kind == "text" else _numeric(array, pa)
+    if field.dtype.kind != "text":
+        return _numeric(array, pa)
+    try:
+        return in_nfc(_text(array))
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{owner}: column {field.name!r} holds bytes that are not UTF-8 ({error.reason})."
+        ) from error
 
 
 def _cast(array: pa.Array, wanted: pa.DataType, pa: Any) -> pa.Array:
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
-    if pa.types.is_timestamp(array.type) and pa.types.is_timestamp(wanted):
-        # Nanoseconds are cut to microseconds; a time zone only says how the instant is shown.
-        return array.cast(pa.timestamp("us", array.type.tz), safe=False).cast(pa.int64())
     if pa.types.is_timestamp(wanted):
-        if (
-            pa.types.is_date(array.type)
-            or pa.types.is_string(array.type)
-            or pa.types.is_large_string(array.type)
-        ):
-            return array.cast(wanted).cast(pa.int64())
+        return _as_microseconds(array, wanted, pa)
+    if pa.types.is_floating(wanted) and not pa.types.is_boolean(array.type):
+        # Rounded to the nearest float of the type, as the contract rounds what arrives live.
+        return array.cast(pa.float64(), safe=False).cast(wanted, safe=False).cast(pa.float64())
+    cast = array.cast(wanted)
+    return cast.cast(pa.int64()) if pa.types.is_integer(wanted) else cast
+
+
+def _as_microseconds(array: pa.Array, wanted: pa.DataType, pa: Any) -> pa.Array:
+    if not pa.types.is_timestamp(array.type):
+        is_text = pa.types.is_string(array.type) or pa.types.is_large_string(array.type)
+        if pa.types.is_date(array.type) or is_text:
+            array = array.cast(wanted)
         return array.cast(pa.int64())
-    return array.cast(wanted)
+    if array.type.unit == "ns":
+        # Rounded as the contract does; a time zone only says how the instant is shown.
+        import pyarrow.compute as pc
+
+        array = pc.round_temporal(array.cast(pa.timestamp("ns")), unit="microsecond")
+    return array.cast(pa.timestamp("us", array.type.tz), safe=False).cast(pa.int64())
 
 
 def _valid(array: pa.Array) -> np.ndarray[Any, np.dtype[np.bool_]] | None:
