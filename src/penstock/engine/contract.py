@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -27,18 +26,16 @@ from penstock.core.limits import KEPT_BYTES, MAX_EVENT_BYTES
 from penstock.core.types import Field
 from penstock.engine import cells
 from penstock.engine.checks import checked, column_of, single_column
+from penstock.engine.lines import BOM, Lines
 from penstock.engine.originals import as_json, plain_values, row_as_json
 from penstock.engine.verdicts import REASONS, TYPES, Problems, reason_of, why_malformed
-from penstock.kernel.columns import Column, Columns, IntArray, Numeric, Text
+from penstock.kernel.columns import Column, Columns, Numeric, Text
 from penstock.plan.nodes import SourceNode
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = ["MAX_EVENT_BYTES", "REASONS", "Contract", "Decoded", "Refused"]
-
-_BOM = b"\xef\xbb\xbf"
-_NEWLINE, _RETURN, _OPEN, _CLOSE = b"\n\r{}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +83,7 @@ class Contract:
         data = data.rstrip()
         if b"\n" not in data:
             return self._single_line(data)
-        lines = _Lines(data)
+        lines = Lines(data)
         try:
             if lines.ends is not None and (data.isascii() or data.decode()):
                 rows = self._decoder.decode_lines(data)
@@ -129,7 +126,7 @@ class Contract:
         return self._checked(columns, problems, lambda row: row_as_json(table, row))
 
     def _single_line(self, data: bytes) -> Decoded:
-        line = data.removeprefix(_BOM).strip()
+        line = data.removeprefix(BOM).strip()
         if not line:
             return self._each([], self._decode_line, bytes)
         original = [line].__getitem__
@@ -264,39 +261,3 @@ def _all_valid(columns: Columns) -> Columns:
         else:
             found[name] = Numeric(column.values)
     return Columns(columns.length, found)
-
-
-class _Lines:
-    """The non-blank lines of a buffer, split only when somebody asks for one."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self.ends = _ends_of_objects(data)
-
-    @cached_property
-    def all(self) -> list[bytes]:
-        lines = [line.strip().removeprefix(_BOM).strip() for line in self._data.split(b"\n")]
-        return [line for line in lines if line]
-
-    def __getitem__(self, row: int) -> bytes:
-        return self.all[row]
-
-
-def _ends_of_objects(data: bytes) -> IntArray | None:
-    """Where each line ends, if each starts with ``{``, ends with ``}`` and is not too long; else None.
-
-    In JSON no ``}`` is followed by a line break and ``{`` inside a value, so such lines hold whole objects, and if there are
-    as many objects as lines, each line holds one. That lets a whole buffer be decoded in one call.
-    """
-    text = np.frombuffer(data, np.uint8)
-    ends = np.append(np.flatnonzero(text == _NEWLINE), len(text))
-    starts = np.concatenate(([0], ends[:-1] + 1))
-    last = ends - 1
-    last -= text[last] == _RETURN
-    if (
-        (text[starts] != _OPEN).any()
-        or (text[last] != _CLOSE).any()
-        or (ends - starts).max() > MAX_EVENT_BYTES
-    ):
-        return None
-    return ends
