@@ -66,16 +66,16 @@ class LivePanel:
 
     def _panel(self, done: int, time_us: int) -> RenderableType:
         live, quality = self._meter.summary()
-        grid = Table.grid(padding=(0, 3))
+        grid = Table.grid(padding=(0, 2))
         left = (
             ("events", f"{done:,} of {self._total:,}"),
-            ("events/s", f"{live.recent_events_per_s:,.0f} now, {live.events_per_s:,.0f} mean"),
+            ("events/s", f"{live.recent_events_per_s:,.0f} (mean {live.events_per_s:,.0f})"),
             ("latency", f"p50 {_ms(live.p50_s)}, p99 {_ms(live.p99_s)}"),
-            ("late, twice, refused", f"{live.late:,}, {live.duplicate:,}, {live.rejected:,}"),
+            ("late", f"{live.late:,}, twice {live.duplicate:,}, bad {live.rejected:,}"),
         )
         right = (
-            ("average precision", _figure(quality.average_precision)),
-            ("fraud rate", "–" if quality.positive_rate is None else f"{quality.positive_rate:.2%}"),
+            ("precision", f"{_figure(quality.average_precision)} on average, so far"),
+            ("frauds", "–" if quality.positive_rate is None else f"{quality.positive_rate:.2%} of labelled"),
             ("alerts", ", ".join(f"{n:,} {a}" for a, n in live.actions.items() if a != "approve") or "none"),
             ("labels", f"{quality.labelled:,}, pending {quality.pending:,}"),
         )
@@ -96,7 +96,7 @@ class LivePanel:
 
 
 def _ms(seconds: float | None) -> str:
-    return "–" if seconds is None else f"{seconds * 1000:.1f} ms"
+    return "–" if seconds is None else f"{seconds * 1000:.3g} ms"
 
 
 def _figure(value: float | None) -> str:

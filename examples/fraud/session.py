@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from .feed import Feed
 
-ENDPOINT_NOTE = "decided by the version in production"
 SESSION_FILE = "session.json"
 
 
@@ -131,7 +130,7 @@ def report_on(
         warning = f"The audit is not clean: {audited.differing} differing values, {audited.missing} missing decisions."
     return Report(
         title=title,
-        subtitle=f"Endpoint {endpoint}, {ENDPOINT_NOTE}; every figure is from the decision store.",
+        subtitle=f"Endpoint {endpoint}: decisions, scores and labels as the store holds them.",
         warning=warning,
         tiles=(quality, *_speed_tiles(speed), *others, audit_tile(audited)),
         sections=(

@@ -139,7 +139,7 @@ def comparison(found: list[Figures], *, published: bool) -> Grid:
         rows = [(row.name, *(f"{value:.3f}" for value in _values(row))) for row in found]
         return Grid(("model", "AUC ROC", "average precision", "CP@100"), tuple(rows))
     return Grid(
-        ("model: ours (published)", "AUC ROC", "average precision", "CP@100", "±", "agrees"),
+        ("ours (published)", "AUC ROC", "average precision", "CP@100", "±", "agrees"),
         tuple(_beside(row, PUBLISHED_TABLE[row.name]) for row in found),
     )
 

@@ -55,7 +55,7 @@ def _section(section: Section) -> Iterator[RenderableType]:
 
 def render_grid(grid: Grid) -> Table:
     """A table that fits 80 columns."""
-    table = Table(box=None, pad_edge=False, header_style="dim")
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
     for index, name in enumerate(grid.header):
         table.add_column(name, justify="left" if index == 0 else "right")
     for row in grid.rows:
