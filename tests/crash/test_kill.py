@@ -2,85 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import pathlib
 import random
-import selectors
-import signal
 import sqlite3
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
 
 from penstock.stores.sqlite import ProjectStore
 from tests.crash.killed_writer import open_index, snapshot_at
+from tests.crash.nursery import Nursery
 from tests.crash.workload import check_whole, hashes_of
-
-DEADLINE = 60  # seconds for anything that is waited for
-
-
-class Nursery:
-    """The process that forks writers."""
-
-    def __init__(self):
-        paths = os.pathsep.join([*sys.path, str(pathlib.Path.cwd())])
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.crash.killed_writer"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": paths},
-        )
-        self._output = self._process.stdout.fileno()
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(self._output, selectors.EVENT_READ)
-        self._unread = b""
-
-    def close(self):
-        self._process.stdin.close()
-        self._process.wait(DEADLINE)
-        self._process.stdout.close()
-        self._selector.close()
-
-    def kill_one(self, directory, *, seed, durability, delay):
-        """Let a writer work for `delay` seconds after its first commit, kill it; returns what it acknowledged last."""
-        self._process.stdin.write(f"{directory} {seed} {durability}\n".encode())
-        self._process.stdin.flush()
-        writer, acknowledged, kill_at = None, None, None
-        while True:
-            line = self._line(kill_at)
-            if line is None:
-                os.kill(writer, signal.SIGKILL)
-                kill_at = time.perf_counter() + DEADLINE
-            elif line.startswith(b"pid "):
-                writer = int(line[4:])
-            elif line == b"dead":
-                return acknowledged
-            else:
-                acknowledged = int(line)
-                kill_at = kill_at or time.perf_counter() + delay
-
-    def _line(self, until):
-        """The next line, or None where it does not come until then."""
-        while b"\n" not in self._unread:
-            left = DEADLINE if until is None else until - time.perf_counter()
-            if left <= 0 or not self._selector.select(left):
-                assert until is not None, "the writer says nothing"
-                return None
-            data = os.read(self._output, 65536)
-            assert data, "the nursery died"
-            self._unread += data
-        if until is not None and time.perf_counter() >= until:
-            return None
-        line, _, self._unread = self._unread.partition(b"\n")
-        return line
-
 
 @pytest.fixture
 def nursery():
-    started = Nursery()
+    started = Nursery("tests.crash.killed_writer")
     yield started
     started.close()
 
@@ -109,7 +44,7 @@ def kill_many(nursery, tmp_path, *, kills, seed, durability):
             directory = tmp_path / f"{durability}-{kill}"
             directory.mkdir()
         acknowledged = nursery.kill_one(
-            directory, seed=chance.getrandbits(32), durability=durability, delay=chance.uniform(0, 0.04)
+            directory, chance.getrandbits(32), durability, delay=chance.uniform(0, 0.04)
         )
         try:
             store_id, stop = check_after_kill(directory, acknowledged)

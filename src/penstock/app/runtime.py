@@ -25,6 +25,7 @@ from penstock.models.registry import LocalRegistry, ModelVersion
 from penstock.models.runtimes import ModelHandle
 from penstock.plan.compile import compile_plan
 from penstock.plan.nodes import EndpointNode, Plan
+from penstock.stores.connection import ConnectionFactory, connect
 from penstock.stores.ids import IdIndex
 from penstock.stores.reader import ProjectReader
 from penstock.stores.snapshots import Snapshot, SnapshotStore
@@ -117,6 +118,7 @@ class Runtime:
         clock: Clock | None = None,
         rebuild: bool = False,
         progress: Progress = no_progress,
+        connection_factory: ConnectionFactory = connect,
     ) -> Runtime:
         """Open the project in `root`: recover state as newest good snapshot plus log tail, load the champions.
 
@@ -128,6 +130,8 @@ class Runtime:
             Fold the whole log again instead of starting from a snapshot.
         progress
             Called with (rows folded, rows to fold) during recovery.
+        connection_factory
+            Opens the store's connections; tests put a failing disk under it.
         """
         path = Path(root)
         loaded = project or load_project(path)
@@ -139,6 +143,7 @@ class Runtime:
                 store_path(path),
                 durability=chosen.engine.durability,
                 max_dead_letters=chosen.engine.max_dead_letters,
+                connection_factory=connection_factory,
             )
             undo.callback(store.close)
             ids = IdIndex.open(
