@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -54,10 +55,12 @@ def print_table(rows: Sequence[Sequence[str]], *, head: Sequence[str], right: Se
 
 
 def print_facts(facts: Sequence[tuple[str, str]]) -> None:
-    """Names and values in two columns."""
-    width = max((len(name) for name, _ in facts), default=0)
+    """Names and values in two columns; a long value is wrapped under itself, but no word is cut."""
+    width = max((len(name) for name, _ in facts), default=0) + 2
     for name, value in facts:
-        say(f"{name.ljust(width)}  {value}")
+        lines = textwrap.wrap(value, WIDTH - width, break_long_words=False, break_on_hyphens=False) or [""]
+        for i, line in enumerate(lines):
+            say(f"{'' if i else name:<{width}}{line}".rstrip())
 
 
 @contextmanager

@@ -80,7 +80,10 @@ def flagship():
         }
 
     risk = StreamFeatureView(
-        "risk", source=frauds, entities=[shop], features=[Aggregate(Field("is_fraud", Bool), "mean", time_window=DAY)]
+        "risk",
+        source=frauds,
+        entities=[shop],
+        features=[Aggregate(Field("is_fraud", Bool), "mean", time_window=DAY)],
     )
     used = spending[[name for name in spending.feature_types if "max" not in name]]
 
@@ -92,7 +95,9 @@ def flagship():
     split = TimeSplit(train=DAY, delay=DAY, test=DAY)
     model = Model("fraud", features=service, label=frauds, estimator=Estimator(), split=split)
     policy = Policy("card_policy", actions={"block": 0.9, "review": 0.5})
-    return compile_plan([(service, payments)], [Endpoint("checkout", source=payments, model=model, policy=policy)])
+    return compile_plan(
+        [(service, payments)], [Endpoint("checkout", source=payments, model=model, policy=policy)]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +145,9 @@ def test_a_view_comes_with_its_source_alone(plan):
 
 
 def test_an_unknown_name_lists_what_there_is(plan):
-    with pytest.raises(NotFoundError, match=r"nothing named 'fruad'.*services fraud_features.*endpoints checkout"):
+    with pytest.raises(
+        NotFoundError, match=r"nothing named 'fruad'.*services fraud_features.*endpoints checkout"
+    ):
         describe(plan, "fruad")
 
 
