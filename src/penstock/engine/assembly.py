@@ -123,7 +123,8 @@ class Assembler:
         emitted = _Emitted(outputs, floats)
         degraded = np.zeros(count, np.bool_)
         made = [call.run(columns, emitted, degraded) for call in self._calls]
-        values = np.empty((count, len(self.service.outputs)))
+        # Models take rows, frames take columns.
+        values = np.empty((count, len(self.service.outputs)), order="F" if exact else "C")
         for (to, of), matrix in zip(self._moves, floats, strict=True):
             values[:, to] = matrix[:, of]
         texts = {at: self.typed(emitted, output) for at, output in self._texts}

@@ -144,30 +144,25 @@ def _text(array: pa.Array) -> Text:
 
 
 def to_arrow(column: Column, dtype: DataType) -> pa.Array:
-    """Our column as an Arrow array of `dtype`."""
+    """Our column as an Arrow array of `dtype`; numbers are not copied where their memory is in order."""
     import pyarrow as pa
 
-    mask = None if column.valid is None else pa.py_buffer(np.packbits(column.valid, bitorder="little"))
-    nulls = 0 if column.valid is None else int((~column.valid).sum())
+    valid = None if column.valid is None or column.valid.all() else column.valid
+    mask = None if valid is None else pa.py_buffer(np.packbits(valid, bitorder="little"))
+    nulls = 0 if valid is None else int(len(valid) - np.count_nonzero(valid))
     if isinstance(column, Text):
-        buffers = [
-            mask,
-            pa.py_buffer(np.ascontiguousarray(column.offsets)),
-            pa.py_buffer(np.ascontiguousarray(column.data)),
-        ]
+        offsets, data = np.ascontiguousarray(column.offsets), np.ascontiguousarray(column.data)
+        buffers = [mask, pa.py_buffer(offsets), pa.py_buffer(data)]
         return pa.Array.from_buffers(pa.large_string(), len(column), buffers, nulls).cast(pa.string())
-    types = {
-        "Int32": pa.int32(),
-        "Int64": pa.int64(),
-        "Float32": pa.float32(),
-        "Float64": pa.float64(),
-        "Bool": pa.bool_(),
-        "Timestamp": pa.timestamp("us", "UTC"),
-    }
-    values = column.values
-    if dtype.kind == "time":
-        values = values.astype(np.int64).view("M8[us]")
     if dtype.kind == "bool":
-        values = values.astype(np.bool_)
-    array = pa.array(values, mask=None if column.valid is None else ~column.valid)
-    return array.cast(types[dtype.name])
+        return pa.array(column.values.astype(np.bool_), mask=None if valid is None else ~valid)
+    stored, wanted = {
+        "Int32": (pa.int64(), pa.int32()),
+        "Int64": (pa.int64(), pa.int64()),
+        "Float32": (pa.float64(), pa.float32()),
+        "Float64": (pa.float64(), pa.float64()),
+        "Timestamp": (pa.int64(), pa.timestamp("us", "UTC")),
+    }[dtype.name]
+    values = np.ascontiguousarray(column.values, np.float64 if dtype.kind == "float" else np.int64)
+    array = pa.Array.from_buffers(stored, len(values), [mask, pa.py_buffer(values)], nulls)
+    return array if stored == wanted else array.cast(wanted)

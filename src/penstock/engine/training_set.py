@@ -304,6 +304,7 @@ def positions_of_ids(known: Column, wanted: Column) -> IntArray:
 def append_features(table: pa.Table, service: ServiceNode, features: FeatureRows) -> FeatureFrame:
     """`table` with the features of its rows appended as ``view__feature``."""
     names = [output.name.replace(".", "__") for output in service.outputs]
+    features = replace(features, values=np.asfortranarray(features.values))
     for i, (name, output) in enumerate(zip(names, service.outputs, strict=True)):
         if name in table.column_names:
             raise InputError(f"events: column {name!r} has the name of a feature. Rename the column.")
@@ -318,8 +319,10 @@ def feature_column(features: FeatureRows, index: int, output: Selected) -> Colum
     if index in features.integers:
         return features.integers[index]
     values = features.values[:, index]
-    present = ~np.isnan(values)
-    return Numeric(_typed(np.where(present, values, 0.0), output.dtype), None if present.all() else present)
+    absent = np.isnan(values)
+    if not absent.any():
+        return Numeric(_typed(values, output.dtype))
+    return Numeric(_typed(np.where(absent, 0.0, values), output.dtype), ~absent)
 
 
 def _typed(values: npt.NDArray[np.float64], dtype: DataType) -> npt.NDArray[np.generic]:
