@@ -73,12 +73,22 @@ def concat_features(parts: Sequence[FeatureRows]) -> FeatureRows:
     )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class _Emitted:
-    """What the look-ups of a service emitted for a batch, as bits and as floats."""
+    """What the look-ups of a service emitted for a batch, as bits and, where asked for, as floats."""
 
-    outputs: Sequence[Output]
-    floats: Sequence[FloatMatrix]
+    def __init__(self, outputs: Sequence[Output], kinds: Sequence[IntArray]) -> None:
+        self.outputs = outputs
+        self._kinds = kinds
+        self._floats: list[FloatMatrix | None] = [None] * len(outputs)
+
+    def floats(self, index: int) -> FloatMatrix:
+        """All values of look-up `index` as float64[n, A], NaN for null."""
+        values = self._floats[index]
+        if values is None:
+            output = self.outputs[index]
+            values = self._floats[index] = np.empty(output.bits.shape)
+            to_floats(output.bits, output.valid, self._kinds[index], values)
+        return values
 
 
 class Assembler:
@@ -117,16 +127,10 @@ class Assembler:
         `exact` also gives integers as such.
         """
         count = columns.length
-        floats = [
-            self._floats(output, kinds) for output, kinds in zip(outputs, self._kind_arrays, strict=True)
-        ]
-        emitted = _Emitted(outputs, floats)
+        emitted = _Emitted(outputs, self._kind_arrays)
         degraded = np.zeros(count, np.bool_)
         made = [call.run(columns, emitted, degraded) for call in self._calls]
-        # Models take rows, frames take columns.
-        values = np.empty((count, len(self.service.outputs)), order="F" if exact else "C")
-        for (to, of), matrix in zip(self._moves, floats, strict=True):
-            values[:, to] = matrix[:, of]
+        values = self._columns(emitted, count) if exact else self._rows(emitted, count)
         texts = {at: self.typed(emitted, output) for at, output in self._texts}
         integers = {at: self.typed(emitted, output) for at, output in self._integers} if exact else {}
         for at, call, name in self._attributes:
@@ -157,10 +161,22 @@ class Assembler:
         latest: npt.NDArray[np.uint8] = np.maximum.reduce([outputs[i].lateness for i in self._own])
         return latest
 
-    @staticmethod
-    def _floats(output: Output, kinds: IntArray) -> FloatMatrix:
-        values = np.empty(output.bits.shape)
-        to_floats(output.bits, output.valid, kinds, values)
+    def _rows(self, emitted: _Emitted, count: int) -> FloatMatrix:
+        """The look-ups' values in their places, row after row, as models take them."""
+        values = np.empty((count, len(self.service.outputs)))
+        for i, (to, of) in enumerate(self._moves):
+            values[:, to] = emitted.floats(i)[:, of]
+        return values
+
+    def _columns(self, emitted: _Emitted, count: int) -> FloatMatrix:
+        """The same values column after column, as frames take them."""
+        values = np.empty((count, len(self.service.outputs)), order="F")
+        for at, output in enumerate(self.service.outputs):
+            if output.kind == "lookup" and output.dtype.kind != "text":
+                column = self.typed(emitted, output)
+                values[:, at] = column.values  # type: ignore[union-attr]
+                if not column.valid.all():  # type: ignore[union-attr]
+                    values[~column.valid, at] = np.nan  # type: ignore[operator]
         return values
 
 
@@ -209,7 +225,7 @@ class _RealtimeCall:
                 continue
             assert isinstance(item, Selected)
             if self._as_numbers(item):
-                found[field.name] = Numeric(emitted.floats[item.index][:, item.column])
+                found[field.name] = Numeric(emitted.floats(item.index)[:, item.column])
             else:
                 found[field.name] = self._assembler.typed(emitted, item)
         return Columns(columns.length, found)
