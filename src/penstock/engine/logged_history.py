@@ -35,9 +35,7 @@ def history_of(store: LogReader, plan: Plan) -> dict[str, Any]:
     tables = {}
     for name, batches in parts.items():
         whole = concat(batches)
-        tables[name] = pa.table(
-            {f.name: to_arrow(whole[f.name], f.dtype) for f in plan.sources[name].fields}
-        )
+        tables[name] = pa.table({f.name: to_arrow(whole[f.name], f.dtype) for f in plan.sources[name].fields})
     return tables
 
 
@@ -63,7 +61,9 @@ def features_for_logged(
             made.append(replayed.features["served"])
             ids.append(rows.columns.select([source.event_id_field]))
     if not made:
-        raise InputError(f'as_of="served": the log holds no events of {source.name!r}. Feed some: penstock run.')
+        raise InputError(
+            f'as_of="served": the log holds no events of {source.name!r}. Feed some: penstock run.'
+        )
     found = positions_of_ids(concat(ids)[source.event_id_field], wanted)
     if (found < 0).any():
         first = int(np.flatnonzero(found < 0)[0])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -47,9 +46,7 @@ class RowReader:
         order = np.argsort(found)
         return concat(pieces).take(order[np.searchsorted(found[order], positions)])
 
-    def _fetch(
-        self, source: str, missing: IntArray, pieces: list[Columns], at: list[IntArray]
-    ) -> IntArray:
+    def _fetch(self, source: str, missing: IntArray, pieces: list[Columns], at: list[IntArray]) -> IntArray:
         if not len(missing):
             return missing
         for batch in self._store.log_batches_at(missing):

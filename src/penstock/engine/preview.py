@@ -32,7 +32,9 @@ def run_view(view: FeatureView, input_data: Any) -> Any:
         return _table(made.columns, list(wanted.values()))
     frames = list(input_data) if isinstance(input_data, list | tuple) else [input_data]
     if len(frames) != len(view.sources):
-        raise InputError(f"{owner}: {len(frames)} frames were given for {len(view.sources)} sources; give one each.")
+        raise InputError(
+            f"{owner}: {len(frames)} frames were given for {len(view.sources)} sources; give one each."
+        )
     arguments = []
     for frame, source in zip(frames, view.sources, strict=True):
         fields = _fields(source)

@@ -141,9 +141,9 @@ def _merge(parts: Sequence[Rows]) -> Rows:
 def _late(rows: Rows, label: SourceNode) -> LabelRecords:
     """First labels that came after their event, as the log has them."""
     event, first = rows.columns[EVENT], rows.columns[FIRST]
-    assert isinstance(event, Numeric) and isinstance(first, Numeric)  # noqa: S101, PT018
+    assert isinstance(event, Numeric) and isinstance(first, Numeric)  # noqa: PT018
     known = rows.columns[label.time_field]
-    assert isinstance(known, Numeric)  # noqa: S101
+    assert isinstance(known, Numeric)
     records = LabelRecords(
         event_positions=event.values.astype(np.int64),
         label_positions=rows.positions,
@@ -152,7 +152,8 @@ def _late(rows: Rows, label: SourceNode) -> LabelRecords:
     )
     positions = records.event_positions
     return take_labels(
-        records, np.flatnonzero(first.values.astype(np.bool_) & (positions >= 0) & (positions < rows.positions))
+        records,
+        np.flatnonzero(first.values.astype(np.bool_) & (positions >= 0) & (positions < rows.positions)),
     )
 
 
