@@ -14,7 +14,7 @@ import hashlib
 import json
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,10 +25,11 @@ from penstock.app.runtime import plan_of, state_folder, store_path
 from penstock.app.settings import load_settings
 from penstock.core.clock import Clock
 from penstock.core.errors import InputError, NotFoundError
-from penstock.core.records import DeadLetter, Erasure
+from penstock.core.records import DeadLetter, Erasure, LogBatch
 from penstock.definitions.entities import Entity
 from penstock.definitions.project import Project, load_project
 from penstock.engine.erasure import ErasedLog, changed_decisions
+from penstock.engine.labels import EVENT
 from penstock.engine.lookup import ERASED
 from penstock.engine.recovery import Progress, catch_up, encode_state, no_progress, schema_hash
 from penstock.kernel.columns import BoolArray, Column, Columns, IntArray, Numeric, Text
@@ -177,6 +178,7 @@ class _Key:
             )
         self.values = [_value(text, f) for text, f in zip(texts, entity.join_keys, strict=True)]
         self.columns = _columns_with(entity, plan)
+        self._known = set(plan.sources)
         if not any(self.columns.values()):
             names = ", ".join(f.name for f in entity.join_keys)
             raise InputError(
@@ -192,11 +194,18 @@ class _Key:
     def rows(self, source: str, columns: Columns) -> BoolArray:
         """Which rows of `source` hold the key."""
         held = np.zeros(columns.length, np.bool_)
-        for names in self.columns.get(source, ()):
+        for names in self._columns_of(source, columns):
             held |= np.logical_and.reduce(
                 [_equal(columns[name], value) for name, value in zip(names, self.values, strict=True)]
             )
         return held
+
+    def _columns_of(self, source: str, columns: Columns) -> tuple[tuple[str, ...], ...]:
+        """Where `source` holds the key; a source that the definitions no longer have, under the join keys' own names."""
+        if source in self._known:
+            return self.columns.get(source, ())
+        names = tuple(f.name for f in self.entity.join_keys)
+        return (names,) if EVENT not in columns and all(name in columns for name in names) else ()
 
     def in_letter(self, letter: DeadLetter) -> bool:
         """Whether a dead letter holds the key: as a value of its columns, or anywhere in its bytes or its detail."""
@@ -227,51 +236,56 @@ def _columns_with(entity: Entity, plan: Plan) -> dict[str, tuple[tuple[str, ...]
 
 
 def _find(store: ProjectStore, plan: Plan, key: _Key) -> _Found:
-    positions: dict[str, IntArray] = {}
+    """Everything that holds the key, in two passes over the log: events, then the labels of those events."""
+    positions: dict[str, list[IntArray]] = {}
     ids: dict[str, set[Value]] = {}
-    for source in key.columns:
-        positions[source], ids[source] = _events(store, plan, source, key)
-    events = np.sort(np.concatenate(list(positions.values())))
-    labels = 0
-    for label in plan.sources.values():
-        labelled = ids.get(str(label.label_of))
-        if labelled:
-            positions[label.name] = _labels(store, label.name, str(label.id_field), labelled)
-            labels += len(positions[label.name])
+    for batch, columns in _rows(store):
+        held = np.flatnonzero(key.rows(batch.source, columns) & ~_erased_before(columns))
+        if len(held):
+            positions.setdefault(batch.source, []).append(batch.positions[held])
+            node = plan.sources.get(batch.source)
+            if node is not None and node.id_field is not None:
+                ids.setdefault(node.name, set()).update(_list(columns[node.id_field].take(held)))
+    events = np.sort(
+        np.concatenate([np.zeros(0, np.int64), *(p for found in positions.values() for p in found)])
+    )
+    labels = _labels(store, plan, events, ids) if len(events) else {}
     return _Found(
-        positions={source: found for source, found in positions.items() if len(found)},
+        positions={source: np.concatenate(found) for source, found in (positions | labels).items()},
         events=events,
-        labels=labels,
+        labels=sum(len(found) for parts in labels.values() for found in parts),
         pending=_pending(store, ids),
         letters=_letters(store, key),
     )
 
 
-def _events(store: ProjectStore, plan: Plan, source: str, key: _Key) -> tuple[IntArray, set[Value]]:
-    """The positions of the key's events, and their ids."""
-    found: list[IntArray] = [np.zeros(0, np.int64)]
-    ids: set[Value] = set()
-    id_field = plan.sources[source].id_field
-    for batch in store.read_log(sources={source}):
-        columns = Columns.from_bytes(batch.payload)
-        held = np.flatnonzero(key.rows(source, columns) & ~_erased_before(columns))
-        found.append(batch.positions[held])
-        if id_field is not None and len(held):
-            ids.update(_list(columns[id_field].take(held)))
-    return np.concatenate(found), ids
+def _rows(store: ProjectStore) -> Iterator[tuple[LogBatch, Columns]]:
+    """The whole log, sources that the definitions no longer have among it."""
+    for batch in store.read_log():
+        yield batch, Columns.from_bytes(batch.payload)
 
 
-def _labels(store: ProjectStore, source: str, id_field: str, ids: set[Value]) -> IntArray:
-    """The positions of the labels of these events."""
-    found: list[IntArray] = [np.zeros(0, np.int64)]
-    for batch in store.read_log(sources={source}):
-        columns = Columns.from_bytes(batch.payload)
-        held = np.fromiter((one in ids for one in _list(columns[id_field])), np.bool_, columns.length)
-        found.append(batch.positions[held & ~_erased_before(columns)])
-    return np.concatenate(found)
+def _labels(
+    store: ProjectStore, plan: Plan, events: IntArray, ids: Mapping[str, set[Value]]
+) -> dict[str, list[IntArray]]:
+    """The positions of the events' labels, by label source: those joined to them, and those that name them."""
+    found: dict[str, list[IntArray]] = {}
+    for batch, columns in _rows(store):
+        if EVENT not in columns:
+            continue
+        held = np.isin(columns[EVENT].values, events)  # type: ignore[union-attr]
+        node = plan.sources.get(batch.source)
+        named = set() if node is None else ids.get(str(node.label_of), set())
+        if node is not None and named:
+            listed = _list(columns[str(node.id_field)])
+            held |= np.fromiter((one in named for one in listed), np.bool_, columns.length)
+        held &= ~_erased_before(columns)
+        if held.any():
+            found.setdefault(batch.source, []).append(batch.positions[held])
+    return found
 
 
-def _pending(store: ProjectStore, ids: dict[str, set[Value]]) -> list[int]:
+def _pending(store: ProjectStore, ids: Mapping[str, set[Value]]) -> list[int]:
     found: list[int] = []
     after = -1
     texts = {source: {str(one) for one in known} for source, known in ids.items()}
@@ -308,6 +322,8 @@ def _value(text: str, field: Field) -> Value:
 
 
 def _equal(column: Column, value: Value) -> BoolArray:
+    if isinstance(column, Numeric) != isinstance(value, int):  # a column of this name, but of another type
+        return np.zeros(len(column), np.bool_)
     if isinstance(column, Numeric):
         equal: BoolArray = column.values == value
         return equal if column.valid is None else equal & column.valid
@@ -323,7 +339,8 @@ def _in_bytes(value: Value, raw: bytes) -> bool:
     if isinstance(value, int):
         return re.search(rb"(?<![0-9])" + str(value).encode() + rb"(?![0-9])", raw) is not None
     forms = {value, unicodedata.normalize("NFD", value)}
-    return any(one.encode() in raw or json.dumps(one)[1:-1].encode() in raw for one in forms)
+    lower = raw.lower()  # JSON's escapes may have capital digits
+    return any(one.encode() in raw or json.dumps(one)[1:-1].lower().encode() in lower for one in forms)
 
 
 def _as_object(payload: bytes) -> dict[str, Any]:

@@ -13,10 +13,11 @@ import typer
 
 from penstock.cli.exits import ExitCode
 from penstock.cli.options import AsJson, Project, project_root
-from penstock.cli.output import hint, number, print_facts, print_json, progress_bar, say, tell
+from penstock.cli.output import Progress, hint, number, print_facts, print_json, progress_bar, say, tell
 from penstock.core.errors import InputError
 
 if TYPE_CHECKING:
+    from penstock.app.running import Stop
     from penstock.app.runtime import Runtime
     from penstock.monitoring.live import LiveSummary
 
@@ -55,7 +56,7 @@ def _drive(files: list[str] | None, project: Path | None, *, as_json: bool, foll
     given = _given(files or [])
     with stop_on_signals() as stop:
         with progress_bar("recovering") as progress:
-            runtime = Runtime.open(root, progress=progress)
+            runtime = Runtime.open(root, progress=_interruptible(progress, stop))
         with runtime:
             _notice(runtime)
             plan = runtime.plan
@@ -78,6 +79,17 @@ def _drive(files: list[str] | None, project: Path | None, *, as_json: bool, foll
     _report(summary, length, as_json=as_json, stopped=stop.asked and not follow)
     if stop.signal_number == signal.SIGINT or (stop.asked and not follow):
         raise typer.Exit(ExitCode.INTERRUPTED)
+
+
+def _interruptible(progress: Progress, stop: Stop) -> Progress:
+    """Recovery ends at once when asked to: nothing was taken in yet."""
+
+    def step(done: int, total: int) -> None:
+        if stop.asked:
+            raise KeyboardInterrupt
+        progress(done, total)
+
+    return step
 
 
 def _given(files: list[str]) -> dict[str, Path | IO[bytes]]:

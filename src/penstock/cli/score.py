@@ -46,13 +46,12 @@ def score(
     """
     root = project_root(project)
     place = _input(source, events)
-    refused = 0
-    if not as_json:
-        say(_HEAD)
+    refused, first = 0, True
     batches = _checked(root, source, place) if dry_run else _scored(root, source, place, features=features)
     for answers in batches:
         refused += sum(answer.status == "rejected" for answer in answers)
-        _print(answers, as_json=as_json)
+        _print(answers, as_json=as_json, first=first)
+        first = False
     if not as_json:
         hint("penstock status" if not dry_run else f"penstock score {source} without --dry-run")
     if dry_run and refused:
@@ -133,7 +132,9 @@ def _lines(text: str) -> bytes:
     return b"\n".join(b" ".join(bytes(element).splitlines()) for element in elements)
 
 
-def _print(answers: Sequence[Answer], *, as_json: bool) -> None:
+def _print(answers: Sequence[Answer], *, as_json: bool, first: bool) -> None:
+    if first and not as_json:
+        say(_HEAD)
     for answer in answers:
         if as_json:
             print_line(answer.to_dict())

@@ -44,6 +44,11 @@ class ErasedLog:
     positions: Mapping[str, IntArray]
 
     @property
+    def erased(self) -> IntArray:
+        """All positions that are erased."""
+        return np.concatenate([np.zeros(0, np.int64), *self.positions.values()])
+
+    @property
     def next_position(self) -> int:
         """The length of the log."""
         return self.store.next_position
@@ -165,13 +170,23 @@ def changed_decisions(
         for endpoint in plan.endpoints.values():
             yield from _changed_in(after, plan, endpoint, was, now)
         progress(now.chunk.stop, after.next_position)
+    yield from _of_others(after, plan)
+
+
+def _of_others(after: ErasedLog, plan: Plan) -> Iterator[DecisionBatch]:
+    """The erased events' decisions by endpoints that the definitions no longer have."""
+    for batch in after.store.read_decisions():
+        erased = np.isin(batch.positions, after.erased)
+        if batch.endpoint not in plan.endpoints and erased.any():
+            decisions = Decisions.from_bytes(batch.payload)
+            yield replace(batch, payload=erase_decisions(decisions, erased, np.zeros_like(erased)).to_bytes())
 
 
 def _changed_in(
     after: ErasedLog, plan: Plan, endpoint: EndpointNode, was: Replayed, now: Replayed
 ) -> Iterator[DecisionBatch]:
-    gone = after.positions.get(endpoint.source, np.zeros(0, np.int64))
-    first = min((int(positions[0]) for positions in after.positions.values() if len(positions)), default=0)
+    gone = after.erased
+    first = int(gone.min(initial=after.next_position))
     for batch in after.store.read_decisions(now.chunk.start, now.chunk.stop, endpoints={endpoint.name}):
         decisions = Decisions.from_bytes(batch.payload)
         erased = np.isin(batch.positions, gone)

@@ -5,7 +5,8 @@ from pathlib import Path
 from penstock.cli.reference import reference
 
 ROOT = Path(__file__).resolve().parents[3]
-COMMANDS = "init up run train score backfill replay audit explain registry status forget".split()
+COMMANDS = ["init", "up", "run", "train", "score", "backfill", "replay", "audit", "explain", "registry"]
+COMMANDS += ["status", "forget"]
 
 
 def test_the_page_is_current():

@@ -89,7 +89,7 @@ def flagship():
 
     @realtime_feature_view(sources=[RequestSource([amount]), used], features=[Attribute("ratio", Float64)])
     def ratio(request, spent):
-        return {"ratio": request["amount"] / spent[list(spent)[0]]}
+        return {"ratio": request["amount"] / spent[next(iter(spent))]}
 
     service = FeatureService("fraud_features", features=[ratio, used, risk])
     split = TimeSplit(train=DAY, delay=DAY, test=DAY)
