@@ -35,13 +35,28 @@ def run_penstock(table: pa.Table) -> pa.Table:
     """Penstock's turn: the features named in peers/shared/backfill_work.py, in the table's order."""
     from backfill_work import DAYS, DELAY_DAYS, FEATURES
 
-    from penstock import Aggregate, Entity, FeatureService, PushConfig, StreamFeatureView, StreamSource, TimeWindow
+    from penstock import (
+        Aggregate,
+        Entity,
+        FeatureService,
+        PushConfig,
+        StreamFeatureView,
+        StreamSource,
+        TimeWindow,
+    )
     from penstock.types import Bool, Field, Float64, Int64, Timestamp
 
     day = timedelta(days=1)
     amount, is_fraud = Field("amount", Float64), Field("is_fraud", Bool)
     customer, terminal = Field("customer_id", Int64), Field("terminal_id", Int64)
-    schema = [Field("transaction_id", Int64), Field("timestamp", Timestamp), customer, terminal, amount, is_fraud]
+    schema = [
+        Field("transaction_id", Int64),
+        Field("timestamp", Timestamp),
+        customer,
+        terminal,
+        amount,
+        is_fraud,
+    ]
     payments = StreamSource("payments", PushConfig(), schema=schema)
     by_customer = StreamFeatureView(
         "customer",

@@ -75,6 +75,8 @@ def _promote(folder: Path, model: Path) -> None:
     )
     registry = registry_of(folder)
     version = registry.register(
-        export_model(estimator, vectors, provenance=provenance), actor="benchmark", reason="the contest's model"
+        export_model(estimator, vectors, provenance=provenance),
+        actor="benchmark",
+        reason="the contest's model",
     )
     registry.promote("fraud", version.version, actor="benchmark", reason="the contest's model")

@@ -42,7 +42,9 @@ payments = StreamSource(
 chargebacks = LabelSource("chargebacks", of=payments, label=Field("is_fraud", Bool), known_at="reported_at")
 
 spending = [
-    Aggregate(AMOUNT, function, time_window=days * DAY) for days in (1, 7, 30) for function in ("count", "mean")
+    Aggregate(AMOUNT, function, time_window=days * DAY)
+    for days in (1, 7, 30)
+    for function in ("count", "mean")
 ]
 by_card = StreamFeatureView("by_card", source=payments, entities=[card], features=spending)
 by_terminal = StreamFeatureView("by_terminal", source=payments, entities=[terminal], features=spending)

@@ -59,10 +59,11 @@ class Field:
 
     def __post_init__(self) -> None:
         check_name(self.name, what="Field")
-        if not isinstance(self.dtype, DataType):
+        dtype: object = self.dtype
+        if not isinstance(dtype, DataType):
             allowed = ", ".join(TYPES_BY_NAME)
             raise DefinitionError(
-                f"Field {self.name!r}: dtype is {self.dtype!r}; allowed are {allowed} of penstock.types. "
+                f"Field {self.name!r}: dtype is {dtype!r}; allowed are {allowed} of penstock.types. "
                 f'Write for example Field("{self.name}", Float64).'
             )
 

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -201,7 +202,7 @@ def _column(kind: str, pieces: Sequence[memoryview | None]) -> Column:
     return Numeric(_array(pieces[1], np.dtype(kind)), valid)
 
 
-def _array(piece: memoryview | None, dtype: npt.DTypeLike) -> npt.NDArray[np.generic]:
+def _array(piece: memoryview | None, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     return np.frombuffer(b"" if piece is None else piece, dtype)
 
 
