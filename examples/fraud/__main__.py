@@ -17,14 +17,16 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from penstock.core.errors import PenstockError
+
 from .creditcard import CREDITCARD_FILE
-from .world import HERE, SMALL, World, events_of, labels_of
+from .world import CREDITCARD_PROJECT, HERE, SMALL, World, events_of, labels_of
 
 if TYPE_CHECKING:
     from penstock.app import Runtime
     from penstock.app.settings import Settings
 
-INTERRUPTED = 130
+INTERRUPTED, FAILED = 130, 3
 NEXT = (
     ("cd examples/fraud; penstock status", "counters, labels, the champion"),
     ("penstock audit", "recompute every vector from the log and compare"),
@@ -41,18 +43,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(width=80)
     folder = options.folder or (HERE / "data" / "small" if options.small else HERE)
     if options.reset:
-        for name in (".penstock", "reports"):
-            shutil.rmtree(folder / name, ignore_errors=True)
+        _forget(folder)
+        _forget(options.folder or CREDITCARD_PROJECT)
     try:
         if options.creditcard:
             return run_creditcard(console, options)
         code = run(console, options, folder)
         if not code and folder == HERE and CREDITCARD_FILE.is_file():
-            return run_creditcard(console, options)
+            code = run_creditcard(console, options)
     except KeyboardInterrupt:
         console.print("\nInterrupted. Run it again to continue.")
         return INTERRUPTED
+    except (PenstockError, OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return FAILED
     return code
+
+
+def _forget(folder: Path) -> None:
+    """Remove state and reports, not data."""
+    for name in (".penstock", "reports"):
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def run(console: Console, options: argparse.Namespace, folder: Path) -> int:

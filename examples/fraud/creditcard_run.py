@@ -30,7 +30,7 @@ from .session import (
     run_audit,
     run_live,
 )
-from .world import HERE
+from .world import CREDITCARD_PROJECT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
     from penstock.app.settings import Settings
 
-PROJECT = HERE / "creditcard_project"
 LABEL_DELAY = timedelta(hours=4)
 LIVE_FROM = timedelta(hours=40)
 INTERRUPTED = 130
@@ -52,7 +51,7 @@ NEXT = (
 
 def run_file(console: Console, options: argparse.Namespace, *, settings: Settings) -> int:
     """Stream, train and score the file; the process's exit code."""
-    folder: Path = options.folder or PROJECT
+    folder: Path = options.folder or CREDITCARD_PROJECT
     path = CREDITCARD_FILE if options.folder is None else folder / "data" / CREDITCARD_FILE.name
     table = read_creditcard(path)
     console.print(
@@ -61,7 +60,7 @@ def run_file(console: Console, options: argparse.Namespace, *, settings: Setting
     events = table.select(["transaction_id", "timestamp", *COMPONENTS, "amount"])
     seconds = pc.subtract(table["timestamp"], pa.scalar(START, pa.timestamp("us", tz="UTC")))
     first = pc.sum(pc.less(seconds, pa.scalar(LIVE_FROM, pa.duration("us")))).as_py()
-    with Runtime.open(folder, project=load_project(PROJECT), settings=settings) as runtime:
+    with Runtime.open(folder, project=load_project(CREDITCARD_PROJECT), settings=settings) as runtime:
         feed = Feed(runtime, "payments", events, "frauds", labels_of(table))
         with draining() as cancelled:
             models = _feed(

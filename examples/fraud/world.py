@@ -15,6 +15,7 @@ from .protocol import Protocol, day_number, utc_days
 from .simulator import PUBLISHED, transactions
 
 HERE = Path(__file__).parent
+CREDITCARD_PROJECT = HERE / "creditcard_project"
 SMALL = SimulatorConfig(customers=1_000, terminals=5_000, radius=6.0)
 LABEL_DELAY = timedelta(days=7)
 LONGEST_WINDOW = timedelta(days=30)

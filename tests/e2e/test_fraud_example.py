@@ -163,6 +163,13 @@ def test_kaggles_file_is_streamed_trained_and_scored(tmp_path, capsys):
     assert "0 differing" in capsys.readouterr().out
 
 
+def test_a_missing_file_is_said_in_one_line(tmp_path, capsys):
+    assert example.main(["--creditcard", f"--folder={tmp_path}"]) == 3
+    error = capsys.readouterr().err
+    assert "creditcard.csv: no such file" in error
+    assert "Traceback" not in error
+
+
 def test_labels_come_a_week_after_their_payments_and_truth_stays_out_of_events(finished, world):
     table = world.between(world.live_start).slice(0, 10)
     labels = labels_of(table)
