@@ -104,9 +104,11 @@ def project(folder):
 
 def fill(folder, *, key):
     clock = ManualClock(START + 10_000 * MINUTE)
+    for half in (batches(key)[:3], batches(key)[3:]):  # two snapshots
+        with Runtime.open(folder, clock=clock) as runtime:
+            for source, events in half:
+                runtime.ingest(source, events)
     with Runtime.open(folder, clock=clock) as runtime:
-        for source, events in batches(key):
-            runtime.ingest(source, events)
         if key:
             runtime.ingest(
                 "tx", [{"id": "bad", "card_id": KEY, "amount": "much"}, {"id": "other", "card_id": "card-1"}]
@@ -148,6 +150,14 @@ def test_what_was_found_is_counted(forgotten):
 def test_no_byte_of_the_key_is_left(forgotten):
     folder, _ = forgotten
     assert hits(folder) == set()
+
+
+def test_no_byte_is_left_beside_an_open_reader(tmp_path):
+    folder = fill(project(tmp_path / "p"), key=KEY)
+    with open_reader(folder) as store:
+        store.counters()
+        forget(folder, "card", [KEY], clock=ManualClock(START))
+        assert hits(folder) == set()
 
 
 def test_the_audit_stays_clean_and_says_what_it_skipped(forgotten):
@@ -255,3 +265,21 @@ def test_mistakes_say_what_is_allowed(tmp_path, entity, key, error, message):
     folder = fill(project(tmp_path / "p"), key=KEY)
     with pytest.raises(error, match=message):
         forget(folder, entity, key, clock=ManualClock(START))
+
+
+def test_what_the_definitions_no_longer_have_is_forgotten_too(tmp_path):
+    folder = fill(project(tmp_path / "p"), key=KEY)
+    text = DEFINITIONS[: DEFINITIONS.index("checkout =")]
+    text = text.replace('StreamSource("tx"', 'StreamSource("tx2"').replace(
+        'LabelSource("frauds"', 'LabelSource("frauds2"'
+    )
+    (folder / "definitions.py").write_text(text, "utf-8")
+    done = forget(folder, "card", [KEY], clock=ManualClock(START))
+    assert (done.events, done.labels) == (4, 3)  # the mapped column went with the definitions
+    with open_reader(folder) as store:
+        flags = [
+            f for batch in store.read_decisions() for f in Decisions.from_bytes(batch.payload).flags.tolist()
+        ]
+        assert sum(f == Flag.ERASED for f in flags) == 4
+        erased = [b for b in store.read_log(sources={"tx"}) if b"_erased" in b.payload]
+    assert erased
