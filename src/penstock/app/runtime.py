@@ -182,13 +182,18 @@ class Runtime:
         self.close(snapshot=kind is None)
 
     def close(self, *, snapshot: bool = True) -> None:
-        """Finish what is under way, write a snapshot, and let other processes open the project."""
+        """Finish what is under way, write a snapshot, and let other processes open the project.
+
+        Raises `StoreError` where the last micro-batch could not be stored; with ``snapshot=False``, after an error, not.
+        """
         if self in _ACTIVE:
             _ACTIVE.remove(self)
         try:
             self.engine.close()
             self._background.shutdown(wait=True)
-            if snapshot and self.engine.position > self._snapshot_at:
+            if snapshot:
+                self.engine.flush()  # nobody may have waited for it
+            if snapshot and not self.engine.stopped and self.engine.position > self._snapshot_at:
                 self._save(self.engine.position, encode_state(self.engine.features), None)
         finally:
             self._ids.close()

@@ -85,6 +85,7 @@ class LocalEngine:
         self._inflight: tuple[int, Future[None]] = (store.next_position, _DONE)
         self._labels_inflight = False
         self._failed: BaseException | None = None
+        self._closed = False
 
     @property
     def features(self) -> FeatureState:
@@ -95,6 +96,11 @@ class LocalEngine:
     def position(self) -> int:
         """The length of the log once everything under way is committed."""
         return self._stepper.position
+
+    @property
+    def stopped(self) -> bool:
+        """Whether an error stopped it: memory is then ahead of the disk, and must not be kept."""
+        return self._failed is not None
 
     def decode(self, source: str, events: bytes | Sequence[Mapping[str, Any]]) -> Decoded:
         """Decode and check events of `source`: NDJSON bytes or dicts."""
@@ -164,7 +170,7 @@ class LocalEngine:
     def close(self) -> None:
         """Finish what is under way; nothing can be processed afterwards."""
         self._writer.shutdown(wait=True)
-        self._failed = self._failed or StoreError("engine: it is closed. Open the project again.")
+        self._closed = True
 
     def _check_running(self) -> None:
         if self._failed is not None:
@@ -172,6 +178,8 @@ class LocalEngine:
                 f"engine: it stopped after an error ({self._failed}). Mend the cause and open the project again; what was "
                 "acknowledged is safe, and state is recovered from the log."
             ) from self._failed
+        if self._closed:
+            raise StoreError("engine: it is closed. Open the project again.")
 
     def _is_label(self, source: str) -> bool:
         return self.plan.sources[source].label_of is not None

@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from penstock.core.errors import CorruptionError, InputError, StoreError
 from penstock.stores import id_kernel
+from penstock.stores.directories import sync_directory
 from penstock.stores.id_runs import Run, RunWriter, write_merged, write_sorted
 
 if TYPE_CHECKING:
@@ -252,6 +253,7 @@ class IdIndex:
 def _load_runs(directory: Path, store_id: str, next_position: int) -> tuple[Run, ...]:
     """The good runs that tile the log from its start, widest first; removes all other files."""
     runs: list[Run] = []
+    removed = False
     for path in sorted(directory.iterdir(), key=_widest_first):
         run = _believed(path, store_id) if path.suffix == ".run" else None
         at = runs[-1].stop if runs else 0
@@ -259,6 +261,9 @@ def _load_runs(directory: Path, store_id: str, next_position: int) -> tuple[Run,
             runs.append(run)
         elif path.is_file():
             path.unlink()
+            removed = True
+    if removed:  # a run that was ahead must not come back when the log has grown past it
+        sync_directory(directory)
     return tuple(runs)
 
 

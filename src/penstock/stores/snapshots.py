@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from penstock.core.errors import CorruptionError, SnapshotError, StoreError
+from penstock.stores.directories import sync_directory
 
 FORMAT_VERSION = 1
 KEPT = 3
@@ -102,6 +103,7 @@ class SnapshotStore:
                 continue
             if snapshot.position > next_position:
                 path.unlink()
+                sync_directory(self._directory)  # it must not come back when the log has grown past it
                 reason = f"ahead of the log: taken at position {snapshot.position}, the log ends at {next_position}"
                 skipped.append(SkippedSnapshot(path, reason))
             elif (snapshot.fingerprint, snapshot.schema_hash) == (fingerprint, schema_hash):
@@ -118,7 +120,7 @@ class SnapshotStore:
             for path in self._directory.iterdir():
                 if path.suffix in {_SUFFIX, ".tmp"}:
                     path.unlink()
-            _sync_directory(self._directory)
+            sync_directory(self._directory)
 
     def _paths(self) -> list[Path]:
         """Snapshot files, newest first."""
@@ -200,12 +202,4 @@ def _write_durably(path: Path, parts: list[bytes]) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.rename(path)
-    _sync_directory(path.parent)
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_directory(path.parent)
