@@ -226,8 +226,8 @@ def _daily_charts(decided: Decided) -> list[Chart]:
     return [
         Chart(title="Alerts a day", series=tuple(series), y_label="decisions", **axis),  # type: ignore[arg-type]
         Chart(
-            title="Labelled payments",
-            series=(Series("fraud rate", at, rate.tolist(), "line", 1),),
+            title="Fraud rate",
+            series=(Series("of labelled payments", at, rate.tolist(), "line", 1),),
             y_label="%",
             note="The last days' labels have not arrived.",
             **axis,  # type: ignore[arg-type]

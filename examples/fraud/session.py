@@ -28,6 +28,16 @@ if TYPE_CHECKING:
 
     from .feed import Feed
 
+COUNTERS = {
+    "received": "events received",
+    "scored": "scored",
+    "logged": "logged",
+    "duplicate": "duplicate",
+    "rejected": "rejected",
+    "late": "late, within scored",
+    "labels_joined": "labels joined to their events",
+    "labels_pending": "labels before their events",
+}
 SESSION_FILE = "session.json"
 
 
