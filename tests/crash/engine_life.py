@@ -90,7 +90,7 @@ def the_plan():
         return plan_of(project())
 
 
-def live(runtime: Runtime, feed: Feed, chance, acknowledge: Callable[[int], None], *, sizes=BATCH_SIZES) -> None:
+def live(runtime: Runtime, feed: Feed, chance, acknowledge: Callable[[int], None], *, sizes=BATCH_SIZES, overlap=0.7) -> None:
     """Go on with the feed to its end in micro-batches of any size, acknowledging what is durable."""
     at = int(runtime.store.offsets().get(OFFSET, 0))
     under_way = deque()
@@ -98,7 +98,7 @@ def live(runtime: Runtime, feed: Feed, chance, acknowledge: Callable[[int], None
         stop = feed.next_stop(at, chance.choice(sizes))
         inputs = [(source, runtime.engine.decode(source, data)) for source, data in feed.inputs(at, stop)]
         processed = runtime.process(
-            inputs, by_time=len(inputs) > 1, offsets={OFFSET: str(stop)}, overlap=chance.random() < 0.7
+            inputs, by_time=len(inputs) > 1, offsets={OFFSET: str(stop)}, overlap=chance.random() < overlap
         )
         under_way.append((stop, processed))
         at = stop
