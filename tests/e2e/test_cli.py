@@ -242,6 +242,8 @@ def test_forget_asks(story):
         (("replay", "--rebuild", "--from", "3"), "goes with no other option"),
         (("backfill", "nix", "--events", "a.csv", "--out", "b.parquet"), "there are fraud_features"),
         (("forget", "x", "--entity", "nix", "--yes"), "there are card, shop"),
+        (("registry", "promote", "fraud", "1", "--stage", "Live"), "allowed are Production and Staging"),
+        (("registry", "promote", "fraud", "99"), "it has no version '99'"),
         (("init", "."), "is not an empty folder"),
     ],
 )

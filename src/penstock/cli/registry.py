@@ -10,6 +10,7 @@ import typer
 from penstock.cli.exits import ExitCode
 from penstock.cli.options import Actor, AsJson, Project, Reason, actor_name, project_root
 from penstock.cli.output import hint, moment, number, print_facts, print_json, print_table, say, tell
+from penstock.core.errors import InputError
 
 if TYPE_CHECKING:
     from penstock.models.registry import LocalRegistry, ModelVersion
@@ -91,6 +92,11 @@ def promote(
     as_json: AsJson = False,
 ) -> None:
     """Make a version live (Production) or a candidate (Staging)."""
+    if stage not in {"Production", "Staging"}:
+        raise InputError(
+            f"registry promote: --stage is {stage!r}; allowed are Production and Staging. To take a version out of use: "
+            "penstock registry archive."
+        )
     registry = _registry(project)
     moved = registry.promote(model, version, stage=stage, actor=actor_name(actor), reason=reason)  # type: ignore[arg-type] # checked there
     _print_moved(moved, as_json=as_json)
