@@ -50,12 +50,15 @@ class Scorer:
         return total
 
 
-class SmallRuns(IdIndex):
+def index_with_runs_of(run_size):
     """The index of event ids, sealing and merging runs all the time."""
 
-    @classmethod
-    def open(cls, directory, **arguments):
-        return super().open(directory, **arguments, run_size=RUN_SIZE)
+    class SmallRuns(IdIndex):
+        @classmethod
+        def open(cls, directory, **arguments):
+            return super().open(directory, **arguments, run_size=run_size)
+
+    return SmallRuns
 
 
 @functools.cache
@@ -64,10 +67,11 @@ def project():
 
 
 @contextmanager
-def small_parts() -> Iterator[None]:
+def small_parts(*, run_size=RUN_SIZE, max_keys=MAX_KEYS) -> Iterator[None]:
     """What takes millions of events to happen happens here after dozens."""
-    program = functools.partial(Program, max_keys=MAX_KEYS)
-    with patch.object(runtime_module, "IdIndex", SmallRuns), patch.object(compile_module, "Program", program):
+    program = functools.partial(Program, max_keys=max_keys)
+    index = index_with_runs_of(run_size)
+    with patch.object(runtime_module, "IdIndex", index), patch.object(compile_module, "Program", program):
         yield
 
 
