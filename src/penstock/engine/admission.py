@@ -119,11 +119,9 @@ class Admission:
         if not len(found):
             return found
         self._settle(int(found.max()))
-        sources = self._rows.sources_at(found)
-        if all(sources.get(position) == source.name for position in found.tolist()):
-            stored = self._rows.events(source.name, found)
-            if (same_values(stored[str(source.id_field)], ids) | _erased(stored)).all():
-                return found
+        stored = self._rows.events_if_all(source.name, found)
+        if stored is not None and (same_values(stored[str(source.id_field)], ids) | _erased(stored)).all():
+            return found
         pairs = zip(hashes.tolist(), found.tolist(), strict=True)
         each = [self._confirm_one(source, ids.take(np.array([i])), *pair) for i, pair in enumerate(pairs)]
         return np.array(each, np.int64)

@@ -149,10 +149,10 @@ def choose_actions(scores: FloatArray, thresholds: Sequence[float]) -> ByteArray
     >>> choose_actions(np.array([0.2, 0.5, 0.95, np.nan]), (0.5, 0.9)).tolist()
     [0, 1, 2, 0]
     """
-    taken = np.zeros(len(scores), np.uint8)
-    for threshold in thresholds:
-        taken += scores >= threshold
-    return taken
+    taken = np.asarray(thresholds).searchsorted(scores, side="right")
+    if np.isnan(scores.sum()):
+        taken[np.isnan(scores)] = 0
+    return taken.astype(np.uint8)
 
 
 def decide(endpoint: EndpointNode, features: FeatureRows, scorer: Scorer | None, service: str) -> Decisions:
@@ -166,9 +166,8 @@ def decide(endpoint: EndpointNode, features: FeatureRows, scorer: Scorer | None,
         flags |= _NO_MODEL
     else:
         scores = _scores(scorer, vectors)
-        unknown = np.isnan(scores)
-        if unknown.any():
-            flags[unknown] |= _DEGRADED
+        if np.isnan(scores.sum()):
+            flags[np.isnan(scores)] |= _DEGRADED
     return Decisions(
         model="" if scorer is None else scorer.version,
         service=service,

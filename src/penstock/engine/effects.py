@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from penstock.core.errors import StoreError
-from penstock.core.records import Commit, DeadLetter, DecisionBatch, EventIds, LogBatch
+from penstock.core.records import Commit, DeadLetter, DecisionBatch, EventIds, LabelRecords, LogBatch
 from penstock.engine.admission import Admitted
 from penstock.engine.decisions import Decisions, Flag
-from penstock.engine.labels import JoinedLabels
+from penstock.engine.labels import JoinedLabels, concat_labels
 from penstock.kernel.columns import IntArray
 from penstock.plan.nodes import Plan
 
@@ -70,13 +70,17 @@ def commit_of(
         log=log,
         ids=_event_ids(outcomes),
         decisions=decided,
-        labels=next((j.records for j in joined if j.records is not None), None),
+        labels=_records([j.records for j in joined if j.records is not None]),
         pending_added=[p for j in joined for p in j.pending_added],
         pending_resolved=[p for j in joined for p in j.pending_resolved],
         dead_letters=letters,
         counters=counters,
         offsets=offsets,
     )
+
+
+def _records(parts: Sequence[LabelRecords]) -> LabelRecords | None:
+    return concat_labels(parts) if parts else None
 
 
 def _event_ids(outcomes: Sequence[Outcome]) -> EventIds | None:

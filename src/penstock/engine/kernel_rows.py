@@ -109,6 +109,8 @@ class ViewPreparer:
 
     def _lane_arrays(self, columns: Columns) -> tuple[IntArray, BoolArray]:
         count = len(self._lanes)
+        if count == 1 and (single := self._only_lane(columns)) is not None:
+            return single
         lanes = np.empty((columns.length, count), np.int64)
         valid = np.ones((columns.length, count), np.bool_)
         for j, name, where, is_float in self._lanes:
@@ -124,6 +126,15 @@ class ViewPreparer:
             if where is not None:
                 valid[:, j] &= _is_true(columns[where])
         return lanes, valid
+
+    def _only_lane(self, columns: Columns) -> tuple[IntArray, BoolArray] | None:
+        """The lane of a view with one plain float column, which needs no copy."""
+        _, name, where, is_float = self._lanes[0]
+        column = columns[name]
+        if not is_float or where is not None or isinstance(column, Text) or column.values.dtype != np.float64:
+            return None
+        valid = np.ones(columns.length, np.bool_) if column.valid is None else column.valid
+        return column.values.view(np.int64).reshape(-1, 1), valid.reshape(-1, 1)
 
     def _with_dropped(self, kept: KernelRows, at: IntArray, rows: Rows) -> KernelRows:
         """Rows that the function dropped do not enter the view; they look up what the key had before."""

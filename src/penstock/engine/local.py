@@ -134,7 +134,7 @@ class LocalEngine:
             without it, everything is durable on return.
         """
         stepped = self.step(inputs, by_time=by_time, decide=decide, offsets=offsets)
-        commit = stepped.commit
+        commit = stepped.effects(self.plan)
         committed = self._submit(commit, overlap=overlap)
         return Processed(stepped.outcomes, committed, commit.counters, commit.labels)
 

@@ -30,16 +30,26 @@ class RowReader:
 
         Raises `CorruptionError` where a position holds no event of `source`.
         """
+        found = self.events_if_all(source, positions)
+        if found is None:
+            raise CorruptionError(
+                f"log: one of the positions {int(positions.min())} to {int(positions.max())} holds no event of source "
+                f"{source!r}. Was the source renamed? Then give it its old name again; else restore the database."
+            )
+        return found
+
+    def events_if_all(self, source: str, positions: IntArray) -> Columns | None:
+        """The events of `source` at `positions`, in that order; None where one of them holds another source's."""
         pieces: list[Columns] = []
         at: list[IntArray] = []
-        missing = np.unique(positions)
+        missing = positions if (positions[1:] > positions[:-1]).all() else np.unique(positions)
         for key, (stored, columns) in list(self._log.items()):
             if key[0] == source and len(missing) and stored[0] <= missing[-1] and stored[-1] >= missing[0]:
                 missing = _use(stored, columns, missing, pieces, at)
                 self._log.move_to_end(key)
         missing = self._fetch(source, missing, pieces, at)
         if len(missing):
-            raise CorruptionError(f"log: position {int(missing[0])} holds no event of source {source!r}.")
+            return None
         if any(ERASED in piece for piece in pieces):
             pieces = [_with_erased(piece) for piece in pieces]
         found = np.concatenate(at)

@@ -32,7 +32,7 @@ from penstock.engine.labels import JoinedLabels, LabelJoin, NewEvents, entering_
 from penstock.engine.lookup import RowReader
 from penstock.engine.ports import EngineStore, EventIdIndex, Scorer
 from penstock.kernel.columns import BoolArray, Columns, IntArray, concat
-from penstock.plan.nodes import EndpointNode, SourceNode
+from penstock.plan.nodes import EndpointNode, Plan, SourceNode
 
 Input = tuple[str, Decoded]
 Scorers = Mapping[str, Callable[[], Scorer | None]]
@@ -40,10 +40,16 @@ Scorers = Mapping[str, Callable[[], Scorer | None]]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stepped:
-    """What a step came to: an outcome for each input, and the effects to commit."""
+    """What a step came to: an outcome for each input, and what its effects are made of."""
 
     outcomes: tuple[Outcome, ...]
-    commit: Commit
+    labels: Sequence[tuple[int, JoinedLabels]]
+    now_us: int
+    offsets: Mapping[str, str]
+
+    def effects(self, plan: Plan) -> Commit:
+        """The one transaction that makes the step durable."""
+        return commit_of(plan, self.outcomes, self.labels, now_us=self.now_us, offsets=self.offsets)
 
 
 @dataclass(slots=True, eq=False)
@@ -105,8 +111,7 @@ class Stepper:
             Outcome(admitted, positions, self._decide(admitted.source, features) if decide else None)
             for admitted, positions in zip(batch.inputs, batch.positions, strict=True)
         )
-        commit = commit_of(self._plan, outcomes, batch.labels, now_us=now_us, offsets=offsets)
-        return Stepped(outcomes, commit)
+        return Stepped(outcomes, batch.labels, now_us, offsets)
 
     def _admit(self, inputs: Sequence[Input], limit_us: int | None) -> _Batch:
         return _Batch(

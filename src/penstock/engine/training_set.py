@@ -117,9 +117,7 @@ def features_for_frame(
     unknown = set(given) - {s.name for s in _with_labelled(references)}
     if unknown:
         names = ", ".join(sorted({s.name for s in _with_labelled(references)}))
-        raise InputError(
-            f"history: {min(unknown)!r} is no source of these features; they come from {names}."
-        )
+        raise InputError(f"history: {min(unknown)!r} is no source of these features; they come from {names}.")
     events_are_history = source.name not in given
     if events_are_history:
         _check_carries(table, source)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,20 +76,25 @@ def call_realtime(
         return Columns(length, {f.name: _wanted(returned, f, length, owner) for f in wanted})
 
 
-@contextmanager
-def _as_transform_error(owner: str) -> Iterator[None]:
+class _as_transform_error:  # noqa: N801 - used like a function
     """What a function returned may be wrong in any way; whoever calls it must be able to refuse the event."""
-    try:
-        yield
-    except TransformError:
-        raise
-    except InputError as error:
-        raise TransformError(str(error)) from error
-    except (TypeError, ValueError, OverflowError) as error:
-        raise TransformError(
-            f"{owner}: the function returned values of no use ({error}); allowed is one value a row for each column. "
-            "Correct the function."
-        ) from error
+
+    __slots__ = ("_owner",)
+
+    def __init__(self, owner: str) -> None:
+        self._owner = owner
+
+    def __enter__(self) -> None:
+        """Nothing to prepare."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, InputError):
+            raise TransformError(str(error)) from error
+        if isinstance(error, TypeError | ValueError | OverflowError):
+            raise TransformError(
+                f"{self._owner}: the function returned values of no use ({error}); allowed is one value a row for each "
+                "column. Correct the function."
+            ) from error
 
 
 def _wanted(returned: Mapping[str, Any], field: Field, length: int, owner: str) -> Column:
