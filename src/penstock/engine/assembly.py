@@ -158,7 +158,9 @@ class Assembler:
             return outputs[self._own[0]].lateness
         if not self._own:
             return np.zeros(count, np.uint8)
-        latest: npt.NDArray[np.uint8] = np.maximum.reduce([outputs[i].lateness for i in self._own])
+        latest = outputs[self._own[0]].lateness
+        for i in self._own[1:]:
+            latest = np.maximum(latest, outputs[i].lateness)
         return latest
 
     def _rows(self, emitted: _Emitted, count: int) -> FloatMatrix:

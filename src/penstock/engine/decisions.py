@@ -149,10 +149,7 @@ def choose_actions(scores: FloatArray, thresholds: Sequence[float]) -> ByteArray
     >>> choose_actions(np.array([0.2, 0.5, 0.95, np.nan]), (0.5, 0.9)).tolist()
     [0, 1, 2, 0]
     """
-    taken = np.asarray(thresholds).searchsorted(scores, side="right")
-    if np.isnan(scores.sum()):
-        taken[np.isnan(scores)] = 0
-    return taken.astype(np.uint8)
+    return _actions(scores, thresholds, np.isnan(scores))
 
 
 def decide(endpoint: EndpointNode, features: FeatureRows, scorer: Scorer | None, service: str) -> Decisions:
@@ -161,22 +158,26 @@ def decide(endpoint: EndpointNode, features: FeatureRows, scorer: Scorer | None,
     flags = features.lateness.copy()  # 1 and 2 are Flag.LATE and Flag.TOO_LATE
     if features.degraded.any():
         flags[features.degraded] |= _DEGRADED
-    if scorer is None:
-        scores = np.full(len(vectors), np.nan)
-        flags |= _NO_MODEL
-    else:
-        scores = _scores(scorer, vectors)
-        if np.isnan(scores.sum()):
-            flags[np.isnan(scores)] |= _DEGRADED
+    scores = np.full(len(vectors), np.nan) if scorer is None else _scores(scorer, vectors)
+    unknown = np.isnan(scores)
+    if unknown.any():
+        flags[unknown] |= _NO_MODEL if scorer is None else _DEGRADED
     return Decisions(
         model="" if scorer is None else scorer.version,
         service=service,
         actions=endpoint.actions,
         scores=scores,
-        taken=choose_actions(scores, endpoint.thresholds),
+        taken=_actions(scores, endpoint.thresholds, unknown),
         flags=flags,
         vectors=vectors,
     )
+
+
+def _actions(scores: FloatArray, thresholds: Sequence[float], unknown: BoolArray) -> ByteArray:
+    # Those that are not numbers sort behind all thresholds, and must not count as having reached them.
+    taken = np.asarray(thresholds).searchsorted(scores, side="right").astype(np.uint8)
+    taken[unknown] = 0
+    return taken
 
 
 def _scores(scorer: Scorer, vectors: FloatArray) -> FloatArray:

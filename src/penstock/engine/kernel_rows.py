@@ -94,7 +94,7 @@ class ViewPreparer:
         columns, kept = rows.columns, None
         if view.function is not None:
             made = call_view(view.function, view.mode, columns, view.columns, self._wanted, owner=self._owner)
-            columns, kept = made.columns, made.rows
+            columns, kept = self._with_keys_in_nfc(made.columns), made.rows
         times = columns[view.time_field]
         assert isinstance(times, Numeric)
         lanes, valid = self._lane_arrays(columns)
@@ -106,6 +106,11 @@ class ViewPreparer:
             ops[~present] = Op.NONE
         out = KernelRows(keys, times.values.astype(np.int64, copy=False), lanes, valid, ops, rows.positions)
         return out if kept is None else self._with_dropped(out, kept, rows)
+
+    def _with_keys_in_nfc(self, columns: Columns) -> Columns:
+        """Keys are in NFC whoever made them: the contract, or the view's function."""
+        texts = {name: columns[name] for name in self._key_names}
+        return columns.with_columns({name: in_nfc(c) for name, c in texts.items() if isinstance(c, Text)})
 
     def _lane_arrays(self, columns: Columns) -> tuple[IntArray, BoolArray]:
         count = len(self._lanes)
@@ -179,8 +184,9 @@ def asking_rows(view: ViewNode, key_columns: Sequence[str], time_field: str, row
 
 def encoded_keys(columns: Columns, names: Sequence[str]) -> tuple[Text, BoolArray | None]:
     """Encoded keys, and which rows have one (None: all)."""
-    # A view's function may have made the key: keys are in NFC, whoever made them.
-    parts = [in_nfc(part) if isinstance(part, Text) else part for part in (columns[n] for n in names)]
+    if len(names) == 1 and isinstance(key := columns[names[0]], Text):
+        return key, key.valid
+    parts = [columns[name] for name in names]
     present = None
     for part in parts:
         if part.valid is not None:
