@@ -5,7 +5,6 @@ import pytest
 
 from penstock.core.errors import TransformError
 from penstock.core.types import Bool, Field, Float64, Int64, String, Timestamp
-from penstock.engine.kernel_rows import encoded_keys
 from penstock.engine.transform import ROW, call_realtime, call_view
 from penstock.kernel.columns import Columns, Numeric, Text
 
@@ -218,13 +217,3 @@ def test_realtime_functions_take_one_argument_a_source(mode):
 def test_a_realtime_function_may_not_drop_rows(mode):
     with pytest.raises(TransformError, match="one a row"):
         call_realtime(DROP_SECOND[mode], mode, [(COLUMNS, FIELDS)], [FIELDS[3]], owner="view v")
-
-
-def test_keys_that_a_function_makes_are_in_nfc():
-    made = view(
-        lambda row: {"text": "Zoe\u0308" if row["required"] == 1 else "Zo\u00eb"},
-        "python",
-        wanted=[FIELDS[0]],
-    )
-    keys, _ = encoded_keys(made.columns, ["text"])
-    assert len(set(keys.to_strings())) == 1
