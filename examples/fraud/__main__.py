@@ -19,6 +19,7 @@ from rich.console import Console
 
 from penstock.core.errors import PenstockError
 
+from .commands import in_project, shown, this_python
 from .creditcard import CREDITCARD_FILE
 from .world import CREDITCARD_PROJECT, HERE, SMALL, World, events_of, labels_of
 
@@ -28,12 +29,12 @@ if TYPE_CHECKING:
 
 INTERRUPTED, FAILED = 130, 3
 NEXT = (
-    ("cd examples/fraud; penstock status", "counters, labels, the champion"),
-    ("penstock audit", "recompute every vector from the log and compare"),
-    ("penstock explain", "what the definitions were compiled to"),
-    ("penstock registry list", "the four models, their figures and stages"),
-    ("python -m examples.fraud --reset --rate 5000 --days 7", "again, slowly enough to watch"),
-    ("less examples/fraud/definitions.py", "all that a user writes"),
+    (in_project("status", HERE), "counters, labels, the champion"),
+    (in_project("audit", HERE), "recompute every vector from the log and compare"),
+    (in_project("explain", HERE), "what the definitions were compiled to"),
+    (in_project("registry list", HERE), "the four models, their figures and stages"),
+    (f"{this_python()} -m examples.fraud --reset --rate 5000 --days 7", "again, slowly enough to watch"),
+    (f"less {shown(HERE / 'definitions.py')}", "all that a user writes"),
 )
 
 

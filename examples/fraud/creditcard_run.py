@@ -18,6 +18,7 @@ from penstock.app.training import data_from_log, policy_of, train_model
 from penstock.definitions.project import load_project
 from penstock.monitoring.report import Grid, Section
 
+from .commands import in_project, shown
 from .creditcard import COMPONENTS, CREDITCARD_FILE, START, read_creditcard
 from .feed import Feed
 from .session import (
@@ -44,8 +45,8 @@ LABEL_DELAY = timedelta(hours=4)
 LIVE_FROM = timedelta(hours=40)
 INTERRUPTED = 130
 NEXT = (
-    ("cd examples/fraud/creditcard_project; penstock status", "counters, labels, the champion"),
-    ("less examples/fraud/creditcard_project/definitions.py", "all that a user writes"),
+    (in_project("status", CREDITCARD_PROJECT), "counters, labels, the champion"),
+    (f"less {shown(CREDITCARD_PROJECT / 'definitions.py')}", "all that a user writes"),
 )
 
 
