@@ -10,7 +10,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from penstock.kernel.jit import inner
+from penstock.kernel.jit import inlined, inner
 
 FRACTION_BITS = 52
 EXPONENT_MASK = 0x7FF
@@ -99,19 +99,42 @@ def prefetch(_context: Any, address: Any, _index: Any) -> Any:
     return types.void(address, types.int64), generate
 
 
-@inner
+@intrinsic
+def add_three_words(
+    _context: Any, address: Any, _index: Any, _w0: Any, _w1: Any, _w2: Any, _negative: Any
+) -> Any:
+    """Add a number of three words to the one at `index` behind an address, or subtract it: one carry chain."""
+    word = types.uint64
+
+    def generate(_codegen: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        base, index, *words, negative = arguments
+        wide = ir.IntType(192)
+        number = builder.zext(words[0], wide)
+        for shift, part in ((64, words[1]), (128, words[2])):
+            number = builder.or_(number, builder.shl(builder.zext(part, wide), ir.Constant(wide, shift)))
+        place = builder.bitcast(builder.gep(base, [index]), wide.as_pointer())
+        old = builder.load(place, align=8)
+        # -x is ~x + 1, without a branch.
+        mask = builder.sext(builder.trunc(negative, ir.IntType(1)), wide)
+        new = builder.sub(builder.add(old, builder.xor(number, mask)), mask)
+        builder.store(new, place, align=8)
+
+    return types.void(address, types.int64, word, word, word, types.boolean), generate
+
+
+@inlined
 def bits_of(value: float) -> int:
     """Bit pattern of a float64."""
     return np.float64(value).view(np.int64)
 
 
-@inner
+@inlined
 def float_of(bits: int) -> float:
     """Float64 of a bit pattern."""
     return np.int64(bits).view(np.float64)
 
 
-@inner
+@inlined
 def is_finite_bits(bits: int) -> bool:
     """Whether a bit pattern is neither an infinity nor a NaN."""
     return (bits >> FRACTION_BITS) & EXPONENT_MASK != EXPONENT_MASK

@@ -12,9 +12,18 @@ import numpy as np
 from penstock.kernel.bits import multiply_high, ordered
 from penstock.kernel.columns import IntArray
 from penstock.kernel.hashing import hash_words
-from penstock.kernel.jit import inner
+from penstock.kernel.jit import inlined, inner
 from penstock.kernel.keys import SEED
-from penstock.kernel.limbs import add_shifted, fraction_and_exponent, is_narrow
+from penstock.kernel.limbs import (
+    FRACTION,
+    HIDDEN_BIT,
+    NARROW_SHIFTS,
+    add_narrow,
+    add_shifted,
+    fraction_and_exponent,
+    is_narrow,
+    narrow_shift,
+)
 from penstock.kernel.program import (
     C_COUNT,
     C_DISTINCT,
@@ -37,6 +46,8 @@ from penstock.kernel.program import (
     POOL_WORDS,
     R_MASK,
     R_NEWEST,
+    R_REMEMBERED,
+    R_SOUGHT,
     RECORD,
     ROW_LANES,
     ROW_VALID,
@@ -46,8 +57,6 @@ from penstock.kernel.program import (
     W_END,
     WIDE_SQUARES_WORDS,
     WIDE_SUM_WORDS,
-    WINDOW_TABLE,
-    WINDOW_WORDS,
 )
 from penstock.kernel.rows import (
     DISTINCT_MASK,
@@ -58,6 +67,7 @@ from penstock.kernel.rows import (
     POOL_FREE,
     POOL_FREE_COUNT,
     Kernel,
+    window_at,
 )
 
 INT, FLOAT = 1, 0
@@ -71,21 +81,20 @@ MIDDLE, BACK_MIN, BACK_MAX = 0, 1, 2
 UNUSABLE = -1
 
 
-@inner
-def room_for_cells(k: Kernel, w: int) -> int:
-    """Return DONE where a row can enter window `w` without growing an array, else what must grow."""
-    at = k.program[WINDOW_TABLE] + w * WINDOW_WORDS
-    cells = k.program[at + W_END] - k.program[at + W_BEGIN]
+@inlined
+def room_for_cells(k: Kernel) -> int:
+    """Return DONE where a row can enter all windows without growing an array, else what must grow."""
+    cells = k.program[CELLS]
     if 4 * (k.meta[DISTINCT_USED] + cells) > 3 * (k.meta[DISTINCT_MASK] + 1):
         return NEEDS_DISTINCT
     return NEEDS_POOL if k.meta[POOL_FREE_COUNT] < cells else DONE
 
 
-@inner
+@inlined
 def enter(k: Kernel, slot: int, r: int, w: int, row: int, number: int, back: bool) -> None:
     """Let a row into the cells of window `w`, at the back or at the front. Needs `room_for_cells`."""
     program, states = k.program, k.states
-    at = program[WINDOW_TABLE] + w * WINDOW_WORDS
+    at = window_at(k, w)
     for cell in range(program[at + W_BEGIN], program[at + W_END]):
         c = program[CELL_TABLE] + cell * CELL_WORDS
         lane = program[c + C_LANE]
@@ -96,22 +105,31 @@ def enter(k: Kernel, slot: int, r: int, w: int, row: int, number: int, back: boo
         states[r + program[c + C_COUNT]] += 1
         if flags & KEEPS_SUM:
             add_value(k, r, c, value, False)
-        if back and flags & (KEEPS_MIN | KEEPS_MAX):
-            e = r + program[c + C_EXTREMES]
-            order = value if program[c + C_KIND] == INT else ordered(value)
-            states[e + BACK_MIN] = min(states[e + BACK_MIN], order)
-            states[e + BACK_MAX] = max(states[e + BACK_MAX], order)
-        if back and flags & KEEPS_LAST:
-            states[r + program[c + C_LAST]] = number
-        if flags & KEEPS_DISTINCT:
-            states[r + program[c + C_DISTINCT]] += add_distinct(k, slot * program[CELLS] + cell + 1, value)
+        if flags & (KEEPS_MIN | KEEPS_MAX | KEEPS_LAST | KEEPS_DISTINCT):
+            note_value(k, slot * program[CELLS] + cell + 1, r, c, value, number, back)
 
 
 @inner
+def note_value(k: Kernel, owner: int, r: int, c: int, value: int, number: int, back: bool) -> None:
+    """Let the value of a row that enters into a cell's extremes, last and distinct values."""
+    program, states = k.program, k.states
+    flags = program[c + C_FLAGS]
+    if back and flags & (KEEPS_MIN | KEEPS_MAX):
+        e = r + program[c + C_EXTREMES]
+        order = value if program[c + C_KIND] == INT else ordered(value)
+        states[e + BACK_MIN] = min(states[e + BACK_MIN], order)
+        states[e + BACK_MAX] = max(states[e + BACK_MAX], order)
+    if back and flags & KEEPS_LAST:
+        states[r + program[c + C_LAST]] = number
+    if flags & KEEPS_DISTINCT:
+        states[r + program[c + C_DISTINCT]] += add_distinct(k, owner, value)
+
+
+@inlined
 def leave(k: Kernel, slot: int, r: int, w: int, row: int) -> None:
     """Let a row out of the cells of window `w`. Extremes and last are repaired by the caller."""
     program, states = k.program, k.states
-    at = program[WINDOW_TABLE] + w * WINDOW_WORDS
+    at = window_at(k, w)
     for cell in range(program[at + W_BEGIN], program[at + W_END]):
         c = program[CELL_TABLE] + cell * CELL_WORDS
         lane = program[c + C_LANE]
@@ -126,29 +144,41 @@ def leave(k: Kernel, slot: int, r: int, w: int, row: int) -> None:
             states[r + program[c + C_DISTINCT]] -= drop_distinct(k, slot * program[CELLS] + cell + 1, value)
 
 
-@inner
+@inlined
 def add_value(k: Kernel, r: int, c: int, value: int, removing: bool) -> None:
     """Add a value to a cell's sums, or take it away."""
+    program = k.program
+    shift = narrow_shift(value)
+    if (
+        0 <= shift < NARROW_SHIFTS
+        and program[c + C_KIND] != INT
+        and program[c + C_FLAGS] & KEEPS_SQUARES == 0
+    ):
+        size = (np.uint64(value) & FRACTION) | HIDDEN_BIT
+        add_narrow(k.states, r + program[c + C_SUM], size, shift, (value < 0) != removing)
+    elif value != 0:
+        add_any_value(k, r, c, value, removing)
+
+
+@inner
+def add_any_value(k: Kernel, r: int, c: int, value: int, removing: bool) -> None:
+    """`add_value` where it is not a normal float of middling size, or squares are kept, too."""
     program, states = k.program, k.states
-    s = r + program[c + C_SUM]
-    squares = program[c + C_FLAGS] & KEEPS_SQUARES
     negative = (value < 0) != removing
-    zero = np.uint64(0)
+    shift = 0
     if program[c + C_KIND] == INT:
-        size = np.uint64(-value) if value < 0 else np.uint64(value)
-        shift = 0
+        size = np.uint64(-value if value < 0 else value)
     else:
         size, exponent = fraction_and_exponent(value)
         if not is_narrow(size, exponent):
             add_wide(k, r, c, size, exponent - 1, negative, removing)
             return
-        shift = exponent - 975
+        shift = narrow_shift(value)
         if shift < 0:
-            # Zero has no set bit that could be lost either.
-            size = size >> np.uint64(-shift) if shift > -64 else zero
+            size = size >> np.uint64(-shift)
             shift = 0
-    add_shifted(states, s, SUM_WORDS, size, zero, shift, negative)
-    if squares:
+    add_narrow(states, r + program[c + C_SUM], size, shift, negative)
+    if program[c + C_FLAGS] & KEEPS_SQUARES:
         at = r + program[c + C_SQUARES]
         high = multiply_high(size, size)
         add_shifted(states, at, SQUARES_WORDS, size * size, high, 2 * shift, removing)
@@ -239,6 +269,7 @@ def reset_record(k: Kernel, r: int) -> None:
     for i in range(program[RECORD]):
         states[r + i] = 0
     states[r + R_NEWEST] = NEVER
+    states[r + R_SOUGHT] = states[r + R_REMEMBERED] = NEVER
     states[r + R_MASK] = -1
     for cell in range(program[CELLS]):
         c = program[CELL_TABLE] + cell * CELL_WORDS

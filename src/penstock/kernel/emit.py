@@ -12,13 +12,14 @@ import numpy as np
 from penstock.kernel.bits import bits_of, float_of, is_finite_bits, ordered
 from penstock.kernel.cells import BACK_MAX, BACK_MIN, INT, WIDE_COUNT, WIDE_ROW
 from penstock.kernel.columns import BoolArray, IntArray
-from penstock.kernel.jit import Word, inner
+from penstock.kernel.jit import Word, inlined, inner
 from penstock.kernel.limbs import (
     UNIT,
     WIDE_UNIT,
     add_shifted,
     magnitude,
     round_magnitude,
+    round_narrow,
     variance_bits,
 )
 from penstock.kernel.program import (
@@ -88,7 +89,7 @@ def emit_since(k: Kernel, r: int, time: int, i: int, bits: IntArray, ok: BoolArr
             ok[at] = False
 
 
-@inner
+@inlined
 def emit(k: Kernel, r: int, i: int, bits: IntArray, ok: BoolArray) -> None:
     """Write all other aggregates of the key with record `r` as row `i` of the output."""
     program, states = k.program, k.states
@@ -134,7 +135,7 @@ def total(k: Kernel, r: int, c: int) -> tuple[int, bool]:
     return low, fits
 
 
-@inner
+@inlined
 def mean(k: Kernel, r: int, c: int, count: int) -> tuple[int, bool]:
     """Return the rounded sum divided by the count."""
     unit = 0 if k.program[c + C_KIND] == INT else UNIT
@@ -142,18 +143,14 @@ def mean(k: Kernel, r: int, c: int, count: int) -> tuple[int, bool]:
     return bits_of(float_of(bits) / float(count)), is_finite_bits(bits)
 
 
-@inner
+@inlined
 def rounded_sum(k: Kernel, s: int, unit: int) -> int:
     """Return the float64 bits of the narrow sum at `s` of `states`, and the wide sum where there is one."""
     if k.states[s + WIDE_COUNT] != 0:
         wide_sum(k, s)
         negative = magnitude(k.scratch, 0, WIDE_SUM_WORDS)
         return round_magnitude(k.scratch, 0, WIDE_SUM_WORDS, WIDE_UNIT, negative)
-    # As a magnitude of three words; the scratch words are in the cache.
-    for j in range(SUM_WORDS):
-        k.scratch[j] = k.states[s + j]
-    negative = magnitude(k.scratch, 0, SUM_WORDS)
-    return round_magnitude(k.scratch, 0, SUM_WORDS, unit, negative)
+    return round_narrow(k.states[s], k.states[s + 1], k.states[s + 2], unit)
 
 
 @inner
@@ -219,7 +216,7 @@ def spread(k: Kernel, r: int, c: int, count: int, function: int) -> tuple[int, b
     return bits, True
 
 
-@inner
+@inlined
 def kind_of_lane(k: Kernel, lane: int) -> Word:
     """Return the kind of an input lane."""
     return k.program[k.program[KIND_TABLE] + lane]

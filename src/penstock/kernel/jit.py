@@ -47,7 +47,24 @@ _compiler = partial(_njit, nogil=True, error_model="numpy", _nrt=False, no_cfunc
 
 def inner(function: Callable[P, R]) -> Callable[P, R]:
     """Compile `function` as a part of the entries that call it."""
-    return cast("Callable[P, R]", _compiler(no_cpython_wrapper=True)(function))
+    return _part(_compiler(no_cpython_wrapper=True)(function))
+
+
+def inlined(function: Callable[P, R]) -> Callable[P, R]:
+    """Compile `function` into each place that calls it: for the few that every event passes, as a call is dearer."""
+    return _part(_compiler(no_cpython_wrapper=True, forceinline=True)(function))
+
+
+def _part(dispatcher: Any) -> Any:
+    """Let a function be compiled once, and not once more for each constant that a caller gives it."""
+    template_of = dispatcher.get_call_template
+    plain: Any = types.unliteral
+
+    def get_call_template(arguments: Any, keywords: Any) -> Any:
+        return template_of(tuple(plain(argument) for argument in arguments), keywords)
+
+    dispatcher.get_call_template = get_call_template
+    return dispatcher
 
 
 def entry(result: Any, *arguments: Any) -> Callable[[Callable[P, R]], Callable[P, R]]:

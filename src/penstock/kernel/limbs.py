@@ -14,14 +14,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from penstock.kernel.bits import leading_zeros, multiply_high, trailing_zeros
+from penstock.kernel.bits import add_three_words, leading_zeros, multiply_high, trailing_zeros
 from penstock.kernel.columns import IntArray
-from penstock.kernel.jit import inner
+from penstock.kernel.jit import Word, inlined, inner
 
 UNIT = -100
 WIDE_UNIT = -1074
 _EXPONENT_OF_UNIT = 1075 + UNIT  # biased exponent field e: x = m * 2**(e - 1075)
 _EXPONENT_OF_LIMIT = 1023 + 60
+NARROW_SHIFTS = _EXPONENT_OF_LIMIT - _EXPONENT_OF_UNIT
+FRACTION, HIDDEN_BIT = np.uint64((1 << 52) - 1), np.uint64(1 << 52)
 _INFINITY = 0x7FF << 52
 
 
@@ -29,10 +31,10 @@ _INFINITY = 0x7FF << 52
 def fraction_and_exponent(bits: int) -> tuple[int, int]:
     """Return (m, e) with ``|x| = m * 2**(e - 1075)`` for the bits of a finite float64."""
     exponent = (bits >> 52) & 0x7FF
-    fraction = np.uint64(bits) & np.uint64(0xFFFFFFFFFFFFF)
+    fraction = np.uint64(bits) & FRACTION
     if exponent == 0:
         return fraction, 1
-    return fraction | np.uint64(1 << 52), exponent
+    return fraction | HIDDEN_BIT, exponent
 
 
 @inner
@@ -42,6 +44,25 @@ def is_narrow(fraction: int, exponent: int) -> bool:
         return fraction == 0
     shift = exponent - _EXPONENT_OF_UNIT
     return shift >= 0 or trailing_zeros(np.uint64(fraction)) >= -shift
+
+
+@inlined
+def narrow_shift(bits: int) -> int:
+    """Return by how much the 53 bits of a normal float64 are shifted in a narrow sum; outside 0..107 it may not fit."""
+    return ((bits >> 52) & 0x7FF) - _EXPONENT_OF_UNIT
+
+
+@inlined
+def add_narrow(a: IntArray, at: int, size: int, shift: int, negative: bool) -> None:
+    """Add (or subtract) one word, shifted left by less than 128, to the integer of SUM_WORDS words at `at`."""
+    bit = np.uint64(shift & 63)
+    low = size << bit
+    high = (size >> np.uint64(1)) >> (np.uint64(63) - bit)
+    zero = np.uint64(0)
+    if shift < 64:
+        add_three_words(a, at, low, high, zero, negative)
+    else:
+        add_three_words(a, at, zero, low, high, negative)
 
 
 @inner
@@ -73,32 +94,68 @@ def add_shifted(a: IntArray, at: int, words: int, low: int, high: int, shift: in
         k += 1
 
 
-@inner
+@inlined
 def assemble(top: int, exponent: int, sticky: bool, negative: bool) -> int:
     """Float64 bits, rounded half to even, of ``top * 2**(exponent - 63)`` plus something smaller if `sticky`.
 
     `top` has its highest bit set. Too large gives an infinity.
     """
-    drop = 11
-    if exponent < -1022:
-        drop += -1022 - exponent
-    if drop > 64:
-        return 0
-    if drop == 64:
-        kept = np.uint64(0)
-        rest = top
+    one = np.uint64(1)
+    if -1022 <= exponent <= 1023:
+        kept = top >> np.uint64(11)
+        rest = ((top & np.uint64(0x7FF)) << one) | np.uint64(sticky)
+        kept += np.uint64(rest + (kept & one) > np.uint64(0x800))
+        # The leading bit of `kept` adds one to the exponent; rounding up to 2**1024 gives just the infinity.
+        bits = np.int64(kept) + ((exponent + 1022) << 52)
     else:
-        kept = top >> np.uint64(drop)
-        rest = top & ((np.uint64(1) << np.uint64(drop)) - np.uint64(1))
-    half = np.uint64(1) << np.uint64(drop - 1)
-    if rest > half or (rest == half and (sticky or (kept & np.uint64(1)) != 0)):
-        kept += np.uint64(1)
-    bits = np.int64(kept)
-    if exponent >= -1022:
-        bits += (exponent + 1022) << 52  # the leading bit of `kept` adds one to the exponent
-    if exponent > 1023 or bits > _INFINITY:
-        bits = np.int64(_INFINITY)
-    return bits | np.int64(-0x8000000000000000) if negative else bits
+        bits = _INFINITY if exponent > 1023 else np.int64(subnormal(top, -1022 - exponent, sticky))
+    return bits | (np.int64(negative) << 63)
+
+
+@inner
+def subnormal(top: int, below: int, sticky: bool) -> Word:
+    """Fraction, rounded half to even, of a number whose exponent lies `below` that of the least normal one."""
+    one = np.uint64(1)
+    drop = 11 + below
+    if drop > 64:
+        return np.uint64(0)
+    kept = np.uint64(0) if drop == 64 else top >> np.uint64(drop)
+    half = one << np.uint64(drop - 1)
+    rest = top & (half | (half - one))
+    if rest > half or (rest == half and (sticky or (kept & one) != 0)):
+        kept += one
+    return kept
+
+
+@inlined
+def round_narrow(w0: int, w1: int, w2: int, unit: int) -> int:
+    """Float64 bits of a two's-complement integer of three words times ``2**unit``; +0.0 for zero.
+
+    `unit` is such that every result is a normal number.
+    """
+    one = np.uint64(1)
+    negative = w2 < 0
+    # The absolute value: ~x + 1, without a branch.
+    mask = np.uint64(w2 >> 63)
+    carry = mask & one
+    low = (np.uint64(w0) ^ mask) + carry
+    carry &= np.uint64(low == 0)
+    middle = (np.uint64(w1) ^ mask) + carry
+    carry &= np.uint64(middle == 0)
+    high = (np.uint64(w2) ^ mask) + carry
+    exponent = unit + 63 + 128
+    if high == 0:
+        high, middle, low = middle, low, np.uint64(0)
+        exponent -= 64
+        if high == 0:
+            high, middle = middle, low
+            exponent -= 64
+    if high == 0:
+        return 0
+    zeros = np.uint64(leading_zeros(high))
+    top = (high << zeros) | ((middle >> one) >> (np.uint64(63) - zeros))
+    sticky = ((middle << zeros) | low) != 0
+    return assemble(top, exponent - np.int64(zeros), sticky, negative)
 
 
 @inner

@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import reduce
+from operator import or_
 
 import numpy as np
 
@@ -20,7 +22,7 @@ LANES, WINDOWS, CELLS, AGGREGATES, LATENESS, MAX_KEYS, SPAN, STRIDE, RECORD = ra
 WINDOW_TABLE, CELL_TABLE, AGGREGATE_TABLE, KIND_TABLE, POOL_WORDS, HAS_SINCE = range(9, 15)
 HEADER_WORDS = 16
 # A window's entry.
-W_SIZE, W_OFFSET, W_BEGIN, W_END, WINDOW_WORDS = range(5)
+W_SIZE, W_OFFSET, W_BEGIN, W_END, W_FLAGS, WINDOW_WORDS = range(6)  # flags: those of its cells, together
 # A cell's entry: what is kept for one (window, lane), and at which word of the key's record.
 C_WINDOW, C_LANE, C_FLAGS, C_KIND, C_COUNT, C_SUM, C_SQUARES, C_EXTREMES, C_LAST = range(9)
 C_DISTINCT, C_MIN_COLUMN, C_MAX_COLUMN = range(9, 12)
@@ -30,7 +32,7 @@ A_FUNCTION, A_CELL, AGGREGATE_WORDS = range(3)
 # What a cell keeps besides the count.
 KEEPS_SUM, KEEPS_SQUARES, KEEPS_MIN, KEEPS_MAX, KEEPS_LAST, KEEPS_DISTINCT = 1, 2, 4, 8, 16, 32
 # A key's record: header, then (lo, hi) of each window, then the cells.
-R_NEWEST, R_BLOCK, R_MASK, R_FIRST, R_NEXT, RECORD_HEADER = range(6)
+R_NEWEST, R_BLOCK, R_MASK, R_FIRST, R_NEXT, R_SOUGHT, R_REMEMBERED, RECORD_HEADER = range(8)
 # A row: time, bit mask of the valid lanes, the lanes, then suffix columns of minima and maxima.
 ROW_TIME, ROW_VALID, ROW_LANES = range(3)
 # Exact sums: words of the narrow and the wide (whole float64 range) integers. See limbs.py.
@@ -201,7 +203,7 @@ class Program:
         header[HAS_SINCE] = any(a.function is Function.TIME_SINCE_LAST for a in self.aggregates)
         squares = any(flags & KEEPS_SQUARES for flags in cells.values())
         header[POOL_WORDS] = WIDE_SUM_WORDS + (WIDE_SQUARES_WORDS if squares else 0)
-        windows = self._window_table(places)
+        windows = self._window_table(cells)
         cell_table, header[RECORD], header[STRIDE] = self._cell_table(cells)
         aggregates = [(int(a.function), places.index((a.window, a.lane))) for a in self.aggregates]
         tables = [np.array(t, np.int64).ravel() for t in (windows, cell_table, aggregates, self.lanes)]
@@ -218,13 +220,14 @@ class Program:
             flags[place] = flags.get(place, 0) | _KEEPS[spec.function]
         return dict(sorted(flags.items()))
 
-    def _window_table(self, places: list[tuple[int, int]]) -> list[tuple[int, int, int, int]]:
+    def _window_table(self, cells: dict[tuple[int, int], int]) -> list[tuple[int, int, int, int, int]]:
         table = []
+        begin = 0
         for index, window in enumerate(self.windows):
-            begin = sum(w < index for w, _ in places)
-            table.append(
-                (window.size_us, window.offset_us, begin, begin + sum(w == index for w, _ in places))
-            )
+            flags = [kept for (w, _), kept in cells.items() if w == index]
+            together = reduce(or_, flags, 0)
+            table.append((window.size_us, window.offset_us, begin, begin + len(flags), together))
+            begin += len(flags)
         return table
 
     def _cell_table(self, cells: dict[tuple[int, int], int]) -> tuple[list[list[int]], int, int]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from penstock.kernel.bits import leading_zeros, pointer
 from penstock.kernel.columns import IntArray
-from penstock.kernel.jit import ByteArray, inner
+from penstock.kernel.jit import ByteArray, inlined, inner
 from penstock.kernel.keys import Table, table_of
 from penstock.kernel.program import (
     R_BLOCK,
@@ -23,6 +23,8 @@ from penstock.kernel.program import (
     RECORD,
     ROW_TIME,
     STRIDE,
+    WINDOW_TABLE,
+    WINDOW_WORDS,
 )
 
 # Words of the state's `meta`, behind those of the key table.
@@ -77,19 +79,25 @@ def kernel_of(
     )
 
 
-@inner
+@inlined
 def record_of(k: Kernel, slot: int) -> int:
     """Return where the record of a slot begins in `states`."""
     return slot * k.program[RECORD]
 
 
-@inner
+@inlined
+def window_at(k: Kernel, w: int) -> int:
+    """Return where the entry of a window begins in `program`."""
+    return k.program[WINDOW_TABLE] + w * WINDOW_WORDS
+
+
+@inlined
 def row_at(k: Kernel, r: int, number: int) -> int:
     """Return where row `number` of the key with record `r` begins in `rows`."""
     return k.states[r + R_BLOCK] + (number & k.states[r + R_MASK]) * k.program[STRIDE]
 
 
-@inner
+@inlined
 def time_of(k: Kernel, r: int, number: int) -> int:
     """Return the time of a row."""
     return k.rows[row_at(k, r, number) + ROW_TIME]

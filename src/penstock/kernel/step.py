@@ -31,6 +31,7 @@ from penstock.kernel.jit import (
     U1,
     ByteArray,
     entry,
+    inlined,
     inner,
 )
 from penstock.kernel.keys import (
@@ -49,6 +50,7 @@ from penstock.kernel.keys import (
     touch,
 )
 from penstock.kernel.program import (
+    AGGREGATES,
     HAS_SINCE,
     LANES,
     LATENESS,
@@ -58,6 +60,8 @@ from penstock.kernel.program import (
     R_MASK,
     R_NEWEST,
     R_NEXT,
+    R_REMEMBERED,
+    R_SOUGHT,
     RECORD,
     RECORD_HEADER,
     ROW_LANES,
@@ -66,8 +70,6 @@ from penstock.kernel.program import (
     SPAN,
     W_OFFSET,
     W_SIZE,
-    WINDOW_TABLE,
-    WINDOW_WORDS,
     WINDOWS,
 )
 from penstock.kernel.rows import (
@@ -92,6 +94,7 @@ from penstock.kernel.rows import (
     row_at,
     rows_until,
     size_class,
+    window_at,
 )
 from penstock.kernel.windows import clear_window, extend, retract, seek
 
@@ -165,35 +168,36 @@ def drop_state(k: Kernel, slot: int) -> None:
     release(k.table, slot)
 
 
-@inner
+@inlined
 def seek_all(k: Kernel, slot: int, r: int, time: int) -> int:
     """Move all windows of a key to where a row or look-up at `time` sees them."""
-    program = k.program
-    newest = k.states[r + R_NEWEST]
+    program, states = k.program, k.states
+    newest = states[r + R_NEWEST]
     remembered = time
     if newest != NEVER and newest - program[LATENESS] > time:
         remembered = newest - program[LATENESS]
+    forward = time >= states[r + R_SOUGHT] and remembered >= states[r + R_REMEMBERED]
     for w in range(program[WINDOWS]):
-        at = program[WINDOW_TABLE] + w * WINDOW_WORDS
+        at = window_at(k, w)
         upper = time + program[at + W_OFFSET]
         lower = remembered + program[at + W_OFFSET] - program[at + W_SIZE]
-        status = seek(k, slot, r, w, min(lower, upper), upper)
+        status = seek(k, slot, r, w, min(lower, upper), upper, forward)
         if status != DONE:
             return status
+    states[r + R_SOUGHT], states[r + R_REMEMBERED] = time, remembered
     return DONE
 
 
-@inner
+@inlined
 def room_to_insert(k: Kernel, r: int) -> int:
     """Return DONE where a row can be inserted and enter its windows, else what must grow."""
-    for w in range(k.program[WINDOWS]):
-        status = room_for_cells(k, w)
-        if status != DONE:
-            return status
+    status = room_for_cells(k)
+    if status != DONE:
+        return status
     return DONE if make_room(k, r) else NEEDS_ROWS
 
 
-@inner
+@inlined
 def write_row(k: Kernel, row: int, i: int, time: int, lanes: IntArray, valid: BoolArray) -> None:
     """Write row `i` of the input into the arena: floats that are not finite are null, -0.0 is 0.0."""
     mask = np.int64(0)
@@ -211,11 +215,11 @@ def write_row(k: Kernel, row: int, i: int, time: int, lanes: IntArray, valid: Bo
     k.rows[row + ROW_VALID] = mask
 
 
-@inner
+@inlined
 def extend_windows(k: Kernel, slot: int, r: int, number: int) -> int:
     """Let a row just inserted into its own windows: those without offset. Return 0; rows enter nothing else."""
     for w in range(k.program[WINDOWS]):
-        if k.program[k.program[WINDOW_TABLE] + w * WINDOW_WORDS + W_OFFSET] == 0:
+        if k.program[window_at(k, w) + W_OFFSET] == 0:
             extend(k, slot, r, w, number)
     return 0
 
@@ -224,7 +228,7 @@ def extend_windows(k: Kernel, slot: int, r: int, number: int) -> int:
 def take_back(k: Kernel, slot: int, r: int, number: int) -> None:
     """Undo the insertion of a row that was too late."""
     for w in range(k.program[WINDOWS]):
-        if k.program[k.program[WINDOW_TABLE] + w * WINDOW_WORDS + W_OFFSET] == 0:
+        if k.program[window_at(k, w) + W_OFFSET] == 0:
             retract(k, slot, r, w, number)
     close_gap(k, r, number)
 
@@ -270,6 +274,18 @@ def prefetch_record(k: Kernel, slot: int) -> None:
     r = record_of(k, slot)
     for word in range(0, k.program[RECORD], 8):
         prefetch(k.states, r + word)
+
+
+@inner
+def prefetch_batch(k: Kernel, b: Batch, i: int) -> None:
+    """Fetch row `i` of the batch's columns, and where its outputs go: by key, rows are not met in their order."""
+    lanes, outputs = k.program[LANES], k.program[AGGREGATES]
+    prefetch(b.times, i)
+    prefetch(b.lanes, i * lanes)
+    prefetch(b.valid, i * lanes)
+    prefetch(b.ok, i * outputs)
+    for word in range(0, outputs + 8, 8):
+        prefetch(b.bits, i * outputs + min(word, outputs - 1))
 
 
 @inner
@@ -371,6 +387,7 @@ def run(
         ahead = j + RECORDS_AHEAD
         if ahead < meta[PLANNED]:
             prefetch_record(k, order[order[n + ahead]])
+            prefetch_batch(k, b, order[n + ahead])
         ahead = j + ROWS_AHEAD
         if ahead < meta[PLANNED]:
             prefetch_rows(k, order[order[n + ahead]])

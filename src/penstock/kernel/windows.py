@@ -25,7 +25,7 @@ from penstock.kernel.cells import (
     leave,
     room_for_cells,
 )
-from penstock.kernel.jit import inner
+from penstock.kernel.jit import inlined, inner
 from penstock.kernel.program import (
     C_EXTREMES,
     C_FLAGS,
@@ -47,59 +47,102 @@ from penstock.kernel.program import (
     ROW_VALID,
     W_BEGIN,
     W_END,
-    WINDOW_TABLE,
-    WINDOW_WORDS,
+    W_FLAGS,
 )
-from penstock.kernel.rows import DONE, Kernel, row_at, time_of
+from penstock.kernel.rows import DONE, Kernel, row_at, time_of, window_at
 
 
-@inner
-def seek(k: Kernel, slot: int, r: int, w: int, lower: int, upper: int) -> int:
+@inlined
+def seek(k: Kernel, slot: int, r: int, w: int, lower: int, upper: int, forward: bool) -> int:
     """Make window `w` hold the rows with ``lower < time <= upper``; return DONE or what must grow first.
 
-    Stopped half-way, the window is consistent, only not there yet; calling again goes on. Needs lower <= upper.
+    `forward` says that neither edge lies before where it was sought last. Stopped half-way, the window is consistent,
+    only not there yet; calling again goes on. Needs lower <= upper.
     """
+    status = DONE
+    if k.states[r + RECORD_HEADER + 2 * w + 1] < k.states[r + R_NEXT]:
+        status = enter_back(k, slot, r, w, upper)
+    if not forward and status == DONE:
+        status = enter_front(k, slot, r, w, lower)
+        if status == DONE:
+            leave_back(k, slot, r, w, upper)
+    if status == DONE:
+        leave_front(k, slot, r, w, lower)
+    if k.program[window_at(k, w) + W_FLAGS] & (KEEPS_MIN | KEEPS_MAX):
+        repair_front(k, r, w)
+    return status
+
+
+@inlined
+def enter_back(k: Kernel, slot: int, r: int, w: int, upper: int) -> int:
+    """Let the rows up to `upper` in at the window's upper edge; return DONE or what must grow first."""
     states = k.states
-    edges = r + RECORD_HEADER + 2 * w
-    lo, hi = states[edges], states[edges + 1]
-    first, following = states[r + R_FIRST], states[r + R_NEXT]
+    edge = r + RECORD_HEADER + 2 * w + 1
+    hi, following = states[edge], states[r + R_NEXT]
     status = DONE
     while hi < following:
         row = row_at(k, r, hi)
         if k.rows[row + ROW_TIME] > upper:
             break
-        status = room_for_cells(k, w)
+        status = room_for_cells(k)
         if status != DONE:
             break
         enter(k, slot, r, w, row, hi, True)
         hi += 1
-    while status == DONE and lo > first:
-        row = row_at(k, r, lo - 1)
-        if k.rows[row + ROW_TIME] <= lower:
-            break
-        status = room_for_cells(k, w)
-        if status != DONE:
-            break
-        lo -= 1
-        enter(k, slot, r, w, row, lo, False)
-        push_front(k, r, w, lo)
-    before = hi
-    if status == DONE:
-        while hi > lo and time_of(k, r, hi - 1) > upper:
-            hi -= 1
-            leave(k, slot, r, w, row_at(k, r, hi))
-        while lo < hi and time_of(k, r, lo) <= lower:
-            leave(k, slot, r, w, row_at(k, r, lo))
-            lo += 1
-    states[edges] = lo
-    states[edges + 1] = hi
-    if hi < before:
-        repair_back(k, r, w, hi)
-    repair_front(k, r, w, lo, hi)
+    states[edge] = hi
     return status
 
 
 @inner
+def enter_front(k: Kernel, slot: int, r: int, w: int, lower: int) -> int:
+    """Let the rows later than `lower` in at the window's lower edge; return DONE or what must grow first."""
+    states = k.states
+    edge = r + RECORD_HEADER + 2 * w
+    while states[edge] > states[r + R_FIRST]:
+        lo = states[edge] - 1
+        row = row_at(k, r, lo)
+        if k.rows[row + ROW_TIME] <= lower:
+            break
+        status = room_for_cells(k)
+        if status != DONE:
+            return status
+        states[edge] = lo
+        enter(k, slot, r, w, row, lo, False)
+        push_front(k, r, w, lo)
+    return DONE
+
+
+@inner
+def leave_back(k: Kernel, slot: int, r: int, w: int, upper: int) -> None:
+    """Let the rows later than `upper` out at the window's upper edge."""
+    states = k.states
+    edge = r + RECORD_HEADER + 2 * w
+    before = states[edge + 1]
+    hi = before
+    while hi > states[edge] and time_of(k, r, hi - 1) > upper:
+        hi -= 1
+        leave(k, slot, r, w, row_at(k, r, hi))
+    states[edge + 1] = hi
+    if hi < before:
+        repair_back(k, r, w, hi)
+
+
+@inlined
+def leave_front(k: Kernel, slot: int, r: int, w: int, lower: int) -> None:
+    """Let the rows up to `lower` out at the window's lower edge."""
+    states = k.states
+    edge = r + RECORD_HEADER + 2 * w
+    lo, hi = states[edge], states[edge + 1]
+    while lo < hi:
+        row = row_at(k, r, lo)
+        if k.rows[row + ROW_TIME] > lower:
+            break
+        leave(k, slot, r, w, row)
+        lo += 1
+    states[edge] = lo
+
+
+@inlined
 def extend(k: Kernel, slot: int, r: int, w: int, number: int) -> None:
     """Let row `number`, just put at the window's upper edge, in. Needs `room_for_cells`."""
     k.states[r + RECORD_HEADER + 2 * w + 1] = number + 1
@@ -156,7 +199,7 @@ def front(k: Kernel, r: int, c: int, number: int) -> tuple[int, int]:
 def push_front(k: Kernel, r: int, w: int, number: int) -> None:
     """Give row `number`, just let in at the front, its suffix extremes."""
     program = k.program
-    at = program[WINDOW_TABLE] + w * WINDOW_WORDS
+    at = window_at(k, w)
     for cell in range(program[at + W_BEGIN], program[at + W_END]):
         c = program[CELL_TABLE] + cell * CELL_WORDS
         if program[c + C_FLAGS] & (KEEPS_MIN | KEEPS_MAX) == 0:
@@ -167,10 +210,11 @@ def push_front(k: Kernel, r: int, w: int, number: int) -> None:
 
 
 @inner
-def repair_front(k: Kernel, r: int, w: int, lo: int, hi: int) -> None:
+def repair_front(k: Kernel, r: int, w: int) -> None:
     """Make the suffix extremes anew where the front part is used up or unusable."""
     program, states = k.program, k.states
-    at = program[WINDOW_TABLE] + w * WINDOW_WORDS
+    at = window_at(k, w)
+    lo, hi = states[r + RECORD_HEADER + 2 * w], states[r + RECORD_HEADER + 2 * w + 1]
     for cell in range(program[at + W_BEGIN], program[at + W_END]):
         c = program[CELL_TABLE] + cell * CELL_WORDS
         if program[c + C_FLAGS] & (KEEPS_MIN | KEEPS_MAX) == 0:
@@ -190,7 +234,7 @@ def repair_front(k: Kernel, r: int, w: int, lo: int, hi: int) -> None:
 def repair_back(k: Kernel, r: int, w: int, hi: int) -> None:
     """After rows left at the back: find the latest valid row again; the extremes are no longer usable."""
     program, states = k.program, k.states
-    at = program[WINDOW_TABLE] + w * WINDOW_WORDS
+    at = window_at(k, w)
     for cell in range(program[at + W_BEGIN], program[at + W_END]):
         c = program[CELL_TABLE] + cell * CELL_WORDS
         flags = program[c + C_FLAGS]
