@@ -166,7 +166,7 @@ def test_wrong_returns_are_transform_errors(mode, functions, message):
         {"number": [1.0], ROW: [3]},
         {"number": [1.0, 2.0], ROW: [0, 1, 2]},
     ],
-    ids=str,
+    ids=range(8),
 )
 def test_odd_returns_in_mode_numpy_are_transform_errors(returned):
     with pytest.raises(TransformError, match="view v"):
