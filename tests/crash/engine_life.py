@@ -94,7 +94,15 @@ def the_plan():
         return plan_of(project())
 
 
-def live(runtime: Runtime, feed: Feed, chance, acknowledge: Callable[[int], None], *, sizes=BATCH_SIZES, overlap=0.7) -> None:
+def live(
+    runtime: Runtime,
+    feed: Feed,
+    chance,
+    acknowledge: Callable[[int], None],
+    *,
+    sizes=BATCH_SIZES,
+    overlap=0.7,
+) -> None:
     """Go on with the feed to its end in micro-batches of any size, acknowledging what is durable."""
     at = int(runtime.store.offsets().get(OFFSET, 0))
     under_way = deque()
@@ -141,7 +149,10 @@ class Found:
             [str(one) for one in ids],
             np.concatenate(positions),
             decided,
-            *(np.concatenate([np.zeros(0), *(getattr(d, n) for d in made)]) for n in ("scores", "taken", "flags")),
+            *(
+                np.concatenate([np.zeros(0), *(getattr(d, n) for d in made)])
+                for n in ("scores", "taken", "flags")
+            ),
             np.concatenate([np.zeros((0, columns)), *(d.vectors for d in made)]),
         )
 
@@ -181,7 +192,9 @@ def check_store(store, feed: Feed, whole: Uninterrupted | None = None) -> int:
     stop = int(store.offsets().get(OFFSET, 0))
     expected = feed.expected(stop)
     found = Found.of(store)
-    assert sorted(found.ids) == sorted(expected.ids), "events lost, doubled, or of another commit than the offset"
+    assert sorted(found.ids) == sorted(expected.ids), (
+        "events lost, doubled, or of another commit than the offset"
+    )
     assert found.decided.tolist() == found.event_positions.tolist(), "an event has no decision, or two"
     _check_counters(store, expected)
     _check_labels(store, expected, found)

@@ -85,7 +85,7 @@ class PowerSyncs:
 
     def sync(self, descriptor: int) -> None:
         """Take the place of `os.fsync`."""
-        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
         if path in self._folders:
             self._operate()
             self._folders[path].sync_directory()

@@ -84,14 +84,17 @@ def test_no_wrong_time_changes_what_good_events_see(tmp_path, clean, wrong):
         assert {(a.status, "too_late" in a.flags) for a in bad} == {("scored", True)}
     expected, clean_state = clean
     for name, answer in expected.items():
-        assert np.array(list(answer.features.values()), float).tobytes() == np.array(
-            list(answers[name].features.values()), float
-        ).tobytes(), name
+        assert (
+            np.array(list(answer.features.values()), float).tobytes()
+            == np.array(list(answers[name].features.values()), float).tobytes()
+        ), name
         assert answers[name].flags == answer.flags
     assert state == clean_state, "a wrong time left something behind"
 
 
-@pytest.mark.parametrize("wrong", ["seconds for microseconds", "milliseconds for microseconds", "the year 1900"])
+@pytest.mark.parametrize(
+    "wrong", ["seconds for microseconds", "milliseconds for microseconds", "the year 1900"]
+)
 def test_a_key_that_begins_with_a_wrong_time_is_not_poisoned(tmp_path, clean, wrong):
     events = at_their_time(good_events())
     first = [(START_US, payment(1000 + i, at=WRONG_TIMES[wrong](START_US), card=f"c{i}")) for i in range(5)]

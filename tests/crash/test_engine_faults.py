@@ -104,9 +104,10 @@ def test_a_failure_that_nobody_waited_for_is_told_when_the_project_is_closed(tmp
         return opened[-1]
 
     runtime = open_runtime(tmp_path, FEED, connection_factory=factory)
-    with pytest.raises(StoreError, match="I/O error"), runtime:
-        opened[0]._left = 1
-        runtime.process([("payments", runtime.engine.decode("payments", FEED.units[0].line))])
+    opened[0]._left = 1
+    runtime.process([("payments", runtime.engine.decode("payments", FEED.units[0].line))])
+    with pytest.raises(StoreError, match="I/O error"):
+        runtime.close()
 
 
 class Moody(Scorer):

@@ -22,7 +22,7 @@ from tests.crash.feed import Feed
 from tests.crash.power_files import PowerFolder, PowerSyncs
 from tests.crash.power_vfs import PowerConnection, PowerCut, PowerVfs
 
-EVENTS = 250
+EVENTS = 160
 LIVES = 10
 _vfs_names = (f"engine-power-{number}" for number in itertools.count())
 
@@ -42,7 +42,8 @@ class Outage(PowerVfs):
         self.off = False
         self._lock = RLock()
         self.folders = [
-            PowerFolder(state_folder(root) / name, random.Random(chance.random())) for name in ("ids", "snapshots")
+            PowerFolder(state_folder(root) / name, random.Random(chance.random()))
+            for name in ("ids", "snapshots")
         ]
         super().__init__(next(_vfs_names), cut_at=cut_at, chance=chance)
 

@@ -13,6 +13,7 @@ from tests.crash.killed_writer import open_index, snapshot_at
 from tests.crash.nursery import Nursery
 from tests.crash.workload import check_whole, hashes_of
 
+
 @pytest.fixture
 def nursery():
     started = Nursery("tests.crash.killed_writer")
