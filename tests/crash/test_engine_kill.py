@@ -69,7 +69,7 @@ def was_created(root):
     """Whether the store got as far as to have tables."""
     if not store_path(root).exists():
         return False
-    with closing(sqlite3.connect(store_path(root))) as outside:
+    with closing(sqlite3.connect(f"{store_path(root).as_uri()}?mode=ro", uri=True)) as outside:
         return outside.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] > 0
 
 
