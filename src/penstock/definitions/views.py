@@ -4,26 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from penstock.core.errors import DefinitionError
 from penstock.core.types import Bool, DataType, Field, Timestamp, check_name
 from penstock.definitions.aggregates import Aggregate
-from penstock.definitions.entities import Entity, members_of
+from penstock.definitions.entities import Entity
 from penstock.definitions.sources import (
     EventSource,
     LabelSource,
     RequestSource,
-    StreamSource,
     find_time_field,
+)
+from penstock.definitions.view_checks import (
+    at_least_one,
+    check_distinct,
+    check_function,
+    check_mode,
+    check_source,
+    checked_max_keys,
 )
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-MODES = ("numpy", "python", "pandas", "polars")
+DEFAULT_MAX_KEYS = 5_000_000
 Function = Callable[..., Any]
-T = TypeVar("T")
 _AGGREGATE = 'features=[Aggregate(Field("amount", Float64), "sum", time_window=timedelta(hours=1))]'
 
 
@@ -105,6 +111,8 @@ class StreamFeatureView(_Features):
         The column with the rows' time; default: the source's.
     function
         Source columns in, view columns out. It may drop rows, but not add or reorder them.
+    max_keys
+        Most keys held; beyond that the one seen longest ago leaves and later starts afresh. Departures are counted.
     """
 
     name: str
@@ -116,6 +124,7 @@ class StreamFeatureView(_Features):
     function: Function | None
     online: bool
     offline: bool
+    max_keys: int
     feature_start_time: datetime | None
     description: str
     owner: str
@@ -132,18 +141,19 @@ class StreamFeatureView(_Features):
         function: Function | None = None,
         online: bool = False,
         offline: bool = False,
+        max_keys: int = DEFAULT_MAX_KEYS,
         feature_start_time: datetime | None = None,
         description: str = "",
         owner: str = "",
     ) -> None:
         what = f"stream feature view {check_name(name, what='stream feature view')!r}"
-        _check_source(source, owner=what)
-        _check_mode(mode, owner=what)
-        _check_function(function, 1, owner=what)
-        members = _members(entities, Entity, owner=what, argument="entities", example="entities=[user]")
-        aggregates = _members(features, Aggregate, owner=what, argument="features", example=_AGGREGATE)
-        _check_distinct([aggregate.name for aggregate in aggregates], owner=what, called="features")
-        _check_distinct([key.name for m in members for key in m.join_keys], owner=what, called="join keys")
+        check_source(source, owner=what)
+        check_mode(mode, owner=what)
+        check_function(function, 1, owner=what)
+        members = at_least_one(entities, Entity, owner=what, argument="entities", example="entities=[user]")
+        aggregates = at_least_one(features, Aggregate, owner=what, argument="features", example=_AGGREGATE)
+        check_distinct([aggregate.name for aggregate in aggregates], owner=what, called="features")
+        check_distinct([key.name for m in members for key in m.join_keys], owner=what, called="join keys")
         values = (
             ("name", name),
             ("source", source),
@@ -154,6 +164,7 @@ class StreamFeatureView(_Features):
             ("function", function),
             ("online", online),
             ("offline", offline),
+            ("max_keys", checked_max_keys(max_keys, owner=what)),
             ("feature_start_time", feature_start_time),
             ("description", description),
             ("owner", owner),
@@ -218,6 +229,7 @@ def stream_feature_view(
     name: str | None = None,
     online: bool = False,
     offline: bool = False,
+    max_keys: int = DEFAULT_MAX_KEYS,
     feature_start_time: datetime | None = None,
     description: str = "",
     owner: str = "",
@@ -235,6 +247,7 @@ def stream_feature_view(
             function=function,
             online=online,
             offline=offline,
+            max_keys=max_keys,
             feature_start_time=feature_start_time,
             description=description or (function.__doc__ or "").strip(),
             owner=owner,
@@ -281,17 +294,17 @@ class RealtimeFeatureView(_Features):
         owner: str = "",
     ) -> None:
         what = f"realtime feature view {check_name(name, what='realtime feature view')!r}"
-        _check_mode(mode, owner=what)
-        attributes = _members(
+        check_mode(mode, owner=what)
+        attributes = at_least_one(
             features,
             Attribute,
             owner=what,
             argument="features",
             example='features=[Attribute("ratio", Float64)]',
         )
-        _check_distinct([attribute.name for attribute in attributes], owner=what, called="features")
+        check_distinct([attribute.name for attribute in attributes], owner=what, called="features")
         arguments = _realtime_sources(sources, owner=what)
-        _check_function(function, len(arguments), owner=what)
+        check_function(function, len(arguments), owner=what)
         values = (
             ("name", name),
             ("sources", arguments),
@@ -351,7 +364,7 @@ class FeatureReference:
         if isinstance(names, str):
             names = [names]
         what = f"feature view {self.view.name!r}"
-        selected = _members(
+        selected = at_least_one(
             names, str, owner=what, argument="the selection", example=f'["{self.features[0]}"]'
         )
         unknown = [name for name in selected if name not in self.features]
@@ -360,7 +373,7 @@ class FeatureReference:
                 f"{what}: feature {unknown[0]!r} does not exist; allowed are {', '.join(self.features)}. "
                 "Select one of these."
             )
-        _check_distinct(selected, owner=what, called="selected features")
+        check_distinct(selected, owner=what, called="selected features")
         return replace(self, features=selected)
 
     def with_name(self, name: str) -> FeatureReference:
@@ -434,57 +447,9 @@ def _realtime_source(source: object, *, owner: str) -> RequestSource | FeatureRe
     )
 
 
-def _check_source(source: object, *, owner: str) -> None:
-    if not isinstance(source, StreamSource | LabelSource):
-        raise DefinitionError(
-            f"{owner}: source is {source!r}; allowed are StreamSource and LabelSource. Give one."
-        )
-
-
-def _check_mode(mode: object, *, owner: str) -> None:
-    if mode not in MODES:
-        raise DefinitionError(f"{owner}: mode is {mode!r}; allowed are {', '.join(MODES)}. Choose one.")
-
-
-def _members(items: Sequence[T], kind: type[T], *, owner: str, argument: str, example: str) -> tuple[T, ...]:
-    members = members_of(items, kind, owner=owner, argument=argument, example=example)
-    if not members:
-        raise DefinitionError(
-            f"{owner}: {argument} is empty; allowed is at least one {kind.__name__}. Write for example {example}."
-        )
-    return members
-
-
-def _check_distinct(names: Sequence[str], *, owner: str, called: str) -> None:
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise DefinitionError(
-            f"{owner}: two {called} are named {repeated[0]!r}; allowed is each name once. Remove one, or give it "
-            "another name."
-        )
-
-
 def _time_field(name: str | None, source: EventSource, function: Function | None, *, owner: str) -> str:
     if name is None:
         return source.time_field
     if function is not None:
         return check_name(name, what=f"{owner}, timestamp_field")
     return find_time_field(name, source_schema(source), owner=owner)
-
-
-def _check_function(function: object, count: int, *, owner: str) -> None:
-    if function is None:
-        return
-    if not callable(function):
-        raise DefinitionError(
-            f"{owner}: function is {function!r}; allowed is a function. Write one with def."
-        )
-    code = getattr(function, "__code__", None)
-    if code is None or code.co_flags & 0x04 or hasattr(function, "__self__"):  # built-ins, *args, methods
-        return
-    required = code.co_argcount - len(getattr(function, "__defaults__", None) or ())
-    if not required <= count <= code.co_argcount:
-        raise DefinitionError(
-            f"{owner}: the function takes {code.co_argcount} arguments, but there are {count} sources; "
-            "allowed is one argument a source, in order. Add or remove arguments."
-        )

@@ -45,10 +45,11 @@ def commit_of(
     *,
     now_us: int,
     offsets: Mapping[str, str],
+    counters: Mapping[str, int],
 ) -> Commit:
     """The effects of a step; `labels` are joined labels with the input that they came by (-1: they waited)."""
     log, decided, letters = [], [], []
-    counters: dict[str, int] = {}
+    totals = dict(counters)
     payloads = {index: joined.payload for index, joined in labels if joined.payload is not None}
     for i, outcome in enumerate(outcomes):
         admitted = outcome.admitted
@@ -61,11 +62,11 @@ def commit_of(
             name = plan.endpoint_of[admitted.source.name].name
             decided.append(DecisionBatch(name, outcome.positions, payload=outcome.decisions.to_bytes()))
         letters += _dead_letters(admitted, now_us)
-        _count(counters, outcome)
+        _count(totals, outcome)
     joined = [j for _, j in labels]
     for one in joined:
         for name, count in one.counters.items():
-            counters[name] = counters.get(name, 0) + count
+            totals[name] = totals.get(name, 0) + count
     return Commit(
         log=log,
         ids=_event_ids(outcomes),
@@ -74,7 +75,7 @@ def commit_of(
         pending_added=[p for j in joined for p in j.pending_added],
         pending_resolved=[p for j in joined for p in j.pending_resolved],
         dead_letters=letters,
-        counters=counters,
+        counters=totals,
         offsets=offsets,
     )
 

@@ -46,6 +46,11 @@ class FeatureState:
             name: [i for i, view in enumerate(plan.views) if view.source == name] for name in plan.sources
         }
 
+    @property
+    def evicted_keys(self) -> int:
+        """How many keys have left a view because it held its most, since the log began."""
+        return sum(view.evicted_keys for view in self.views)
+
     def prepare(self, source: str, columns: Columns, positions: IntArray) -> dict[int, KernelRows]:
         """Run the functions of all views over `source`: what each view's kernel gets.
 

@@ -46,10 +46,18 @@ class Stepped:
     labels: Sequence[tuple[int, JoinedLabels]]
     now_us: int
     offsets: Mapping[str, str]
+    counters: Mapping[str, int]
 
     def effects(self, plan: Plan) -> Commit:
         """The one transaction that makes the step durable."""
-        return commit_of(plan, self.outcomes, self.labels, now_us=self.now_us, offsets=self.offsets)
+        return commit_of(
+            plan,
+            self.outcomes,
+            self.labels,
+            now_us=self.now_us,
+            offsets=self.offsets,
+            counters=self.counters,
+        )
 
 
 @dataclass(slots=True, eq=False)
@@ -106,12 +114,14 @@ class Stepper:
         batch = self._admit(inputs, now_us if live else None)
         self._place(batch, by_time=by_time)
         self._join_labels(batch)
+        evicted = self.features.evicted_keys
         features = self.features.advance(batch.rows, services=self._services, prepared=batch.prepared)
         outcomes = tuple(
             Outcome(admitted, positions, self._decide(admitted.source, features) if decide else None)
             for admitted, positions in zip(batch.inputs, batch.positions, strict=True)
         )
-        return Stepped(outcomes, batch.labels, now_us, offsets)
+        evicted = self.features.evicted_keys - evicted
+        return Stepped(outcomes, batch.labels, now_us, offsets, {"keys_evicted": evicted} if evicted else {})
 
     def _admit(self, inputs: Sequence[Input], limit_us: int | None) -> _Batch:
         return _Batch(

@@ -190,6 +190,11 @@ class ViewState:
         return True
 
     @property
+    def evicted_keys(self) -> int:
+        """How many keys have left because `max_keys` were held."""
+        return int(self._memory.table.meta[EVICTED])
+
+    @property
     def stats(self) -> StateStats:
         """How much is held now."""
         meta = self._memory.table.meta
@@ -197,7 +202,7 @@ class ViewState:
         return StateStats(
             keys=int(meta[COUNT]),
             rows=int(meta[ROWS_HELD]),
-            evicted_keys=int(meta[EVICTED]),
+            evicted_keys=self.evicted_keys,
             nbytes=self._memory.nbytes + texts,
         )
 

@@ -145,6 +145,7 @@ def _compile_view(view: StreamFeatureView, needed: set[str]) -> ViewNode:
         windows=windows,
         aggregates=tuple(AggregateSpec(Function[a.function.upper()], a.lane, a.window) for a in aggregates),
         allowed_lateness_us=to_us(view.source.allowed_lateness),
+        max_keys=view.max_keys,
     )
     fields = source_schema(view.source)
     return ViewNode(
