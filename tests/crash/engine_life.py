@@ -69,7 +69,10 @@ def project():
 @contextmanager
 def small_parts(*, run_size=RUN_SIZE, max_keys=MAX_KEYS) -> Iterator[None]:
     """What takes millions of events to happen happens here after dozens."""
-    program = functools.partial(Program, max_keys=max_keys)
+
+    def program(**given):
+        return Program(**{**given, "max_keys": max_keys})
+
     index = index_with_runs_of(run_size)
     with patch.object(runtime_module, "IdIndex", index), patch.object(compile_module, "Program", program):
         yield
