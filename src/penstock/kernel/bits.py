@@ -100,6 +100,16 @@ def prefetch(_context: Any, address: Any, _index: Any) -> Any:
 
 
 @intrinsic
+def stay_apart(_context: Any) -> Any:
+    """Keep the function that says this out of its callers' code: what few events need is compiled once, out of the way."""
+
+    def generate(_codegen: Any, builder: Any, _signature: Any, _arguments: Any) -> None:
+        builder.function.attributes.add("noinline")
+
+    return types.void(), generate
+
+
+@intrinsic
 def add_three_words(
     _context: Any, address: Any, _index: Any, _w0: Any, _w1: Any, _w2: Any, _negative: Any
 ) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from penstock.kernel.bits import multiply_high, ordered
+from penstock.kernel.bits import multiply_high, ordered, stay_apart
 from penstock.kernel.columns import IntArray
 from penstock.kernel.hashing import hash_words
 from penstock.kernel.jit import inlined, inner
@@ -112,6 +112,7 @@ def enter(k: Kernel, slot: int, r: int, w: int, row: int, number: int, back: boo
 @inner
 def note_value(k: Kernel, owner: int, r: int, c: int, value: int, number: int, back: bool) -> None:
     """Let the value of a row that enters into a cell's extremes, last and distinct values."""
+    stay_apart()
     program, states = k.program, k.states
     flags = program[c + C_FLAGS]
     if back and flags & (KEEPS_MIN | KEEPS_MAX):
@@ -163,6 +164,7 @@ def add_value(k: Kernel, r: int, c: int, value: int, removing: bool) -> None:
 @inner
 def add_any_value(k: Kernel, r: int, c: int, value: int, removing: bool) -> None:
     """`add_value` where it is not a normal float of middling size, or squares are kept, too."""
+    stay_apart()
     program, states = k.program, k.states
     negative = (value < 0) != removing
     shift = 0
@@ -187,6 +189,7 @@ def add_any_value(k: Kernel, r: int, c: int, value: int, removing: bool) -> None
 @inner
 def add_wide(k: Kernel, r: int, c: int, size: int, shift: int, negative: bool, removing: bool) -> None:
     """Add a value to the cell's wide sums, or take it away; they have a row of the pool while they are needed."""
+    stay_apart()
     program, states, pool = k.program, k.states, k.pool
     s = r + program[c + C_SUM]
     if states[s + WIDE_COUNT] == 0:
@@ -229,6 +232,7 @@ def find_distinct(k: Kernel, owner: int, value: int) -> int:
 @inner
 def add_distinct(k: Kernel, owner: int, value: int) -> int:
     """Count a value of an owner once more; return 1 where it is new."""
+    stay_apart()
     d = DISTINCT_WORDS * find_distinct(k, owner, value)
     if k.distinct[d] != 0:
         k.distinct[d + 2] += 1
@@ -243,6 +247,7 @@ def add_distinct(k: Kernel, owner: int, value: int) -> int:
 @inner
 def drop_distinct(k: Kernel, owner: int, value: int) -> int:
     """Count a value of an owner once less; return 1 where it is gone (its entry is deleted by backward shift)."""
+    stay_apart()
     distinct, mask = k.distinct, k.meta[DISTINCT_MASK]
     hole = find_distinct(k, owner, value)
     distinct[DISTINCT_WORDS * hole + 2] -= 1
@@ -265,6 +270,7 @@ def drop_distinct(k: Kernel, owner: int, value: int) -> int:
 @inner
 def reset_record(k: Kernel, r: int) -> None:
     """Make a key's record that of a key without rows."""
+    stay_apart()
     program, states = k.program, k.states
     for i in range(program[RECORD]):
         states[r + i] = 0

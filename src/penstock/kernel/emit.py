@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from penstock.kernel.bits import bits_of, float_of, is_finite_bits, ordered
+from penstock.kernel.bits import bits_of, float_of, is_finite_bits, ordered, stay_apart
 from penstock.kernel.cells import BACK_MAX, BACK_MIN, INT, WIDE_COUNT, WIDE_ROW
 from penstock.kernel.columns import BoolArray, IntArray
 from penstock.kernel.jit import Word, inlined, inner
@@ -61,6 +61,7 @@ MICROSECONDS = 1e6
 @inner
 def emit_empty(k: Kernel, i: int, bits: IntArray, ok: BoolArray) -> None:
     """Write the values of empty windows as row `i` of the output."""
+    stay_apart()
     program = k.program
     for a in range(program[AGGREGATES]):
         function = program[program[AGGREGATE_TABLE] + a * AGGREGATE_WORDS + A_FUNCTION]
@@ -72,6 +73,7 @@ def emit_empty(k: Kernel, i: int, bits: IntArray, ok: BoolArray) -> None:
 @inner
 def emit_since(k: Kernel, r: int, time: int, i: int, bits: IntArray, ok: BoolArray) -> None:
     """Write the times since the last valid row; to be called before the asking row is in its windows."""
+    stay_apart()
     program = k.program
     for a in range(program[AGGREGATES]):
         entry = program[AGGREGATE_TABLE] + a * AGGREGATE_WORDS
@@ -156,6 +158,7 @@ def rounded_sum(k: Kernel, s: int, unit: int) -> int:
 @inner
 def wide_sum(k: Kernel, s: int) -> None:
     """Write wide + narrow sum to the scratch words."""
+    stay_apart()
     at = k.states[s + WIDE_ROW]
     for j in range(WIDE_SUM_WORDS):
         k.scratch[j] = k.pool[at + j]
@@ -172,6 +175,7 @@ def wide_sum(k: Kernel, s: int) -> None:
 @inner
 def wide_squares(k: Kernel, r: int, c: int) -> None:
     """Write wide + narrow sum of squares to the scratch words, behind the wide sum."""
+    stay_apart()
     at = k.states[r + k.program[c + C_SUM] + WIDE_ROW] + WIDE_SUM_WORDS
     for j in range(WIDE_SQUARES_WORDS):
         k.scratch[WIDE_SUM_WORDS + j] = k.pool[at + j]
@@ -184,6 +188,7 @@ def wide_squares(k: Kernel, r: int, c: int) -> None:
 @inner
 def extreme(k: Kernel, r: int, c: int, smallest: bool) -> int:
     """Return the minimum or maximum."""
+    stay_apart()
     e = r + k.program[c + C_EXTREMES]
     low, high = front(k, r, c, k.states[r + RECORD_HEADER + 2 * k.program[c + C_WINDOW]])
     order = min(low, k.states[e + BACK_MIN]) if smallest else max(high, k.states[e + BACK_MAX])
@@ -193,6 +198,7 @@ def extreme(k: Kernel, r: int, c: int, smallest: bool) -> int:
 @inner
 def spread(k: Kernel, r: int, c: int, count: int, function: int) -> tuple[int, bool]:
     """Return a variance or standard deviation."""
+    stay_apart()
     sample = function == VAR_SAMP or function == STDDEV_SAMP
     degrees = count - 1 if sample else count
     if degrees < 1:

@@ -47,7 +47,7 @@ _compiler = partial(_njit, nogil=True, error_model="numpy", _nrt=False, no_cfunc
 
 def inner(function: Callable[P, R]) -> Callable[P, R]:
     """Compile `function` as a part of the entries that call it."""
-    return _part(_compiler(no_cpython_wrapper=True)(function))
+    return _part(_compiler(no_cpython_wrapper=True, forceinline=False)(function))
 
 
 def inlined(function: Callable[P, R]) -> Callable[P, R]:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import types
 
-from penstock.kernel.bits import pointer
+from penstock.kernel.bits import pointer, stay_apart
 from penstock.kernel.columns import BoolArray, IntArray, Text, offsets_of
 from penstock.kernel.hashing import hash_bytes, same_bytes, signed
 from penstock.kernel.jit import I8, READ_I8, READ_U1, U1, ByteArray, Word, entry, inner
@@ -123,6 +123,7 @@ def touch(table: Table, slot: int) -> None:
 @inner
 def add(table: Table, data: ByteArray, start: int, stop: int, h: Word) -> int:
     """Add a key that is not there, as the one used latest, and return its slot. Needs `has_room`."""
+    stay_apart()
     meta, entries = table.meta, table.entries
     slot = meta[FREE]
     if slot >= 0:
@@ -159,6 +160,7 @@ def put_bucket(table: Table, slot: int, h: int) -> None:
 @inner
 def detach(table: Table, slot: int) -> None:
     """Make a key unfindable and take it out of the order of use; its slot is not free for others yet."""
+    stay_apart()
     buckets, mask = table.buckets, table.meta[BUCKET_MASK]
     hole = table.entries[slot * ENTRY_WORDS + HASH] & mask
     while buckets[2 * hole + 1] != slot + 1:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from penstock.kernel.bits import add_three_words, leading_zeros, multiply_high, trailing_zeros
+from penstock.kernel.bits import add_three_words, leading_zeros, multiply_high, stay_apart, trailing_zeros
 from penstock.kernel.columns import IntArray
 from penstock.kernel.jit import Word, inlined, inner
 
@@ -115,6 +115,7 @@ def assemble(top: int, exponent: int, sticky: bool, negative: bool) -> int:
 @inner
 def subnormal(top: int, below: int, sticky: bool) -> Word:
     """Fraction, rounded half to even, of a number whose exponent lies `below` that of the least normal one."""
+    stay_apart()
     one = np.uint64(1)
     drop = 11 + below
     if drop > 64:
@@ -175,6 +176,7 @@ def magnitude(a: IntArray, at: int, words: int) -> bool:
 @inner
 def round_magnitude(a: IntArray, at: int, words: int, unit: int, negative: bool) -> int:
     """Float64 bits of an unsigned integer times ``2**unit``, rounded half to even; +0.0 for zero."""
+    stay_apart()
     k = words - 1
     while k >= 0 and a[at + k] == 0:
         k -= 1
@@ -221,6 +223,7 @@ def round_quotient(a: IntArray, at: int, words: int, unit: int, first: int, seco
 
     The top 128 bits of the numerator leave a quotient of at least 65 bits; what lies below only decides ties.
     """
+    stay_apart()
     k = words - 1
     while k >= 0 and a[at + k] == 0:
         k -= 1
@@ -257,6 +260,7 @@ def round_quotient(a: IntArray, at: int, words: int, unit: int, first: int, seco
 @inner
 def subtract_square(a: IntArray, at: int, words: int, source: int, source_words: int) -> None:
     """Subtract the square of the unsigned integer at `source` from the integer at `at`."""
+    stay_apart()
     for i in range(source_words):
         left = np.uint64(a[source + i])
         if left == 0:
@@ -286,6 +290,7 @@ def variance_bits(
     The numerator is ``count * sum(x²) - sum(x)²``, an exact integer; it is divided by count and by degrees. It is
     built behind the two operands in `a`. `count` is below 2**32, `unit` is the exponent of the sum's unit.
     """
+    stay_apart()
     magnitude(a, 0, sum_words)
     at = sum_words + squares_words
     factor = np.uint64(count)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from penstock.kernel.bits import leading_zeros, pointer
+from penstock.kernel.bits import leading_zeros, pointer, stay_apart
 from penstock.kernel.columns import IntArray
 from penstock.kernel.jit import ByteArray, inlined, inner
 from penstock.kernel.keys import Table, table_of
@@ -138,6 +138,7 @@ def free_block(k: Kernel, at: int, size: int) -> None:
 @inner
 def resize_block(k: Kernel, r: int, size: int) -> bool:
     """Move a key's rows into a block of ``2**size`` rows; False where the arena has no room."""
+    stay_apart()
     at = allocate_block(k, size)
     if at < 0:
         return False
@@ -168,6 +169,7 @@ def make_room(k: Kernel, r: int) -> bool:
 @inner
 def rows_until(k: Kernel, r: int, time: int) -> int:
     """Return the number of the first row of a key that is later than `time` (binary search)."""
+    stay_apart()
     low, high = k.states[r + R_FIRST], k.states[r + R_NEXT]
     while low < high:
         middle = (low + high) >> 1

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import types
 
-from penstock.kernel.bits import behind, is_finite_bits, pointer, prefetch
+from penstock.kernel.bits import behind, is_finite_bits, pointer, prefetch, stay_apart
 from penstock.kernel.cells import FLOAT, NEVER, reset_record, room_for_cells
 from penstock.kernel.columns import BoolArray, IntArray
 from penstock.kernel.emit import emit, emit_empty, emit_since, kind_of_lane
@@ -30,12 +30,14 @@ from penstock.kernel.jit import (
     READ_U1,
     U1,
     ByteArray,
+    Word,
     entry,
     inlined,
     inner,
 )
 from penstock.kernel.keys import (
     BATCH,
+    BUCKET_MASK,
     COUNT,
     ENTRY_WORDS,
     FOLLOWING,
@@ -102,7 +104,8 @@ APPLY, LOOKUP, NO_KEY = 0, 1, 2
 IN_ORDER, LATE, TOO_LATE = 0, 1, 2
 NO_SLOT, NO_ROOM = -1, -2
 BY_ROW, BY_KEY = 0, 1  # phases
-RECORDS_AHEAD, ROWS_AHEAD = 8, 4
+KEYS_AHEAD, RECORDS_AHEAD, ROWS_AHEAD = 8, 8, 4
+SLOT_SHIFT, ROW_MASK = 32, (1 << 32) - 1
 PLAN_AT = 256  # word of the scratch array where the plan of a small batch begins
 PLANNED_IN_SCRATCH = 32
 SCRATCH_WORDS = PLAN_AT + 2 * PLANNED_IN_SCRATCH
@@ -123,14 +126,13 @@ class Batch(NamedTuple):
 
 
 @inner
-def resolve(k: Kernel, b: Batch, i: int) -> int:
-    """Return the slot of the key of row `i`, NO_SLOT where it has none, or NO_ROOM; makes and evicts keys."""
+def resolve(k: Kernel, b: Batch, i: int, h: Word) -> int:
+    """Return the slot of the key of row `i` with hash `h`, NO_SLOT if none, or NO_ROOM; makes and evicts keys."""
     op = b.ops[i]
     if op == NO_KEY:
         return NO_SLOT
     table, meta = k.table, k.meta
     start, stop = b.offsets[i], b.offsets[i + 1]
-    h = hash_bytes(b.data, start, stop, meta[SEED])
     slot = find(table, b.data, start, stop, h)
     if op == LOOKUP:
         return slot
@@ -149,6 +151,7 @@ def resolve(k: Kernel, b: Batch, i: int) -> int:
 @inner
 def evict(k: Kernel) -> None:
     """Take out the key applied longest ago; its state waits for the end of the batch, as earlier rows may ask for it."""
+    stay_apart()
     slot = k.meta[OLDEST]
     detach(k.table, slot)
     k.meta[EVICTED] += 1
@@ -159,6 +162,7 @@ def evict(k: Kernel) -> None:
 @inner
 def drop_state(k: Kernel, slot: int) -> None:
     """Free all that a detached slot holds."""
+    stay_apart()
     r = record_of(k, slot)
     for w in range(k.program[WINDOWS]):
         clear_window(k, slot, r, w)
@@ -227,6 +231,7 @@ def extend_windows(k: Kernel, slot: int, r: int, number: int) -> int:
 @inner
 def take_back(k: Kernel, slot: int, r: int, number: int) -> None:
     """Undo the insertion of a row that was too late."""
+    stay_apart()
     for w in range(k.program[WINDOWS]):
         if k.program[window_at(k, w) + W_OFFSET] == 0:
             retract(k, slot, r, w, number)
@@ -300,9 +305,9 @@ def prefetch_rows(k: Kernel, slot: int) -> None:
 
 @inner
 def sort_by_key(k: Kernel, n: int, plan: IntArray) -> int:
-    """Write the rows that have a slot behind the n slots of `plan`, key by key in order of appearance (stable).
+    """Write (slot, row) of the rows that have a slot behind the n slots of `plan`, key by key; return how many.
 
-    Return how many there are.
+    Keys come in order of appearance, a key's rows in theirs. The pair is one word: see `SLOT_SHIFT`.
     """
     entries = k.table.entries
     for i in range(n):
@@ -315,12 +320,69 @@ def sort_by_key(k: Kernel, n: int, plan: IntArray) -> int:
             if entries[e] > 0:
                 used += entries[e]
                 entries[e] = entries[e] - used - 1  # -1 - start
-            plan[n - 1 - entries[e]] = i
+            plan[n - 1 - entries[e]] = (plan[i] << SLOT_SHIFT) | i
             entries[e] -= 1
     for i in range(n):
         if plan[i] >= 0:
             entries[plan[i] * ENTRY_WORDS + BATCH] = 0
     return used
+
+
+@inner
+def find_keys(k: Kernel, b: Batch, n: int, slots: IntArray) -> bool:
+    """First pass, from POSITION on: write the slot of each row's key; False where there is no room for a new key.
+
+    The hash of a row some way ahead waits in the second half of the plan, while the bucket it names is fetched.
+    """
+    meta = k.meta
+    hashes = behind(slots, n)
+    hashed = meta[POSITION]
+    for i in range(meta[POSITION], n):
+        meta[POSITION] = i
+        while hashed < n and hashed <= i + KEYS_AHEAD:
+            h = hash_bytes(b.data, b.offsets[hashed], b.offsets[hashed + 1], meta[SEED])
+            hashes[hashed] = np.int64(h)
+            prefetch(k.table.buckets, 2 * (np.int64(h) & meta[BUCKET_MASK]))
+            hashed += 1
+        slot = resolve(k, b, i, np.uint64(hashes[i]))
+        if slot == NO_ROOM:
+            return False
+        if slot == NO_SLOT:
+            emit_empty(k, i, b.bits, b.ok)
+            b.lateness[i] = 0
+        slots[i] = slot
+    return True
+
+
+@inner
+def work_through(k: Kernel, b: Batch, plan: IntArray) -> int:
+    """Second pass, from POSITION on: do the planned rows, fetching what the coming ones need; DONE or what must grow."""
+    meta = k.meta
+    planned = meta[PLANNED]
+    for j in range(meta[POSITION], planned):
+        meta[POSITION] = j
+        if j + RECORDS_AHEAD < planned:
+            ahead = plan[j + RECORDS_AHEAD]
+            prefetch_record(k, ahead >> SLOT_SHIFT)
+            prefetch_batch(k, b, ahead & ROW_MASK)
+        if j + ROWS_AHEAD < planned:
+            prefetch_rows(k, plan[j + ROWS_AHEAD] >> SLOT_SHIFT)
+        status = work(k, b, plan[j] >> SLOT_SHIFT, plan[j] & ROW_MASK)
+        if status != DONE:
+            return status
+    return DONE
+
+
+@inner
+def finish(k: Kernel) -> None:
+    """End a batch: free what was evicted in it."""
+    meta = k.meta
+    while meta[PENDING] >= 0:
+        slot = meta[PENDING]
+        meta[PENDING] = k.table.entries[slot * ENTRY_WORDS + FOLLOWING]
+        drop_state(k, slot)
+    meta[POSITION] = 0
+    meta[PHASE] = BY_ROW
 
 
 @entry(
@@ -370,35 +432,12 @@ def run(
     n = len(times)
     order = behind(pointer(scratch), PLAN_AT) if n <= PLANNED_IN_SCRATCH else pointer(plan)
     if meta[PHASE] == BY_ROW:
-        for i in range(meta[POSITION], n):
-            meta[POSITION] = i
-            slot = resolve(k, b, i)
-            if slot == NO_ROOM:
-                return NEEDS_TABLE
-            if slot == NO_SLOT:
-                emit_empty(k, i, b.bits, b.ok)
-                lateness[i] = 0
-            order[i] = slot
+        if not find_keys(k, b, n, order):
+            return NEEDS_TABLE
         meta[PLANNED] = sort_by_key(k, n, order)
         meta[PHASE] = BY_KEY
         meta[POSITION] = 0
-    for j in range(meta[POSITION], meta[PLANNED]):
-        meta[POSITION] = j
-        ahead = j + RECORDS_AHEAD
-        if ahead < meta[PLANNED]:
-            prefetch_record(k, order[order[n + ahead]])
-            prefetch_batch(k, b, order[n + ahead])
-        ahead = j + ROWS_AHEAD
-        if ahead < meta[PLANNED]:
-            prefetch_rows(k, order[order[n + ahead]])
-        i = order[n + j]
-        status = work(k, b, order[i], i)
-        if status != DONE:
-            return status
-    while meta[PENDING] >= 0:
-        slot = meta[PENDING]
-        meta[PENDING] = entries[slot * ENTRY_WORDS + FOLLOWING]
-        drop_state(k, slot)
-    meta[POSITION] = 0
-    meta[PHASE] = BY_ROW
-    return DONE
+    status = work_through(k, b, behind(order, n))
+    if status == DONE:
+        finish(k)
+    return status

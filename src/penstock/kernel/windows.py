@@ -12,7 +12,7 @@ UNUSABLE, which has the same effect.
 
 from __future__ import annotations
 
-from penstock.kernel.bits import ordered
+from penstock.kernel.bits import ordered, stay_apart
 from penstock.kernel.cells import (
     BACK_MAX,
     BACK_MIN,
@@ -96,6 +96,7 @@ def enter_back(k: Kernel, slot: int, r: int, w: int, upper: int) -> int:
 @inner
 def enter_front(k: Kernel, slot: int, r: int, w: int, lower: int) -> int:
     """Let the rows later than `lower` in at the window's lower edge; return DONE or what must grow first."""
+    stay_apart()
     states = k.states
     edge = r + RECORD_HEADER + 2 * w
     while states[edge] > states[r + R_FIRST]:
@@ -115,6 +116,7 @@ def enter_front(k: Kernel, slot: int, r: int, w: int, lower: int) -> int:
 @inner
 def leave_back(k: Kernel, slot: int, r: int, w: int, upper: int) -> None:
     """Let the rows later than `upper` out at the window's upper edge."""
+    stay_apart()
     states = k.states
     edge = r + RECORD_HEADER + 2 * w
     before = states[edge + 1]
@@ -152,6 +154,7 @@ def extend(k: Kernel, slot: int, r: int, w: int, number: int) -> None:
 @inner
 def retract(k: Kernel, slot: int, r: int, w: int, number: int) -> None:
     """Undo `extend`."""
+    stay_apart()
     k.states[r + RECORD_HEADER + 2 * w + 1] = number
     leave(k, slot, r, w, row_at(k, r, number))
     repair_back(k, r, w, number)
@@ -160,6 +163,7 @@ def retract(k: Kernel, slot: int, r: int, w: int, number: int) -> None:
 @inner
 def clear_window(k: Kernel, slot: int, r: int, w: int) -> None:
     """Let all rows out; extremes and last are left as they are."""
+    stay_apart()
     edges = r + RECORD_HEADER + 2 * w
     for number in range(k.states[edges], k.states[edges + 1]):
         leave(k, slot, r, w, row_at(k, r, number))
@@ -198,6 +202,7 @@ def front(k: Kernel, r: int, c: int, number: int) -> tuple[int, int]:
 @inner
 def push_front(k: Kernel, r: int, w: int, number: int) -> None:
     """Give row `number`, just let in at the front, its suffix extremes."""
+    stay_apart()
     program = k.program
     at = window_at(k, w)
     for cell in range(program[at + W_BEGIN], program[at + W_END]):
@@ -212,6 +217,7 @@ def push_front(k: Kernel, r: int, w: int, number: int) -> None:
 @inner
 def repair_front(k: Kernel, r: int, w: int) -> None:
     """Make the suffix extremes anew where the front part is used up or unusable."""
+    stay_apart()
     program, states = k.program, k.states
     at = window_at(k, w)
     lo, hi = states[r + RECORD_HEADER + 2 * w], states[r + RECORD_HEADER + 2 * w + 1]
@@ -233,6 +239,7 @@ def repair_front(k: Kernel, r: int, w: int) -> None:
 @inner
 def repair_back(k: Kernel, r: int, w: int, hi: int) -> None:
     """After rows left at the back: find the latest valid row again; the extremes are no longer usable."""
+    stay_apart()
     program, states = k.program, k.states
     at = window_at(k, w)
     for cell in range(program[at + W_BEGIN], program[at + W_END]):
