@@ -19,9 +19,10 @@ from benchmarks.machine import versions_of
 from benchmarks.result import Bar, Figure, Result
 
 WHAT = (
-    "Nanoseconds an event of one view (count and mean of one column over one window) by 5,000 keys at the pace of the published "
-    "payments, in batches of 100,000; compiled before the clock starts. The bar is the largest distance from the middle of a "
-    "row of settings."
+    "Nanoseconds of CPU an event of one view (count and mean of one column over one window) by 5,000 keys at the pace of the "
+    "published payments, in batches of 100,000. Before the clock starts the code is compiled and the window is filled: as many "
+    "days of events as it is long go in unmeasured, so that in every setting a row leaves for each that enters. The bar is the "
+    "largest distance from the middle of a row of settings."
 )
 KEYS, PER_DAY, BATCH = 5_000, 9_585, 100_000
 DAY_US, HOUR_US = 86_400_000_000, 3_600_000_000
@@ -32,7 +33,7 @@ LIMIT = 0.15
 
 
 def run_penstock(events: int, window_us: int) -> float:
-    """Seconds that the kernel takes for a stream of so many events."""
+    """CPU seconds that the kernel takes for so many events of a stream whose window is full."""
     from penstock.kernel.columns import Numeric
     from penstock.kernel.hashing import encode_keys
     from penstock.kernel.program import AggregateSpec, Function, LaneKind, Program, Window
@@ -42,9 +43,11 @@ def run_penstock(events: int, window_us: int) -> float:
     aggregates = tuple(AggregateSpec(function, 0, 0) for function in functions)
     program = Program((LaneKind.FLOAT,), (Window(window_us),), aggregates)
     random = np.random.default_rng(11)
-    times = np.cumsum(random.exponential(DAY_US / PER_DAY, events).astype(np.int64) + 1)
-    keys = random.integers(0, KEYS, events)
-    lanes = np.round(random.gamma(2.0, 30.0, (events, 1)), 2).view(np.int64)
+    before = max(window_us * PER_DAY // DAY_US, KEYS)
+    total = before + events
+    times = np.cumsum(random.exponential(DAY_US / PER_DAY, total).astype(np.int64) + 1)
+    keys = random.integers(0, KEYS, total)
+    lanes = np.round(random.gamma(2.0, 30.0, (total, 1)), 2).view(np.int64)
 
     def process(state: ViewState, first: int, last: int) -> None:
         size = last - first
@@ -56,12 +59,13 @@ def run_penstock(events: int, window_us: int) -> float:
             np.zeros(size, np.uint8),
         )
 
-    process(ViewState(program), 0, min(events, 1_000))
     state = ViewState(program)
-    started = time.perf_counter()
-    for first in range(0, events, BATCH):
-        process(state, first, min(first + BATCH, events))
-    return time.perf_counter() - started
+    for first in range(0, before, BATCH):
+        process(state, first, min(first + BATCH, before))
+    started = time.process_time()
+    for first in range(before, total, BATCH):
+        process(state, first, min(first + BATCH, total))
+    return time.process_time() - started
 
 
 def measure(*, scale: float = 1.0, say: Callable[[str], None] = print) -> Result:
