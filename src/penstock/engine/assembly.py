@@ -131,7 +131,7 @@ class Assembler:
         degraded = np.zeros(count, np.bool_)
         made = [call.run(columns, emitted, degraded) for call in self._calls]
         values = self._columns(emitted, count) if exact else self._rows(emitted, count)
-        texts = {at: self.typed(emitted, output) for at, output in self._texts}
+        texts = {at: self.typed(emitted, output) for at, output in self._texts} if self._texts else {}
         integers = {at: self.typed(emitted, output) for at, output in self._integers} if exact else {}
         for at, call, name in self._attributes:
             column = made[call][name]

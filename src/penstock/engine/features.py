@@ -13,7 +13,7 @@ Live events, replay, audit, backfill and training sets all come through here.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -42,6 +42,15 @@ class FeatureState:
         self._assemblers = {
             name: Assembler(plan, service, self.views) for name, service in plan.services.items()
         }
+        self._lookups_of = [
+            [
+                (service, j, lookup)
+                for service in plan.services.values()
+                for j, lookup in enumerate(service.lookups)
+                if lookup.view == i
+            ]
+            for i in range(len(plan.views))
+        ]
         self._views_of = {
             name: [i for i, view in enumerate(plan.views) if view.source == name] for name in plan.sources
         }
@@ -82,18 +91,19 @@ class FeatureState:
                 if i not in ready:
                     ready[i] = self._preparers[i].prepare(rows)
         wanted = [service for service in services if service.source in batch]
+        names = {service.name for service in wanted}
         emitted: Emitted = {}
         if len(self.views) > 1 and sum(rows.columns.length for rows in batch.values()) >= _THREADED_ROWS:
             with ThreadPoolExecutor(min(len(self.views), os.cpu_count() or 1)) as threads:
                 jobs = [
-                    threads.submit(self._run_view, i, ready.get(i), batch, wanted)
+                    threads.submit(self._run_view, i, ready.get(i), batch, names)
                     for i in range(len(self.views))
                 ]
                 for job in jobs:
                     emitted |= job.result()
         else:
             for i in range(len(self.views)):
-                emitted |= self._run_view(i, ready.get(i), batch, wanted)
+                emitted |= self._run_view(i, ready.get(i), batch, names)
         return {
             service.name: self._assemblers[service.name].rows(
                 batch[service.source].columns,
@@ -104,25 +114,27 @@ class FeatureState:
         }
 
     def _run_view(
-        self, index: int, own: KernelRows | None, batch: Mapping[str, Rows], services: Sequence[ServiceNode]
+        self, index: int, own: KernelRows | None, batch: Mapping[str, Rows], services: Collection[str]
     ) -> Emitted:
         """Steps 2 and 3 for one view: what services asked for, by (service, look-up)."""
         owners: list[tuple[str, int]] = []
         asked: list[tuple[tuple[str, int], KernelRows]] = []
-        for service in services:
-            for j, lookup in enumerate(service.lookups):
-                if lookup.view != index:
-                    continue
-                if lookup.own:
-                    owners.append((service.name, j))
-                else:
-                    time = self.plan.sources[service.source].time_field
-                    view = self.plan.views[index]
-                    rows = asking_rows(view, lookup.key_columns, time, batch[service.source])
-                    asked.append(((service.name, j), rows))
-        if asked:
-            return self._run_mixed(index, own, owners, asked)
-        return {} if own is None else dict.fromkeys(owners, self._process(index, own))
+        for service, j, lookup in self._lookups_of[index]:
+            if service.name not in services:
+                continue
+            if lookup.own:
+                owners.append((service.name, j))
+            else:
+                time = self.plan.sources[service.source].time_field
+                view = self.plan.views[index]
+                rows = asking_rows(view, lookup.key_columns, time, batch[service.source])
+                asked.append(((service.name, j), rows))
+        if not asked:
+            return {} if own is None else dict.fromkeys(owners, self._process(index, own))
+        if own is None and len(asked) == 1:
+            name, rows = asked[0]
+            return {name: self._process(index, rows)}
+        return self._run_mixed(index, own, owners, asked)
 
     def _run_mixed(
         self,
