@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from penstock.app.settings import Settings, load_settings
 from penstock.core.clock import Clock, SystemClock
-from penstock.core.errors import NotFoundError, PlanError, SnapshotError
+from penstock.core.errors import ModelError, NotFoundError, PlanError, SnapshotError
 from penstock.definitions.project import Project, load_project
 from penstock.definitions.services import FeatureService
 from penstock.definitions.sources import StreamSource
@@ -100,12 +100,15 @@ class Runtime:
         self.registry = registry
         self.clock = clock
         self.skipped_snapshots: tuple[str, ...] = ()
+        self.problems: dict[str, str] = {}
+        """What does not work though the engine runs: by endpoint why its model does not serve, or ``snapshot``."""
         self._ids = ids
         self._snapshots = snapshots
         self._handles: dict[str, ModelHandle] = {}
         self._background = ThreadPoolExecutor(1, "penstock-snapshot")
         self._snapshot: Future[None] | None = None
         self._snapshot_at = 0
+        self._snapshot_asked = 0
         self.engine: LocalEngine
 
     @classmethod
@@ -212,7 +215,8 @@ class Runtime:
         processed = self.engine.process(
             inputs, by_time=by_time, decide=decide, offsets=offsets, overlap=overlap
         )
-        if self.engine.position - self._snapshot_at >= self.settings.engine.snapshot_rows:
+        since = max(self._snapshot_at, self._snapshot_asked)
+        if self.engine.position - since >= self.settings.engine.snapshot_rows:
             self.snapshot(processed.committed)
         return processed
 
@@ -228,20 +232,31 @@ class Runtime:
         """Write the state as it stands to a snapshot, in the background, once `committed` is durable."""
         if self._snapshot is not None and not self._snapshot.done():
             return
+        if self._snapshot is not None and (error := self._snapshot.exception()) is not None:
+            self.problems["snapshot"] = str(error)
         position, state = self.engine.position, encode_state(self.engine.features)
-        self._snapshot_at = position
+        self._snapshot_asked = position
         self._snapshot = self._background.submit(self._save, position, state, committed)
 
     def load_champions(self) -> dict[str, ModelVersion]:
-        """Load, verify and swap in the version in Production for each endpoint; returns those that changed."""
+        """Load, verify and swap in the version in Production for each endpoint; returns those that changed.
+
+        An endpoint whose version does not fit the definitions, or fails its checks, goes on with the model that it has, or
+        decides without one (flag ``no_model``); `problems` says why.
+        """
         changed = {}
         for endpoint in self.plan.endpoints.values():
             live = next((v for v in self.registry.versions(endpoint.model) if v.stage == "Production"), None)
             handle = self._handles.get(endpoint.name)
             if live is None or (handle is not None and handle.current.version == live.label):
                 continue
-            self._check_serves(endpoint, live)
-            model = load_model(live.folder, digest=live.digest, version=live.label)
+            try:
+                self._check_serves(endpoint, live)
+                model = load_model(live.folder, digest=live.digest, version=live.label)
+            except (PlanError, ModelError) as error:
+                self.problems[endpoint.name] = str(error)
+                continue
+            self.problems.pop(endpoint.name, None)
             if handle is None:
                 self._handles[endpoint.name] = ModelHandle(model)
             else:

@@ -113,6 +113,8 @@ def _given(files: list[str]) -> dict[str, Path | IO[bytes]]:
 def _notice(runtime: Runtime) -> None:
     for skipped in runtime.skipped_snapshots:
         tell(f"penstock: snapshot skipped: {skipped}")
+    for what, problem in runtime.problems.items():
+        tell(f"penstock: {what}: {problem}")
 
 
 def _report(summary: LiveSummary, length: int, *, as_json: bool, stopped: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,30 +45,6 @@ class Admitted:
     refused: tuple[Refused, ...]
     original: Callable[[int], bytes]
     received: int
-
-    def without(self, failed: Sequence[tuple[int, str]], reason: str) -> Admitted:
-        """The same, with new events `failed` (index into `columns`, what was found) refused instead.
-
-        Rows that repeat a failed one are refused with it.
-        """
-        details = dict(failed)
-        keep = np.setdiff1d(np.arange(self.columns.length), np.fromiter(details, np.int64, len(details)))
-        place = np.full(self.columns.length, -1)
-        place[keep] = np.arange(len(keep))
-        rows = [(int(self.rows[i]), detail) for i, detail in failed]
-        rows += [(row, details[first]) for row, first in self.repeats if first in details]
-        refused = [Refused(row, reason, detail, self.original(row)) for row, detail in rows]
-        return Admitted(
-            self.source,
-            self.columns.take(keep),
-            self.rows[keep],
-            None if self.hashes is None else self.hashes[keep],
-            self.duplicates,
-            tuple((row, int(place[first])) for row, first in self.repeats if first not in details),
-            (*self.refused, *refused),
-            self.original,
-            self.received,
-        )
 
 
 def id_seed(store_seed: int, source: str) -> int:

@@ -12,8 +12,8 @@ A refused row keeps its original bytes, a reason code (`verdicts`) and what was 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +63,11 @@ class Decoded:
     refused: tuple[Refused, ...]
     original: Callable[[int], bytes]
     received: int
+
+    def without(self, rows: Collection[int]) -> Decoded:
+        """The same but for the accepted rows with these numbers, which somebody refuses for reasons of his own."""
+        keep = np.flatnonzero(~np.isin(self.rows, list(rows)))
+        return replace(self, columns=self.columns.take(keep), rows=self.rows[keep])
 
 
 class Contract:

@@ -69,7 +69,7 @@ def commit_of(
             totals[name] = totals.get(name, 0) + count
     return Commit(
         log=log,
-        ids=_event_ids(outcomes),
+        ids=event_ids_of([o.admitted for o in outcomes], [o.positions for o in outcomes]),
         decisions=decided,
         labels=_records([j.records for j in joined if j.records is not None]),
         pending_added=[p for j in joined for p in j.pending_added],
@@ -84,20 +84,17 @@ def _records(parts: Sequence[LabelRecords]) -> LabelRecords | None:
     return concat_labels(parts) if parts else None
 
 
-def _event_ids(outcomes: Sequence[Outcome]) -> EventIds | None:
-    parts = [
-        (o.admitted.hashes, o.positions)
-        for o in outcomes
-        if o.admitted.hashes is not None and len(o.positions)
-    ]
+def event_ids_of(inputs: Sequence[Admitted], positions: Sequence[IntArray]) -> EventIds | None:
+    """The ids of all new events of a micro-batch, by position; None where none has one."""
+    parts = [(a.hashes, p) for a, p in zip(inputs, positions, strict=True) if a.hashes is not None and len(p)]
     if not parts:
         return None
     if len(parts) == 1:
         return EventIds(*parts[0])
     hashes = np.concatenate([h for h, _ in parts])
-    positions = np.concatenate([p for _, p in parts])
-    order = np.argsort(positions)
-    return EventIds(hashes[order], positions[order])
+    places = np.concatenate([p for _, p in parts])
+    order = np.argsort(places)
+    return EventIds(hashes[order], places[order])
 
 
 def _dead_letters(admitted: Admitted, now_us: int) -> list[DeadLetter]:

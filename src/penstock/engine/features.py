@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from penstock.core.errors import TransformError
 from penstock.engine.assembly import Assembler, FeatureRows
 from penstock.engine.kernel_rows import KernelRows, Rows, ViewPreparer, asking_rows, take_output
 from penstock.kernel.columns import Columns, IntArray
@@ -51,6 +52,8 @@ class FeatureState:
             ]
             for i in range(len(plan.views))
         ]
+        self.skipped_rows = 0
+        """Rows that were left out of a view because its function failed on them."""
         self._views_of = {
             name: [i for i, view in enumerate(plan.views) if view.source == name] for name in plan.sources
         }
@@ -68,6 +71,19 @@ class FeatureState:
         rows = Rows(columns, positions)
         return {i: self._preparers[i].prepare(rows) for i in self._views_of[source]}
 
+    def prepare_each(self, source: str, columns: Columns) -> tuple[dict[int, KernelRows], dict[int, str]]:
+        """`prepare` row by row: what passed, and for each row on which a function failed what went wrong."""
+        passed: list[dict[int, KernelRows]] = []
+        errors: dict[int, str] = {}
+        for row in range(columns.length):
+            try:
+                passed.append(self.prepare(source, columns.take(np.array([row])), np.zeros(1, np.int64)))
+            except TransformError as error:
+                errors[row] = str(error)
+        if not passed:
+            return {}, errors
+        return {i: KernelRows.concat([one[i] for one in passed]) for i in passed[0]}, errors
+
     def advance(
         self,
         batch: Mapping[str, Rows],
@@ -75,6 +91,7 @@ class FeatureState:
         services: Sequence[ServiceNode],
         prepared: Mapping[int, KernelRows] | None = None,
         exact: bool = False,
+        skip_failing: bool = False,
     ) -> dict[str, FeatureRows]:
         """Move the state over `batch` and return the rows of those `services` whose source is in it.
 
@@ -84,12 +101,15 @@ class FeatureState:
             What `prepare` made of some of the sources already.
         exact
             Also give integer features as integers.
+        skip_failing
+            Leave a row on which a view's function fails out of that view, and count it in `skipped_rows`, instead of
+            raising `TransformError`.
         """
         ready = dict(prepared or {})
         for source, rows in batch.items():
             for i in self._views_of.get(source, ()):
                 if i not in ready:
-                    ready[i] = self._preparers[i].prepare(rows)
+                    ready[i] = self._prepared(i, rows, skip_failing=skip_failing)
         wanted = [service for service in services if service.source in batch]
         names = {service.name for service in wanted}
         emitted: Emitted = {}
@@ -112,6 +132,23 @@ class FeatureState:
             )
             for service in wanted
         }
+
+    def _prepared(self, index: int, rows: Rows, *, skip_failing: bool) -> KernelRows:
+        try:
+            return self._preparers[index].prepare(rows)
+        except TransformError:
+            if not skip_failing:
+                raise
+        parts = []
+        for row in range(rows.columns.length):
+            at = np.array([row])
+            try:
+                one = self._preparers[index].prepare(Rows(rows.columns.take(at), rows.positions[at]))
+            except TransformError:
+                self.skipped_rows += 1
+                one = KernelRows.absent(rows.positions[at], lanes=len(self.plan.views[index].lanes))
+            parts.append(one)
+        return KernelRows.concat(parts)
 
     def _run_view(
         self, index: int, own: KernelRows | None, batch: Mapping[str, Rows], services: Collection[str]

@@ -59,6 +59,15 @@ class KernelRows:
         )
 
     @classmethod
+    def absent(cls, positions: IntArray, *, lanes: int) -> KernelRows:
+        """Rows without key or values, which enter nothing."""
+        count = len(positions)
+        none = np.zeros((count, lanes), np.int64)
+        keys = Text(np.zeros(count + 1, np.int64), np.zeros(0, np.uint8))
+        ops = np.full(count, Op.NONE, np.uint8)
+        return cls(keys, np.zeros(count, np.int64), none, none.astype(np.bool_), ops, positions)
+
+    @classmethod
     def concat(cls, parts: Sequence[KernelRows]) -> KernelRows:
         """The rows of all `parts`, one after another."""
         return cls(

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from penstock.core.clock import Clock
-from penstock.core.errors import StoreError
+from penstock.core.errors import InputError, StoreError
 from penstock.core.records import Commit, LabelRecords
 from penstock.engine.contract import Contract, Decoded
 from penstock.engine.effects import Outcome
@@ -73,7 +73,7 @@ class LocalEngine:
         live: bool = True,
     ) -> None:
         self.plan = plan
-        self.rows = RowReader(store)
+        self.rows = RowReader(store, plan.sources)
         self._store = store
         self._clock = clock
         self._live = live
@@ -148,6 +148,12 @@ class LocalEngine:
     ) -> Stepped:
         """The computation of `process` alone: moves the state, commits nothing."""
         self._check_running()
+        sources = [source for source, _ in inputs]
+        if len(set(sources)) < len(sources):
+            raise InputError(
+                f"engine: the sources of a micro-batch are {', '.join(sources)}; allowed is each once. Join their events, or "
+                "process them one after another."
+            )
         if self._labels_inflight or any(self._is_label(source) for source, _ in inputs):
             self.flush()
         try:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 
 import numpy as np
 
-from penstock.core.errors import CorruptionError
+from penstock.core.errors import CorruptionError, StoreError
+from penstock.core.types import Field
 from penstock.engine.decisions import Decisions
 from penstock.engine.ports import LogReader
-from penstock.kernel.columns import Columns, IntArray, Numeric, concat
+from penstock.kernel.columns import Column, Columns, IntArray, Numeric, Text, concat
+from penstock.plan.nodes import SourceNode
 
 _KEPT_BATCHES = 128
 
@@ -21,8 +24,9 @@ ERASED = "_erased"
 class RowReader:
     """Rows of the log and decisions by position, in any order."""
 
-    def __init__(self, store: LogReader) -> None:
+    def __init__(self, store: LogReader, sources: Mapping[str, SourceNode]) -> None:
         self._store = store
+        self._sources = sources
         self._log: OrderedDict[tuple[str, int], tuple[IntArray, Columns]] = OrderedDict()
 
     def events(self, source: str, positions: IntArray) -> Columns:
@@ -61,7 +65,7 @@ class RowReader:
             return missing
         for batch in self._store.log_batches_at(missing):
             if batch.source == source:
-                columns = Columns.from_bytes(batch.payload)
+                columns = conformed(Columns.from_bytes(batch.payload), self._sources[source])
                 self._log[source, int(batch.positions[0])] = (batch.positions, columns)
                 missing = _use(batch.positions, columns, missing, pieces, at)
         while len(self._log) > _KEPT_BATCHES:
@@ -103,3 +107,38 @@ def _with_erased(columns: Columns) -> Columns:
     if ERASED in columns:
         return columns
     return columns.with_columns({ERASED: Numeric(np.zeros(columns.length, np.bool_))})
+
+
+def conformed(columns: Columns, source: SourceNode) -> Columns:
+    """Logged rows as the source's schema is now: an optional field that came later is null in older rows.
+
+    Raises `StoreError` where the log lacks a required field, or holds another type.
+    """
+    missing = {f.name: f for f in source.fields if f.name not in columns}
+    changed = [f for f in source.fields if f.name in columns and not _is_of(columns[f.name], f)]
+    required = [f for f in missing.values() if not f.optional]
+    if required or changed:
+        field = (required or changed)[0]
+        raise StoreError(
+            f"log of {source.name!r}: column {field.name!r} ({field.dtype}) "
+            f"{'is missing in' if required else 'has another type in'} events that were accepted before. Allowed is to add "
+            "fields with optional=True, and to leave types as they are. Restore the field's definition, or start a new "
+            "project."
+        )
+    if not missing:
+        return columns
+    return columns.with_columns({name: _nulls(field, columns.length) for name, field in missing.items()})
+
+
+def _is_of(column: Column, field: Field) -> bool:
+    if isinstance(column, Text) or field.dtype.kind == "text":
+        return isinstance(column, Text) and field.dtype.kind == "text"
+    return column.values.dtype.kind == {"float": "f", "bool": "b"}.get(field.dtype.kind, "i")
+
+
+def _nulls(field: Field, count: int) -> Column:
+    absent = np.zeros(count, np.bool_)
+    if field.dtype.kind == "text":
+        return Text(np.zeros(count + 1, np.int64), np.zeros(0, np.uint8), absent)
+    dtype = {"float": np.float64, "bool": np.bool_}.get(field.dtype.kind, np.int64)
+    return Numeric(np.zeros(count, dtype), absent)

@@ -15,7 +15,7 @@ from penstock.engine.assembly import FeatureRows
 from penstock.engine.features import FeatureState
 from penstock.engine.kernel_rows import Rows
 from penstock.engine.labels import EVENT, FIRST, concat_labels, entering_rows, label_values, take_labels
-from penstock.engine.lookup import ERASED, RowReader
+from penstock.engine.lookup import ERASED, RowReader, conformed
 from penstock.engine.ports import LogReader
 from penstock.kernel.columns import Columns, Numeric, concat
 from penstock.plan.nodes import Plan, ServiceNode, SourceNode
@@ -56,7 +56,9 @@ def replay(
     """
     end = store.next_position if stop is None else min(stop, store.next_position)
     for chunk in read_chunks(store, state.plan, start=start, stop=end, chunk_rows=chunk_rows):
-        yield Replayed(chunk, state.advance(chunk.rows, services=list(services), exact=exact))
+        yield Replayed(
+            chunk, state.advance(chunk.rows, services=list(services), exact=exact, skip_failing=True)
+        )
 
 
 def read_chunks(
@@ -83,7 +85,7 @@ class _Chunks:
     def __init__(self, store: LogReader, plan: Plan) -> None:
         self._store = store
         self._plan = plan
-        self._rows = RowReader(store)
+        self._rows = RowReader(store, plan.sources)
         self._labels = {
             name: source
             for name, source in plan.sources.items()
@@ -93,7 +95,8 @@ class _Chunks:
     def chunk(self, batches: Sequence[LogBatch], start: int, stop: int) -> Chunk:
         by_source: dict[str, list[Rows]] = {}
         for batch in batches:
-            by_source.setdefault(batch.source, []).append(_rows_between(batch, start, stop))
+            source = self._plan.sources[batch.source]
+            by_source.setdefault(batch.source, []).append(_rows_between(batch, source, start, stop))
         rows: dict[str, Rows] = {}
         for name, parts in by_source.items():
             if self._plan.sources[name].label_of is None:
@@ -122,8 +125,8 @@ class _Chunks:
         return entering_rows(entering, columns.select(names), label)
 
 
-def _rows_between(batch: LogBatch, start: int, stop: int) -> Rows:
-    columns = Columns.from_bytes(batch.payload)
+def _rows_between(batch: LogBatch, source: SourceNode, start: int, stop: int) -> Rows:
+    columns = conformed(Columns.from_bytes(batch.payload), source)
     keep = (batch.positions >= start) & (batch.positions < stop)
     if ERASED in columns:
         keep &= ~columns[ERASED].values.astype(np.bool_)  # type: ignore[union-attr]

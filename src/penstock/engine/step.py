@@ -14,7 +14,7 @@ batch and the time it is given; whoever calls it commits its effects, or throws 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import numpy as np
@@ -23,9 +23,9 @@ from penstock.core.errors import TransformError
 from penstock.core.records import Commit
 from penstock.engine.admission import Admission, Admitted
 from penstock.engine.assembly import FeatureRows
-from penstock.engine.contract import Decoded
+from penstock.engine.contract import Decoded, Refused
 from penstock.engine.decisions import Decisions, decide
-from penstock.engine.effects import Outcome, commit_of
+from penstock.engine.effects import Outcome, commit_of, event_ids_of
 from penstock.engine.features import FeatureState
 from penstock.engine.kernel_rows import KernelRows, Rows
 from penstock.engine.labels import JoinedLabels, LabelJoin, NewEvents, entering_rows
@@ -115,64 +115,68 @@ class Stepper:
         self._place(batch, by_time=by_time)
         self._join_labels(batch)
         evicted = self.features.evicted_keys
-        features = self.features.advance(batch.rows, services=self._services, prepared=batch.prepared)
+        skipped = self.features.skipped_rows
+        features = self.features.advance(
+            batch.rows, services=self._services, prepared=batch.prepared, skip_failing=True
+        )
         outcomes = tuple(
             Outcome(admitted, positions, self._decide(admitted.source, features) if decide else None)
             for admitted, positions in zip(batch.inputs, batch.positions, strict=True)
         )
-        evicted = self.features.evicted_keys - evicted
-        return Stepped(outcomes, batch.labels, now_us, offsets, {"keys_evicted": evicted} if evicted else {})
+        counters = {
+            "keys_evicted": self.features.evicted_keys - evicted,
+            "labels_without_view": self.features.skipped_rows - skipped,
+        }
+        counted = {name: count for name, count in counters.items() if count}
+        return Stepped(outcomes, batch.labels, now_us, offsets, counted)
 
     def _admit(self, inputs: Sequence[Input], limit_us: int | None) -> _Batch:
-        return _Batch(
-            [
-                self._admission.admit(self._plan.sources[source], decoded, now_us=limit_us)
-                for source, decoded in inputs
-            ]
-        )
+        batch = _Batch([])
+        for source, decoded in inputs:
+            batch.inputs.append(self._admit_one(self._plan.sources[source], decoded, limit_us, batch))
+        return batch
+
+    def _admit_one(
+        self, source: SourceNode, decoded: Decoded, limit_us: int | None, batch: _Batch
+    ) -> Admitted:
+        """Admit one input and run its views' functions.
+
+        An event on which one fails is refused, and the others are admitted anew: what repeats a refused event repeats
+        nothing.
+        """
+        failed: list[Refused] = []
+        while True:
+            admitted = self._admission.admit(source, decoded, now_us=limit_us)
+            if source.label_of is not None or not admitted.columns.length:
+                break
+            prepared, errors = self._prepared(source.name, admitted.columns)
+            if not errors:
+                batch.prepared |= prepared
+                break
+            rows = {int(admitted.rows[i]): detail for i, detail in errors.items()}
+            failed += [Refused(row, "view_failed", why, decoded.original(row)) for row, why in rows.items()]
+            decoded = decoded.without(rows)
+        return replace(admitted, refused=(*admitted.refused, *failed)) if failed else admitted
+
+    def _prepared(self, source: str, columns: Columns) -> tuple[dict[int, KernelRows], dict[int, str]]:
+        try:
+            return self.features.prepare(source, columns, np.zeros(columns.length, np.int64)), {}
+        except TransformError:
+            return self.features.prepare_each(source, columns)
 
     def _place(self, batch: _Batch, *, by_time: bool) -> None:
-        """Give the new rows their positions and run the views' functions, refusing events on which one fails."""
-        for i, admitted in enumerate(batch.inputs):
-            if not self._is_label(admitted.source.name):
-                batch.inputs[i] = self._prepare(admitted, batch)
-        starts = self._positions(batch.inputs, by_time=by_time)
-        batch.positions = starts
-        self.position += sum(len(positions) for positions in starts)
-        for admitted, positions in zip(batch.inputs, starts, strict=True):
-            if admitted.hashes is not None and len(positions):
-                self._ids.add(admitted.hashes, positions)
+        """Give the new rows their positions."""
+        batch.positions = self._positions(batch.inputs, by_time=by_time)
+        self.position += sum(len(positions) for positions in batch.positions)
+        for admitted, positions in zip(batch.inputs, batch.positions, strict=True):
             if not self._is_label(admitted.source.name) and len(positions):
                 batch.rows[admitted.source.name] = Rows(admitted.columns, positions)
                 for i, view in enumerate(self._plan.views):
                     if view.source == admitted.source.name:
                         batch.prepared[i] = batch.prepared[i].at(positions)
-
-    def _prepare(self, admitted: Admitted, batch: _Batch) -> Admitted:
-        name = admitted.source.name
-        while admitted.columns.length:
-            placeholder = np.zeros(admitted.columns.length, np.int64)
-            try:
-                batch.prepared |= self.features.prepare(name, admitted.columns, placeholder)
-            except TransformError as error:
-                failed = self._failing(admitted)
-                if not failed:
-                    failed = [(i, str(error)) for i in range(admitted.columns.length)]
-                admitted = admitted.without(failed, "view_failed")
-            else:
-                return admitted
-        return admitted
-
-    def _failing(self, admitted: Admitted) -> list[tuple[int, str]]:
-        """The events on which a view's function fails, each called on its own."""
-        failed = []
-        for i in range(admitted.columns.length):
-            one = admitted.columns.take(np.array([i]))
-            try:
-                self.features.prepare(admitted.source.name, one, np.zeros(1, np.int64))
-            except TransformError as error:
-                failed.append((i, str(error)))
-        return failed
+        ids = event_ids_of(batch.inputs, batch.positions)
+        if ids is not None:
+            self._ids.add(ids.hashes, ids.positions)
 
     def _positions(self, inputs: Sequence[Admitted], *, by_time: bool) -> list[IntArray]:
         if len(inputs) == 1:
