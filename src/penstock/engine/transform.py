@@ -145,7 +145,16 @@ def _call(function: Callable[..., Any], mode: str, arguments: _Arguments, owner:
     except PenstockError as error:
         raise TransformError(str(error)) from error
     except Exception as error:  # a user's function may raise anything
-        raise TransformError(f"{owner}: the function failed with {type(error).__name__}: {error}.") from error
+        raise TransformError(
+            f"{owner}: the function failed with {type(error).__name__}: {error}.{_advice(error)}"
+        ) from error
+
+
+def _advice(error: Exception) -> str:
+    """What to do where a function wrote into its arguments, which belong to other views and to the log as well."""
+    if not isinstance(error, ValueError) or "read-only" not in str(error):
+        return ""
+    return ' Arguments may not be changed in place; copy it first, like amount = columns["amount"].copy().'
 
 
 def _call_numpy(function: Callable[..., Any], arguments: _Arguments, owner: str) -> _Returned:

@@ -2,7 +2,8 @@
 
 What a function sees depends on the schema alone, never on the data, so that one row and a million rows give the
 same values: a required Int is int64, an optional Int or Bool float64 with NaN for null, a Float float64 with NaN for null,
-a Timestamp datetime64[us] (NaT for null), a String an object array of str (None for null).
+a Timestamp datetime64[us] (NaT for null), a String an object array of str (None for null). The arrays are read-only,
+since some are the event's own columns: what a function wrote into them would be written into the log.
 """
 
 from __future__ import annotations
@@ -56,7 +57,13 @@ class LazyArrays(Mapping[str, Array]):
 
 
 def to_array(column: Column, field: Field) -> Array:
-    """`column` as an array for a mode numpy function."""
+    """`column` as an array for a mode numpy function: read-only, whether it is a copy or not."""
+    array = _array(column, field).view()
+    array.setflags(write=False)
+    return array
+
+
+def _array(column: Column, field: Field) -> Array:
     if isinstance(column, Text):
         out = np.empty(len(column), object)
         out[:] = column.to_strings()

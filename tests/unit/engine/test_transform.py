@@ -6,6 +6,7 @@ import pytest
 from penstock.core.errors import TransformError
 from penstock.core.types import Bool, Field, Float64, Int64, String, Timestamp
 from penstock.engine.transform import ROW, call_realtime, call_view
+from penstock.engine.values import LazyArrays
 from penstock.kernel.columns import Columns, Numeric, Text
 
 pl = pytest.importorskip("polars")
@@ -217,3 +218,61 @@ def test_realtime_functions_take_one_argument_a_source(mode):
 def test_a_realtime_function_may_not_drop_rows(mode):
     with pytest.raises(TransformError, match="one a row"):
         call_realtime(DROP_SECOND[mode], mode, [(COLUMNS, FIELDS)], [FIELDS[3]], owner="view v")
+
+
+def write(rows):
+    array = rows["number"]
+    array[:] = 0.0
+    return {"number": array}
+
+
+def add(rows):
+    array = rows["number"]
+    array += 1.0
+    return {"number": array}
+
+
+def sort(rows):
+    rows["number"].sort()
+    return {"number": rows["number"]}
+
+
+@pytest.mark.parametrize("function", [write, add, sort])
+@pytest.mark.parametrize("valid", [None, SOME])
+def test_arguments_cannot_be_changed_in_place(function, valid):
+    """Else the event in the log, and what other views see, would change with them."""
+    values = np.array([0.5, 0.25, -1.0])
+    columns = [(Columns(3, {"number": Numeric(values, valid)}), FIELDS[3:4])]
+    with pytest.raises(TransformError, match=r"view v: .*read-only.*copy it first"):
+        call_view(function, "numpy", *columns[0], FIELDS[3:4], owner="view v")
+    with pytest.raises(TransformError, match="copy it first"):
+        call_realtime(function, "numpy", columns, FIELDS[3:4], owner="view v")
+    assert values.tolist() == [0.5, 0.25, -1.0]
+
+
+@pytest.mark.parametrize("name", [f.name for f in FIELDS])
+def test_all_arrays_are_read_only_whatever_they_hold(name):
+    for columns in (COLUMNS, COLUMNS.take(np.array([0]))):
+        array = LazyArrays(columns, FIELDS)[name]
+        with pytest.raises(ValueError, match="read-only"):
+            array[:] = array[0]
+
+
+def test_frames_own_what_they_hold():
+    """Functions of pandas may write into their frame: it is theirs."""
+    pd = pytest.importorskip("pandas")
+    given = Columns(
+        3, {"number": Numeric(np.array([0.5, -1.0, 2.0])), "text": Text.from_strings(["a", "b", "c"])}
+    )
+    fields = [FIELDS[3], FIELDS[0]]
+
+    def clip(frame):
+        frame.loc[frame["number"] < 0, "number"] = 0.0
+        frame["text"] = frame["text"].mask(frame["number"] > 1, "z")
+        frame.loc[0, "text"] = "y"
+        assert isinstance(frame, pd.DataFrame)
+        return frame
+
+    made = call_view(clip, "pandas", given, fields, fields, owner="view v")
+    assert plain(made.columns) == {"number": ["0.5", "0.0", "2.0"], "text": ["'y'", "'b'", "'z'"]}
+    assert plain(given) == {"number": ["0.5", "-1.0", "2.0"], "text": ["'a'", "'b'", "'c'"]}
