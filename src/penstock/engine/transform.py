@@ -12,7 +12,7 @@ import numpy.typing as npt
 from penstock.core.errors import InputError, MissingDependencyError, PenstockError, TransformError
 from penstock.core.types import Field
 from penstock.engine.values import LazyArrays, from_values, to_list, to_rows
-from penstock.kernel.columns import Column, Columns, Numeric, Text
+from penstock.kernel.columns import Column, Columns
 
 ROW = "_row"
 """Hidden column of row numbers, which a function that drops rows hands back (modes numpy and polars)."""
@@ -46,7 +46,7 @@ def call_view(
     """
     if function is None:
         return Transformed(columns.select(f.name for f in wanted), None)
-    returned, rows = _call(function, mode, [(columns, fields)], owner)
+    returned, rows, given = _call(function, mode, [(columns, fields)], owner)
     with _as_transform_error(owner):
         length = _length(returned, columns.length, rows, owner)
         if length != columns.length and rows is None:
@@ -54,7 +54,7 @@ def call_view(
                 f"{owner}: the function returned {length} rows for {columns.length}. To drop rows, hand back the column "
                 f'"{ROW}" of the input, filtered like the others, so that Penstock knows which rows are left.'
             )
-        found = {f.name: _wanted(returned, f, length, owner) for f in wanted}
+        found = {f.name: _wanted(returned, f, length, owner, given) for f in wanted}
         return Transformed(Columns(length, found), _checked_rows(rows, columns.length, owner))
 
 
@@ -71,9 +71,9 @@ def call_realtime(
     Raises `TransformError` where the function fails, drops a row, or returns what `wanted` does not allow.
     """
     length = arguments[0][0].length
-    returned, _ = _call(function, mode, list(arguments), owner)
+    returned, _, given = _call(function, mode, list(arguments), owner)
     with _as_transform_error(owner):
-        return Columns(length, {f.name: _wanted(returned, f, length, owner) for f in wanted})
+        return Columns(length, {f.name: _wanted(returned, f, length, owner, given) for f in wanted})
 
 
 class _as_transform_error:  # noqa: N801 - used like a function
@@ -97,16 +97,15 @@ class _as_transform_error:  # noqa: N801 - used like a function
             ) from error
 
 
-def _wanted(returned: Mapping[str, Any], field: Field, length: int, owner: str) -> Column:
+def _wanted(returned: Mapping[str, Any], field: Field, length: int, owner: str, given: _Given) -> Column:
     if field.name not in returned:
         raise InputError(
             f"{owner}: the function did not return column {field.name!r}; it returned "
             f"{', '.join(map(str, returned)) or 'nothing'}. Return it, or take it out of the definition."
         )
     values = returned[field.name]
-    if isinstance(values, Numeric | Text):
-        column: Column = values
-    else:
+    column = _origin(given, values, field)
+    if column is None:
         column = from_values(np.full(length, values) if np.ndim(values) == 0 else values, field, owner=owner)
     if len(column) != length:
         raise InputError(
@@ -118,9 +117,7 @@ def _wanted(returned: Mapping[str, Any], field: Field, length: int, owner: str) 
 def _length(returned: Mapping[str, Any], rows_in: int, rows: Any, owner: str) -> int:
     if rows is not None:
         return len(rows)
-    lengths = {
-        len(values) for values in returned.values() if isinstance(values, Numeric | Text) or np.ndim(values)
-    }
+    lengths = {len(values) for values in returned.values() if np.ndim(values)}
     if len(lengths) > 1:
         raise InputError(f"{owner}: the function returned columns of different lengths: {sorted(lengths)}.")
     return lengths.pop() if lengths else rows_in
@@ -136,7 +133,9 @@ def _checked_rows(rows: Any, length: int, owner: str) -> Rows | None:
 
 
 _Arguments = list[tuple[Columns, Sequence[Field]]]
-_Returned = tuple[Mapping[str, Any], Any]
+_Given = Sequence[LazyArrays]
+_Returned = tuple[Mapping[str, Any], Any, _Given]
+"""The columns, their row numbers where rows may be missing, and the arrays that a function may hand back as they are."""
 
 
 def _call(function: Callable[..., Any], mode: str, arguments: _Arguments, owner: str) -> _Returned:
@@ -168,14 +167,12 @@ def _call_numpy(function: Callable[..., Any], arguments: _Arguments, owner: str)
         )
     if isinstance(returned, _ArraysWithRow):
         returned = {name: returned[name] for name in returned}
-    # An array handed back as it was given needs no second conversion: its column is at hand.
-    untouched = {name: _origin(given, values) for name, values in returned.items()}
-    columns = {name: returned[name] if column is None else column for name, column in untouched.items()}
-    return columns, returned.get(ROW)
+    return returned, returned.get(ROW), given
 
 
-def _origin(given: Sequence[_ArraysWithRow], values: object) -> Column | None:
-    return next((column for columns in given if (column := columns.origin(values)) is not None), None)
+def _origin(given: _Given, values: object, field: Field) -> Column | None:
+    """The column itself, where its array comes back as it was given and as the same type: nothing is to be converted."""
+    return next((c for arrays in given if (c := arrays.origin(values, field.dtype)) is not None), None)
 
 
 class _ArraysWithRow(LazyArrays):
@@ -202,7 +199,7 @@ def _call_python(function: Callable[..., Any], arguments: _Arguments, owner: str
     returned = {name: [results[i][name] for i in kept] for name in names}
     if not kept:
         returned = _Anything()
-    return returned, kept if len(kept) < len(results) else None
+    return returned, kept if len(kept) < len(results) else None, ()
 
 
 class _Anything(dict[str, list[Any]]):
@@ -233,7 +230,7 @@ def _call_pandas(function: Callable[..., Any], arguments: _Arguments, owner: str
     rows = None if len(returned) == len(frames[0]) else returned.index.to_numpy()
     if rows is None and not returned.index.equals(frames[0].index):
         raise InputError(f"{owner}: the function reordered rows or reset their index; it may only drop some.")
-    return {name: _pandas_values(returned[name]) for name in returned.columns}, rows
+    return {name: _pandas_values(returned[name]) for name in returned.columns}, rows, ()
 
 
 def _pandas_columns(pandas: Any, columns: Columns, fields: Sequence[Field]) -> dict[str, Any]:
@@ -268,7 +265,7 @@ def _call_polars(function: Callable[..., Any], arguments: _Arguments, owner: str
             f"{owner}: the function returned {type(returned).__name__}; mode polars allows a DataFrame."
         )
     rows = returned[ROW].to_numpy() if ROW in returned.columns else None
-    return {name: _polars_values(returned[name]) for name in returned.columns}, rows
+    return {name: _polars_values(returned[name]) for name in returned.columns}, rows, ()
 
 
 def _polars_series(polars: Any, field: Field, column: Column) -> Any:

@@ -42,11 +42,11 @@ class LazyArrays(Mapping[str, Array]):
             array = self._arrays[name] = to_array(self._columns[name], self._fields[name])
         return array
 
-    def origin(self, array: object) -> Column | None:
-        """The column that `array` was made from, if a function hands one back untouched."""
+    def origin(self, array: object, dtype: DataType) -> Column | None:
+        """The column of type `dtype` that `array` was made from, if a function hands one back untouched."""
         for name, made in self._arrays.items():
             if made is array:
-                return self._columns[name]
+                return self._columns[name] if self._fields[name].dtype == dtype else None
         return None
 
     def __iter__(self) -> Iterator[str]:

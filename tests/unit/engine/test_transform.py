@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from penstock.core.errors import TransformError
-from penstock.core.types import Bool, Field, Float64, Int64, String, Timestamp
+from penstock.core.types import Bool, Field, Float32, Float64, Int64, String, Timestamp
 from penstock.engine.transform import ROW, call_realtime, call_view
 from penstock.engine.values import LazyArrays
 from penstock.kernel.columns import Columns, Numeric, Text
@@ -276,3 +276,24 @@ def test_frames_own_what_they_hold():
     made = call_view(clip, "pandas", given, fields, fields, owner="view v")
     assert plain(made.columns) == {"number": ["0.5", "0.0", "2.0"], "text": ["'y'", "'b'", "'z'"]}
     assert plain(given) == {"number": ["0.5", "-1.0", "2.0"], "text": ["'a'", "'b'", "'c'"]}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    ("name", "dtype"), [("number", Int64), ("number", String), ("text", Float64), ("required", String)]
+)
+def test_a_column_handed_back_untouched_must_be_of_the_declared_type(mode, name, dtype):
+    wanted = [Field(name, dtype)]
+    with pytest.raises(TransformError, match=f"column '{name}' holds"):
+        view(identity, mode, wanted=wanted)
+    with pytest.raises(TransformError, match=f"column '{name}' holds"):
+        call_realtime(identity, mode, [(COLUMNS, FIELDS)], wanted, owner="view v")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_column_handed_back_untouched_becomes_the_declared_type(mode):
+    values = Columns(2, {"number": Numeric(np.array([0.1, 1e39]))})
+    made = call_view(
+        identity, mode, values, [FIELDS[3]], [Field("number", Float32, optional=True)], owner="v"
+    )
+    assert plain(made.columns) == {"number": [repr(float(np.float32(0.1))), None]}

@@ -195,8 +195,9 @@ def test_what_is_handed_back_is_what_was_given(field):
 
 def test_an_array_handed_back_untouched_is_recognised():
     arrays = LazyArrays(COLUMNS, FIELDS)
-    assert arrays.origin(arrays["number"]) is COLUMNS["number"]
-    assert arrays.origin(arrays["number"] + 0) is None
+    assert arrays.origin(arrays["number"], Float64) is COLUMNS["number"]
+    assert arrays.origin(arrays["number"], Int64) is None
+    assert arrays.origin(arrays["number"] + 0, Float64) is None
     assert (list(arrays), len(arrays)) == ([f.name for f in FIELDS], 6)
 
 
