@@ -15,7 +15,10 @@ from penstock.engine.values import LazyArrays, from_values, to_list, to_rows
 from penstock.kernel.columns import Column, Columns
 
 ROW = "_row"
-"""Hidden column of row numbers, which a function that drops rows hands back (modes numpy and polars)."""
+"""Hidden column of row numbers, which a function that drops rows hands back (modes numpy and polars).
+
+In mode pandas it is the name of the frame's index.
+"""
 
 Rows = npt.NDArray[np.int64]
 
@@ -215,7 +218,9 @@ class _Anything(dict[str, list[Any]]):
 def _call_pandas(function: Callable[..., Any], arguments: _Arguments, owner: str) -> _Returned:
     pandas = _library("pandas", owner)
     frames = [
-        pandas.DataFrame(_pandas_columns(pandas, columns, fields), index=pandas.RangeIndex(columns.length))
+        pandas.DataFrame(
+            _pandas_columns(pandas, columns, fields), index=pandas.RangeIndex(columns.length, name=ROW)
+        )
         for columns, fields in arguments
     ]
     for frame, (_, fields) in zip(frames, arguments, strict=True):
@@ -227,9 +232,15 @@ def _call_pandas(function: Callable[..., Any], arguments: _Arguments, owner: str
         raise InputError(
             f"{owner}: the function returned {type(returned).__name__}; mode pandas allows a DataFrame."
         )
+    if returned.index.name != ROW:
+        raise InputError(
+            f"{owner}: the function returned a frame with another index than its input's, which is named {ROW!r} and tells "
+            "which rows are left; allowed is to drop some. Keep the index: leave out reset_index, or give a new frame "
+            "index=frame.index."
+        )
     rows = None if len(returned) == len(frames[0]) else returned.index.to_numpy()
     if rows is None and not returned.index.equals(frames[0].index):
-        raise InputError(f"{owner}: the function reordered rows or reset their index; it may only drop some.")
+        raise InputError(f"{owner}: the function reordered or repeated rows; it may only drop some.")
     return {name: _pandas_values(returned[name]) for name in returned.columns}, rows, ()
 
 

@@ -297,3 +297,36 @@ def test_a_column_handed_back_untouched_becomes_the_declared_type(mode):
         identity, mode, values, [FIELDS[3]], [Field("number", Float32, optional=True)], owner="v"
     )
     assert plain(made.columns) == {"number": [repr(float(np.float32(0.1))), None]}
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda frame: frame[frame["required"] > 1].reset_index(drop=True),
+        lambda frame: frame.sort_values("required", ascending=False).reset_index(drop=True),
+        lambda frame: frame.sort_values("required", ascending=False, ignore_index=True),
+        lambda frame: frame[::-1].reset_index(),
+        lambda frame: frame.merge(frame, on=[f.name for f in FIELDS]),
+        lambda frame: frame.set_index("required", drop=False),
+    ],
+    ids=["filtered", "sorted", "ignored", "moved", "merged", "other"],
+)
+def test_a_frame_must_keep_its_index(function):
+    """Else rows would get the keys and times of others, and nothing would tell."""
+    with pytest.raises(TransformError, match=r"view v: (?s:.*)Keep the index"):
+        view(function, "pandas")
+    with pytest.raises(TransformError, match="Keep the index"):
+        call_realtime(function, "pandas", [(COLUMNS, FIELDS)], FIELDS, owner="view v")
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda frame: type(frame)({f.name: frame[f.name] for f in FIELDS}),
+        lambda frame: type(frame)({f.name: frame[f.name].array for f in FIELDS}, index=frame.index),
+        lambda frame: frame.assign(required=frame["required"] * 1).copy(),
+    ],
+    ids=["series", "arrays", "assigned"],
+)
+def test_a_new_frame_may_have_the_index_of_its_input(function):
+    assert plain(view(function, "pandas").columns) == plain(COLUMNS)
