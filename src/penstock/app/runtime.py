@@ -146,6 +146,7 @@ class Runtime:
                 store_path(path),
                 durability=chosen.engine.durability,
                 max_dead_letters=chosen.engine.max_dead_letters,
+                max_pending_labels=chosen.engine.max_pending_labels,
                 connection_factory=connection_factory,
             )
             undo.callback(store.close)

@@ -44,6 +44,11 @@ class EngineSettings(BaseModel):
     max_dead_letters: int = Field(
         100_000, ge=1, description="Dead letters kept; beyond that the oldest are dropped, and counted."
     )
+    max_pending_labels: int = Field(
+        1_000_000,
+        ge=1,
+        description="Labels kept that wait for their event; beyond that the oldest are dropped, and counted.",
+    )
     future_check: bool = Field(
         True, description="Refuse events further ahead of the clock than their source allows."
     )

@@ -202,7 +202,8 @@ def batches_at(fetch: Fetch, table: BatchTable, positions: PositionArray) -> Ite
         )
         if not commit or commit[0][1] <= position:
             following = fetch(
-                f"SELECT id FROM {table.name} WHERE id >= ? ORDER BY id LIMIT 1", ((position + 1) << NAME_BITS,)
+                f"SELECT id FROM {table.name} WHERE id >= ? ORDER BY id LIMIT 1",
+                ((position + 1) << NAME_BITS,),
             )
             if not following:
                 return

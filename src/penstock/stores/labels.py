@@ -62,6 +62,15 @@ def delete_pending(connection: Connection, label_positions: Iterable[int]) -> No
     )
 
 
+def drop_oldest_pending(connection: Connection, count: int) -> None:
+    """Remove the `count` labels that have waited longest."""
+    connection.execute(
+        "DELETE FROM pending_labels WHERE label_position IN "
+        "(SELECT label_position FROM pending_labels ORDER BY label_position LIMIT ?)",
+        (count,),
+    )
+
+
 def delete_labels_of(connection: Connection, event_positions: PositionArray) -> None:
     """Remove every label of these events."""
     connection.executemany(

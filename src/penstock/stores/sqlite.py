@@ -71,12 +71,14 @@ class ProjectStore(ProjectReader):
         identity: schema.StoreIdentity,
         lock: WriterLock,
         max_dead_letters: int,
+        max_pending_labels: int,
     ) -> None:
         super().__init__(path, reading, identity)
         self._writing = writing
         self._writing_lock = Lock()
         self._lock = lock
         self._max_dead_letters = max_dead_letters
+        self._max_pending_labels = max_pending_labels
         self._numbers_by_name: dict[str, int] = {}
         self._next_position = 0
         self._totals: dict[str, int] = {}
@@ -92,6 +94,7 @@ class ProjectStore(ProjectReader):
         durability: Durability,
         connection_factory: ConnectionFactory = connect,
         max_dead_letters: int = 100_000,
+        max_pending_labels: int = 1_000_000,
     ) -> ProjectStore:
         """Open the store at `path` for writing, creating it (and its folder) where there is none.
 
@@ -125,6 +128,7 @@ class ProjectStore(ProjectReader):
                 identity=identity,
                 lock=lock,
                 max_dead_letters=max_dead_letters,
+                max_pending_labels=max_pending_labels,
             )
             undo.pop_all()
         return store
@@ -279,7 +283,16 @@ class ProjectStore(ProjectReader):
             dropped = letters - self._max_dead_letters
             totals["dead_letters_dropped"] = totals.get("dead_letters_dropped", 0) + dropped
             letters = self._max_dead_letters
+        surplus = self._surplus_pending(commit)
+        if surplus:
+            totals["labels_dropped"] = totals.get("labels_dropped", 0) + surplus
+            totals["labels_pending"] = totals.get("labels_pending", 0) - surplus
         return totals, letters
+
+    def _surplus_pending(self, commit: Commit) -> int:
+        """How many waiting labels this commit brings beyond the bound; the oldest go."""
+        waiting = self._pending_count + len(commit.pending_added) - len(commit.pending_resolved)
+        return max(waiting - self._max_pending_labels, 0)
 
     def _write_rest(self, commit: Commit, letters: int) -> None:
         if commit.labels is not None and len(commit.labels):
@@ -288,6 +301,8 @@ class ProjectStore(ProjectReader):
             labels.insert_pending(self._writing, commit.pending_added)
         if commit.pending_resolved:
             labels.delete_pending(self._writing, commit.pending_resolved)
+        if surplus := self._surplus_pending(commit):
+            labels.drop_oldest_pending(self._writing, surplus)
         if commit.dead_letters:
             self._write_dead_letters(commit.dead_letters, letters)
         if commit.offsets:
@@ -305,7 +320,8 @@ class ProjectStore(ProjectReader):
     def _accept(self, commit: Commit, stop: int, *, totals: dict[str, int], letters: int) -> None:
         """Take over in memory what the file now holds."""
         self._next_position, self._totals, self._letters = stop, totals, letters
-        self._pending_count += len(commit.pending_added) - len(commit.pending_resolved)
+        surplus = self._surplus_pending(commit)
+        self._pending_count += len(commit.pending_added) - len(commit.pending_resolved) - surplus
         if commit.pending_added:
             self._pending.add([one.event_hash for one in commit.pending_added])
         if len(self._pending) > 2 * self._pending_count + 4096:

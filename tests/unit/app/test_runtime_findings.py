@@ -159,3 +159,20 @@ def test_a_required_field_may_not(tmp_path):
     wider = stream(fields=[*FIELDS, Field("country", String)])
     with pytest.raises(StoreError, match=r"'country' \(String\) is missing.*optional=True"):
         opened(tmp_path, wider, rebuild=True)
+
+
+def test_labels_that_wait_are_bounded_and_counted(tmp_path):
+    root = tmp_path
+    settings = Settings()
+    settings.engine.max_pending_labels = 3
+    with Runtime.open(
+        root, project=project(root, stream()), settings=settings, clock=ManualClock(NOW_US)
+    ) as runtime:
+        for number in range(5):
+            runtime.ingest("labels", [{"id": f"e{number}", "bad": True, "known_at": NOW_US}])
+        counters = runtime.store.counters()
+        assert (counters["labels_pending"], counters["labels_dropped"]) == (3, 2)
+        assert [label.event_id for label in runtime.store.pending_labels()] == ["e2", "e3", "e4"]
+        runtime.ingest("payments", [event(1), event(3)])
+        assert runtime.store.counters()["labels_pending"] == 2
+        assert runtime.store.counters()["labels_joined"] == 1
