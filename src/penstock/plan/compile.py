@@ -67,16 +67,32 @@ def compile_plan(
     Raises
     ------
     PlanError
-        Where definitions do not fit together: a key column that the events lack, two views of one name, two
-        endpoints on one source.
+        Where definitions do not fit together: a key column that the events lack, two views or services of one name,
+        two endpoints on one source, one service on two streams.
     """
     served = tuple(endpoints)
-    demands = {service.name: Demand(service.name, service.features, source) for service, source in services}
-    for endpoint in served:
-        service = endpoint.model.features
-        demands[service.name] = Demand(service.name, service.features, endpoint.source)
     _check_endpoints(served)
-    return compile_demands(tuple(demands.values()), served)
+    wanted = [*services, *((endpoint.model.features, endpoint.source) for endpoint in served)]
+    return compile_demands(_demands(wanted), served)
+
+
+def _demands(wanted: Iterable[tuple[FeatureService, StreamSource]]) -> tuple[Demand, ...]:
+    """One demand a service: a row of features has one name and one meaning."""
+    taken: dict[str, tuple[FeatureService, StreamSource]] = {}
+    for service, source in wanted:
+        other, stream = taken.setdefault(service.name, (service, source))
+        if other is not service:
+            raise PlanError(
+                f"FeatureService {service.name!r}: two different services have this name; allowed is each name once. "
+                "Rename one of them."
+            )
+        if stream is not source:
+            raise PlanError(
+                f"FeatureService {service.name!r}: it is used for the events of {stream.name!r} and of "
+                f"{source.name!r}; allowed is one stream a service. Make a second FeatureService of the same views, and "
+                "a model of its own, for the other stream."
+            )
+    return tuple(Demand(service.name, service.features, source) for service, source in taken.values())
 
 
 def compile_demands(demands: Sequence[Demand], endpoints: Sequence[Endpoint] = ()) -> Plan:
