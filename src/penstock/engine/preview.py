@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from penstock.core.errors import InputError
-from penstock.core.types import Field, Timestamp
+from penstock.core.types import Bool, Field, Timestamp
 from penstock.definitions.sources import RequestSource
 from penstock.definitions.views import FeatureReference, FeatureView, StreamFeatureView, source_schema
 from penstock.engine.frames import table_columns, to_arrow, to_table
@@ -28,6 +28,7 @@ def run_view(view: FeatureView, input_data: Any) -> Any:
         columns = table_columns(to_table(input_data, owner=owner), fields, owner=owner)
         wanted = {f.name: f for f in (*view.join_keys, Field(view.timestamp_field, Timestamp))}
         wanted |= {a.input_column.name: a.input_column for a in view.features}
+        wanted |= {a.where: Field(a.where, Bool) for a in view.features if a.where}
         made = call_view(view.function, view.mode, columns, fields, list(wanted.values()), owner=owner)
         return _table(made.columns, list(wanted.values()))
     frames = list(input_data) if isinstance(input_data, list | tuple) else [input_data]
