@@ -74,7 +74,7 @@ class StreamSource:
         How events arrive: `PushConfig` or `FileConfig`.
     schema
         The columns of an event. An event with a missing or mistyped column becomes a dead letter; unknown
-        columns are counted and dropped.
+        columns are ignored.
     event_id_field
         The column that identifies an event. An event whose id was seen is a duplicate and is answered with the
         stored decision. Without it the log assigns ids, and duplicates cannot be detected.
@@ -144,7 +144,7 @@ class StreamSource:
     def ingest(
         self, events: Mapping[str, Any] | Sequence[Mapping[str, Any]], *, dry_run: bool = False
     ) -> Any:
-        """Push events into the running project; see `penstock.engine.local.LocalEngine.ingest`."""
+        """Push events into the running project; see `penstock.app.ingest`."""
         from penstock.definitions.actions import ingest
 
         return ingest(self, events, dry_run=dry_run)
@@ -257,7 +257,7 @@ class LabelSource:
     def ingest(
         self, events: Mapping[str, Any] | Sequence[Mapping[str, Any]], *, dry_run: bool = False
     ) -> Any:
-        """Push labels into the running project; see `penstock.engine.local.LocalEngine.ingest`."""
+        """Push labels into the running project; see `penstock.app.ingest`."""
         from penstock.definitions.actions import ingest
 
         return ingest(self, events, dry_run=dry_run)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from penstock.core.errors import DefinitionError
 from penstock.core.types import Bool, DataType, Field, Timestamp, check_name
@@ -24,9 +24,6 @@ from penstock.definitions.view_checks import (
     check_source,
     checked_max_keys,
 )
-
-if TYPE_CHECKING:
-    from datetime import datetime
 
 DEFAULT_MAX_KEYS = 5_000_000
 Function = Callable[..., Any]
@@ -122,10 +119,7 @@ class StreamFeatureView(_Features):
     mode: str
     timestamp_field: str
     function: Function | None
-    online: bool
-    offline: bool
     max_keys: int
-    feature_start_time: datetime | None
     description: str
     owner: str
 
@@ -139,10 +133,7 @@ class StreamFeatureView(_Features):
         mode: str = "numpy",
         timestamp_field: str | None = None,
         function: Function | None = None,
-        online: bool = False,
-        offline: bool = False,
         max_keys: int = DEFAULT_MAX_KEYS,
-        feature_start_time: datetime | None = None,
         description: str = "",
         owner: str = "",
     ) -> None:
@@ -162,10 +153,7 @@ class StreamFeatureView(_Features):
             ("mode", mode),
             ("timestamp_field", _time_field(timestamp_field, source, function, owner=what)),
             ("function", function),
-            ("online", online),
-            ("offline", offline),
             ("max_keys", checked_max_keys(max_keys, owner=what)),
-            ("feature_start_time", feature_start_time),
             ("description", description),
             ("owner", owner),
         )
@@ -227,10 +215,7 @@ def stream_feature_view(
     mode: str = "numpy",
     timestamp_field: str | None = None,
     name: str | None = None,
-    online: bool = False,
-    offline: bool = False,
     max_keys: int = DEFAULT_MAX_KEYS,
-    feature_start_time: datetime | None = None,
     description: str = "",
     owner: str = "",
 ) -> Callable[[Function], StreamFeatureView]:
@@ -245,10 +230,7 @@ def stream_feature_view(
             mode=mode,
             timestamp_field=timestamp_field,
             function=function,
-            online=online,
-            offline=offline,
             max_keys=max_keys,
-            feature_start_time=feature_start_time,
             description=description or (function.__doc__ or "").strip(),
             owner=owner,
         )

@@ -18,7 +18,6 @@ Where the design is silent, this is decided:
 * All texts of a record are in NFC once it is accepted; so are the keys that a view's function makes.
 * A dropped event is looked up by the key columns of the source; where the source has none of that name, the key is
   null. A label row whose function drops it, or whose key is null, does not enter; the label is used up all the same.
-* `feature_start_time`, `online` and `offline` do not change values.
 * A Float32 column of a source keeps the value that was accepted; a Float32 attribute is rounded to Float32.
 * A view's function must return every key, the time, and every column that is aggregated, in its type. A realtime
   view must return every attribute and may not drop the event. Otherwise the oracle raises.
