@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from penstock.core.errors import PlanError
 from penstock.core.time import to_us
@@ -101,11 +101,11 @@ def compile_demands(demands: Sequence[Demand], endpoints: Sequence[Endpoint] = (
     definitions = _distinct_views(demands)
     views = tuple(_compile_view(definitions[name], needed[name]) for name in definitions)
     index = {view.name: i for i, view in enumerate(views)}
-    nodes = {d.name: _ServiceCompiler(d, views, index).compile() for d in demands}
     sources = _sources(demands, definitions.values(), endpoints)
+    nodes = {d.name: _ServiceCompiler(d, views, index, sources).compile() for d in demands}
     served = {endpoint.name: _endpoint_node(endpoint) for endpoint in endpoints}
     pruned = tuple(_pruned(definitions, views))
-    fingerprint = _digest(*(repr(source) for source in sources.values()), *map(_view_text, views))
+    fingerprint = _digest(*map(_source_text, sources.values()), *map(_view_text, views))
     return Plan(sources, views, nodes, served, pruned, fingerprint)
 
 
@@ -196,6 +196,7 @@ class _ServiceCompiler:
     demand: Demand
     views: tuple[ViewNode, ...]
     index: Mapping[str, int]
+    sources: Mapping[str, SourceNode]
     lookups: list[Lookup] = field(default_factory=list)
     realtime: list[RealtimeNode] = field(default_factory=list)
     outputs: list[Selected] = field(default_factory=list)
@@ -215,7 +216,10 @@ class _ServiceCompiler:
             realtime=realtime,
             outputs=outputs,
             request_columns=tuple(self.request),
-            fingerprint=_digest(*(self._output_text(output) for output in outputs)),
+            fingerprint=_digest(
+                repr((self.demand.source.name, self.demand.source.time_field)),
+                *(self._output_text(output) for output in outputs),
+            ),
         )
 
     def _output_text(self, output: Selected) -> str:
@@ -228,17 +232,21 @@ class _ServiceCompiler:
             meaning = (
                 view.name,
                 view.source,
+                self.sources[view.source].label_of,
+                self.sources[view.source].label_field,
                 view.mode,
                 view.code,
+                _fields_read(view),
                 view.keys,
                 view.time_field,
                 lookup.key_columns,
+                lookup.own,
             )
             lateness = view.program.allowed_lateness_us
             return repr((output.name, output.dtype, meaning, node.function, lane, window, lateness))
         realtime = self.realtime[output.index]
         arguments = [
-            [a.name if isinstance(a, Field) else self._output_text(a) for a in argument]
+            [a if isinstance(a, Field) else self._output_text(a) for a in argument]
             for argument in realtime.arguments
         ]
         return repr((output.name, output.dtype, realtime.mode, realtime.code, arguments))
@@ -355,11 +363,22 @@ def _pruned(definitions: Mapping[str, StreamFeatureView], views: Sequence[ViewNo
     for view in views:
         kept = {aggregate.name for aggregate in view.aggregates}
         yield from (f"{view.name}.{a.name}" for a in definitions[view.name].features if a.name not in kept)
-        keys = {key.name for key in view.keys}
-        used = keys | {view.time_field} | {lane.column for lane in view.lanes}
-        used |= {lane.where for lane in view.lanes if lane.where}
-        reads = used if view.function is None else set(view.reads)
-        yield from (f"{view.source}.{f.name} in {view.name}" for f in view.columns if f.name not in reads)
+        reads = _fields_read(view)
+        yield from (f"{view.source}.{f.name} in {view.name}" for f in view.columns if f not in reads)
+
+
+def _fields_read(view: ViewNode) -> tuple[Field, ...]:
+    """The source's columns that enter the view: those that its function reads, or without one those that it uses."""
+    names = set(view.reads)
+    if view.function is None:
+        names = {key.name for key in view.keys} | {view.time_field} | {lane.column for lane in view.lanes}
+        names |= {lane.where for lane in view.lanes if lane.where}
+    return tuple(f for f in view.columns if f.name in names)
+
+
+def _source_text(source: SourceNode) -> str:
+    """What of `source` the state depends on: not how far in the future an event may lie to be taken."""
+    return repr(replace(source, max_future_skew_us=0))
 
 
 def _view_text(view: ViewNode) -> str:
