@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from penstock.app.runtime import active
-from penstock.core.errors import ProjectError
+from penstock.app.runtime import Runtime, active
+from penstock.core.errors import InputError, ProjectError
 from penstock.definitions.sources import EventSource
 from penstock.definitions.views import FeatureReference, FeatureView
 from penstock.engine.answers import Answer
 from penstock.engine.contract import Contract, Decoded
+from penstock.engine.history import check_as_of
 from penstock.engine.logged_history import features_for_logged, history_of
 from penstock.engine.preview import run_view
-from penstock.engine.training_set import FeatureFrame, driving_source, features_for_frame
+from penstock.engine.training_set import FeatureFrame, driving_source, features_for_frame, source_names
 from penstock.plan.compile import source_node
 
 
@@ -52,14 +53,35 @@ def features_for_events(
     as_of: str = "corrected",
 ) -> FeatureFrame:
     """Point-in-time features for a frame of events; see `FeatureService.get_features_for_events`."""
-    runtime = active()
+    check_as_of(as_of)
     source = driving_source(references)
-    if history is None and runtime is not None and source.name in runtime.plan.sources:
+    runtime = _with_log_of(source) if history is None else None
+    if as_of == "served" and runtime is None:
+        raise InputError(_not_logged(source, given=history is not None))
+    if runtime is not None:
         runtime.engine.flush()
         if as_of == "served":
             return features_for_logged(runtime.store, references, events)
-        history = history_of(runtime.store, runtime.plan)
+        history = history_of(runtime.store, runtime.plan, sources=source_names(references))
     return features_for_frame(references, events, history=history, timestamp_key=timestamp_key)
+
+
+def _with_log_of(source: EventSource) -> Runtime | None:
+    runtime = active()
+    return runtime if runtime is not None and source.name in runtime.plan.sources else None
+
+
+def _not_logged(source: EventSource, *, given: bool) -> str:
+    found = "history= is given" if given else f"no open project has the source {source.name!r}"
+    advice = (
+        "Leave history= out"
+        if given
+        else 'Open the project (with penstock.app.Runtime.open("path/to/project"): ...)'
+    )
+    return (
+        f'as_of="served": {found}; only the log of an open project knows in which order events arrived. '
+        f'{advice}, or use as_of="corrected".'
+    )
 
 
 def run_transformation(view: FeatureView, input_data: Any) -> Any:

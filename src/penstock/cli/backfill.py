@@ -39,7 +39,7 @@ def backfill(
     """
     from penstock.app.tables import read_table, write_parquet
     from penstock.definitions.project import load_project
-    from penstock.engine.training_set import features_for_frame
+    from penstock.engine.training_set import features_for_frame, source_names
 
     root = project_root(project)
     loaded = load_project(root)
@@ -48,10 +48,9 @@ def backfill(
             f"feature service {service!r} does not exist; there are {', '.join(loaded.services)}."
         )
     table = read_table(events, owner="events")
-    found: Any = {n: read_table(p, owner=f"history of {n!r}") for n, p in _pairs(history or [])} or _logged(
-        root, loaded
-    )
     references = loaded.services[service].features
+    found: Any = {n: read_table(p, owner=f"history of {n!r}") for n, p in _pairs(history or [])}
+    found = found or _logged(root, loaded, source_names(references))
     frame = features_for_frame(references, table, history=found, timestamp_key=timestamp)
     write_parquet(frame.to_arrow(), out)
     if as_json:
@@ -81,7 +80,7 @@ def _pairs(history: list[str]) -> list[tuple[str, Path]]:
     return pairs
 
 
-def _logged(root: Path, loaded: Definitions) -> Any:
+def _logged(root: Path, loaded: Definitions, sources: set[str]) -> Any:
     """The history in the project's log; None where there is none, so that the events are their own."""
     from penstock.app.runtime import open_reader, plan_of, store_path
     from penstock.engine.logged_history import history_of
@@ -89,4 +88,4 @@ def _logged(root: Path, loaded: Definitions) -> Any:
     if not store_path(root).exists():
         return None
     with open_reader(root) as store:
-        return history_of(store, plan_of(loaded)) or None
+        return history_of(store, plan_of(loaded), sources=sources) or None

@@ -82,7 +82,8 @@ class FeatureService:
         timestamp_key
             The column with the rows' time; default: the source's time field.
         as_of
-            ``"corrected"`` (late and corrected rows in place) or ``"served"`` (in arrival order).
+            ``"corrected"`` (late and corrected rows in place) or ``"served"`` (in arrival order, which only the log of
+            an open project has: not together with `history`, and only for events that are logged).
 
         Returns
         -------

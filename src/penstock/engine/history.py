@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from penstock.core.errors import InputError
+from penstock.core.records import LabelRecords
 from penstock.engine.assembly import FeatureRows, concat_features
 from penstock.engine.features import FeatureState
 from penstock.engine.kernel_rows import Rows
+from penstock.engine.labels import concat_labels, entering_rows, first_known, take_labels
 from penstock.engine.ports import LogReader
 from penstock.engine.recovery import Progress, no_progress
-from penstock.engine.replay import read_chunks, replay
+from penstock.engine.replay import CHUNK_ROWS, read_chunks, replay
 from penstock.kernel.columns import Columns, IntArray, concat
 from penstock.plan.nodes import Plan, ServiceNode
 
@@ -26,6 +29,15 @@ class LoggedFeatures:
     events: Columns
     positions: IntArray
     features: FeatureRows
+
+
+def check_as_of(as_of: str) -> None:
+    """Raise `InputError` unless `as_of` names an order."""
+    if as_of not in AS_OF:
+        raise InputError(
+            f'as_of is {as_of!r}; allowed are "served" (in arrival order) and "corrected" (late events in their places). '
+            "Choose one."
+        )
 
 
 def features_from_log(
@@ -46,8 +58,7 @@ def features_from_log(
         ``"served"``: in arrival order, as when each event was scored. ``"corrected"``: in event-time order, with late
         events in their places.
     """
-    if as_of not in AS_OF:
-        raise InputError(f'as_of is {as_of!r}; allowed are "served" and "corrected".')
+    check_as_of(as_of)
     end = store.next_position if stop is None else min(stop, store.next_position)
     if as_of == "corrected":
         return _corrected(store, plan, service, start=start, stop=end)
@@ -85,13 +96,10 @@ def _corrected(
     store: LogReader, plan: Plan, service: ServiceNode, *, start: int, stop: int
 ) -> LoggedFeatures:
     """All rows at once, in event-time order; at equal times labels first, then log order."""
-    gathered: dict[str, list[Rows]] = {}
-    for chunk in read_chunks(store, plan, start=0, stop=stop):
-        for name, rows in chunk.rows.items():
-            gathered.setdefault(name, []).append(rows)
-    if service.source not in gathered:
+    merged = _events(store, plan, stop)
+    if service.source not in merged:
         return _all([], service)
-    merged = {name: _merged(parts) for name, parts in gathered.items()}
+    merged |= _labels(store, plan, merged, stop)
     names = list(merged)
     times = [_times(merged[name].columns, plan.sources[name].time_field) for name in names]
     ranks = [np.full(len(t), plan.sources[n].label_of is None) for n, t in zip(names, times, strict=True)]
@@ -108,6 +116,39 @@ def _corrected(
     back = np.argsort(sorts[service.source])
     events = merged[service.source]
     return _from(LoggedFeatures(events.columns, events.positions, made.take(back)), start)
+
+
+def _events(store: LogReader, plan: Plan, stop: int) -> dict[str, Rows]:
+    """All events of each stream before position `stop`."""
+    streams = replace(plan, sources={n: s for n, s in plan.sources.items() if s.label_of is None})
+    gathered: dict[str, list[Rows]] = {}
+    for chunk in read_chunks(store, streams, start=0, stop=stop):
+        for name, rows in chunk.rows.items():
+            gathered.setdefault(name, []).append(rows)
+    return {name: _merged(parts) for name, parts in gathered.items()}
+
+
+def _labels(store: LogReader, plan: Plan, events: Mapping[str, Rows], stop: int) -> dict[str, Rows]:
+    """The rows of label views: of each event the label that was known first."""
+    found: dict[str, Rows] = {}
+    read = {view.source for view in plan.views}
+    for name, label in plan.sources.items():
+        of = events.get(str(label.label_of)) if name in read else None
+        if of is None:
+            continue
+        records = first_known(_labels_of(store, of.positions, stop))
+        if len(records):
+            labelled = of.columns.take(np.searchsorted(of.positions, records.event_positions))
+            # In the order of the labels alone: where an event lies in the log plays no part in event-time order.
+            placed = replace(records, event_positions=np.zeros(len(records), np.int64))
+            found[name] = entering_rows(placed, labelled, label)
+    return found
+
+
+def _labels_of(store: LogReader, positions: IntArray, stop: int) -> LabelRecords:
+    parts = [store.labels_of(positions[i : i + CHUNK_ROWS]) for i in range(0, len(positions), CHUNK_ROWS)]
+    records = concat_labels(parts)
+    return take_labels(records, records.label_positions < stop)
 
 
 def _merged(parts: list[Rows]) -> Rows:

@@ -234,6 +234,13 @@ def _lists(records: LabelRecords) -> tuple[list[int], list[float], list[int]]:
     return records.event_positions.tolist(), records.values.tolist(), records.known_at_us.tolist()
 
 
+def first_known(records: LabelRecords) -> LabelRecords:
+    """Of each event the label that was known first, of equally early ones the first in the log; in that order."""
+    order = np.lexsort((records.label_positions, records.known_at_us))
+    _, first = np.unique(records.event_positions[order], return_index=True)
+    return take_labels(records, order[np.sort(first)])
+
+
 def take_labels(records: LabelRecords, rows: BoolArray | IntArray) -> LabelRecords:
     """The records at `rows`."""
     return LabelRecords(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,12 +21,12 @@ from penstock.plan.compile import Demand, compile_demands
 from penstock.plan.nodes import Plan
 
 
-def history_of(store: LogReader, plan: Plan) -> dict[str, Any]:
-    """Everything that the log holds of each of the plan's sources, as Arrow tables in log order."""
+def history_of(store: LogReader, plan: Plan, *, sources: Collection[str]) -> dict[str, Any]:
+    """Everything that the log holds of those of `sources` that the plan has, as Arrow tables in log order."""
     import pyarrow as pa
 
     parts: dict[str, list[Columns]] = {}
-    for batch in store.read_log(sources=set(plan.sources)):
+    for batch in store.read_log(sources=set(sources) & set(plan.sources)):
         columns = Columns.from_bytes(batch.payload)
         if ERASED in columns:
             columns = columns.take(np.flatnonzero(~columns[ERASED].values.astype(np.bool_)))  # type: ignore[union-attr]

@@ -25,7 +25,7 @@ from penstock.engine.assembly import FeatureRows, concat_features
 from penstock.engine.features import FeatureState
 from penstock.engine.frames import table_columns, to_arrow, to_table
 from penstock.engine.kernel_rows import Rows
-from penstock.engine.labels import entering_rows, label_values
+from penstock.engine.labels import entering_rows, first_known, label_values, take_labels
 from penstock.kernel.columns import Column, Columns, IntArray, Numeric
 from penstock.kernel.hashing import encode_keys
 from penstock.kernel.keys import KeyTable
@@ -86,6 +86,12 @@ def driving_source(references: Sequence[FeatureReference]) -> StreamSource:
     raise PlanError("features: none of them is of a stream; add a stream feature view to the service.")
 
 
+def source_names(references: Sequence[FeatureReference]) -> set[str]:
+    """The sources that the features come from, and the streams that their labels are of."""
+    sources = list(_sources_of(references))
+    return {s.name for s in sources} | {s.of.name for s in sources if isinstance(s, LabelSource)}
+
+
 def _sources_of(references: Sequence[FeatureReference]) -> Iterable[EventSource]:
     for reference in references:
         if isinstance(reference.view, StreamFeatureView):
@@ -114,10 +120,12 @@ def features_for_frame(
     source = driving_source(references)
     table = to_table(events, owner="events")
     given = dict(history or {})
-    unknown = set(given) - {s.name for s in _with_labelled(references)}
-    if unknown:
-        names = ", ".join(sorted({s.name for s in _with_labelled(references)}))
-        raise InputError(f"history: {min(unknown)!r} is no source of these features; they come from {names}.")
+    names = source_names(references)
+    if unknown := set(given) - names:
+        raise InputError(
+            f"history: {min(unknown)!r} is no source of these features; they come from {', '.join(sorted(names))}. "
+            "Leave it out."
+        )
     events_are_history = source.name not in given
     if events_are_history:
         _check_carries(table, source)
@@ -155,11 +163,6 @@ def _match(plan: Plan, table: pa.Table, rows: dict[str, Columns], source: Stream
     at = found.copy()
     at[bare] = len(made[_HISTORY].values) + np.arange(len(bare))
     return append_features(table, service, both.take(at))
-
-
-def _with_labelled(references: Sequence[FeatureReference]) -> list[EventSource]:
-    sources = list(_sources_of(references))
-    return sources + [s.of for s in sources if isinstance(s, LabelSource)]
 
 
 def _check_carries(table: pa.Table, source: StreamSource) -> None:
@@ -246,7 +249,7 @@ def _back(
 
 
 def _labelled(plan: Plan, label: SourceNode, rows: Mapping[str, Columns]) -> Columns:
-    """The rows of a label view: each event's first label, with the event's columns."""
+    """The rows of a label view: each event's first known label, with the event's columns."""
     stream = plan.sources[str(label.label_of)]
     if label.name not in rows:
         raise InputError(
@@ -256,20 +259,16 @@ def _labelled(plan: Plan, label: SourceNode, rows: Mapping[str, Columns]) -> Col
     labels, events = rows[label.name], rows[stream.name]
     found = positions_of_ids(events[str(stream.id_field)], labels[str(label.id_field)])
     known = labels[label.time_field].values  # type: ignore[union-attr]
-    order = np.lexsort((np.arange(labels.length), known))
-    order = order[found[order] >= 0]
-    _, first = np.unique(found[order], return_index=True)
-    kept = order[np.sort(first)]
-    entering = LabelRecords(
-        event_positions=found[kept],
-        label_positions=np.arange(len(kept)),
-        values=label_values(labels, label)[kept],
-        known_at_us=known[kept].astype(np.int64),
+    records = LabelRecords(
+        event_positions=found,
+        label_positions=np.arange(labels.length),
+        values=label_values(labels, label),
+        known_at_us=known.astype(np.int64),
     )
-    joined = entering_rows(
-        replace(entering, event_positions=np.zeros(len(kept), np.int64)), events.take(found[kept]), label
-    )
-    return joined.columns
+    entering = first_known(take_labels(records, found >= 0))
+    # In the order of the labels alone: where an event lies in its frame plays no part in event-time order.
+    placed = replace(entering, event_positions=np.zeros(len(entering), np.int64))
+    return entering_rows(placed, events.take(entering.event_positions), label).columns
 
 
 def _positions(plan: Plan, blocks: Mapping[str, Columns]) -> dict[str, IntArray]:
