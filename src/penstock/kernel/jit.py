@@ -36,6 +36,9 @@ READ_I8 = types.Array(types.int64, 1, "C", readonly=True)
 READ_U1 = types.Array(types.uint8, 1, "C", readonly=True)
 READ_B1 = types.Array(types.boolean, 1, "C", readonly=True)
 READ_I8_2D = types.Array(types.int64, 2, "C", readonly=True)
+# Row by row or column by column.
+ANY_I8_2D = types.Array(types.int64, 2, "A", readonly=True)
+ANY_B1_2D = types.Array(types.boolean, 2, "A", readonly=True)
 READ_B1_2D = types.Array(types.boolean, 2, "C", readonly=True)
 
 # The kernel allocates nothing, so it needs no reference counts. Without this option every call between inner

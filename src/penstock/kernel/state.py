@@ -25,9 +25,6 @@ from penstock.kernel.step import APPLY, LOOKUP, NO_KEY, PLANNED_IN_SCRATCH, run
 
 FloatMatrix = npt.NDArray[np.float64]
 _Batch = tuple[Text, IntArray, IntArray, BoolArray, ByteArray]
-
-_RowArrays = tuple[IntArray, BoolArray, ByteArray, IntArray, BoolArray, ByteArray]
-
 _PART = 1 << 14  # rows worked on at once: their columns stay in the CPU's cache, few slots wait for eviction
 _SHRINK_EVERY = 1 << 12  # rows between looks at how much memory lies idle
 _NO_PLAN = np.zeros(0, np.int64)
@@ -136,26 +133,52 @@ class ViewState:
         shape = (n, len(self.program.lanes))
         if len(keys.offsets) != n + 1 or len(ops) != n or lanes.shape != shape or valid.shape != shape:
             self._refuse(keys, times, lanes, valid, ops)
-        bits = np.empty((n, self._outputs), np.int64)
-        ok = np.empty((n, self._outputs), np.bool_)
-        lateness = np.empty(n, np.uint8)
         try:
             if n <= _PART:
-                self._run(keys.offsets, keys.data, times, lanes, valid, ops, bits, ok, lateness)
+                output = _room(n, self._outputs)
+                self._run(keys.offsets, keys.data, times, lanes, valid, ops, output)
             else:
-                for at in range(0, n, _PART):
-                    p = slice(at, at + _PART)
-                    rows = times[p], lanes[p], valid[p], ops[p], bits[p], ok[p], lateness[p]
-                    self._run(keys.offsets[at : at + _PART + 1], keys.data, *rows)
+                output = self._in_parts(keys, times, lanes, valid, ops)
         except TypeError:
             return self.process(*self._cast(keys, times, lanes, valid, ops))
+        return output
+
+    def _in_parts(
+        self, keys: Text, times: IntArray, lanes: IntArray, valid: BoolArray, ops: ByteArray
+    ) -> Output:
+        """`process` of many rows. Their outputs lie column by column, as frames take them.
+
+        Each part's outputs are first written row by row where the last part's were, which the CPU's cache still holds.
+        """
+        n = len(times)
+        bits = np.empty((self._outputs, n), np.int64).T
+        ok = np.empty((self._outputs, n), np.bool_).T
+        lateness = np.empty(n, np.uint8)
+        part = _room(_PART, self._outputs)
+        for at in range(0, n, _PART):
+            p = slice(at, min(at + _PART, n))
+            size = p.stop - at
+            room = Output(part.bits[:size], part.valid[:size], lateness[p])
+            offsets = keys.offsets[at : p.stop + 1]
+            self._run(offsets, keys.data, times[p], lanes[p], valid[p], ops[p], room)
+            bits[p], ok[p] = room.bits, room.valid
         return Output(bits, ok, lateness)
 
-    def _run(self, offsets: IntArray, data: ByteArray, times: IntArray, *rows: *_RowArrays) -> None:
+    def _run(
+        self,
+        offsets: IntArray,
+        data: ByteArray,
+        times: IntArray,
+        lanes: IntArray,
+        valid: BoolArray,
+        ops: ByteArray,
+        output: Output,
+    ) -> None:
         n = len(times)
         plan = _NO_PLAN if n <= PLANNED_IN_SCRATCH else np.empty(2 * n, np.int64)
         memory = self._memory
-        while status := run(*memory.arrays, offsets, data, times, *rows, plan):
+        rows = times, lanes, valid, ops, output.bits, output.valid, output.lateness
+        while status := run(*memory.arrays, offsets, data, *rows, plan):
             memory.grow(status, offsets)
         self._since_shrink += n
         if self._since_shrink > _SHRINK_EVERY:
@@ -269,6 +292,11 @@ class ViewState:
             f"batch of {len(keys)} keys: {found} found; times int64[n], lanes int64[n, {len(self.program.lanes)}], "
             "valid bool of the same shape and ops uint8[n] are allowed. Give arrays of these types and lengths."
         )
+
+
+def _room(rows: int, outputs: int) -> Output:
+    bits = np.empty((rows, outputs), np.int64)
+    return Output(bits, np.empty((rows, outputs), np.bool_), np.empty(rows, np.uint8))
 
 
 def _by_appearance(codes: IntArray) -> tuple[IntArray, IntArray]:

@@ -145,3 +145,30 @@ def test_damaged_and_foreign_snapshots_are_refused():
         ViewState.restore(program, data + b"\0")
     with pytest.raises(SnapshotError, match="another program"):
         ViewState.restore(program_of(*SUM_COUNT, max_keys=7), data)
+
+
+def test_many_rows_are_worked_in_parts_and_come_column_by_column(monkeypatch):
+    random = np.random.default_rng(3)
+    keys = [f"k{i}" for i in random.integers(0, 5, 100)]
+    rows = batch(keys, range(100), random.normal(size=100).tolist())
+    program = program_of(Function.SUM, Function.COUNT, Function.LAST, sizes=(3, 40))
+    whole = ViewState(program).process(*rows)
+    floats, _ = ViewState(program).process_floats(*rows)
+    monkeypatch.setattr("penstock.kernel.state._PART", 16)
+    parts = ViewState(program).process(*rows)
+    assert parts.bits.flags.f_contiguous
+    for name in ("bits", "valid", "lateness"):
+        np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))
+    np.testing.assert_array_equal(ViewState(program).process_floats(*rows)[0], floats)
+
+
+def test_the_pool_of_wide_sums_has_room_for_all_windows_of_a_row():
+    state = ViewState(program_of(Function.SUM, sizes=(1, 10, 100)))
+    names = [f"k{i}" for i in range(40)]
+    for time, name in enumerate(names):
+        values, _ = state.process_floats(*batch([name], [time], [1e300]))
+        assert values.tolist() == [[1e300] * 3]
+        # A look-up lets one row of the pool go: what is free is no multiple of three.
+        state.process(*batch([name], [time + 1], [0.0], Op.LOOKUP))
+    values, _ = state.process_floats(*batch(names, [45] * 40, [1.0] * 40, Op.LOOKUP))
+    assert values[:, 2].tolist() == [1e300] * 40
