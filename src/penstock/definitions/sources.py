@@ -285,8 +285,8 @@ def check_not_negative(value: object, *, owner: str, argument: str) -> None:
 
 
 def find_time_field(name: str | None, fields: Sequence[Field], *, owner: str) -> str:
-    """The name of the Timestamp field: `name` if given, else the schema's only one."""
-    times = [field.name for field in fields if field.dtype is Timestamp]
+    """The name of the event time's field, which every event has: `name` if given, else the schema's only one."""
+    times = [field.name for field in fields if field.dtype is Timestamp and not field.optional]
     if name is None and len(times) == 1:
         return times[0]
     if name in times:
@@ -294,11 +294,11 @@ def find_time_field(name: str | None, fields: Sequence[Field], *, owner: str) ->
     found = "none is named" if name is None else f"timestamp_field is {name!r}"
     if not times:
         raise DefinitionError(
-            f"{owner}: {found}, and the schema has no Timestamp field; allowed is a Timestamp field of the schema. "
+            f"{owner}: {found}, and the schema has no Timestamp field that is required; allowed is one that every event has. "
             'Add one: Field("timestamp", Timestamp).'
         )
     raise DefinitionError(
-        f"{owner}: {found}; allowed are the schema's Timestamp fields: {', '.join(times)}. Name one: "
+        f"{owner}: {found}; allowed are the schema's required Timestamp fields: {', '.join(times)}. Name one: "
         f'timestamp_field="{times[0]}".'
     )
 
