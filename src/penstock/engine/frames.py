@@ -9,7 +9,8 @@ import numpy as np
 
 from penstock.core.errors import InputError
 from penstock.core.types import DataType, Field
-from penstock.engine.checks import in_nfc
+from penstock.engine.checks import checked, column_of, in_nfc
+from penstock.engine.verdicts import REASONS, Problems
 from penstock.kernel.columns import Column, Columns, Numeric, Text
 
 if TYPE_CHECKING:
@@ -58,6 +59,31 @@ def table_columns(table: pa.Table, fields: Sequence[Field], *, owner: str) -> Co
             )
         found[field.name] = arrow_column(table.column(field.name), field, owner=owner)
     return Columns(table.num_rows, found)
+
+
+def believed_columns(table: pa.Table, fields: Sequence[Field], *, owner: str) -> Columns:
+    """As `table_columns`, held to the contract of live events; an optional column may be left out."""
+    there = [field for field in fields if field.name in table.column_names or not field.optional]
+    columns = table_columns(table, there, owner=owner)
+    for field in there:
+        columns = columns.with_columns({field.name: _believed(columns, field, owner)})
+    absent = [field for field in fields if field not in there]
+    return columns.with_columns({f.name: column_of([None] * table.num_rows, f, {}) for f in absent})
+
+
+def _believed(columns: Columns, field: Field, owner: str) -> Column:
+    problems: Problems = {}
+    valid = columns[field.name].valid
+    if valid is not None and not field.optional and not valid.all():
+        problems[int(np.argmin(valid))] = ("null_field", "null found")
+    column = checked(columns, [field], problems)[field.name]
+    if problems:
+        row, (reason, detail) = min(problems.items())
+        raise InputError(
+            f"{owner}: column {field.name!r}, row {row}: {reason} ({detail.partition(' - at ')[0]}): {REASONS[reason]}. "
+            "Live events like it are refused; correct the value, or leave the row out."
+        )
+    return column
 
 
 def arrow_column(values: pa.ChunkedArray, field: Field, *, owner: str) -> Column:
@@ -124,10 +150,10 @@ def _numeric(array: pa.Array, pa: Any) -> Numeric:
         array = array.fill_null(False if pa.types.is_boolean(array.type) else 0)
     values = array.to_numpy(zero_copy_only=False)
     if values.dtype.kind == "f":
-        finite = np.isfinite(values)
-        if not finite.all():  # pandas has NaN where others have null
-            values = np.where(finite, values, 0.0)
-            valid = finite if valid is None else valid & finite
+        absent = np.isnan(values)
+        if absent.any():  # pandas has NaN where others have null
+            values = np.where(absent, 0.0, values)
+            valid = ~absent if valid is None else valid & ~absent
     return Numeric(values, valid)
 
 

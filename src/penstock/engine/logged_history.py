@@ -11,7 +11,7 @@ from penstock.core.errors import InputError
 from penstock.definitions.views import FeatureReference
 from penstock.engine.assembly import concat_features
 from penstock.engine.features import FeatureState
-from penstock.engine.frames import table_columns, to_arrow, to_table
+from penstock.engine.frames import believed_columns, to_arrow, to_table
 from penstock.engine.lookup import ERASED
 from penstock.engine.ports import LogReader
 from penstock.engine.replay import replay
@@ -53,7 +53,7 @@ def features_for_logged(
             'as_of="corrected".'
         )
     id_field = [f for f in source.schema if f.name == source.event_id_field]
-    wanted = table_columns(table, id_field, owner="events")[source.event_id_field]
+    wanted = believed_columns(table, id_field, owner="events")[source.event_id_field]
     made, ids = [], []
     for replayed in replay(store, FeatureState(plan), services=[service], exact=True):
         rows = replayed.chunk.rows.get(source.name)

@@ -23,7 +23,7 @@ from penstock.definitions.sources import EventSource, LabelSource, StreamSource
 from penstock.definitions.views import FeatureReference, StreamFeatureView
 from penstock.engine.assembly import FeatureRows, concat_features
 from penstock.engine.features import FeatureState
-from penstock.engine.frames import table_columns, to_arrow, to_table
+from penstock.engine.frames import believed_columns, to_arrow, to_table
 from penstock.engine.kernel_rows import Rows
 from penstock.engine.labels import entering_rows, first_known, label_values, take_labels
 from penstock.kernel.columns import Column, Columns, IntArray, Numeric
@@ -132,8 +132,8 @@ def features_for_frame(
         given[source.name] = table
     plan = _plan(references, source, table, timestamp_key)
     rows = {
-        name: table_columns(
-            to_table(frame, owner=f"history of {name!r}"), plan.sources[name].fields, owner=name
+        name: _history(
+            plan.sources[name], frame, owner="events" if frame is table else f"history of {name!r}"
         )
         for name, frame in given.items()
         if name in plan.sources
@@ -144,9 +144,13 @@ def features_for_frame(
     return _match(plan, table, rows, source)
 
 
+def _history(source: SourceNode, frame: Any, *, owner: str) -> Columns:
+    return believed_columns(to_table(frame, owner=owner), source.fields, owner=owner)
+
+
 def _match(plan: Plan, table: pa.Table, rows: dict[str, Columns], source: StreamSource) -> FeatureFrame:
     """Features for `table`, whose rows may or may not be in the history of their stream."""
-    spine = table_columns(table, plan.sources[_SPINE].fields, owner="events")
+    spine = believed_columns(table, plan.sources[_SPINE].fields, owner="events")
     found = np.full(table.num_rows, -1)
     id_field = source.event_id_field
     if id_field is not None and id_field in spine:
