@@ -150,12 +150,16 @@ def _history(source: SourceNode, frame: Any, *, owner: str) -> Columns:
 
 def _match(plan: Plan, table: pa.Table, rows: dict[str, Columns], source: StreamSource) -> FeatureFrame:
     """Features for `table`, whose rows may or may not be in the history of their stream."""
-    spine = believed_columns(table, plan.sources[_SPINE].fields, owner="events")
-    found = np.full(table.num_rows, -1)
     id_field = source.event_id_field
+    node = plan.sources.get(_SPINE)
+    fields = [f for f in source.schema if f.name == id_field and id_field in table.column_names]
+    spine = believed_columns(table, fields if node is None else node.fields, owner="events")
+    found = np.full(table.num_rows, -1)
     if id_field is not None and id_field in spine:
         found = positions_of_ids(rows[source.name][id_field], spine[id_field])
     bare = np.flatnonzero(found < 0)
+    if len(bare) and node is None:
+        raise InputError(_cannot_look_up(int(bare[0]), plan, table, source))
     wanted = [_HISTORY] * bool((found >= 0).any()) + [_SPINE] * bool(len(bare))
     made = _in_order(plan, rows, spine.take(bare) if len(bare) else None, wanted or [_HISTORY])
     service = plan.services[_HISTORY]
@@ -167,6 +171,22 @@ def _match(plan: Plan, table: pa.Table, rows: dict[str, Columns], source: Stream
     at = found.copy()
     at[bare] = len(made[_HISTORY].values) + np.arange(len(bare))
     return append_features(table, service, both.take(at))
+
+
+def _cannot_look_up(row: int, plan: Plan, table: pa.Table, source: StreamSource) -> str:
+    service = plan.services[_HISTORY]
+    keys = [key for lookup in service.lookups for key in lookup.key_columns]
+    needed = dict.fromkeys([source.time_field, *keys, *service.request_columns])
+    missing = ", ".join(repr(name) for name in needed if name not in table.column_names)
+    by_id = (
+        f"Give it in history={{{source.name!r}: frame}} under its {source.event_id_field!r}"
+        if source.event_id_field is not None
+        else f"Give {source.name!r} an event_id_field, so that events are found in history"
+    )
+    return (
+        f"events: row {row} is not in the history of {source.name!r}, and cannot be looked up either: the events have "
+        f"no column {missing or 'for each of its keys'}. {by_id}, or add the columns."
+    )
 
 
 def _check_carries(table: pa.Table, source: StreamSource) -> None:
@@ -195,7 +215,8 @@ def _plan(
         try:
             return compile_demands([*demands, Demand(_SPINE, tuple(references), spine)])
         except PlanError:
-            if source.name != _SPINE and _carries(table, source):
+            found_by_id = source.event_id_field in table.column_names
+            if source.name != _SPINE and (found_by_id or _carries(table, source)):
                 return compile_demands(demands)
             raise
     if not _carries(table, source):
