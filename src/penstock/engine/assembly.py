@@ -11,7 +11,8 @@ import numpy.typing as npt
 from penstock.core.errors import TransformError
 from penstock.core.types import Field, Float64
 from penstock.engine.kernel_rows import FloatMatrix
-from penstock.engine.transform import call_realtime
+from penstock.engine.row_wise import check_row_wise, needs_check
+from penstock.engine.transform import Transformed, call_realtime
 from penstock.engine.values import as_float
 from penstock.kernel.columns import BoolArray, Column, Columns, IntArray, Numeric, Text, concat
 from penstock.kernel.memory import to_floats
@@ -189,6 +190,7 @@ class _RealtimeCall:
         self._assembler = assembler
         self._node = node
         self._owner = f"realtime feature view {node.name!r}"
+        self._unchecked = needs_check(node.function, node.mode)
         self._fields = [
             tuple(item if isinstance(item, Field) else self._field(item) for item in argument)
             for argument in node.arguments
@@ -201,9 +203,27 @@ class _RealtimeCall:
             for argument, fields in zip(node.arguments, self._fields, strict=True)
         ]
         try:
-            return call_realtime(node.function, node.mode, arguments, node.attributes, owner=self._owner)
+            made = self._called(arguments)
+            if self._unchecked and columns.length > 1:
+                self._check(made, arguments)
         except TransformError:
             return self._row_by_row(arguments, degraded)
+        return made
+
+    def _called(self, arguments: _Arguments) -> Columns:
+        node = self._node
+        return call_realtime(node.function, node.mode, arguments, node.attributes, owner=self._owner)
+
+    def _check(self, made: Columns, arguments: _Arguments) -> None:
+        """Check on the first batch of several rows that the function looks at each alone."""
+
+        def alone(at: IntArray) -> Transformed:
+            return Transformed(
+                self._called([(columns.take(at), fields) for columns, fields in arguments]), None
+            )
+
+        check_row_wise(Transformed(made, None), made.length, alone, owner=self._owner)
+        self._unchecked = False
 
     def _as_numbers(self, item: Selected) -> bool:
         """Whether the function gets `item` as float64 with NaN for null: numbers in mode numpy."""
@@ -234,15 +254,14 @@ class _RealtimeCall:
 
     def _row_by_row(self, arguments: _Arguments, degraded: BoolArray) -> Columns:
         """One bad row must not spoil a batch: call the function for each, null where it fails, and flag it."""
-        node = self._node
         made = []
         for i in range(len(degraded)):
             one = [(columns.take(np.array([i])), fields) for columns, fields in arguments]
             try:
-                made.append(call_realtime(node.function, node.mode, one, node.attributes, owner=self._owner))
+                made.append(self._called(one))
             except TransformError:
                 degraded[i] = True
-                made.append(_nulls(node.attributes))
+                made.append(_nulls(self._node.attributes))
         return concat(made)
 
 

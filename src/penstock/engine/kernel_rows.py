@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from penstock.core.types import Bool, Field, Timestamp
 from penstock.engine.checks import in_nfc
-from penstock.engine.transform import call_view
+from penstock.engine.row_wise import check_row_wise, needs_check
+from penstock.engine.transform import Transformed, call_view
 from penstock.kernel.columns import BoolArray, Column, Columns, IntArray, Numeric, Text, concat
 from penstock.kernel.hashing import encode_keys
 from penstock.kernel.program import LaneKind
@@ -87,6 +88,7 @@ class ViewPreparer:
         self._view = view
         self._state = state
         self._owner = f"stream feature view {view.name!r}"
+        self._unchecked = needs_check(view.function, view.mode)
         self._key_names = tuple(key.name for key in view.keys)
         fields = [*view.keys, Field(view.time_field, Timestamp)]
         fields += [Field(lane.column, lane.dtype) for lane in view.lanes]
@@ -98,11 +100,16 @@ class ViewPreparer:
         ]
 
     def prepare(self, rows: Rows) -> KernelRows:
-        """What the view's kernel gets for `rows`; raises `TransformError` where the function fails."""
+        """What the view's kernel gets for `rows`.
+
+        Raises `TransformError` where the function fails, `PlanError` where it is found to look at other rows.
+        """
         view = self._view
         columns, kept = rows.columns, None
         if view.function is not None:
-            made = call_view(view.function, view.mode, columns, view.columns, self._wanted, owner=self._owner)
+            made = self._called(columns)
+            if self._unchecked and columns.length > 1:
+                self._check(made, columns)
             columns, kept = self._with_keys_in_nfc(made.columns), made.rows
         times = columns[view.time_field]
         assert isinstance(times, Numeric)
@@ -115,6 +122,15 @@ class ViewPreparer:
             ops[~present] = Op.NONE
         out = KernelRows(keys, times.values.astype(np.int64, copy=False), lanes, valid, ops, rows.positions)
         return out if kept is None else self._with_dropped(out, kept, rows)
+
+    def _called(self, columns: Columns) -> Transformed:
+        view = self._view
+        return call_view(view.function, view.mode, columns, view.columns, self._wanted, owner=self._owner)
+
+    def _check(self, made: Transformed, columns: Columns) -> None:
+        """Check on the first batch of several rows that the function looks at each alone."""
+        check_row_wise(made, columns.length, lambda at: self._called(columns.take(at)), owner=self._owner)
+        self._unchecked = False
 
     def _with_keys_in_nfc(self, columns: Columns) -> Columns:
         """Keys are in NFC whoever made them: the contract, or the view's function."""
