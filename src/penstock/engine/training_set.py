@@ -21,12 +21,13 @@ from penstock.core.records import LabelRecords
 from penstock.core.types import DataType, Field, Timestamp
 from penstock.definitions.sources import EventSource, LabelSource, StreamSource
 from penstock.definitions.views import FeatureReference, StreamFeatureView
+from penstock.engine.admission import rows_equal
 from penstock.engine.assembly import FeatureRows, concat_features
 from penstock.engine.features import FeatureState
 from penstock.engine.frames import believed_columns, to_arrow, to_table
 from penstock.engine.kernel_rows import Rows
 from penstock.engine.labels import entering_rows, first_known, label_values, take_labels
-from penstock.kernel.columns import Column, Columns, IntArray, Numeric
+from penstock.kernel.columns import Column, Columns, IntArray, Numeric, Text
 from penstock.kernel.hashing import encode_keys
 from penstock.kernel.keys import KeyTable
 from penstock.plan.compile import Demand, compile_demands
@@ -111,11 +112,13 @@ def features_for_frame(
     """Point-in-time features for `events` from `history`: ``{source: frame}``.
 
     Where `history` has no frame for the events' own stream and the events carry its columns, the events are its history.
+    Frames are held to the sources' contracts. An event that a frame has twice counts once, as it does live.
 
     Raises
     ------
     InputError
-        A column is missing or of another type, or there is no history to compute from.
+        A column is missing or of another type, a value breaks the contract, one id has two contents, or there is no
+        history to compute from.
     """
     source = driving_source(references)
     table = to_table(events, owner="events")
@@ -131,21 +134,60 @@ def features_for_frame(
         _check_carries(table, source)
         given[source.name] = table
     plan = _plan(references, source, table, timestamp_key)
-    rows = {
+    distinct = {
         name: _history(
             plan.sources[name], frame, owner="events" if frame is table else f"history of {name!r}"
         )
         for name, frame in given.items()
         if name in plan.sources
     }
+    rows = {name: columns for name, (columns, _) in distinct.items()}
     if events_are_history:
         features = _in_order(plan, rows, None, [_HISTORY])[_HISTORY]
-        return append_features(table, plan.services[_HISTORY], features)
+        place = distinct[source.name][1]
+        return append_features(
+            table, plan.services[_HISTORY], features if place is None else features.take(place)
+        )
     return _match(plan, table, rows, source)
 
 
-def _history(source: SourceNode, frame: Any, *, owner: str) -> Columns:
-    return believed_columns(to_table(frame, owner=owner), source.fields, owner=owner)
+def _history(source: SourceNode, frame: Any, *, owner: str) -> tuple[Columns, IntArray | None]:
+    """The events or labels of `frame`, each event once, and for each row of it which one it is (None: the same)."""
+    columns = believed_columns(to_table(frame, owner=owner), source.fields, owner=owner)
+    if source.id_field is None or source.label_of is not None:
+        return columns, None
+    first = _first_rows(columns[source.id_field])
+    again = np.flatnonzero(first != np.arange(columns.length))
+    if not len(again):
+        return columns, None
+    differs = ~rows_equal(columns.take(again), columns.take(first[again]), source)
+    if differs.any():
+        raise InputError(_conflict(int(again[differs][0]), first, columns, source, owner=owner))
+    kept = np.flatnonzero(first == np.arange(columns.length))
+    place = np.searchsorted(kept, first)
+    return columns.take(kept), place
+
+
+def _conflict(row: int, first: IntArray, columns: Columns, source: SourceNode, *, owner: str) -> str:
+    ids = columns[str(source.id_field)].take(np.array([row]))
+    (event_id,) = ids.to_strings() if isinstance(ids, Text) else ids.values.tolist()
+    return (
+        f"{owner}: row {row} has the id {event_id!r} of row {first[row]} and other values; allowed is the same event "
+        "again. Keep one of them, or give the correction an id of its own."
+    )
+
+
+def _first_rows(ids: Column) -> IntArray:
+    """For each row the first row with its id."""
+    slots = KeyTable().assign(encode_keys([ids]))
+    return _first_row_of(slots)[slots]
+
+
+def _first_row_of(slots: IntArray) -> IntArray:
+    """For each slot the first row that has it."""
+    row_of = np.full(int(slots.max(initial=-1)) + 1, -1)
+    row_of[slots[::-1]] = np.arange(len(slots))[::-1]
+    return row_of
 
 
 def _match(plan: Plan, table: pa.Table, rows: dict[str, Columns], source: StreamSource) -> FeatureFrame:
@@ -316,9 +358,7 @@ def _positions(plan: Plan, blocks: Mapping[str, Columns]) -> dict[str, IntArray]
 def positions_of_ids(known: Column, wanted: Column) -> IntArray:
     """For each id of `wanted` the row of `known` that has it, or -1."""
     table = KeyTable()
-    places = table.assign(encode_keys([known]))
-    row_of = np.full(int(places.max(initial=-1)) + 1, -1)
-    row_of[places[::-1]] = np.arange(len(places))[::-1]  # the first row where an id repeats
+    row_of = _first_row_of(table.assign(encode_keys([known])))
     found = table.find(encode_keys([wanted]))
     return np.where(found >= 0, row_of[found], -1)
 
