@@ -175,7 +175,11 @@ def _call_numpy(function: Callable[..., Any], arguments: _Arguments, owner: str)
 
 def _origin(given: _Given, values: object, field: Field) -> Column | None:
     """The column itself, where its array comes back as it was given and as the same type: nothing is to be converted."""
-    return next((c for arrays in given if (c := arrays.origin(values, field.dtype)) is not None), None)
+    for arrays in given:
+        column = arrays.origin(values, field.dtype)
+        if column is not None:
+            return column
+    return None
 
 
 class _ArraysWithRow(LazyArrays):

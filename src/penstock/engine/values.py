@@ -46,7 +46,7 @@ class LazyArrays(Mapping[str, Array]):
         """The column of type `dtype` that `array` was made from, if a function hands one back untouched."""
         for name, made in self._arrays.items():
             if made is array:
-                return self._columns[name] if self._fields[name].dtype == dtype else None
+                return self._columns[name] if self._fields[name].dtype.name == dtype.name else None
         return None
 
     def __iter__(self) -> Iterator[str]:
