@@ -18,7 +18,9 @@ def blocks(language):
 
 def test_the_first_example_runs_and_prints_the_features():
     (code,) = blocks("python")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert "'spending__amount_sum_1m_continuous': 42.5" in done.stdout
     assert "'spending__amount_mean_30d_continuous': 21.25" in done.stdout
