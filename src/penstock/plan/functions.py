@@ -1,44 +1,23 @@
-"""What a user's function is: its code in a stable form, and the columns that it reads."""
+"""What a user's function is: a digest of its meaning, and the columns that it reads."""
 
 from __future__ import annotations
 
-import ast
-import inspect
-import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from penstock.core.types import Field
-
-_PLAIN = (bool, int, float, str, bytes, type(None), tuple, frozenset)
+from penstock.plan.canonical import canonical_digest
 
 
 def function_code(function: Callable[..., Any] | None) -> str:
-    """`function` in a form that changes only when its meaning may: no comments, layout or docstring.
+    """A digest of `function` that changes only when its meaning may: see `penstock.plan.canonical`.
 
-    The values of plain module constants that it names are part of it.
+    Comments, layout, docstrings, annotations and the function's own name are no part of it; functions and data that it
+    uses are.
     """
-    if function is None:
-        return ""
-    try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
-    except (OSError, SyntaxError, TypeError):
-        code = function.__code__
-        return f"bytecode {code.co_code.hex()} {code.co_consts!r} {code.co_names!r}"
-    definition = tree.body[0]
-    if isinstance(definition, ast.FunctionDef):
-        definition.decorator_list = []
-        if ast.get_docstring(definition) is not None:
-            definition.body = definition.body[1:]
-    return ast.dump(definition) + _constants(function)
-
-
-def _constants(function: Callable[..., Any]) -> str:
-    names = {**getattr(function, "__globals__", {}), **inspect.getclosurevars(function).nonlocals}
-    used = sorted(set(function.__code__.co_names + function.__code__.co_freevars) & names.keys())
-    return "".join(f" {name}={names[name]!r}" for name in used if isinstance(names[name], _PLAIN))
+    return "" if function is None else canonical_digest(function)
 
 
 class _Recorder(Mapping[str, Any]):
