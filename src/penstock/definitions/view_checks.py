@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
+from functools import partial
+from types import FunctionType, MethodType
 from typing import TypeVar
 
 from penstock.core.errors import DefinitionError
@@ -57,19 +60,61 @@ def check_distinct(names: Sequence[str], *, owner: str, called: str) -> None:
 
 
 def check_function(function: object, count: int, *, owner: str) -> None:
-    """Raise unless `function` is None or takes `count` arguments."""
+    """Raise unless `function` is None, or is written in Python and takes `count` arguments."""
     if function is None:
         return
-    if not callable(function):
+    if not callable(function) or not _is_written_in_python(function):
         raise DefinitionError(
-            f"{owner}: function is {function!r}; allowed is a function. Write one with def."
+            f"{owner}: function is {function!r}; allowed is a function that is written in Python, a partial of one, or "
+            "an object that can be called. Write one with def."
         )
-    code = getattr(function, "__code__", None)
-    if code is None or code.co_flags & 0x04 or hasattr(function, "__self__"):  # built-ins, *args, methods
-        return
-    required = code.co_argcount - len(getattr(function, "__defaults__", None) or ())
-    if not required <= count <= code.co_argcount:
+    try:
+        signature = _signature(function)
+    except ValueError as error:
         raise DefinitionError(
-            f"{owner}: the function takes {code.co_argcount} arguments, but there are {count} sources; "
-            "allowed is one argument a source, in order. Add or remove arguments."
+            f"{owner}: {error}; allowed are arguments that the function inside takes. Correct the partial's."
+        ) from error
+    try:
+        signature.bind(*range(count))
+    except TypeError as error:
+        raise DefinitionError(
+            f"{owner}: the function takes {len(signature.parameters)} arguments, {signature}, but there are {count} "
+            "sources; allowed is one argument a source, in order. Add or remove arguments."
+        ) from error
+
+
+def name_of(function: object, *, owner: str) -> str:
+    """What a view without `name` is called: as its function."""
+    name = getattr(function, "__name__", None)
+    if not isinstance(name, str):
+        raise DefinitionError(
+            f"{owner}: its function is {function!r}, which has no name, and the view has none either; allowed is a name "
+            'for each view. Give it one: name="spending".'
         )
+    return name
+
+
+def description_of(function: object) -> str:
+    """The docstring of a function; an object without a name has none but its class's."""
+    return (function.__doc__ or "").strip() if hasattr(function, "__name__") else ""
+
+
+def _is_written_in_python(function: object) -> bool:
+    """Whether it is code that a fingerprint can follow: not a type, a built-in or a ufunc."""
+    if isinstance(function, partial):
+        return _is_written_in_python(function.func)
+    if isinstance(function, type):
+        return False
+    wrapped = getattr(function, "__wrapped__", None)  # of a cached or jitted function
+    codes = (function, type(function).__call__, wrapped)
+    return any(isinstance(code, FunctionType) for code in codes) or (
+        isinstance(function, MethodType) and _is_written_in_python(function.__func__)
+    )
+
+
+def _signature(function: Callable[..., object]) -> inspect.Signature:
+    """The arguments of `function` itself, where Python knows them, else of what it wraps."""
+    try:
+        return inspect.signature(function, follow_wrapped=False)
+    except ValueError:
+        return inspect.signature(function)

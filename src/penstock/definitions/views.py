@@ -23,6 +23,8 @@ from penstock.definitions.view_checks import (
     check_mode,
     check_source,
     checked_max_keys,
+    description_of,
+    name_of,
 )
 
 DEFAULT_MAX_KEYS = 5_000_000
@@ -223,7 +225,7 @@ def stream_feature_view(
 
     def decorate(function: Function) -> StreamFeatureView:
         return StreamFeatureView(
-            name or function.__name__,
+            name or name_of(function, owner="stream feature view"),
             source=source,
             entities=entities,
             features=features,
@@ -231,7 +233,7 @@ def stream_feature_view(
             timestamp_field=timestamp_field,
             function=function,
             max_keys=max_keys,
-            description=description or (function.__doc__ or "").strip(),
+            description=description or description_of(function),
             owner=owner,
         )
 
@@ -318,12 +320,12 @@ def realtime_feature_view(
 
     def decorate(function: Function) -> RealtimeFeatureView:
         return RealtimeFeatureView(
-            name or function.__name__,
+            name or name_of(function, owner="realtime feature view"),
             sources=sources,
             features=features,
             function=function,
             mode=mode,
-            description=description or (function.__doc__ or "").strip(),
+            description=description or description_of(function),
             owner=owner,
         )
 
