@@ -25,10 +25,10 @@ def ingest(
     rows = [events] if isinstance(events, Mapping) else list(events)
     if dry_run:
         return _checked(source, rows)
-    runtime = active()
+    runtime = _with_log_of(source)
     if runtime is None:
         raise ProjectError(
-            f"source {source.name!r}: no project is open in this process. Open it first: "
+            f"source {source.name!r}: no project that has it is open in this process. Open it first: "
             'with penstock.app.Runtime.open("path/to/project"): ...'
         )
     return runtime.ingest(source.name, rows)
@@ -67,8 +67,10 @@ def features_for_events(
 
 
 def _with_log_of(source: EventSource) -> Runtime | None:
+    """The open project, if this very source is one of its own: a name alone says little."""
     runtime = active()
-    return runtime if runtime is not None and source.name in runtime.plan.sources else None
+    known = None if runtime is None else runtime.plan.sources.get(source.name)
+    return runtime if known == source_node(source) else None
 
 
 def _not_logged(source: EventSource, *, given: bool) -> str:
