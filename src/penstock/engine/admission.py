@@ -43,7 +43,6 @@ class Admitted:
     duplicates: tuple[tuple[int, int], ...]
     repeats: tuple[tuple[int, int], ...]
     refused: tuple[Refused, ...]
-    original: Callable[[int], bytes]
     received: int
 
 
@@ -72,14 +71,12 @@ class Admission:
                 refused = (*refused, *_in_future(source, decoded, ahead, now_us))
                 columns, rows = columns.take(np.flatnonzero(~ahead)), rows[~ahead]
         if source.id_field is None or source.label_of is not None:
-            return Admitted(source, columns, rows, None, (), (), refused, decoded.original, decoded.received)
+            return Admitted(source, columns, rows, None, (), (), refused, decoded.received)
         hashes = hash_text(encode_keys([columns[source.id_field]]), id_seed(self._seed, source.name))
         found = self._ids.lookup(hashes)
         first = _first_with_hash(hashes)
         if first is None and (len(found) == 0 or found.max() < 0):
-            return Admitted(
-                source, columns, rows, hashes, (), (), refused, decoded.original, decoded.received
-            )
+            return Admitted(source, columns, rows, hashes, (), (), refused, decoded.received)
         if first is None:
             first = np.arange(len(hashes))
         sorter = _Duplicates(
@@ -162,7 +159,6 @@ class _Duplicates:
             tuple(self._duplicates),
             tuple((row, int(place[first])) for row, first in repeats),
             (*refused, *self._refused),
-            self._decoded.original,
             self._decoded.received,
         )
 

@@ -13,7 +13,7 @@ from penstock.core.types import Field, Float64
 from penstock.engine.kernel_rows import FloatMatrix
 from penstock.engine.row_wise import check_row_wise, needs_check
 from penstock.engine.transform import Transformed, call_realtime
-from penstock.engine.values import as_float
+from penstock.engine.values import as_float, nulls
 from penstock.kernel.columns import BoolArray, Column, Columns, IntArray, Numeric, Text, concat
 from penstock.kernel.memory import to_floats
 from penstock.kernel.program import LaneKind
@@ -261,7 +261,7 @@ class _RealtimeCall:
                 made.append(self._called(one))
             except TransformError:
                 degraded[i] = True
-                made.append(_nulls(self._node.attributes))
+                made.append(Columns(1, {field.name: nulls(field, 1) for field in self._node.attributes}))
         return concat(made)
 
 
@@ -275,18 +275,6 @@ def _run(places: Sequence[int]) -> _Places:
     if not places or list(places) != list(range(places[0], places[0] + len(places))):
         return np.array(places, np.int64)
     return slice(places[0], places[0] + len(places))
-
-
-def _nulls(attributes: Sequence[Field]) -> Columns:
-    absent = np.zeros(1, np.bool_)
-    columns: dict[str, Column] = {}
-    for field in attributes:
-        if field.dtype.kind == "text":
-            columns[field.name] = Text.from_strings([None])
-        else:
-            dtype = {"float": np.float64, "bool": np.bool_}.get(field.dtype.kind, np.int64)
-            columns[field.name] = Numeric(np.zeros(1, dtype), absent)
-    return Columns(1, columns)
 
 
 def _joined(columns: Sequence[Column]) -> Column:

@@ -11,6 +11,7 @@ from penstock.core.errors import CorruptionError, StoreError
 from penstock.core.types import Field
 from penstock.engine.decisions import Decisions
 from penstock.engine.ports import LogReader
+from penstock.engine.values import nulls
 from penstock.kernel.columns import Column, Columns, IntArray, Numeric, Text, concat
 from penstock.plan.nodes import SourceNode
 
@@ -127,18 +128,10 @@ def conformed(columns: Columns, source: SourceNode) -> Columns:
         )
     if not missing:
         return columns
-    return columns.with_columns({name: _nulls(field, columns.length) for name, field in missing.items()})
+    return columns.with_columns({name: nulls(field, columns.length) for name, field in missing.items()})
 
 
 def _is_of(column: Column, field: Field) -> bool:
     if isinstance(column, Text) or field.dtype.kind == "text":
         return isinstance(column, Text) and field.dtype.kind == "text"
     return column.values.dtype.kind == {"float": "f", "bool": "b"}.get(field.dtype.kind, "i")
-
-
-def _nulls(field: Field, count: int) -> Column:
-    absent = np.zeros(count, np.bool_)
-    if field.dtype.kind == "text":
-        return Text(np.zeros(count + 1, np.int64), np.zeros(0, np.uint8), absent)
-    dtype = {"float": np.float64, "bool": np.bool_}.get(field.dtype.kind, np.int64)
-    return Numeric(np.zeros(count, dtype), absent)

@@ -257,3 +257,12 @@ _CONVERT: dict[str, _Convert] = {
     "time": _times,
     "text": _texts,
 }
+
+
+def nulls(field: Field, count: int) -> Column:
+    """A column of `field` in which every row is null."""
+    absent = np.zeros(count, np.bool_)
+    if field.dtype.kind == "text":
+        return Text(np.zeros(count + 1, np.int64), np.zeros(0, np.uint8), absent)
+    dtype = {"float": np.float64, "bool": np.bool_}.get(field.dtype.kind, np.int64)
+    return Numeric(np.zeros(count, dtype), absent)
