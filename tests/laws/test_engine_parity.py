@@ -36,6 +36,7 @@ from penstock.engine.features import FeatureRows, FeatureState
 from penstock.engine.history import features_from_log
 from penstock.engine.local import LocalEngine
 from penstock.engine.recovery import decode_state, encode_state
+from penstock.kernel.columns import Text
 from penstock.plan.compile import compile_plan
 from penstock.stores.ids import IdIndex
 from penstock.stores.sqlite import ProjectStore
@@ -295,16 +296,13 @@ def typed_rows(features: FeatureRows, names: Sequence[str]) -> list[dict[str, ob
     """Feature rows with integers and texts exact, as the oracle gives them."""
     columns: list[list[object]] = []
     for at in range(len(names)):
-        if at in features.texts:
-            columns.append(list(features.texts[at].to_strings()))
+        column = features.columns[at]
+        if isinstance(column, Text):
+            columns.append(list(column.to_strings()))
             continue
-        if at in features.integers:
-            column = features.integers[at]
-            valid = np.ones(len(column), bool) if column.valid is None else column.valid
-            pairs = zip(column.values.tolist(), valid.tolist(), strict=True)
-            columns.append([value if ok else None for value, ok in pairs])
-            continue
-        columns.append([None if math.isnan(value) else value for value in features.values[:, at].tolist()])
+        valid = np.ones(len(column), bool) if column.valid is None else column.valid
+        pairs = zip(column.values.tolist(), valid.tolist(), strict=True)
+        columns.append([value if ok else None for value, ok in pairs])
     return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 

@@ -118,7 +118,7 @@ def _table(plan: Plan, node: ServiceNode, logged: LoggedFeatures, start: int) ->
     if source.id_field is not None:
         dtype = next(f.dtype for f in source.fields if f.name == source.id_field)
         keys[source.id_field] = to_arrow(logged.events[source.id_field], dtype)
-    whole = append_features(pa.table(keys), node, logged.features).to_arrow()
+    whole = append_features(pa.table(keys), node, [logged.features]).to_arrow()
     return whole.slice(int((logged.positions < start).sum()))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -24,51 +23,67 @@ _Places = IntArray | slice
 _Arguments = Sequence[tuple[Columns, Sequence[Field]]]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class FeatureRows:
     """The feature rows of one service for the events of a batch.
 
     Attributes
     ----------
-    values
-        float64[n, F]: the model's inputs, NaN for null; text features are NaN here and stand in `texts`.
-    texts
-        The text features by output index.
-    integers
-        Int features by output index, exact beyond 2**53; only where asked for.
+    columns
+        Features in their own types by output index: the texts; all of them where they were asked for exactly.
     lateness
         uint8[n]: 0 in order, 1 late, 2 too late for at least one of the event's own views.
     degraded
         bool[n]: a realtime view failed on the event, so its features are null.
     """
 
-    values: FloatMatrix
-    texts: Mapping[int, Text]
-    integers: Mapping[int, Numeric]
-    lateness: npt.NDArray[np.uint8]
-    degraded: BoolArray
+    __slots__ = ("_values", "columns", "degraded", "lateness")
+
+    def __init__(
+        self,
+        values: FloatMatrix | None,
+        columns: Mapping[int, Column],
+        lateness: npt.NDArray[np.uint8],
+        degraded: BoolArray,
+    ) -> None:
+        self._values = values
+        self.columns = columns
+        self.lateness = lateness
+        self.degraded = degraded
+
+    def __len__(self) -> int:
+        return len(self.lateness)
+
+    @property
+    def values(self) -> FloatMatrix:
+        """float64[n, F]: the model's inputs, NaN for null; text features are NaN here and stand in `columns`.
+
+        Of exact features the matrix is made when it is asked for first: a frame takes their columns alone.
+        """
+        if self._values is None:
+            self._values = np.full((len(self), len(self.columns)), np.nan, order="F")
+            for at, column in self.columns.items():
+                if isinstance(column, Numeric):
+                    self._values[:, at] = as_float(column)
+        return self._values
 
     def take(self, rows: IntArray) -> FeatureRows:
         """The rows at these indices, in that order."""
         return FeatureRows(
-            self.values[rows],
-            {i: text.take(rows) for i, text in self.texts.items()},
-            {i: column.take(rows) for i, column in self.integers.items()},
+            None if self._values is None else self._values[rows],
+            {i: column.take(rows) for i, column in self.columns.items()},
             self.lateness[rows],
             self.degraded[rows],
         )
 
 
 def concat_features(parts: Sequence[FeatureRows]) -> FeatureRows:
-    """The rows of several batches of one service, one after another."""
+    """The rows of several batches of one service, one after another; all or none of them exact."""
     if len(parts) == 1:
         return parts[0]
-    texts: dict[int, Text] = {i: _joined([p.texts[i] for p in parts]) for i in parts[0].texts}  # type: ignore[misc]
-    integers: dict[int, Numeric] = {i: _joined([p.integers[i] for p in parts]) for i in parts[0].integers}  # type: ignore[misc]
+    exact = any(p._values is None for p in parts)  # noqa: SLF001 - of the same class
     return FeatureRows(
-        np.concatenate([p.values for p in parts]),
-        texts,
-        integers,
+        None if exact else np.concatenate([p.values for p in parts]),
+        {i: _joined([p.columns[i] for p in parts]) for i in parts[0].columns},
         np.concatenate([p.lateness for p in parts]),
         np.concatenate([p.degraded for p in parts]),
     )
@@ -116,34 +131,29 @@ class Assembler:
         self._texts = [
             (at, o) for at, o in enumerate(service.outputs) if o.kind == "lookup" and o.dtype.kind == "text"
         ]
-        self._integers = [
-            (at, o)
-            for at, o in enumerate(service.outputs)
-            if o.kind == "lookup" and self._kinds[o.index][o.column] == LaneKind.INT
-        ]
 
     def rows(self, columns: Columns, outputs: Sequence[Output], *, exact: bool) -> FeatureRows:
         """The rows for events with `columns`, for which the look-ups emitted `outputs`.
 
-        `exact` also gives integers as such.
+        `exact` gives every feature as a column of its own type, and floats for models only where they are asked for.
         """
         count = columns.length
         emitted = _Emitted(outputs, self._kind_arrays)
         degraded = np.zeros(count, np.bool_)
         made = [call.run(columns, emitted, degraded) for call in self._calls]
-        values = self._columns(emitted, count) if exact else self._rows(emitted, count)
+        lateness = self._lateness(outputs, count)
+        if exact:
+            return FeatureRows(None, self._columns(emitted, made), lateness, degraded)
+        values = self._rows(emitted, count)
         texts = {at: self.typed(emitted, output) for at, output in self._texts} if self._texts else {}
-        integers = {at: self.typed(emitted, output) for at, output in self._integers} if exact else {}
         for at, call, name in self._attributes:
             column = made[call][name]
             if isinstance(column, Text):
                 values[:, at] = np.nan
                 texts[at] = column
-                continue
-            values[:, at] = as_float(column)
-            if exact and column.values.dtype.kind == "i":
-                integers[at] = column
-        return FeatureRows(values, texts, integers, self._lateness(outputs, count), degraded)  # type: ignore[arg-type]
+            else:
+                values[:, at] = as_float(column)
+        return FeatureRows(values, texts, lateness, degraded)
 
     def typed(self, emitted: _Emitted, output: Selected) -> Column:
         """An aggregate's values as a column of its own type."""
@@ -171,16 +181,12 @@ class Assembler:
             values[:, to] = emitted.floats(i)[:, of]
         return values
 
-    def _columns(self, emitted: _Emitted, count: int) -> FloatMatrix:
-        """The same values column after column, as frames take them."""
-        values = np.empty((count, len(self.service.outputs)), order="F")
-        for at, output in enumerate(self.service.outputs):
-            if output.kind == "lookup" and output.dtype.kind != "text":
-                column = self.typed(emitted, output)
-                values[:, at] = column.values  # type: ignore[union-attr]
-                if not column.valid.all():  # type: ignore[union-attr]
-                    values[~column.valid, at] = np.nan  # type: ignore[operator]
-        return values
+    def _columns(self, emitted: _Emitted, made: Sequence[Columns]) -> dict[int, Column]:
+        """All outputs as columns of their own types, as frames take them; aggregates are not copied."""
+        columns = {
+            at: self.typed(emitted, o) for at, o in enumerate(self.service.outputs) if o.kind == "lookup"
+        }
+        return columns | {at: _null_where_nan(made[call][name]) for at, call, name in self._attributes}
 
 
 class _RealtimeCall:
@@ -275,6 +281,14 @@ def _run(places: Sequence[int]) -> _Places:
     if not places or list(places) != list(range(places[0], places[0] + len(places))):
         return np.array(places, np.int64)
     return slice(places[0], places[0] + len(places))
+
+
+def _null_where_nan(column: Column) -> Column:
+    if isinstance(column, Text) or column.values.dtype.kind != "f":
+        return column
+    values = as_float(column)
+    absent = np.isnan(values)
+    return Numeric(np.where(absent, 0.0, values), ~absent) if absent.any() else Numeric(values)
 
 
 def _joined(columns: Sequence[Column]) -> Column:

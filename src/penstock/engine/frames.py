@@ -91,18 +91,15 @@ def arrow_column(values: pa.ChunkedArray, field: Field, *, owner: str) -> Column
     import pyarrow as pa
 
     wanted = pa.type_for_alias(_ARROW_TYPES[field.dtype.name])
-    array = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
-    if isinstance(array, pa.ChunkedArray):
-        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], wanted)
     try:
-        array = _cast(array, wanted, pa)
+        array = _cast(_one_array(values, pa), wanted, pa)
     except pa.ArrowInvalid as error:
         raise InputError(
-            f"{owner}: column {field.name!r} holds {array.type} values that are not {field.dtype} ({error})."
+            f"{owner}: column {field.name!r} holds {values.type} values that are not {field.dtype} ({error})."
         ) from error
     except pa.ArrowNotImplementedError as error:
         raise InputError(
-            f"{owner}: column {field.name!r} is {array.type}, which cannot become {field.dtype}."
+            f"{owner}: column {field.name!r} is {values.type}, which cannot become {field.dtype}."
         ) from error
     if field.dtype.kind != "text":
         return _numeric(array, pa)
@@ -112,6 +109,15 @@ def arrow_column(values: pa.ChunkedArray, field: Field, *, owner: str) -> Column
         raise InputError(
             f"{owner}: column {field.name!r} holds bytes that are not UTF-8 ({error.reason})."
         ) from error
+
+
+def _one_array(values: pa.ChunkedArray | pa.Array, pa: Any) -> pa.Array:
+    """The values in one piece; a copy only where they come in several."""
+    if isinstance(values, pa.Array):
+        return values
+    if values.num_chunks == 1:
+        return values.chunk(0)
+    return pa.concat_arrays(values.chunks) if values.num_chunks else pa.array([], values.type)
 
 
 def _cast(array: pa.Array, wanted: pa.DataType, pa: Any) -> pa.Array:
@@ -169,6 +175,13 @@ def _text(array: pa.Array) -> Text:
     return Text(offsets - offsets[0], data[offsets[0] : offsets[-1]], valid)
 
 
+def to_chunks(parts: Sequence[Column], dtype: DataType) -> pa.ChunkedArray:
+    """The parts of a column, one after another, as one Arrow column; no part is copied that `to_arrow` does not copy."""
+    import pyarrow as pa
+
+    return pa.chunked_array([to_arrow(part, dtype) for part in parts], _given_as(dtype, pa))
+
+
 def to_arrow(column: Column, dtype: DataType) -> pa.Array:
     """Our column as an Arrow array of `dtype`; numbers are not copied where their memory is in order."""
     import pyarrow as pa
@@ -182,13 +195,15 @@ def to_arrow(column: Column, dtype: DataType) -> pa.Array:
         return pa.Array.from_buffers(pa.large_string(), len(column), buffers, nulls).cast(pa.string())
     if dtype.kind == "bool":
         return pa.array(column.values.astype(np.bool_), mask=None if valid is None else ~valid)
-    stored, wanted = {
-        "Int32": (pa.int64(), pa.int32()),
-        "Int64": (pa.int64(), pa.int64()),
-        "Float32": (pa.float64(), pa.float32()),
-        "Float64": (pa.float64(), pa.float64()),
-        "Timestamp": (pa.int64(), pa.timestamp("us", "UTC")),
-    }[dtype.name]
-    values = np.ascontiguousarray(column.values, np.float64 if dtype.kind == "float" else np.int64)
+    kind, stored = (np.float64, pa.float64()) if dtype.kind == "float" else (np.int64, pa.int64())
+    values = np.ascontiguousarray(column.values, kind)
     array = pa.Array.from_buffers(stored, len(values), [mask, pa.py_buffer(values)], nulls)
+    wanted = _given_as(dtype, pa)
     return array if stored == wanted else array.cast(wanted)
+
+
+def _given_as(dtype: DataType, pa: Any) -> pa.DataType:
+    """The Arrow type of the columns that we give."""
+    if dtype.kind == "time":
+        return pa.timestamp("us", "UTC")
+    return pa.string() if dtype.kind == "text" else pa.type_for_alias(_ARROW_TYPES[dtype.name])

@@ -71,4 +71,4 @@ def features_for_logged(
             f'as_of="served": row {first} of the events is not in the log of {source.name!r}; only events that were '
             'accepted were served. Leave it out, or use as_of="corrected".'
         )
-    return append_features(table, service, concat_features(made).take(found))
+    return append_features(table, service, [concat_features(made).take(found)])

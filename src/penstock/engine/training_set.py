@@ -18,20 +18,21 @@ import numpy.typing as npt
 
 from penstock.core.errors import InputError, MissingDependencyError, PlanError
 from penstock.core.records import LabelRecords
-from penstock.core.types import DataType, Field, Timestamp
+from penstock.core.types import Field, Timestamp
 from penstock.definitions.sources import EventSource, LabelSource, StreamSource
 from penstock.definitions.views import FeatureReference, StreamFeatureView
 from penstock.engine.admission import rows_equal
 from penstock.engine.assembly import FeatureRows, concat_features
 from penstock.engine.features import FeatureState
-from penstock.engine.frames import believed_columns, to_arrow, to_table
+from penstock.engine.frames import believed_columns, to_chunks, to_table
 from penstock.engine.kernel_rows import Rows
 from penstock.engine.labels import entering_rows, first_known, label_values, take_labels
-from penstock.kernel.columns import Column, Columns, IntArray, Numeric, Text
+from penstock.engine.replay import CHUNK_ROWS
+from penstock.kernel.columns import Column, Columns, IntArray, Text
 from penstock.kernel.hashing import encode_keys
 from penstock.kernel.keys import KeyTable
 from penstock.plan.compile import Demand, compile_demands
-from penstock.plan.nodes import Plan, Selected, ServiceNode, SourceNode
+from penstock.plan.nodes import Plan, ServiceNode, SourceNode
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -143,11 +144,9 @@ def features_for_frame(
     }
     rows = {name: columns for name, (columns, _) in distinct.items()}
     if events_are_history:
-        features = _in_order(plan, rows, None, [_HISTORY])[_HISTORY]
+        made = _in_order(plan, rows, None, [_HISTORY])[_HISTORY]
         place = distinct[source.name][1]
-        return append_features(
-            table, plan.services[_HISTORY], features if place is None else features.take(place)
-        )
+        return append_features(table, plan.services[_HISTORY], made if place is None else _taken(made, place))
     return _match(plan, table, rows, source)
 
 
@@ -206,13 +205,12 @@ def _match(plan: Plan, table: pa.Table, rows: dict[str, Columns], source: Stream
     made = _in_order(plan, rows, spine.take(bare) if len(bare) else None, wanted or [_HISTORY])
     service = plan.services[_HISTORY]
     if not len(bare):
-        return append_features(table, service, made[_HISTORY].take(found))
+        return append_features(table, service, _taken(made[_HISTORY], found))
     if len(bare) == len(found):
         return append_features(table, plan.services[_SPINE], made[_SPINE])
-    both = concat_features([made[_HISTORY], made[_SPINE]])
     at = found.copy()
-    at[bare] = len(made[_HISTORY].values) + np.arange(len(bare))
-    return append_features(table, service, both.take(at))
+    at[bare] = sum(map(len, made[_HISTORY])) + np.arange(len(bare))
+    return append_features(table, service, _taken([*made[_HISTORY], *made[_SPINE]], at))
 
 
 def _cannot_look_up(row: int, plan: Plan, table: pa.Table, source: StreamSource) -> str:
@@ -275,8 +273,8 @@ def _carries(table: pa.Table, source: StreamSource) -> bool:
 
 def _in_order(
     plan: Plan, rows: Mapping[str, Columns], spine: Columns | None, services: Sequence[str]
-) -> dict[str, FeatureRows]:
-    """Compute `services` with all rows in event-time order; results are in the rows' own order."""
+) -> dict[str, list[FeatureRows]]:
+    """Compute `services` with all rows in event-time order; results, in parts, are in the rows' own order."""
     streams = [name for name, node in plan.sources.items() if node.label_of is None and name in rows]
     blocks: dict[str, Columns] = {}
     for name, node in plan.sources.items():
@@ -288,12 +286,12 @@ def _in_order(
     order_of = _positions(plan, blocks)
     state = FeatureState(plan)
     placed = {name: _sorted(blocks[name], order_of[name]) for name in blocks}
-    made = state.advance(
-        {name: rows_ for name, (rows_, _) in placed.items() if rows_.columns.length},
-        services=[plan.services[name] for name in services],
-        exact=True,
-    )
-    return {name: _back(made, plan.services[name], placed) for name in services}
+    wanted = [plan.services[name] for name in services]
+    parts: dict[str, list[FeatureRows]] = {name: [] for name in services}
+    for batch in _chunks({name: sorted_ for name, (sorted_, _) in placed.items()}):
+        for name, made in state.advance(batch, services=wanted, exact=True).items():
+            parts[name].append(made)
+    return {s.name: _back(parts[s.name], placed[s.source][1]) for s in wanted}
 
 
 def _sorted(columns: Columns, positions: IntArray) -> tuple[Rows, IntArray]:
@@ -303,16 +301,29 @@ def _sorted(columns: Columns, positions: IntArray) -> tuple[Rows, IntArray]:
     return Rows(columns.take(order), positions[order]), order
 
 
-def _back(
-    made: Mapping[str, FeatureRows], service: ServiceNode, placed: Mapping[str, tuple[Rows, IntArray]]
-) -> FeatureRows:
-    """The rows of `service` in the order in which its events were given."""
-    order = placed[service.source][1]
+def _chunks(placed: Mapping[str, Rows]) -> Iterable[dict[str, Rows]]:
+    """All rows, a stretch of the common order at a time: what is needed on the way stays small, and is used again."""
+    for start in range(0, sum(rows.columns.length for rows in placed.values()), CHUNK_ROWS):
+        chunk = {}
+        for name, rows in placed.items():
+            at = slice(*np.searchsorted(rows.positions, (start, start + CHUNK_ROWS)).tolist())
+            if at.start < at.stop:
+                chunk[name] = Rows(rows.columns.take(at), rows.positions[at])
+        yield chunk
+
+
+def _back(parts: list[FeatureRows], order: IntArray) -> list[FeatureRows]:
+    """The parts in the order in which their events were given; `order` is empty where it is that already."""
     if not len(order):
-        return made[service.name]
+        return parts
     back = np.empty(len(order), np.int64)
     back[order] = np.arange(len(order))
-    return made[service.name].take(back)
+    return _taken(parts, back)
+
+
+def _taken(parts: Sequence[FeatureRows], rows: IntArray) -> list[FeatureRows]:
+    """The rows at these indices, counted over all parts."""
+    return [concat_features(parts).take(rows)] if len(rows) else []
 
 
 def _labelled(plan: Plan, label: SourceNode, rows: Mapping[str, Columns]) -> Columns:
@@ -343,7 +354,7 @@ def _positions(plan: Plan, blocks: Mapping[str, Columns]) -> dict[str, IntArray]
     times, ranks = [], []
     for name, columns in blocks.items():
         node = plan.sources[name]
-        times.append(columns[node.time_field].values.astype(np.int64))  # type: ignore[union-attr]
+        times.append(columns[node.time_field].values.astype(np.int64, copy=False))  # type: ignore[union-attr]
         rank = 2 if name == _SPINE else int(node.label_of is None)
         ranks.append(np.full(columns.length, rank, np.int8))
     if len(times) == 1 and (times[0][1:] >= times[0][:-1]).all():
@@ -363,34 +374,15 @@ def positions_of_ids(known: Column, wanted: Column) -> IntArray:
     return np.where(found >= 0, row_of[found], -1)
 
 
-def append_features(table: pa.Table, service: ServiceNode, features: FeatureRows) -> FeatureFrame:
-    """`table` with the features of its rows appended as ``view__feature``."""
+def append_features(table: pa.Table, service: ServiceNode, parts: Sequence[FeatureRows]) -> FeatureFrame:
+    """`table` with the exact features of its rows, which come in parts, appended as ``view__feature``."""
     names = [output.name.replace(".", "__") for output in service.outputs]
-    features = replace(features, values=np.asfortranarray(features.values))
     for i, (name, output) in enumerate(zip(names, service.outputs, strict=True)):
         if name in table.column_names:
             raise InputError(f"events: column {name!r} has the name of a feature. Rename the column.")
-        table = table.append_column(name, to_arrow(feature_column(features, i, output), output.dtype))
+        column = to_chunks([part.columns[i] for part in parts], output.dtype)
+        table = table.append_column(name, column)
     return FeatureFrame(table, names)
-
-
-def feature_column(features: FeatureRows, index: int, output: Selected) -> Column:
-    """Output `index` as a column of its own type."""
-    if index in features.texts:
-        return features.texts[index]
-    if index in features.integers:
-        return features.integers[index]
-    values = features.values[:, index]
-    absent = np.isnan(values)
-    if not absent.any():
-        return Numeric(_typed(values, output.dtype))
-    return Numeric(_typed(np.where(absent, 0.0, values), output.dtype), ~absent)
-
-
-def _typed(values: npt.NDArray[np.float64], dtype: DataType) -> npt.NDArray[np.generic]:
-    if dtype.kind == "float":
-        return values
-    return values.astype(np.bool_ if dtype.kind == "bool" else np.int64)
 
 
 def _missing(name: str) -> MissingDependencyError:

@@ -84,10 +84,18 @@ class Text:
 
     def take(self, rows: npt.NDArray[np.integer] | slice) -> Text:
         """The column at `rows`, in that order."""
+        if isinstance(rows, slice) and rows.step is None:
+            return self._between(*rows.indices(len(self))[:2])
         starts, lengths = self.offsets[:-1][rows], np.diff(self.offsets)[rows]
         offsets = offsets_of(lengths)
         gather = np.repeat(starts - offsets[:-1], lengths) + np.arange(offsets[-1])
         return Text(offsets, self.data[gather], None if self.valid is None else self.valid[rows])
+
+    def _between(self, start: int, stop: int) -> Text:
+        """The rows from `start` up to `stop`, which share the bytes."""
+        offsets = self.offsets[start : max(start, stop) + 1]
+        data = self.data[offsets[0] : offsets[-1]]
+        return Text(offsets - offsets[0], data, None if self.valid is None else self.valid[start:stop])
 
 
 Column = Numeric | Text
@@ -113,9 +121,10 @@ class Columns:
     def __contains__(self, name: object) -> bool:
         return name in self.columns
 
-    def take(self, rows: npt.NDArray[np.integer]) -> Columns:
+    def take(self, rows: npt.NDArray[np.integer] | slice) -> Columns:
         """The rows at these indices, in that order."""
-        return Columns(len(rows), {name: column.take(rows) for name, column in self.columns.items()})
+        count = len(range(self.length)[rows]) if isinstance(rows, slice) else len(rows)
+        return Columns(count, {name: column.take(rows) for name, column in self.columns.items()})
 
     def select(self, names: Iterable[str]) -> Columns:
         """The batch with these columns only."""

@@ -2,10 +2,12 @@
 
 from datetime import UTC, datetime, timedelta
 
+import pyarrow as pa
 import pytest
 
 from penstock import Aggregate, Entity, FeatureService, PushConfig, StreamFeatureView, StreamSource
 from penstock.core.errors import InputError
+from penstock.engine import training_set
 from penstock.engine.training_set import features_for_frame
 from penstock.types import Field, Float64, String, Timestamp
 
@@ -105,3 +107,34 @@ def test_where_the_function_makes_the_key_events_are_found_by_id():
 def test_where_the_function_makes_the_key_a_stranger_cannot_be_looked_up():
     with pytest.raises(InputError, match=r"events: row 1 is not in the history of 'payments'.*owner"):
         sums(by_owner, [payment(1), payment(9)], history={"payments": [payment(1)]})
+
+
+@pytest.mark.parametrize("chunk_rows", [1, 3, 7])
+def test_in_however_many_chunks_the_rows_are_worked_through_the_features_are_the_same(
+    monkeypatch, chunk_rows
+):
+    last = Aggregate(Field("card_id", String), "last", time_window=HOUR, name="card")
+    view = StreamFeatureView(
+        "cards",
+        source=payments,
+        entities=[Entity("card", [Field("card_id", String)])],
+        features=[SUM, last, Aggregate(Field("tip", Float64), "mean", time_window=HOUR, name="tip")],
+    )
+    service = FeatureService("s", features=[view]).features
+    history = [
+        payment(i, (i * 37) % 11, i / 7, card_id="cde"[i % 3], tip=None if i % 4 else 1.0) for i in range(20)
+    ]
+    asked = [*history[5:15], payment(90, 6), payment(91, 6, card_id="x")]
+    frames = [(history, None), (asked, {"payments": history})]
+    whole = [features_for_frame(service, events, history=given).to_arrow() for events, given in frames]
+    monkeypatch.setattr(training_set, "CHUNK_ROWS", chunk_rows)
+    for (events, given), expected in zip(frames, whole, strict=True):
+        found = features_for_frame(service, events, history=given).to_arrow()
+        assert found.combine_chunks().equals(expected.combine_chunks())
+
+
+def test_an_empty_frame_has_the_features_as_empty_columns():
+    empty = pa.Table.from_pylist([payment(1)]).slice(0, 0)
+    made = features_for_frame(FeatureService("s", features=[totals]).features, empty).to_arrow()
+    assert made.num_rows == 0
+    assert made.schema.field("totals__sum").type == pa.float64()
