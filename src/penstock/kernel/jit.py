@@ -3,11 +3,22 @@
 `entry` functions are called from Python. Each has one explicit signature, so that nothing is ever compiled for a
 second combination of types, and its machine code is cached. `inner` functions are only called by entries and become
 part of their code.
+
+What keeps the first compilation short:
+
+- Few functions: each costs 50 ms for Numba's passes alone, however short it is, so do not split what is called once.
+- Inner functions are neither optimised nor made executable on their own, only within the entries that take them in
+  (`_PartCompiler`). So every entry pays for all that it reaches: few entries, too.
+- One specialisation each: give all callers the same types (`int64` and `uint64` are two, and so are `bool` and `int64`;
+  constants are no types of their own here), and pass addresses instead of arrays (`bits.pointer`).
+- What few events need says `stay_apart`: it is compiled once, instead of once for each place that calls it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
@@ -15,6 +26,10 @@ from typing import Any, ParamSpec, TypeVar, cast
 import numpy as np
 import numpy.typing as npt
 from numba import njit, types
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import CompilerBase, DefaultPassBuilder
+from numba.core.compiler_machinery import register_pass
+from numba.core.typed_passes import NativeLowering
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -48,14 +63,63 @@ _njit: Any = njit
 _compiler = partial(_njit, nogil=True, error_model="numpy", _nrt=False, no_cfunc_wrapper=True)
 
 
+class _PartLibrary(JITCodeLibrary):
+    """The code of an inner function as it was lowered: entries take it in, optimise it with theirs, and run it."""
+
+    def _optimize_final_module(self) -> None:
+        pass
+
+    def _finalize_final_module(self) -> None:
+        self._finalize_dynamic_globals()
+        self._finalized = True
+
+    def get_pointer_to_function(self, _name: str) -> int:
+        return 0
+
+    @property
+    def codegen(self) -> _Unrun:
+        return _Unrun()
+
+
+class _Unrun:
+    """Gives no environment to what is never run by itself."""
+
+    def set_env(self, _name: str, _environment: Any) -> None:
+        pass
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class _PartLowering(NativeLowering):
+    _name = "part_lowering"
+
+    def run_pass(self, state: Any) -> Any:
+        state.library = _PartLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
+        return super().run_pass(state)
+
+
+class _PartCompiler(CompilerBase):
+    """Numba's own passes, but that nothing is made executable: half of the time would go into that."""
+
+    def define_pipelines(self) -> list[Any]:
+        passes = DefaultPassBuilder.define_nopython_pipeline(self.state)
+        passes.passes = [
+            (_PartLowering if step is NativeLowering else step, why) for step, why in passes.passes
+        ]
+        passes.finalize()
+        return [passes]
+
+
+_part_compiler = partial(_compiler, no_cpython_wrapper=True, pipeline_class=_PartCompiler)
+
+
 def inner(function: Callable[P, R]) -> Callable[P, R]:
     """Compile `function` as a part of the entries that call it."""
-    return _part(_compiler(no_cpython_wrapper=True, forceinline=False)(function))
+    return _part(_part_compiler(forceinline=False)(function))
 
 
 def inlined(function: Callable[P, R]) -> Callable[P, R]:
     """Compile `function` into each place that calls it: for the few that every event passes, as a call is dearer."""
-    return _part(_compiler(no_cpython_wrapper=True, forceinline=True)(function))
+    return _part(_part_compiler(forceinline=True)(function))
 
 
 def _part(dispatcher: Any) -> Any:
@@ -75,21 +139,34 @@ def entry(result: Any, *arguments: Any) -> Callable[[Callable[P, R]], Callable[P
 
     def compiled(function: Callable[P, R]) -> Callable[P, R]:
         dispatcher: Any = _compiler(cache=True)(function)
-        _stamp(dispatcher)
-        dispatcher.compile(result(*arguments))
+        _stamp(dispatcher, Path(function.__code__.co_filename))
+        with _no_collection():
+            dispatcher.compile(result(*arguments))
         dispatcher.disable_compile()
         return cast("Callable[P, R]", dispatcher)
 
     return compiled
 
 
-def _stamp(dispatcher: Any) -> None:
-    """Make the cache depend on every file of this folder.
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Leave cyclic garbage for later: the compiler makes many objects and little of it, and a tenth of the time went there."""
+    on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if on:
+            gc.enable()
+
+
+def _stamp(dispatcher: Any, file: Path) -> None:
+    """Make the cache depend on every file of this folder, and on the entry's own.
 
     Numba looks only at the file that holds the entry; a change in a file of inner functions would go unseen, and the
     old code would keep running.
     """
-    files = [path.stat() for path in Path(__file__).parent.glob("*.py")]
+    files = [path.stat() for path in {*Path(__file__).parent.glob("*.py"), file}]
     stamp = (max(f.st_mtime for f in files), sum(f.st_size for f in files))
     # An older or newer Numba without this attribute keeps its own rule.
     cache_file = getattr(getattr(dispatcher, "_cache", None), "_cache_file", None)
