@@ -58,11 +58,10 @@ def add_narrow(a: IntArray, at: int, size: int, shift: int, negative: bool) -> N
     bit = np.uint64(shift & 63)
     low = size << bit
     high = (size >> np.uint64(1)) >> (np.uint64(63) - bit)
-    zero = np.uint64(0)
-    if shift < 64:
-        add_three_words(a, at, low, high, zero, negative)
-    else:
-        add_three_words(a, at, zero, low, high, negative)
+    # All ones where the number begins in the second word: a choice, or a shift of three words, would cost more.
+    second = np.uint64((np.int64(63) - shift) >> 63)
+    first = ~second
+    add_three_words(a, at, low & first, (high & first) | (low & second), high & second, negative)
 
 
 @inner
