@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from penstock.core.clock import Clock
 from penstock.core.errors import InputError, StoreError
@@ -27,8 +28,7 @@ _DONE: Future[None] = Future()
 _DONE.set_result(None)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Processed:
+class Processed(msgspec.Struct, frozen=True, eq=False):
     """The outcomes of a micro-batch, one an input, and when they are durable.
 
     `counters` are what the micro-batch added to the store's totals; `labels` those joined to their events, new and
@@ -37,7 +37,7 @@ class Processed:
 
     outcomes: tuple[Outcome, ...]
     committed: Future[None]
-    counters: Mapping[str, int] = field(default_factory=dict)
+    counters: Mapping[str, int] = msgspec.field(default_factory=dict)
     labels: LabelRecords | None = None
 
     def wait(self) -> Processed:

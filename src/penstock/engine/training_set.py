@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import structs
 
 from penstock.core.errors import InputError, MissingDependencyError, PlanError
 from penstock.core.records import LabelRecords
@@ -366,7 +367,7 @@ def positions_of_ids(known: Column, wanted: Column) -> IntArray:
 def append_features(table: pa.Table, service: ServiceNode, features: FeatureRows) -> FeatureFrame:
     """`table` with the features of its rows appended as ``view__feature``."""
     names = [output.name.replace(".", "__") for output in service.outputs]
-    features = replace(features, values=np.asfortranarray(features.values))
+    features = structs.replace(features, values=np.asfortranarray(features.values))
     for i, (name, output) in enumerate(zip(names, service.outputs, strict=True)):
         if name in table.column_names:
             raise InputError(f"events: column {name!r} has the name of a feature. Rename the column.")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -26,8 +25,7 @@ _MAGIC = b"PSC1"
 _HEADER = struct.Struct("<4sIQ")  # magic, checksum, size: 16 bytes, so that the arrays behind stay aligned
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Numeric:
+class Numeric(msgspec.Struct, frozen=True, eq=False, gc=False):
     """A column of int64, float64 or bool values; `valid` is None when no row is null."""
 
     values: npt.NDArray[np.generic]
@@ -41,8 +39,7 @@ class Numeric:
         return Numeric(self.values[rows], None if self.valid is None else self.valid[rows])
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Text:
+class Text(msgspec.Struct, frozen=True, eq=False, gc=False):
     """A column of UTF-8 texts: row i is ``data[offsets[i]:offsets[i + 1]]``."""
 
     offsets: IntArray
@@ -100,12 +97,11 @@ def offsets_of(lengths: npt.NDArray[np.integer]) -> IntArray:
     return offsets
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Columns:
+class Columns(msgspec.Struct, frozen=True, eq=False, gc=False):
     """A batch of `length` rows. Treat it as immutable: arrays may be shared between batches."""
 
     length: int
-    columns: Mapping[str, Column] = field(default_factory=dict)
+    columns: Mapping[str, Column] = msgspec.field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Column:
         return self.columns[name]

@@ -12,8 +12,8 @@ from penstock.kernel.cells import DISTINCT_WORDS, grow_distinct, reset_record
 from penstock.kernel.columns import BoolArray, IntArray, Text
 from penstock.kernel.jit import (
     ANY_B1_2D,
+    ANY_F8_2D,
     ANY_I8_2D,
-    F8_2D,
     I8,
     I8_2D,
     READ_I8,
@@ -202,7 +202,7 @@ def _load(
     meta[ROWS_HELD] = at
 
 
-@entry(types.void, ANY_I8_2D, ANY_B1_2D, READ_I8, F8_2D)
+@entry(types.void, ANY_I8_2D, ANY_B1_2D, READ_I8, ANY_F8_2D)
 def to_floats(bits: IntArray, valid: BoolArray, kinds: IntArray, out: npt.NDArray[np.float64]) -> None:
     """Write outputs as floats: null is NaN, integers and codes are converted."""
     for i in range(bits.shape[0]):

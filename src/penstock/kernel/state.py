@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -38,8 +39,7 @@ class Op:
     NONE = NO_KEY
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Output:
+class Output(msgspec.Struct, frozen=True, eq=False, gc=False):
     """The features of n rows.
 
     `bits` (int64[n, A], 0 where null) are floats, integers or codes as `Program.output_kinds` says; `valid` is

@@ -28,7 +28,10 @@ def sigmoid(raw: NDArray[Any]) -> NDArray[np.float64]:
     [0.5, 1.0]
     """
     # The bound keeps exp from overflowing, which would cost a warning; a probability of 1e-304 is zero to anyone.
-    return np.asarray(1.0 / (1.0 + np.exp(np.minimum(-raw, _LARGEST_EXPONENT, dtype=np.float64))))
+    odds = np.exp(np.minimum(-raw, _LARGEST_EXPONENT, dtype=np.float64))
+    odds += 1.0
+    np.divide(1.0, odds, out=odds)
+    return odds
 
 
 def exponential(raw: NDArray[Any]) -> NDArray[np.float64]:

@@ -92,15 +92,16 @@ class OnnxModel:
 class XGBoostModel:
     """A gradient-boosted model: ONNX Runtime for a few rows, XGBoost itself for many."""
 
-    __slots__ = ("_booster", "_few", "_link", "digest", "feature_names", "version")
+    __slots__ = ("_booster", "_columns", "_few", "_link", "digest", "feature_names", "version")
 
     def __init__(self, few: OnnxModel, *, booster: Booster, link: LinkName) -> None:
         self._few, self._booster, self._link = few, booster, LINKS[link]
+        self._columns = booster.features
         self.version, self.digest, self.feature_names = few.version, few.digest, few.feature_names
 
     def score(self, vectors: NDArray[np.float64]) -> NDArray[np.float64]:
         """See `ScoringModel.score`."""
-        rows = check_vectors(vectors, columns=self._booster.features)
+        rows = check_vectors(vectors, columns=self._columns)
         return self._link(self._few.raw(rows) if len(rows) < NATIVE_ROWS else self._booster.margins(rows))
 
     def path_difference(self, vectors: NDArray[np.float64]) -> float:
@@ -187,6 +188,8 @@ def check_vectors(vectors: NDArray[np.float64], *, columns: int) -> NDArray[np.f
         raise ModelError(
             f"Vectors: shape is {vectors.shape}; the model takes [n, {columns}]. Pass one row per event."
         )
+    if vectors.dtype == np.float64 and vectors.flags.c_contiguous:
+        return vectors
     return np.ascontiguousarray(vectors, np.float64)
 
 

@@ -186,6 +186,8 @@ class ProjectStore(ProjectReader):
 
         Different ids may share a hash: compare `PendingLabel.event_id`. Costs next to nothing where nothing waits.
         """
+        if not len(self._pending):
+            return []
         possible = self._pending.possible(hashes)
         return labels.pending_for(self._fetch, possible) if len(possible) else []
 
