@@ -205,16 +205,18 @@ class _RealtimeCall:
         self._node = node
         self._owner = f"realtime feature view {node.name!r}"
         self._unchecked = needs_check(node.function, node.mode)
-        self._fields = [
-            by_name(item if isinstance(item, Field) else self._field(item) for item in argument)
+        self._arguments = [
+            (
+                argument,
+                by_name(item if isinstance(item, Field) else self._field(item) for item in argument),
+            )
             for argument in node.arguments
         ]
 
     def run(self, columns: Columns, emitted: _Emitted, degraded: BoolArray) -> Columns:
-        node = self._node
         arguments = [
             (self._argument(argument, fields, columns, emitted), fields)
-            for argument, fields in zip(node.arguments, self._fields, strict=True)
+            for argument, fields in self._arguments
         ]
         try:
             made = self._called(arguments)
@@ -257,9 +259,7 @@ class _RealtimeCall:
         found: dict[str, Column] = {}
         for item, name in zip(argument, fields, strict=True):
             if isinstance(item, Field):
-                found[name] = columns[name]
-                continue
-            assert isinstance(item, Selected)
+                return columns  # of the request; the function is given those of `fields`
             if self._as_numbers(item):
                 found[name] = Numeric(emitted.floats(item.index)[:, item.column])
             else:

@@ -61,7 +61,8 @@ def commit_of(
         if outcome.decisions is not None:
             name = plan.endpoint_of[admitted.source.name].name
             decided.append(DecisionBatch(name, outcome.positions, payload=outcome.decisions.to_bytes()))
-        letters += _dead_letters(admitted, now_us)
+        if admitted.refused:
+            letters += _dead_letters(admitted, now_us)
         _count(totals, outcome)
     joined = [j for _, j in labels]
     for one in joined:
@@ -130,12 +131,13 @@ def _count(counters: dict[str, int], outcome: Outcome) -> None:
     _add(counters, "rejected", len(admitted.refused))
     if outcome.decisions is not None and new:
         flags = outcome.decisions.flags
-        if flags.any():
+        if np.count_nonzero(flags):
             _add(counters, "late", int(((flags & _LATE) > 0).sum()))
             _add(counters, "too_late", int(((flags & _TOO_LATE) > 0).sum()))
         taken = np.bincount(outcome.decisions.taken).tolist()
         for action, count in zip(outcome.decisions.actions, taken, strict=False):
-            _add(counters, f"action.{action}", count)
+            if count:
+                _add(counters, f"action.{action}", count)
 
 
 def _add(counters: dict[str, int], name: str, count: int) -> None:

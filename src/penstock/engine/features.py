@@ -176,7 +176,7 @@ class FeatureState:
                     emitted |= job.result()
         else:
             for run in runs:
-                emitted |= self._run_view(run, ready.get(run.index), batch)
+                emitted.update(self._run_view(run, ready.get(run.index), batch))
         return emitted
 
     def _prepared(self, index: int, rows: Rows, *, skip_failing: bool) -> KernelRows:

@@ -126,7 +126,10 @@ class ViewPreparer:
             ops = np.where(present, np.uint8(Op.APPLY), np.uint8(Op.NONE))
         else:
             ops = _ONE_APPLIED if columns.length == 1 else np.zeros(columns.length, np.uint8)
-        out = KernelRows(keys, times.values.astype(np.int64, copy=False), lanes, valid, ops, rows.positions)
+        micros: IntArray = times.values  # type: ignore[assignment]
+        if micros.dtype != np.int64:
+            micros = micros.astype(np.int64)
+        out = KernelRows(keys, micros, lanes, valid, ops, rows.positions)
         return out if kept is None else self._with_dropped(out, kept, rows)
 
     def _called(self, columns: Columns) -> Transformed:

@@ -102,7 +102,10 @@ class Stepper:
         self._plan = features.plan
         self._ids = ids
         self._rows = rows
-        self._scorers = scorers
+        self._deciding = {
+            source: (endpoint, scorers[endpoint.name], features.plan.services[endpoint.service].fingerprint)
+            for source, endpoint in features.plan.endpoint_of.items()
+        }
         self._admission = Admission(ids, rows, seed=store.hash_seed, settle=settle)
         plan = features.plan
         self._seen = features.evicted_keys, features.skipped_rows
@@ -137,7 +140,7 @@ class Stepper:
             batch.rows, services=self._services, prepared=batch.prepared, skip_failing=True
         )
         outcomes = [
-            Outcome(admitted, positions, self._decide(admitted.source, features) if decide else None)
+            Outcome(admitted, positions, self._decide(admitted.source.name, features) if decide else None)
             for admitted, positions in zip(batch.inputs, batch.positions, strict=True)
         ]
         return Stepped(tuple(outcomes), batch.ids, batch.labels, now_us, offsets, self._counted())
@@ -236,12 +239,12 @@ class Stepper:
         columns = labelled_events(self._rows, str(label.label_of), wanted, fresh, events).select(names)
         return entering_rows(entering, columns, label)
 
-    def _decide(self, source: SourceNode, features: Mapping[str, FeatureRows]) -> Decisions | None:
-        endpoint = self._plan.endpoint_of.get(source.name)
-        if endpoint is None or endpoint.service not in features:
+    def _decide(self, source: str, features: Mapping[str, FeatureRows]) -> Decisions | None:
+        deciding = self._deciding.get(source)
+        if deciding is None or deciding[0].service not in features:
             return None
-        fingerprint = self._plan.services[endpoint.service].fingerprint
-        return decide(endpoint, features[endpoint.service], self._scorers[endpoint.name](), fingerprint)
+        endpoint, scorer, fingerprint = deciding
+        return decide(endpoint, features[endpoint.service], scorer(), fingerprint)
 
 
 def labelled_events(

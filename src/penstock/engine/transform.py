@@ -83,8 +83,11 @@ def call_realtime(
     """
     length = arguments[0][0].length
     returned, _, given = _call(function, mode, arguments, owner)
+    found: dict[str, Column] = {}
     try:
-        return Columns(length, {f.name: _wanted(returned, f, length, owner, given) for f in wanted})
+        for field in wanted:
+            found[field.name] = _wanted(returned, field, length, owner, given)
+        return Columns(length, found)
     except _OF_NO_USE as error:
         raise _transform_error(error, owner) from error
 
@@ -109,7 +112,10 @@ def _wanted(returned: Mapping[str, Any], field: Field, length: int, owner: str, 
             f"{', '.join(map(str, returned)) or 'nothing'}. Return it, or take it out of the definition."
         )
     values = returned[field.name]
-    column = _origin(given, values, field)
+    column = None
+    for arrays in given:
+        # The column itself, where its array comes back as it was given and as the same type: nothing is to be converted.
+        column = arrays.origin(values, field.dtype) if column is None else column
     if column is None:
         column = from_values(np.full(length, values) if np.ndim(values) == 0 else values, field, owner=owner)
     if len(column) != length:
@@ -173,15 +179,6 @@ def _call_numpy(function: Callable[..., Any], arguments: _Arguments, owner: str)
     if isinstance(returned, _ArraysWithRow):
         returned = {name: returned[name] for name in returned}
     return returned, returned.get(ROW), given
-
-
-def _origin(given: _Given, values: object, field: Field) -> Column | None:
-    """The column itself, where its array comes back as it was given and as the same type: nothing is to be converted."""
-    for arrays in given:
-        column = arrays.origin(values, field.dtype)
-        if column is not None:
-            return column
-    return None
 
 
 class _ArraysWithRow(LazyArrays):

@@ -10,13 +10,13 @@ How a commit stays whole and cheap:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -177,7 +177,8 @@ class ProjectStore(ProjectReader):
                     batches.insert_decisions(self._writing, batch)
                 self._write_rest(commit, letters)
                 self._writing.execute(
-                    "UPDATE progress SET next_position = ?, counters = ?", (span.stop, json.dumps(totals))
+                    "UPDATE progress SET next_position = ?, counters = ?",
+                    (span.stop, msgspec.json.encode(totals).decode()),
                 )
             self._accept(commit, span.stop, totals=totals, letters=letters)
 
