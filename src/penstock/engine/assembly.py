@@ -260,6 +260,7 @@ class _RealtimeCall:
         for item, name in zip(argument, fields, strict=True):
             if isinstance(item, Field):
                 return columns  # of the request; the function is given those of `fields`
+            assert isinstance(item, Selected)
             if self._as_numbers(item):
                 found[name] = Numeric(emitted.floats(item.index)[:, item.column])
             else:

@@ -75,11 +75,13 @@ def pointer(_context: Any, array: Any) -> Any:
 
 
 def _at(dtype: Any) -> Any:
+    address: Any = types.CPointer(dtype)  # type: ignore[no-untyped-call]
+
     def typed(_context: Any, _word: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
 
-        return types.CPointer(dtype)(types.int64), generate
+        return address(types.int64), generate
 
     return intrinsic(typed)
 

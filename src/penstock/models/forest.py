@@ -42,7 +42,8 @@ def _child(row: NDArray[np.float64], nodes: NDArray[np.int64], at: int) -> int:
     node = nodes[np.uint64(at)]
     x = row[np.uint64((node >> _FEATURE_SHIFT) & (_MAX_FEATURES - 1))]
     right = np.int64(not x < _number(nodes, at)) & ~(np.int64(x != x) & node)
-    return (node >> _CHILD_SHIFT) + (right & (node >> 1) & 1) * NODE_WORDS
+    following: int = (node >> _CHILD_SHIFT) + (right & (node >> 1) & 1) * NODE_WORDS
+    return following
 
 
 @entry(types.void, _ROWS, types.float64[::1], I8, I8, types.float32[::1])
@@ -124,13 +125,14 @@ class Forest:
 def _pairs(tree: Tree) -> tuple[NDArray[np.int64], int]:
     """The nodes in an order in which the two children of each lie side by side, level by level; and the depth."""
     level = np.zeros(1, np.int64)
-    order = [level]
+    order, count = [level], 1
     while len(splits := level[tree.left[level] != NO_CHILD]):
         level = np.column_stack([tree.left[splits], tree.right[splits]]).ravel()
         order.append(level)
-        if level.min() < 0 or level.max() >= len(tree.left) or len(order) > len(tree.left):
+        count += len(level)
+        if level.min() < 0 or level.max() >= len(tree.left) or count > len(tree.left):
             raise ArtifactError(
-                "tree ensemble: a node has a child that is none. Train and register the model again."
+                "tree ensemble: a node's child is none, or another node's too. Train and register the model again."
             )
     return np.concatenate(order), len(order) - 1
 

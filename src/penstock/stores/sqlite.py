@@ -286,8 +286,7 @@ class ProjectStore(ProjectReader):
             dropped = letters - self._max_dead_letters
             totals["dead_letters_dropped"] = totals.get("dead_letters_dropped", 0) + dropped
             letters = self._max_dead_letters
-        surplus = self._surplus_pending(commit)
-        if surplus:
+        if surplus := self._surplus_pending(commit):
             totals["labels_dropped"] = totals.get("labels_dropped", 0) + surplus
             totals["labels_pending"] = totals.get("labels_pending", 0) - surplus
         return totals, letters
@@ -329,9 +328,8 @@ class ProjectStore(ProjectReader):
             self._pending.add([one.event_hash for one in commit.pending_added])
         if len(self._pending) > 2 * self._pending_count + 4096:
             self._load_pending()
-        payload = sum(len(batch.payload) for batch in commit.log) + sum(
-            len(b.payload) for b in commit.decisions
-        )
+        payload = sum([len(batch.payload) for batch in commit.log])
+        payload += sum([len(batch.payload) for batch in commit.decisions])
         rows = 0 if commit.labels is None else len(commit.labels)
         self._log_pages += 4 + payload // _PAGE_BYTES + rows
 
