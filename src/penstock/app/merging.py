@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
+from msgspec import structs
 
 from penstock.core.errors import StoreError
 from penstock.engine.contract import Decoded
@@ -147,7 +148,7 @@ def rows_between(decoded: Decoded, start: int, stop: int) -> Decoded:
     first, last = np.searchsorted(decoded.rows, (start, stop))
     if first == 0 and last == len(decoded.rows) and stop - start == decoded.received:
         return decoded
-    return replace(
+    return structs.replace(
         decoded,
         columns=decoded.columns.take(np.arange(first, last)),
         rows=decoded.rows[first:last],

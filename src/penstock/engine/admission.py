@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import cache, partial
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -18,8 +19,7 @@ from penstock.kernel.hashing import encode_keys, hash_text
 from penstock.plan.nodes import SourceNode
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Admitted:
+class Admitted(msgspec.Struct, frozen=True, eq=False, gc=False):
     """One input after admission.
 
     Attributes
@@ -59,23 +59,25 @@ class Admission:
     ) -> None:
         self._ids = ids
         self._rows = rows
-        self._seed = seed
         self._settle = settle
+        self._id_seed = cache(partial(id_seed, seed))
 
     def admit(self, source: SourceNode, decoded: Decoded, *, now_us: int | None) -> Admitted:
         """Sort `decoded` into new events, duplicates and refused rows; `now_us` None skips the future check."""
         columns, rows, refused = decoded.columns, decoded.rows, decoded.refused
         if now_us is not None:
-            ahead = _times(columns, source) > now_us + source.max_future_skew_us
-            if ahead.any():
+            latest_us = now_us + source.max_future_skew_us
+            times = _times(columns, source)
+            if times.item() > latest_us if len(times) == 1 else len(times) and times.max() > latest_us:
+                ahead = times > latest_us
                 refused = (*refused, *_in_future(source, decoded, ahead, now_us))
                 columns, rows = columns.take(np.flatnonzero(~ahead)), rows[~ahead]
         if source.id_field is None or source.label_of is not None:
             return Admitted(source, columns, rows, None, (), (), refused, decoded.received)
-        hashes = hash_text(encode_keys([columns[source.id_field]]), id_seed(self._seed, source.name))
+        hashes = hash_text(encode_keys([columns[source.id_field]]), self._id_seed(source.name))
         found = self._ids.lookup(hashes)
         first = _first_with_hash(hashes)
-        if first is None and (len(found) == 0 or found.max() < 0):
+        if first is None and (found.item() if len(found) == 1 else found.max(initial=-1)) < 0:
             return Admitted(source, columns, rows, hashes, (), (), refused, decoded.received)
         if first is None:
             first = np.arange(len(hashes))

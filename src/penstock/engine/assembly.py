@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -11,7 +12,7 @@ from penstock.core.errors import TransformError
 from penstock.core.types import Field, Float64
 from penstock.engine.kernel_rows import FloatMatrix
 from penstock.engine.row_wise import check_row_wise, needs_check
-from penstock.engine.transform import Transformed, call_realtime
+from penstock.engine.transform import Fields, Transformed, by_name, call_realtime
 from penstock.engine.values import as_float, nulls
 from penstock.kernel.columns import BoolArray, Column, Columns, IntArray, Numeric, Text, concat
 from penstock.kernel.memory import to_floats
@@ -20,7 +21,7 @@ from penstock.kernel.state import Output, ViewState
 from penstock.plan.nodes import Plan, RealtimeNode, Selected, ServiceNode
 
 _Places = IntArray | slice
-_Arguments = Sequence[tuple[Columns, Sequence[Field]]]
+_Arguments = Sequence[tuple[Columns, Fields]]
 
 
 class FeatureRows:
@@ -101,10 +102,18 @@ class _Emitted:
         """All values of look-up `index` as float64[n, A], NaN for null."""
         values = self._floats[index]
         if values is None:
-            output = self.outputs[index]
-            values = self._floats[index] = np.empty(output.bits.shape)
-            to_floats(output.bits, output.valid, self._kinds[index], values)
+            values = self._floats[index] = np.empty(self.outputs[index].bits.shape)
+            self.write(index, values)
         return values
+
+    def has_floats(self, index: int) -> bool:
+        """Whether somebody asked for the values of look-up `index` already."""
+        return self._floats[index] is not None
+
+    def write(self, index: int, values: FloatMatrix) -> None:
+        """Write all values of look-up `index` into `values`."""
+        output = self.outputs[index]
+        to_floats(output.bits, output.valid, self._kinds[index], values)
 
 
 class Assembler:
@@ -120,7 +129,11 @@ class Assembler:
         self._own = [i for i, lookup in enumerate(service.lookups) if lookup.own]
         self._calls = [_RealtimeCall(self, node) for node in service.realtime]
         self._moves = [
-            _places([o for o in service.outputs if o.kind == "lookup" and o.index == i], service.outputs)
+            _places(
+                [o for o in service.outputs if o.kind == "lookup" and o.index == i],
+                service.outputs,
+                len(self._kinds[i]),
+            )
             for i in range(len(service.lookups))
         ]
         self._attributes = [
@@ -178,7 +191,10 @@ class Assembler:
         """The look-ups' values in their places, row after row, as models take them."""
         values = np.empty((count, len(self.service.outputs)))
         for i, (to, of) in enumerate(self._moves):
-            values[:, to] = emitted.floats(i)[:, of]
+            if of is None and not emitted.has_floats(i):
+                emitted.write(i, values[:, to])
+            else:
+                values[:, to] = emitted.floats(i)[:, slice(None) if of is None else of]
         return values
 
     def _columns(self, emitted: _Emitted, made: Sequence[Columns]) -> dict[int, Column]:
@@ -197,16 +213,18 @@ class _RealtimeCall:
         self._node = node
         self._owner = f"realtime feature view {node.name!r}"
         self._unchecked = needs_check(node.function, node.mode)
-        self._fields = [
-            tuple(item if isinstance(item, Field) else self._field(item) for item in argument)
+        self._arguments = [
+            (
+                argument,
+                by_name(item if isinstance(item, Field) else self._field(item) for item in argument),
+            )
             for argument in node.arguments
         ]
 
     def run(self, columns: Columns, emitted: _Emitted, degraded: BoolArray) -> Columns:
-        node = self._node
         arguments = [
             (self._argument(argument, fields, columns, emitted), fields)
-            for argument, fields in zip(node.arguments, self._fields, strict=True)
+            for argument, fields in self._arguments
         ]
         try:
             made = self._called(arguments)
@@ -242,20 +260,19 @@ class _RealtimeCall:
     def _argument(
         self,
         argument: Sequence[Field] | Sequence[Selected],
-        fields: Sequence[Field],
+        fields: Fields,
         columns: Columns,
         emitted: _Emitted,
     ) -> Columns:
         found: dict[str, Column] = {}
-        for item, field in zip(argument, fields, strict=True):
+        for item, name in zip(argument, fields, strict=True):
             if isinstance(item, Field):
-                found[item.name] = columns[item.name]
-                continue
+                return columns  # of the request; the function is given those of `fields`
             assert isinstance(item, Selected)
             if self._as_numbers(item):
-                found[field.name] = Numeric(emitted.floats(item.index)[:, item.column])
+                found[name] = Numeric(emitted.floats(item.index)[:, item.column])
             else:
-                found[field.name] = self._assembler.typed(emitted, item)
+                found[name] = self._assembler.typed(emitted, item)
         return Columns(columns.length, found)
 
     def _row_by_row(self, arguments: _Arguments, degraded: BoolArray) -> Columns:
@@ -271,9 +288,13 @@ class _RealtimeCall:
         return concat(made)
 
 
-def _places(chosen: Sequence[Selected], outputs: Sequence[Selected]) -> tuple[_Places, _Places]:
-    """Where a look-up's values go in a row, and which of its columns they are."""
-    return _run([outputs.index(output) for output in chosen]), _run([output.column for output in chosen])
+def _places(
+    chosen: Sequence[Selected], outputs: Sequence[Selected], width: int
+) -> tuple[_Places, _Places | None]:
+    """Where a look-up's values go in a row, and which of its `width` columns they are (None: all, side by side)."""
+    to = _run([outputs.index(output) for output in chosen])
+    of = [output.column for output in chosen]
+    return to, None if isinstance(to, slice) and of == list(range(width)) else _run(of)
 
 
 def _run(places: Sequence[int]) -> _Places:

@@ -169,24 +169,39 @@ def _note(
         problems.setdefault(row, (reason, f"{found(row)} found - {at(field)}"))
 
 
-def single_column(value: Any, field: Field) -> Column | None:
-    """The column of one plainly good value; None where `column_of` and `checked` must look at it closely.
-
-    NumPy calls cost more than the work on one row: this is what keeps a single event cheap.
-    """
-    single = _SINGLE.get(field.dtype.name)
-    return None if value is None or single is None else single(value)
+def single_of(field: Field) -> Callable[[Any], Column | None]:
+    """What makes the column of one plainly good value of `field`, and None of any other."""
+    return _SINGLE.get(field.dtype.name, _not_plain)
 
 
-def _single_text(value: str) -> Text | None:
+def _not_plain(_: object) -> None:
+    return None
+
+
+def _single_text(value: str | None) -> Text | None:
     if type(value) is not str or len(value) > MAX_TEXT_BYTES or not value.isascii():
         return None
-    return Text(np.array((0, len(value)), np.int64), np.frombuffer(value.encode(), np.uint8))
+    data = np.frombuffer(value.encode(), np.uint8)
+    size = len(data)
+    return Text(_ONE_TEXT[size] if size < len(_ONE_TEXT) else np.array((0, size), np.int64), data)
 
 
-def _single_float(value: float) -> Numeric | None:
+def _one_text_offsets(sizes: int) -> list[IntArray]:
+    """The offsets of one text, by its size, for all texts to share."""
+    table = np.zeros((sizes, 2), np.int64)
+    table[:, 1] = np.arange(sizes)
+    table.setflags(write=False)
+    return list(table)
+
+
+_ONE_TEXT = _one_text_offsets(64)
+
+
+def _single_float(value: float | None) -> Numeric | None:
     # A comparison with NaN is false; an int that no float64 can hold is compared exactly.
-    return Numeric(np.array((value,), np.float64)) if -1e300 < value < 1e300 else None
+    if value is None or not -1e300 < value < 1e300:
+        return None
+    return Numeric(np.array((value,), np.float64))
 
 
 def _single_time(value: object) -> Numeric | None:
@@ -195,12 +210,12 @@ def _single_time(value: object) -> Numeric | None:
     return Numeric(np.array((value,), np.int64))
 
 
-def _single_integer(value: int) -> Numeric:
-    return Numeric(np.array((value,), np.int64))
+def _single_integer(value: int | None) -> Numeric | None:
+    return None if value is None else Numeric(np.array((value,), np.int64))
 
 
-def _single_boolean(value: object) -> Numeric:
-    return Numeric(np.array((value,), np.bool_))
+def _single_boolean(value: object) -> Numeric | None:
+    return None if value is None else Numeric(np.array((value,), np.bool_))
 
 
 _SINGLE: dict[str, Callable[[Any], Column | None]] = {

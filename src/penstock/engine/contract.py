@@ -13,19 +13,20 @@ A refused row keeps its original bytes, a reason code (`verdicts`) and what was 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
+from msgspec import structs
 
 from penstock.core.errors import ContractError
 from penstock.core.limits import KEPT_BYTES, MAX_EVENT_BYTES
 from penstock.core.types import Field
 from penstock.engine import cells
-from penstock.engine.checks import checked, column_of, single_column
+from penstock.engine.checks import checked, column_of, single_of
 from penstock.engine.lines import BOM, Lines
 from penstock.engine.originals import as_json, plain_values, row_as_json
 from penstock.engine.verdicts import REASONS, TYPES, Problems, reason_of, why_malformed
@@ -34,6 +35,9 @@ from penstock.plan.nodes import SourceNode
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+_FIRST = np.zeros(1, np.int64)
+_FIRST.setflags(write=False)
 
 __all__ = ["MAX_EVENT_BYTES", "REASONS", "Contract", "Decoded", "Refused"]
 
@@ -51,8 +55,7 @@ class Refused:
     payload: bytes
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Decoded:
+class Decoded(msgspec.Struct, frozen=True, eq=False, gc=False):
     """The outcome of decoding: accepted rows, their numbers in the input, and the refused ones.
 
     `original` gives the original bytes of an input row, for rows that are refused later.
@@ -67,7 +70,7 @@ class Decoded:
     def without(self, rows: Collection[int]) -> Decoded:
         """The same but for the accepted rows with these numbers, which somebody refuses for reasons of his own."""
         keep = np.flatnonzero(~np.isin(self.rows, list(rows)))
-        return replace(self, columns=self.columns.take(keep), rows=self.rows[keep])
+        return structs.replace(self, columns=self.columns.take(keep), rows=self.rows[keep])
 
 
 class Contract:
@@ -81,6 +84,7 @@ class Contract:
         self._rows_type: Any = list[self._row_type]  # type: ignore[name-defined]
         self._decoder = msgspec.json.Decoder(self._row_type)
         self._read = [(f, attrgetter(f.name)) for f in source.fields]
+        self._singles = [(f.name, single_of(f)) for f in source.fields]
         self._is_known = frozenset(f.name for f in source.fields).issuperset
 
     def decode_json(self, data: bytes) -> Decoded:
@@ -210,7 +214,7 @@ class Contract:
         if len(rows) == 1:
             columns = self._single_row(rows[0])
             if columns is not None:
-                return Decoded(columns, np.zeros(1, np.int64), (), original, 1)
+                return Decoded(columns, _FIRST, (), original, 1)
         problems: Problems = {}
         found: dict[str, Column] = {
             f.name: column_of(list(map(read, rows)), f, problems) for f, read in self._read
@@ -218,12 +222,16 @@ class Contract:
         return self._checked(Columns(len(rows), found), problems, original)
 
     def _single_row(self, row: Any) -> Columns | None:
+        """The columns of one plainly good row; None where `column_of` and `checked` must look at it closely.
+
+        NumPy calls cost more than the work on one row: this is what keeps a single event cheap.
+        """
         found: dict[str, Column] = {}
-        for field, read in self._read:
-            column = single_column(read(row), field)
+        for (name, single), value in zip(self._singles, structs.astuple(row), strict=True):
+            column = single(value)
             if column is None:
                 return None
-            found[field.name] = column
+            found[name] = column
         return Columns(1, found)
 
     def _checked(self, columns: Columns, problems: Problems, original: Callable[[int], bytes]) -> Decoded:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import IntFlag
 
 import msgspec
@@ -55,8 +55,7 @@ _DECODER = msgspec.msgpack.Decoder(_Stored)
 _DEGRADED, _NO_MODEL = np.uint8(Flag.DEGRADED), np.uint8(Flag.NO_MODEL)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Decisions:
+class Decisions(msgspec.Struct, frozen=True, eq=False, gc=False):
     """The decisions on a batch of events.
 
     Attributes
@@ -155,13 +154,13 @@ def choose_actions(scores: FloatArray, thresholds: Sequence[float]) -> ByteArray
 def decide(endpoint: EndpointNode, features: FeatureRows, scorer: Scorer | None, service: str) -> Decisions:
     """Score feature rows and choose actions. Pure."""
     vectors = features.values
-    flags = features.lateness.copy()  # 1 and 2 are Flag.LATE and Flag.TOO_LATE
-    if features.degraded.any():
-        flags[features.degraded] |= _DEGRADED
+    flags = features.lateness  # 1 and 2 are Flag.LATE and Flag.TOO_LATE
+    if np.count_nonzero(features.degraded):
+        flags = np.where(features.degraded, flags | _DEGRADED, flags)
     scores = np.full(len(vectors), np.nan) if scorer is None else _scores(scorer, vectors)
     unknown = np.isnan(scores)
-    if unknown.any():
-        flags[unknown] |= _NO_MODEL if scorer is None else _DEGRADED
+    if np.count_nonzero(unknown):
+        flags = np.where(unknown, flags | (_NO_MODEL if scorer is None else _DEGRADED), flags)
     return Decisions(
         model="" if scorer is None else scorer.version,
         service=service,
@@ -175,6 +174,8 @@ def decide(endpoint: EndpointNode, features: FeatureRows, scorer: Scorer | None,
 
 def _actions(scores: FloatArray, thresholds: Sequence[float], unknown: BoolArray) -> ByteArray:
     # Those that are not numbers sort behind all thresholds, and must not count as having reached them.
+    if len(scores) == 1:
+        return np.array([0 if unknown[0] else bisect_right(thresholds, scores[0])], np.uint8)
     taken = np.asarray(thresholds).searchsorted(scores, side="right").astype(np.uint8)
     taken[unknown] = 0
     return taken

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 from penstock.core.errors import StoreError
@@ -19,8 +19,7 @@ from penstock.plan.nodes import Plan
 _LATE, _TOO_LATE = np.uint8(Flag.LATE), np.uint8(Flag.TOO_LATE)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True, eq=False, gc=False):
     """What became of one input.
 
     Attributes
@@ -43,11 +42,12 @@ def commit_of(
     outcomes: Sequence[Outcome],
     labels: Sequence[tuple[int, JoinedLabels]],
     *,
+    ids: EventIds | None,
     now_us: int,
     offsets: Mapping[str, str],
     counters: Mapping[str, int],
 ) -> Commit:
-    """The effects of a step; `labels` are joined labels with the input that they came by (-1: they waited)."""
+    """The effects of a step; `ids` are those of its new events, `labels` are joined labels with the input that they came by (-1: they waited)."""
     log, decided, letters = [], [], []
     totals = dict(counters)
     payloads = {index: joined.payload for index, joined in labels if joined.payload is not None}
@@ -61,7 +61,8 @@ def commit_of(
         if outcome.decisions is not None:
             name = plan.endpoint_of[admitted.source.name].name
             decided.append(DecisionBatch(name, outcome.positions, payload=outcome.decisions.to_bytes()))
-        letters += _dead_letters(admitted, now_us)
+        if admitted.refused:
+            letters += _dead_letters(admitted, now_us)
         _count(totals, outcome)
     joined = [j for _, j in labels]
     for one in joined:
@@ -69,7 +70,7 @@ def commit_of(
             totals[name] = totals.get(name, 0) + count
     return Commit(
         log=log,
-        ids=event_ids_of([o.admitted for o in outcomes], [o.positions for o in outcomes]),
+        ids=ids,
         decisions=decided,
         labels=_records([j.records for j in joined if j.records is not None]),
         pending_added=[p for j in joined for p in j.pending_added],
@@ -130,12 +131,13 @@ def _count(counters: dict[str, int], outcome: Outcome) -> None:
     _add(counters, "rejected", len(admitted.refused))
     if outcome.decisions is not None and new:
         flags = outcome.decisions.flags
-        if flags.any():
+        if np.count_nonzero(flags):
             _add(counters, "late", int(((flags & _LATE) > 0).sum()))
             _add(counters, "too_late", int(((flags & _TOO_LATE) > 0).sum()))
         taken = np.bincount(outcome.decisions.taken).tolist()
         for action, count in zip(outcome.decisions.actions, taken, strict=False):
-            _add(counters, f"action.{action}", count)
+            if count:
+                _add(counters, f"action.{action}", count)
 
 
 def _add(counters: dict[str, int], name: str, count: int) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from msgspec import structs
 
 from penstock.core.records import DecisionBatch, LabelRecords, LogBatch
 from penstock.engine.audit import differing_bits
@@ -143,7 +144,7 @@ def erase_decisions(decisions: Decisions, erased: BoolArray, unverifiable: BoolA
     """`decisions` with those of `erased` events emptied, and those marked that cannot be recomputed any more."""
     flags = np.where(erased, np.uint8(Flag.ERASED), decisions.flags)
     flags = np.where(unverifiable & ~erased, flags | np.uint8(Flag.UNVERIFIABLE), flags).astype(np.uint8)
-    return replace(
+    return structs.replace(
         decisions,
         scores=np.where(erased, np.nan, decisions.scores),
         taken=np.where(erased, 0, decisions.taken).astype(np.uint8),

@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -23,12 +24,34 @@ from penstock.engine.assembly import Assembler, FeatureRows
 from penstock.engine.kernel_rows import KernelRows, Rows, ViewPreparer, asking_rows, take_output
 from penstock.kernel.columns import Columns, IntArray
 from penstock.kernel.state import Output, ViewState
-from penstock.plan.nodes import Plan, ServiceNode
+from penstock.plan.nodes import Lookup, Plan, ServiceNode
 
 _THREADED_ROWS = 1 << 16
 """From this many rows on, views are worked on side by side: the kernel lets go of the interpreter's lock."""
 
 Emitted = dict[tuple[str, int], Output]
+
+
+@dataclass(frozen=True, slots=True)
+class _ViewRun:
+    """What one view has to do for the services of a batch.
+
+    `own` says that rows of its own source are in it; `owners` are the look-ups that those rows answer, `asked` those that
+    ask, with their service: each named by (service, look-up).
+    """
+
+    index: int
+    own: bool
+    owners: tuple[tuple[str, int], ...]
+    asked: tuple[tuple[tuple[str, int], ServiceNode, Lookup], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Schedule:
+    """What batches with rows of the same sources come to: the same for each, so that it is resolved once."""
+
+    views: tuple[_ViewRun, ...]
+    services: tuple[tuple[ServiceNode, Assembler, tuple[tuple[str, int], ...]], ...]
 
 
 class FeatureState:
@@ -43,19 +66,12 @@ class FeatureState:
         self._assemblers = {
             name: Assembler(plan, service, self.views) for name, service in plan.services.items()
         }
-        self._lookups_of = [
-            [
-                (service, j, lookup)
-                for service in plan.services.values()
-                for j, lookup in enumerate(service.lookups)
-                if lookup.view == i
-            ]
-            for i in range(len(plan.views))
-        ]
+        self._schedules: dict[tuple[tuple[str, ...], tuple[str, ...]], _Schedule] = {}
         self.skipped_rows = 0
         """Rows that were left out of a view because its function failed on them."""
-        self._views_of = {
-            name: [i for i, view in enumerate(plan.views) if view.source == name] for name in plan.sources
+        self._preparers_of = {
+            name: [(i, self._preparers[i]) for i, view in enumerate(plan.views) if view.source == name]
+            for name in plan.sources
         }
 
     @property
@@ -69,15 +85,18 @@ class FeatureState:
         Changes no window; raises `TransformError` where a function fails.
         """
         rows = Rows(columns, positions)
-        return {i: self._preparers[i].prepare(rows) for i in self._views_of[source]}
+        return {i: preparer.prepare(rows) for i, preparer in self._preparers_of[source]}
 
-    def prepare_each(self, source: str, columns: Columns) -> tuple[dict[int, KernelRows], dict[int, str]]:
+    def prepare_each(
+        self, source: str, columns: Columns, positions: IntArray
+    ) -> tuple[dict[int, KernelRows], dict[int, str]]:
         """`prepare` row by row: what passed, and for each row on which a function failed what went wrong."""
         passed: list[dict[int, KernelRows]] = []
         errors: dict[int, str] = {}
         for row in range(columns.length):
             try:
-                passed.append(self.prepare(source, columns.take(np.array([row])), np.zeros(1, np.int64)))
+                at = np.array([row])
+                passed.append(self.prepare(source, columns.take(at), positions[at]))
             except TransformError as error:
                 errors[row] = str(error)
         if not passed:
@@ -105,33 +124,60 @@ class FeatureState:
             Leave a row on which a view's function fails out of that view, and count it in `skipped_rows`, instead of
             raising `TransformError`.
         """
-        ready = dict(prepared or {})
-        for source, rows in batch.items():
-            for i in self._views_of.get(source, ()):
-                if i not in ready:
-                    ready[i] = self._prepared(i, rows, skip_failing=skip_failing)
-        wanted = [service for service in services if service.source in batch]
-        names = {service.name for service in wanted}
+        key = tuple(batch), tuple([service.name for service in services])
+        schedule = self._schedules.get(key)
+        if schedule is None:
+            schedule = self._schedules[key] = self._scheduled(batch, services)
+        ready = {} if prepared is None else dict(prepared)
+        for run in schedule.views:
+            if run.own and run.index not in ready:
+                rows = batch[self.plan.views[run.index].source]
+                ready[run.index] = self._prepared(run.index, rows, skip_failing=skip_failing)
+        emitted = self._run_views(schedule.views, ready, batch)
+        return {
+            service.name: assembler.rows(
+                batch[service.source].columns, [emitted[lookup] for lookup in lookups], exact=exact
+            )
+            for service, assembler, lookups in schedule.services
+        }
+
+    def _scheduled(self, sources: Collection[str], services: Sequence[ServiceNode]) -> _Schedule:
+        wanted = [service for service in services if service.source in sources]
+        runs = []
+        for i, view in enumerate(self.plan.views):
+            lookups = [
+                ((service.name, j), service, lookup)
+                for service in wanted
+                for j, lookup in enumerate(service.lookups)
+                if lookup.view == i
+            ]
+            owners = tuple(name for name, _, lookup in lookups if lookup.own)
+            asked = tuple(one for one in lookups if not one[2].own)
+            if view.source in sources or lookups:
+                runs.append(_ViewRun(i, view.source in sources, owners, asked))
+        parts = [
+            (
+                service,
+                self._assemblers[service.name],
+                tuple((service.name, j) for j in range(len(service.lookups))),
+            )
+            for service in wanted
+        ]
+        return _Schedule(tuple(runs), tuple(parts))
+
+    def _run_views(
+        self, runs: Sequence[_ViewRun], ready: Mapping[int, KernelRows], batch: Mapping[str, Rows]
+    ) -> Emitted:
         emitted: Emitted = {}
-        if len(self.views) > 1 and sum(rows.columns.length for rows in batch.values()) >= _THREADED_ROWS:
-            with ThreadPoolExecutor(min(len(self.views), os.cpu_count() or 1)) as threads:
-                jobs = [
-                    threads.submit(self._run_view, i, ready.get(i), batch, names)
-                    for i in range(len(self.views))
-                ]
+        if len(runs) > 1 and sum(rows.columns.length for rows in batch.values()) >= _THREADED_ROWS:
+            with ThreadPoolExecutor(min(len(runs), os.cpu_count() or 1)) as threads:
+                jobs = [threads.submit(self._run_view, run, ready.get(run.index), batch) for run in runs]
                 for job in jobs:
                     emitted |= job.result()
         else:
-            for i in range(len(self.views)):
-                emitted |= self._run_view(i, ready.get(i), batch, names)
-        return {
-            service.name: self._assemblers[service.name].rows(
-                batch[service.source].columns,
-                [emitted[service.name, j] for j in range(len(service.lookups))],
-                exact=exact,
-            )
-            for service in wanted
-        }
+            for run in runs:
+                emitted.update(self._run_view(run, ready.get(run.index), batch))
+        return emitted
 
     def _prepared(self, index: int, rows: Rows, *, skip_failing: bool) -> KernelRows:
         try:
@@ -150,28 +196,19 @@ class FeatureState:
             parts.append(one)
         return KernelRows.concat(parts)
 
-    def _run_view(
-        self, index: int, own: KernelRows | None, batch: Mapping[str, Rows], services: Collection[str]
-    ) -> Emitted:
+    def _run_view(self, run: _ViewRun, own: KernelRows | None, batch: Mapping[str, Rows]) -> Emitted:
         """Steps 2 and 3 for one view: what services asked for, by (service, look-up)."""
-        owners: list[tuple[str, int]] = []
-        asked: list[tuple[tuple[str, int], KernelRows]] = []
-        for service, j, lookup in self._lookups_of[index]:
-            if service.name not in services:
-                continue
-            if lookup.own:
-                owners.append((service.name, j))
-            else:
-                time = self.plan.sources[service.source].time_field
-                view = self.plan.views[index]
-                rows = asking_rows(view, lookup.key_columns, time, batch[service.source])
-                asked.append(((service.name, j), rows))
-        if not asked:
-            return {} if own is None else dict.fromkeys(owners, self._process(index, own))
+        if not run.asked:
+            return {} if own is None else dict.fromkeys(run.owners, self._process(run.index, own))
+        view = self.plan.views[run.index]
+        asked = []
+        for name, service, lookup in run.asked:
+            time = self.plan.sources[service.source].time_field
+            asked.append((name, asking_rows(view, lookup.key_columns, time, batch[service.source])))
         if own is None and len(asked) == 1:
             name, rows = asked[0]
-            return {name: self._process(index, rows)}
-        return self._run_mixed(index, own, owners, asked)
+            return {name: self._process(run.index, rows)}
+        return self._run_mixed(run.index, own, run.owners, asked)
 
     def _run_mixed(
         self,

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from penstock.core.types import Bool, Field, Timestamp
 from penstock.engine.checks import in_nfc
 from penstock.engine.row_wise import check_row_wise, needs_check
-from penstock.engine.transform import Transformed, call_view
+from penstock.engine.transform import Transformed, by_name, call_view
 from penstock.kernel.columns import BoolArray, Column, Columns, IntArray, Numeric, Text, concat
 from penstock.kernel.hashing import encode_keys
 from penstock.kernel.program import LaneKind
@@ -21,9 +21,14 @@ from penstock.plan.nodes import ViewNode
 OpArray = npt.NDArray[np.uint8]
 FloatMatrix = npt.NDArray[np.float64]
 
+# Of one row, for all events to share.
+_ONE_APPLIED = np.full(1, Op.APPLY, np.uint8)
+_ONE_VALID = np.ones((1, 1), np.bool_)
+_ONE_APPLIED.setflags(write=False)
+_ONE_VALID.setflags(write=False)
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Rows:
+
+class Rows(msgspec.Struct, frozen=True, eq=False, gc=False):
     """Rows of one source with their places in the log order.
 
     `positions` are ascending; rows of label sources count from the position at which label and event were both there.
@@ -33,8 +38,7 @@ class Rows:
     positions: IntArray
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class KernelRows:
+class KernelRows(msgspec.Struct, frozen=True, eq=False, gc=False):
     """Rows for one view's kernel, in log order."""
 
     keys: Text
@@ -90,6 +94,7 @@ class ViewPreparer:
         self._owner = f"stream feature view {view.name!r}"
         self._unchecked = needs_check(view.function, view.mode)
         self._key_names = tuple(key.name for key in view.keys)
+        self._given = by_name(view.columns)
         fields = [*view.keys, Field(view.time_field, Timestamp)]
         fields += [Field(lane.column, lane.dtype) for lane in view.lanes]
         fields += [Field(lane.where, Bool) for lane in view.lanes if lane.where]
@@ -117,15 +122,19 @@ class ViewPreparer:
         keys, present = encoded_keys(columns, self._key_names)
         if times.valid is not None:
             present = times.valid if present is None else present & times.valid
-        ops = np.zeros(columns.length, np.uint8)
         if present is not None:
-            ops[~present] = Op.NONE
-        out = KernelRows(keys, times.values.astype(np.int64, copy=False), lanes, valid, ops, rows.positions)
+            ops = np.where(present, np.uint8(Op.APPLY), np.uint8(Op.NONE))
+        else:
+            ops = _ONE_APPLIED if columns.length == 1 else np.zeros(columns.length, np.uint8)
+        micros: IntArray = times.values  # type: ignore[assignment]
+        if micros.dtype != np.int64:
+            micros = micros.astype(np.int64)
+        out = KernelRows(keys, micros, lanes, valid, ops, rows.positions)
         return out if kept is None else self._with_dropped(out, kept, rows)
 
     def _called(self, columns: Columns) -> Transformed:
         view = self._view
-        return call_view(view.function, view.mode, columns, view.columns, self._wanted, owner=self._owner)
+        return call_view(view.function, view.mode, columns, self._given, self._wanted, owner=self._owner)
 
     def _check(self, made: Transformed, columns: Columns) -> None:
         """Check on the first batch of several rows that the function looks at each alone."""
@@ -163,8 +172,10 @@ class ViewPreparer:
         column = columns[name]
         if not is_float or where is not None or isinstance(column, Text) or column.values.dtype != np.float64:
             return None
-        valid = np.ones(columns.length, np.bool_) if column.valid is None else column.valid
-        return column.values.view(np.int64).reshape(-1, 1), valid.reshape(-1, 1)
+        lanes = column.values.view(np.int64).reshape(-1, 1)
+        if column.valid is not None:
+            return lanes, column.valid.reshape(-1, 1)
+        return lanes, _ONE_VALID if columns.length == 1 else np.ones(lanes.shape, np.bool_)
 
     def _with_dropped(self, kept: KernelRows, at: IntArray, rows: Rows) -> KernelRows:
         """Rows that the function dropped do not enter the view; they look up what the key had before."""

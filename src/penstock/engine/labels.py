@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -26,8 +27,7 @@ EVENT = "_event"
 FIRST = "_first"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class NewEvents:
+class NewEvents(msgspec.Struct, frozen=True, eq=False, gc=False):
     """The events of the labelled stream that the same micro-batch brings."""
 
     columns: Columns
@@ -67,6 +67,15 @@ class LabelJoin:
         self._admission = admission
         self._label = label
         self._of = of
+
+    @property
+    def of(self) -> str:
+        """The source whose events are labelled."""
+        return self._of.name
+
+    def awaits(self, events: NewEvents) -> bool:
+        """Whether a label may be waiting for one of `events`; costs next to nothing where none waits."""
+        return bool(self._store.pending_labels_for(events.hashes))
 
     def join(
         self, labels: Columns | None, label_positions: IntArray, events: NewEvents | None

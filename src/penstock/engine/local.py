@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
+
+import msgspec
 
 from penstock.core.clock import Clock
 from penstock.core.errors import InputError, StoreError
@@ -27,8 +28,7 @@ _DONE: Future[None] = Future()
 _DONE.set_result(None)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Processed:
+class Processed(msgspec.Struct, frozen=True, eq=False):
     """The outcomes of a micro-batch, one an input, and when they are durable.
 
     `counters` are what the micro-batch added to the store's totals; `labels` those joined to their events, new and
@@ -37,7 +37,7 @@ class Processed:
 
     outcomes: tuple[Outcome, ...]
     committed: Future[None]
-    counters: Mapping[str, int] = field(default_factory=dict)
+    counters: Mapping[str, int] = msgspec.field(default_factory=dict)
     labels: LabelRecords | None = None
 
     def wait(self) -> Processed:
@@ -77,6 +77,7 @@ class LocalEngine:
         self._store = store
         self._clock = clock
         self._live = live
+        self._label_sources = frozenset(name for name, s in plan.sources.items() if s.label_of is not None)
         self._contracts = {name: Contract(source) for name, source in plan.sources.items()}
         self._stepper = Stepper(
             features, store=store, ids=ids, rows=self.rows, scorers=scorers, settle=self._settle
@@ -147,14 +148,15 @@ class LocalEngine:
         offsets: Mapping[str, str] | None = None,
     ) -> Stepped:
         """The computation of `process` alone: moves the state, commits nothing."""
-        self._check_running()
+        if self._failed is not None or self._closed:
+            self._refuse()
         sources = [source for source, _ in inputs]
-        if len(set(sources)) < len(sources):
+        if len(sources) > 1 and len(set(sources)) < len(sources):
             raise InputError(
                 f"engine: the sources of a micro-batch are {', '.join(sources)}; allowed is each once. Join their events, or "
                 "process them one after another."
             )
-        if self._labels_inflight or any(self._is_label(source) for source, _ in inputs):
+        if self._labels_inflight or not self._label_sources.isdisjoint(sources):
             self.flush()
         try:
             return self._stepper.step(
@@ -178,24 +180,21 @@ class LocalEngine:
         self._writer.shutdown(wait=True)
         self._closed = True
 
-    def _check_running(self) -> None:
+    def _refuse(self) -> NoReturn:
         if self._failed is not None:
             raise StoreError(
                 f"engine: it stopped after an error ({self._failed}). Mend the cause and open the project again; what was "
                 "acknowledged is safe, and state is recovered from the log."
             ) from self._failed
-        if self._closed:
-            raise StoreError("engine: it is closed. Open the project again.")
-
-    def _is_label(self, source: str) -> bool:
-        return self.plan.sources[source].label_of is not None
+        raise StoreError("engine: it is closed. Open the project again.")
 
     def _settle(self, position: int) -> None:
         if position >= self._inflight[0]:
             self.flush()
 
     def _submit(self, commit: Commit, *, overlap: bool) -> Future[None]:
-        self.flush()
+        if self._inflight[1] is not _DONE:
+            self.flush()
         self._labels_inflight = False
         if not overlap:
             self._write(commit)
@@ -204,7 +203,7 @@ class LocalEngine:
         start = self.position - sum(len(batch.positions) for batch in commit.log)
         future = self._writer.submit(self._write, commit)
         self._inflight = (start, future)
-        self._labels_inflight = any(self._is_label(batch.source) for batch in commit.log)
+        self._labels_inflight = any(batch.source in self._label_sources for batch in commit.log)
         return future
 
     def _write(self, commit: Commit) -> None:

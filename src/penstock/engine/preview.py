@@ -10,7 +10,7 @@ from penstock.core.types import Bool, Field, Timestamp
 from penstock.definitions.sources import RequestSource
 from penstock.definitions.views import FeatureReference, FeatureView, StreamFeatureView, source_schema
 from penstock.engine.frames import table_columns, to_arrow, to_table
-from penstock.engine.transform import call_realtime, call_view
+from penstock.engine.transform import by_name, call_realtime, call_view
 from penstock.kernel.columns import Columns
 
 
@@ -29,7 +29,9 @@ def run_view(view: FeatureView, input_data: Any) -> Any:
         wanted = {f.name: f for f in (*view.join_keys, Field(view.timestamp_field, Timestamp))}
         wanted |= {a.input_column.name: a.input_column for a in view.features}
         wanted |= {a.where: Field(a.where, Bool) for a in view.features if a.where}
-        made = call_view(view.function, view.mode, columns, fields, list(wanted.values()), owner=owner)
+        made = call_view(
+            view.function, view.mode, columns, by_name(fields), list(wanted.values()), owner=owner
+        )
         return _table(made.columns, list(wanted.values()))
     frames = list(input_data) if isinstance(input_data, list | tuple) else [input_data]
     if len(frames) != len(view.sources):
@@ -39,7 +41,7 @@ def run_view(view: FeatureView, input_data: Any) -> Any:
     arguments = []
     for frame, source in zip(frames, view.sources, strict=True):
         fields = _fields(source)
-        arguments.append((table_columns(to_table(frame, owner=owner), fields, owner=owner), fields))
+        arguments.append((table_columns(to_table(frame, owner=owner), fields, owner=owner), by_name(fields)))
     attributes = [Field(a.name, a.dtype) for a in view.features]
     return _table(call_realtime(view.function, view.mode, arguments, attributes, owner=owner), attributes)
 

@@ -14,13 +14,15 @@ batch and the time it is given; whoever calls it commits its effects, or throws 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import pairwise
 
+import msgspec
 import numpy as np
+from msgspec import structs
 
 from penstock.core.errors import TransformError
-from penstock.core.records import Commit
+from penstock.core.records import Commit, EventIds
 from penstock.engine.admission import Admission, Admitted
 from penstock.engine.assembly import FeatureRows
 from penstock.engine.contract import Decoded, Refused
@@ -32,17 +34,19 @@ from penstock.engine.labels import JoinedLabels, LabelJoin, NewEvents, entering_
 from penstock.engine.lookup import RowReader
 from penstock.engine.ports import EngineStore, EventIdIndex, Scorer
 from penstock.kernel.columns import BoolArray, Columns, IntArray, concat
-from penstock.plan.nodes import EndpointNode, Plan, SourceNode
+from penstock.plan.nodes import Plan, SourceNode
 
 Input = tuple[str, Decoded]
+_NO_POSITIONS = np.zeros(0, np.int64)
+
 Scorers = Mapping[str, Callable[[], Scorer | None]]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Stepped:
+class Stepped(msgspec.Struct, frozen=True, eq=False, gc=False):
     """What a step came to: an outcome for each input, and what its effects are made of."""
 
     outcomes: tuple[Outcome, ...]
+    ids: EventIds | None
     labels: Sequence[tuple[int, JoinedLabels]]
     now_us: int
     offsets: Mapping[str, str]
@@ -54,6 +58,7 @@ class Stepped:
             plan,
             self.outcomes,
             self.labels,
+            ids=self.ids,
             now_us=self.now_us,
             offsets=self.offsets,
             counters=self.counters,
@@ -64,11 +69,19 @@ class Stepped:
 class _Batch:
     """One micro-batch on its way through the steps."""
 
-    inputs: list[Admitted]
+    inputs: list[Admitted] = field(default_factory=list)
     positions: list[IntArray] = field(default_factory=list)
     prepared: dict[int, KernelRows] = field(default_factory=dict)
     labels: list[tuple[int, JoinedLabels]] = field(default_factory=list)
     rows: dict[str, Rows] = field(default_factory=dict)
+    ids: EventIds | None = None
+
+    def find(self, source: str) -> tuple[int, Admitted, IntArray] | None:
+        """The input of `source`: its index, what was admitted, and where it stands."""
+        for index, admitted in enumerate(self.inputs):
+            if admitted.source.name == source:
+                return index, admitted, self.positions[index]
+        return None
 
 
 class Stepper:
@@ -89,9 +102,14 @@ class Stepper:
         self._plan = features.plan
         self._ids = ids
         self._rows = rows
-        self._scorers = scorers
+        self._deciding = {
+            source: (endpoint, scorers[endpoint.name], features.plan.services[endpoint.service].fingerprint)
+            for source, endpoint in features.plan.endpoint_of.items()
+        }
         self._admission = Admission(ids, rows, seed=store.hash_seed, settle=settle)
         plan = features.plan
+        self._seen = features.evicted_keys, features.skipped_rows
+        self._has_views = {name: any(view.source == name for view in plan.views) for name in plan.sources}
         # Only what somebody reads is computed: services that an endpoint decides with.
         self._services = [plan.services[n] for n in dict.fromkeys(e.service for e in plan.endpoints.values())]
         self._joins = {
@@ -111,35 +129,33 @@ class Stepper:
         offsets: Mapping[str, str],
     ) -> Stepped:
         """Take one step; see `LocalEngine.process` for the parameters."""
-        batch = self._admit(inputs, now_us if live else None)
-        self._place(batch, by_time=by_time)
+        batch = _Batch()
+        for source, decoded in inputs:
+            self._admit(self._plan.sources[source], decoded, now_us if live else None, batch)
+        if by_time and len(inputs) > 1:
+            self._place_by_time(batch)
+        self._enter(batch)
         self._join_labels(batch)
-        evicted = self.features.evicted_keys
-        skipped = self.features.skipped_rows
         features = self.features.advance(
             batch.rows, services=self._services, prepared=batch.prepared, skip_failing=True
         )
-        outcomes = tuple(
-            Outcome(admitted, positions, self._decide(admitted.source, features) if decide else None)
+        outcomes = [
+            Outcome(admitted, positions, self._decide(admitted.source.name, features) if decide else None)
             for admitted, positions in zip(batch.inputs, batch.positions, strict=True)
-        )
-        counters = {
-            "keys_evicted": self.features.evicted_keys - evicted,
-            "labels_without_view": self.features.skipped_rows - skipped,
-        }
-        counted = {name: count for name, count in counters.items() if count}
-        return Stepped(outcomes, batch.labels, now_us, offsets, counted)
+        ]
+        return Stepped(tuple(outcomes), batch.ids, batch.labels, now_us, offsets, self._counted())
 
-    def _admit(self, inputs: Sequence[Input], limit_us: int | None) -> _Batch:
-        batch = _Batch([])
-        for source, decoded in inputs:
-            batch.inputs.append(self._admit_one(self._plan.sources[source], decoded, limit_us, batch))
-        return batch
+    def _counted(self) -> dict[str, int]:
+        """What the state's own counters say since the last step."""
+        evicted, skipped = self.features.evicted_keys, self.features.skipped_rows
+        if (evicted, skipped) == self._seen:
+            return {}
+        counters = {"keys_evicted": evicted - self._seen[0], "labels_without_view": skipped - self._seen[1]}
+        self._seen = evicted, skipped
+        return {name: count for name, count in counters.items() if count}
 
-    def _admit_one(
-        self, source: SourceNode, decoded: Decoded, limit_us: int | None, batch: _Batch
-    ) -> Admitted:
-        """Admit one input and run its views' functions.
+    def _admit(self, source: SourceNode, decoded: Decoded, limit_us: int | None, batch: _Batch) -> None:
+        """Admit one input, give its new rows the next positions and run its views' functions.
 
         An event on which one fails is refused, and the others are admitted anew: what repeats a refused event repeats
         nothing.
@@ -147,77 +163,71 @@ class Stepper:
         failed: list[Refused] = []
         while True:
             admitted = self._admission.admit(source, decoded, now_us=limit_us)
-            if source.label_of is not None or not admitted.columns.length:
+            positions = np.arange(self.position, self.position + admitted.columns.length)
+            if source.label_of is not None or not len(positions):
                 break
-            prepared, errors = self._prepared(source.name, admitted.columns)
+            prepared, errors = self._prepared(source.name, admitted.columns, positions)
             if not errors:
                 batch.prepared |= prepared
                 break
             rows = {int(admitted.rows[i]): detail for i, detail in errors.items()}
             failed += [Refused(row, "view_failed", why, decoded.original(row)) for row, why in rows.items()]
             decoded = decoded.without(rows)
-        return replace(admitted, refused=(*admitted.refused, *failed)) if failed else admitted
+        if failed:
+            admitted = structs.replace(admitted, refused=(*admitted.refused, *failed))
+        batch.inputs.append(admitted)
+        batch.positions.append(positions)
+        self.position += len(positions)
 
-    def _prepared(self, source: str, columns: Columns) -> tuple[dict[int, KernelRows], dict[int, str]]:
+    def _prepared(
+        self, source: str, columns: Columns, positions: IntArray
+    ) -> tuple[dict[int, KernelRows], dict[int, str]]:
         try:
-            return self.features.prepare(source, columns, np.zeros(columns.length, np.int64)), {}
+            return self.features.prepare(source, columns, positions), {}
         except TransformError:
-            return self.features.prepare_each(source, columns)
+            return self.features.prepare_each(source, columns, positions)
 
-    def _place(self, batch: _Batch, *, by_time: bool) -> None:
-        """Give the new rows their positions."""
-        batch.positions = self._positions(batch.inputs, by_time=by_time)
-        self.position += sum(len(positions) for positions in batch.positions)
-        for admitted, positions in zip(batch.inputs, batch.positions, strict=True):
-            if not self._is_label(admitted.source.name) and len(positions):
-                batch.rows[admitted.source.name] = Rows(admitted.columns, positions)
-                for i, view in enumerate(self._plan.views):
-                    if view.source == admitted.source.name:
-                        batch.prepared[i] = batch.prepared[i].at(positions)
-        ids = event_ids_of(batch.inputs, batch.positions)
-        if ids is not None:
-            self._ids.add(ids.hashes, ids.positions)
-
-    def _positions(self, inputs: Sequence[Admitted], *, by_time: bool) -> list[IntArray]:
-        if len(inputs) == 1:
-            return [np.arange(self.position, self.position + inputs[0].columns.length)]
-        counts = [admitted.columns.length for admitted in inputs]
+    def _place_by_time(self, batch: _Batch) -> None:
+        """Give the new rows of several inputs their positions anew, by event time; at equal times labels come first."""
+        inputs, counts = batch.inputs, [len(positions) for positions in batch.positions]
         bounds = np.cumsum([0, *counts])
-        positions = self.position + np.arange(bounds[-1])
-        if by_time:
-            # The running maximum keeps each input's own order, whatever its times.
-            times = [np.maximum.accumulate(a.columns[a.source.time_field].values) for a in inputs]  # type: ignore[union-attr]
-            labels_first = [
-                np.full(n, a.source.label_of is None) for n, a in zip(counts, inputs, strict=True)
-            ]
-            order = np.lexsort((np.concatenate(labels_first), np.concatenate(times)))
-            positions = np.empty_like(positions)
-            positions[order] = self.position + np.arange(bounds[-1])
-        return [positions[a:b] for a, b in pairwise(bounds)]
+        # The running maximum keeps each input's own order, whatever its times.
+        times = [np.maximum.accumulate(a.columns[a.source.time_field].values) for a in inputs]  # type: ignore[union-attr]
+        labels_first = [np.full(n, a.source.label_of is None) for n, a in zip(counts, inputs, strict=True)]
+        order = np.lexsort((np.concatenate(labels_first), np.concatenate(times)))
+        positions = np.empty(bounds[-1], np.int64)
+        positions[order] = self.position - bounds[-1] + np.arange(bounds[-1])
+        batch.positions = [positions[a:b] for a, b in pairwise(bounds)]
+        for i, rows in batch.prepared.items():
+            found = batch.find(self._plan.views[i].source)
+            assert found is not None
+            batch.prepared[i] = rows.at(found[2])
+
+    def _enter(self, batch: _Batch) -> None:
+        """Note the new events and their ids."""
+        for admitted, positions in zip(batch.inputs, batch.positions, strict=True):
+            if admitted.source.label_of is None and len(positions):
+                batch.rows[admitted.source.name] = Rows(admitted.columns, positions)
+        batch.ids = event_ids_of(batch.inputs, batch.positions)
+        if batch.ids is not None:
+            self._ids.add(batch.ids.hashes, batch.ids.positions)
 
     def _join_labels(self, batch: _Batch) -> None:
         for name, join in self._joins.items():
-            index = next((i for i, a in enumerate(batch.inputs) if a.source.name == name), None)
-            events = self._new_events(batch, str(self._plan.sources[name].label_of))
-            labels = None if index is None else batch.inputs[index].columns
-            positions = np.zeros(0, np.int64) if index is None else batch.positions[index]
-            joined = join.join(labels, positions, events)
+            labels, found = batch.find(name), batch.find(join.of)
+            events = None
+            if found is not None and found[1].hashes is not None and len(found[2]):
+                events = NewEvents(found[1].columns, found[2], found[1].hashes)
+            if labels is None and (events is None or not join.awaits(events)):
+                continue
+            index, columns, positions = (
+                (-1, None, _NO_POSITIONS) if labels is None else (labels[0], labels[1].columns, labels[2])
+            )
+            joined = join.join(columns, positions, events)
             if joined.counters or joined.payload is not None:
-                batch.labels.append((-1 if index is None else index, joined))
-            if joined.entering is not None and self._has_views(name):
+                batch.labels.append((index, joined))
+            if joined.entering is not None and self._has_views[name]:
                 batch.rows[name] = self._entering(name, joined, events)
-
-    def _is_label(self, source: str) -> bool:
-        return self._plan.sources[source].label_of is not None
-
-    def _has_views(self, source: str) -> bool:
-        return any(view.source == source for view in self._plan.views)
-
-    def _new_events(self, batch: _Batch, source: str) -> NewEvents | None:
-        for admitted, positions in zip(batch.inputs, batch.positions, strict=True):
-            if admitted.source.name == source and admitted.hashes is not None and len(positions):
-                return NewEvents(admitted.columns, positions, admitted.hashes)
-        return None
 
     def _entering(self, name: str, joined: JoinedLabels, events: NewEvents | None) -> Rows:
         label = self._plan.sources[name]
@@ -229,16 +239,12 @@ class Stepper:
         columns = labelled_events(self._rows, str(label.label_of), wanted, fresh, events).select(names)
         return entering_rows(entering, columns, label)
 
-    def _decide(self, source: SourceNode, features: Mapping[str, FeatureRows]) -> Decisions | None:
-        endpoint = self._plan.endpoint_of.get(source.name)
-        if endpoint is None or endpoint.service not in features:
+    def _decide(self, source: str, features: Mapping[str, FeatureRows]) -> Decisions | None:
+        deciding = self._deciding.get(source)
+        if deciding is None or deciding[0].service not in features:
             return None
-        return decide(
-            endpoint, features[endpoint.service], self._scorers[endpoint.name](), self._service(endpoint)
-        )
-
-    def _service(self, endpoint: EndpointNode) -> str:
-        return self._plan.services[endpoint.service].fingerprint
+        endpoint, scorer, fingerprint = deciding
+        return decide(endpoint, features[endpoint.service], scorer(), fingerprint)
 
 
 def labelled_events(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -21,26 +21,32 @@ In mode pandas it is the name of the frame's index.
 """
 
 Rows = npt.NDArray[np.int64]
+Fields = Mapping[str, Field]
+"""Fields by name: see `by_name`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Transformed:
+class Transformed(msgspec.Struct, frozen=True, eq=False, gc=False):
     """What a view's function made of a batch: columns, and for each of their rows the row that it came from."""
 
     columns: Columns
     rows: Rows | None
 
 
+def by_name(fields: Iterable[Field]) -> Fields:
+    """The `fields` that a function is given."""
+    return {field.name: field for field in fields}
+
+
 def call_view(
     function: Callable[..., Any] | None,
     mode: str,
     columns: Columns,
-    fields: Sequence[Field],
+    fields: Fields,
     wanted: Sequence[Field],
     *,
     owner: str,
 ) -> Transformed:
-    """Run a view's function over `columns`.
+    """Run a view's function over `columns`, of which it is given `fields`.
 
     Returns
     -------
@@ -50,7 +56,7 @@ def call_view(
     if function is None:
         return Transformed(columns.select(f.name for f in wanted), None)
     returned, rows, given = _call(function, mode, [(columns, fields)], owner)
-    with _as_transform_error(owner):
+    try:
         length = _length(returned, columns.length, rows, owner)
         if length != columns.length and rows is None:
             raise InputError(
@@ -59,12 +65,14 @@ def call_view(
             )
         found = {f.name: _wanted(returned, f, length, owner, given) for f in wanted}
         return Transformed(Columns(length, found), _checked_rows(rows, columns.length, owner))
+    except _OF_NO_USE as error:
+        raise _transform_error(error, owner) from error
 
 
 def call_realtime(
     function: Callable[..., Any],
     mode: str,
-    arguments: Sequence[tuple[Columns, Sequence[Field]]],
+    arguments: Sequence[tuple[Columns, Fields]],
     wanted: Sequence[Field],
     *,
     owner: str,
@@ -74,30 +82,27 @@ def call_realtime(
     Raises `TransformError` where the function fails, drops a row, or returns what `wanted` does not allow.
     """
     length = arguments[0][0].length
-    returned, _, given = _call(function, mode, list(arguments), owner)
-    with _as_transform_error(owner):
-        return Columns(length, {f.name: _wanted(returned, f, length, owner, given) for f in wanted})
+    returned, _, given = _call(function, mode, arguments, owner)
+    found: dict[str, Column] = {}
+    try:
+        for field in wanted:
+            found[field.name] = _wanted(returned, field, length, owner, given)
+        return Columns(length, found)
+    except _OF_NO_USE as error:
+        raise _transform_error(error, owner) from error
 
 
-class _as_transform_error:  # noqa: N801 - used like a function
-    """What a function returned may be wrong in any way; whoever calls it must be able to refuse the event."""
+# What a function returned may be wrong in any way; whoever calls it must be able to refuse the event.
+_OF_NO_USE = (InputError, TypeError, ValueError, OverflowError)
 
-    __slots__ = ("_owner",)
 
-    def __init__(self, owner: str) -> None:
-        self._owner = owner
-
-    def __enter__(self) -> None:
-        """Nothing to prepare."""
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, InputError):
-            raise TransformError(str(error)) from error
-        if isinstance(error, TypeError | ValueError | OverflowError):
-            raise TransformError(
-                f"{self._owner}: the function returned values of no use ({error}); allowed is one value a row for each "
-                "column. Correct the function."
-            ) from error
+def _transform_error(error: Exception, owner: str) -> TransformError:
+    if isinstance(error, InputError):
+        return TransformError(str(error))
+    return TransformError(
+        f"{owner}: the function returned values of no use ({error}); allowed is one value a row for each "
+        "column. Correct the function."
+    )
 
 
 def _wanted(returned: Mapping[str, Any], field: Field, length: int, owner: str, given: _Given) -> Column:
@@ -107,7 +112,10 @@ def _wanted(returned: Mapping[str, Any], field: Field, length: int, owner: str, 
             f"{', '.join(map(str, returned)) or 'nothing'}. Return it, or take it out of the definition."
         )
     values = returned[field.name]
-    column = _origin(given, values, field)
+    column = None
+    for arrays in given:
+        # The column itself, where its array comes back as it was given and as the same type: nothing is to be converted.
+        column = arrays.origin(values, field.dtype) if column is None else column
     if column is None:
         column = from_values(np.full(length, values) if np.ndim(values) == 0 else values, field, owner=owner)
     if len(column) != length:
@@ -135,7 +143,7 @@ def _checked_rows(rows: Any, length: int, owner: str) -> Rows | None:
     return None if len(kept) == length else kept
 
 
-_Arguments = list[tuple[Columns, Sequence[Field]]]
+_Arguments = Sequence[tuple[Columns, Fields]]
 _Given = Sequence[LazyArrays]
 _Returned = tuple[Mapping[str, Any], Any, _Given]
 """The columns, their row numbers where rows may be missing, and the arrays that a function may hand back as they are."""
@@ -163,7 +171,7 @@ def _call_numpy(function: Callable[..., Any], arguments: _Arguments, owner: str)
     given = [_ArraysWithRow(columns, fields) for columns, fields in arguments]
     with np.errstate(all="ignore"):
         returned = function(*given)
-    if not isinstance(returned, Mapping):
+    if type(returned) is not dict and not isinstance(returned, Mapping):
         raise InputError(
             f"{owner}: the function returned {type(returned).__name__}; mode numpy allows a mapping of column names to "
             'arrays, like {"amount": columns["amount"]}.'
@@ -171,15 +179,6 @@ def _call_numpy(function: Callable[..., Any], arguments: _Arguments, owner: str)
     if isinstance(returned, _ArraysWithRow):
         returned = {name: returned[name] for name in returned}
     return returned, returned.get(ROW), given
-
-
-def _origin(given: _Given, values: object, field: Field) -> Column | None:
-    """The column itself, where its array comes back as it was given and as the same type: nothing is to be converted."""
-    for arrays in given:
-        column = arrays.origin(values, field.dtype)
-        if column is not None:
-            return column
-    return None
 
 
 class _ArraysWithRow(LazyArrays):
@@ -192,7 +191,7 @@ class _ArraysWithRow(LazyArrays):
 
 
 def _call_python(function: Callable[..., Any], arguments: _Arguments, owner: str) -> _Returned:
-    rows_of = [to_rows(columns, fields) for columns, fields in arguments]
+    rows_of = [to_rows(columns, tuple(fields.values())) for columns, fields in arguments]
     results = [function(*row) for row in zip(*rows_of, strict=True)]
     kept = [i for i, result in enumerate(results) if result is not None]
     for i in kept:
@@ -228,7 +227,7 @@ def _call_pandas(function: Callable[..., Any], arguments: _Arguments, owner: str
         for columns, fields in arguments
     ]
     for frame, (_, fields) in zip(frames, arguments, strict=True):
-        for f in fields:
+        for f in fields.values():
             if f.dtype.kind == "time":
                 frame[f.name] = frame[f.name].dt.tz_localize("UTC")
     returned = function(*frames)
@@ -248,13 +247,13 @@ def _call_pandas(function: Callable[..., Any], arguments: _Arguments, owner: str
     return {name: _pandas_values(returned[name]) for name in returned.columns}, rows, ()
 
 
-def _pandas_columns(pandas: Any, columns: Columns, fields: Sequence[Field]) -> dict[str, Any]:
+def _pandas_columns(pandas: Any, columns: Columns, fields: Fields) -> dict[str, Any]:
     arrays: dict[str, Any] = dict(_ArraysWithRow(columns, fields).items())
     # pandas 3 would take texts for its str type only where there is a text among them: the type must not depend on the data.
     dtype = "str" if int(pandas.__version__.split(".")[0]) >= 3 else object
     return {
         f.name: pandas.Series(arrays[f.name], dtype=dtype) if f.dtype.kind == "text" else arrays[f.name]
-        for f in fields
+        for f in fields.values()
     }
 
 
@@ -270,7 +269,7 @@ def _call_polars(function: Callable[..., Any], arguments: _Arguments, owner: str
     polars = _library("polars", owner)
     frames = []
     for columns, fields in arguments:
-        series = [_polars_series(polars, f, columns[f.name]) for f in fields]
+        series = [_polars_series(polars, f, columns[f.name]) for f in fields.values()]
         frames.append(
             polars.DataFrame(series).with_columns(polars.Series(ROW, range(columns.length), polars.Int64))
         )

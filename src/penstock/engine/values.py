@@ -31,9 +31,9 @@ class LazyArrays(Mapping[str, Array]):
 
     __slots__ = ("_arrays", "_columns", "_fields")
 
-    def __init__(self, columns: Columns, fields: Sequence[Field]) -> None:
+    def __init__(self, columns: Columns, fields: Mapping[str, Field]) -> None:
         self._columns = columns
-        self._fields = {f.name: f for f in fields}
+        self._fields = fields
         self._arrays: dict[str, Array] = {}
 
     def __getitem__(self, name: str) -> Array:

@@ -74,6 +74,23 @@ def pointer(_context: Any, array: Any) -> Any:
     return address(dtype)(array), generate
 
 
+def _at(dtype: Any) -> Any:
+    address: Any = types.CPointer(dtype)  # type: ignore[no-untyped-call]
+
+    def typed(_context: Any, _word: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
+
+        return address(types.int64), generate
+
+    return intrinsic(typed)
+
+
+# The address that a word holds, of words and of bytes.
+words_at = _at(types.int64)
+bytes_at = _at(types.uint8)
+
+
 @intrinsic
 def behind(_context: Any, address: Any, _index: Any) -> Any:
     """Return the address of the element `index` behind an address."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -23,11 +22,12 @@ BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
 
 _MAGIC = b"PSC1"
+_ENCODER = msgspec.msgpack.Encoder()
+_PADDING = [b"\0" * (-size & 7) for size in range(8)]  # by the size's remainder
 _HEADER = struct.Struct("<4sIQ")  # magic, checksum, size: 16 bytes, so that the arrays behind stay aligned
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Numeric:
+class Numeric(msgspec.Struct, frozen=True, eq=False, gc=False):
     """A column of int64, float64 or bool values; `valid` is None when no row is null."""
 
     values: npt.NDArray[np.generic]
@@ -41,8 +41,7 @@ class Numeric:
         return Numeric(self.values[rows], None if self.valid is None else self.valid[rows])
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Text:
+class Text(msgspec.Struct, frozen=True, eq=False, gc=False):
     """A column of UTF-8 texts: row i is ``data[offsets[i]:offsets[i + 1]]``."""
 
     offsets: IntArray
@@ -108,12 +107,11 @@ def offsets_of(lengths: npt.NDArray[np.integer]) -> IntArray:
     return offsets
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Columns:
+class Columns(msgspec.Struct, frozen=True, eq=False, gc=False):
     """A batch of `length` rows. Treat it as immutable: arrays may be shared between batches."""
 
     length: int
-    columns: Mapping[str, Column] = field(default_factory=dict)
+    columns: Mapping[str, Column] = msgspec.field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Column:
         return self.columns[name]
@@ -139,10 +137,19 @@ class Columns:
         described: list[tuple[str, str, list[int]]] = []
         parts: list[bytes] = []
         for name, column in self.columns.items():
-            arrays = _arrays(column)
-            described.append((name, _kind(column), [-1 if a is None else a.nbytes for a in arrays]))
-            parts.extend(_aligned(a.tobytes()) for a in arrays if a is not None)
-        header = msgspec.msgpack.encode((self.length, described))
+            sizes = []
+            for array in _arrays(column):
+                if array is None:
+                    sizes.append(-1)
+                    continue
+                data = array.tobytes()
+                size = len(data)
+                sizes.append(size)
+                parts.append(data)
+                if size & 7:
+                    parts.append(_PADDING[size & 7])
+            described.append((name, _kind(column), sizes))
+        header = _ENCODER.encode((self.length, described))
         body = b"".join([len(header).to_bytes(8, "little"), _aligned(header), *parts])
         return _HEADER.pack(_MAGIC, zlib.crc32(body), len(body)) + body
 
@@ -198,10 +205,10 @@ def _kind(column: Column) -> str:
     return "text" if isinstance(column, Text) else column.values.dtype.str
 
 
-def _arrays(column: Column) -> list[npt.NDArray[np.generic] | None]:
+def _arrays(column: Column) -> tuple[npt.NDArray[np.generic] | None, ...]:
     if isinstance(column, Text):
-        return [column.valid, column.offsets, column.data]
-    return [column.valid, column.values]
+        return column.valid, column.offsets, column.data
+    return column.valid, column.values
 
 
 def _column(kind: str, pieces: Sequence[memoryview | None]) -> Column:

@@ -137,13 +137,13 @@ def encode_keys(columns: Sequence[Text | Numeric]) -> Text:
     >>> len(key), bool((hash_text(key, 0)[0] == hash_text(key, 0)[1]))
     (2, False)
     """
+    if len(columns) == 1:
+        return _as_text(columns[0])
     if not columns or len({len(column) for column in columns}) != 1:
         raise InputError(
             f"entity key: columns of lengths {[len(c) for c in columns]} found; at least one column is needed, all "
             "of the same length. Give every join key for every row."
         )
-    if len(columns) == 1:
-        return _as_text(columns[0])
     rows = len(columns[0])
     joined = Text(np.zeros(rows + 1, np.int64), np.empty(0, np.uint8))
     for column in columns:

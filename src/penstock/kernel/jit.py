@@ -45,7 +45,6 @@ U8 = types.uint64[::1]
 B1 = types.boolean[::1]
 I8_2D = types.int64[:, ::1]
 B1_2D = types.boolean[:, ::1]
-F8_2D = types.float64[:, ::1]
 # Arguments that are only read also accept arrays that may not be written, such as views of bytes.
 READ_I8 = types.Array(types.int64, 1, "C", readonly=True)
 READ_U1 = types.Array(types.uint8, 1, "C", readonly=True)
@@ -53,6 +52,7 @@ READ_B1 = types.Array(types.boolean, 1, "C", readonly=True)
 READ_I8_2D = types.Array(types.int64, 2, "C", readonly=True)
 # Row by row or column by column.
 ANY_I8_2D = types.Array(types.int64, 2, "A", readonly=True)
+ANY_F8_2D = types.float64[:, :]
 ANY_B1_2D = types.Array(types.boolean, 2, "A", readonly=True)
 READ_B1_2D = types.Array(types.boolean, 2, "C", readonly=True)
 

@@ -12,8 +12,8 @@ from penstock.kernel.cells import DISTINCT_WORDS, grow_distinct, reset_record
 from penstock.kernel.columns import BoolArray, IntArray, Text
 from penstock.kernel.jit import (
     ANY_B1_2D,
+    ANY_F8_2D,
     ANY_I8_2D,
-    F8_2D,
     I8,
     I8_2D,
     READ_I8,
@@ -22,7 +22,16 @@ from penstock.kernel.jit import (
     ByteArray,
     entry,
 )
-from penstock.kernel.keys import ENTRY_WORDS, FOLLOWING, LIVE, OLDEST, KeyTable, detach
+from penstock.kernel.keys import (
+    ARENA_ROOM,
+    ENTRY_ROOM,
+    ENTRY_WORDS,
+    FOLLOWING,
+    LIVE,
+    OLDEST,
+    KeyTable,
+    detach,
+)
 from penstock.kernel.program import (
     CELLS,
     LANES,
@@ -51,7 +60,9 @@ from penstock.kernel.rows import (
     POOL_FREE,
     POOL_FREE_COUNT,
     ROWS_HELD,
+    ROWS_ROOM,
     SIZE_CLASSES,
+    STATES_ROOM,
     allocate_block,
     kernel_of,
     record_of,
@@ -202,7 +213,7 @@ def _load(
     meta[ROWS_HELD] = at
 
 
-@entry(types.void, ANY_I8_2D, ANY_B1_2D, READ_I8, F8_2D)
+@entry(types.void, ANY_I8_2D, ANY_B1_2D, READ_I8, ANY_F8_2D)
 def to_floats(bits: IntArray, valid: BoolArray, kinds: IntArray, out: npt.NDArray[np.float64]) -> None:
     """Write outputs as floats: null is NaN, integers and codes are converted."""
     for i in range(bits.shape[0]):
@@ -216,9 +227,12 @@ def to_floats(bits: IntArray, valid: BoolArray, kinds: IntArray, out: npt.NDArra
 
 
 class Memory:
-    """The arrays of one state, and what to do when one is too small or too large."""
+    """The arrays of one state, and what to do when one is too small or too large.
 
-    __slots__ = ("arrays", "distinct", "pool", "program", "rows", "scratch", "states", "table")
+    `frame` are the addresses of `arrays`, int64[10]; both are made anew when an array is replaced.
+    """
+
+    __slots__ = ("arrays", "distinct", "frame", "pool", "program", "rows", "scratch", "states", "table")
 
     def __init__(self, program: IntArray, *, seed: int) -> None:
         self.program = program
@@ -298,6 +312,10 @@ class Memory:
             *(table.meta, table.buckets, table.entries, table.arena),
             *(self.program, self.states, self.rows, self.distinct, self.pool, self.scratch),
         )
+        self.frame = np.array([array.ctypes.data for array in self.arrays], np.int64)
+        meta = table.meta
+        meta[ENTRY_ROOM], meta[ARENA_ROOM] = len(table.entries), len(table.arena)
+        meta[ROWS_ROOM], meta[STATES_ROOM] = len(self.rows), len(self.states)
 
     def _compact(self, needed: int) -> None:
         target = np.empty(max(2 * needed, _MINIMUM_ARENA), np.int64)

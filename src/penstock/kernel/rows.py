@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from penstock.kernel.bits import leading_zeros, pointer, stay_apart
+from penstock.kernel.bits import bytes_at, leading_zeros, pointer, stay_apart, words_at
 from penstock.kernel.columns import IntArray
 from penstock.kernel.jit import ByteArray, inlined, inner
 from penstock.kernel.keys import Table, table_of
@@ -76,6 +76,21 @@ def kernel_of(
         pointer(distinct),
         pointer(pool),
         pointer(scratch),
+    )
+
+
+@inner
+def kernel_at(frame: IntArray) -> Kernel:
+    """Return the addresses of a state's arrays from a list of them; see `Memory.frame`."""
+    return Kernel(
+        Table(words_at(frame[0]), words_at(frame[1]), words_at(frame[2]), bytes_at(frame[3])),
+        words_at(frame[0]),
+        words_at(frame[4]),
+        words_at(frame[5]),
+        words_at(frame[6]),
+        words_at(frame[7]),
+        words_at(frame[8]),
+        words_at(frame[9]),
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -38,8 +39,7 @@ class Op:
     NONE = NO_KEY
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Output:
+class Output(msgspec.Struct, frozen=True, eq=False, gc=False):
     """The features of n rows.
 
     `bits` (int64[n, A], 0 where null) are floats, integers or codes as `Program.output_kinds` says; `valid` is
@@ -178,7 +178,7 @@ class ViewState:
         plan = _NO_PLAN if n <= PLANNED_IN_SCRATCH else np.empty(2 * n, np.int64)
         memory = self._memory
         rows = times, lanes, valid, ops, output.bits, output.valid, output.lateness
-        while status := run(*memory.arrays, offsets, data, *rows, plan):
+        while status := run(memory.frame, offsets, data, *rows, plan):
             memory.grow(status, offsets)
         self._since_shrink += n
         if self._since_shrink > _SHRINK_EVERY:
@@ -208,8 +208,8 @@ class ViewState:
         if found < 0:
             return False
         drop_key(*self._memory.arrays, found)
-        self._memory.shrink()
         self._memory.table.pack()
+        self._memory.shrink()  # last, since it looks up where the arrays are now
         return True
 
     @property

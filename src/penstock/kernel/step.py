@@ -89,7 +89,7 @@ from penstock.kernel.rows import (
     close_gap,
     forget_until,
     free_block,
-    kernel_of,
+    kernel_at,
     make_room,
     open_gap,
     record_of,
@@ -387,21 +387,12 @@ def finish(k: Kernel) -> None:
 
 @entry(
     types.int64,
-    *(I8, I8, I8, U1, I8, I8, I8, I8, I8, I8),
+    I8,
     *(READ_I8, READ_U1, READ_I8, READ_I8_2D, READ_B1_2D, READ_U1),
     *(I8_2D, B1_2D, U1, I8),
 )
 def run(
-    meta: IntArray,
-    buckets: IntArray,
-    entries: IntArray,
-    arena: ByteArray,
-    program: IntArray,
-    states: IntArray,
-    rows: IntArray,
-    distinct: IntArray,
-    pool: IntArray,
-    scratch: IntArray,
+    frame: IntArray,
     offsets: IntArray,
     data: ByteArray,
     times: IntArray,
@@ -415,9 +406,11 @@ def run(
 ) -> int:
     """Work on a batch from `meta[POSITION]` on; return DONE, or what must grow before it is called again.
 
+    `frame` holds the addresses of the state's arrays: taking over ten arrays costs as much as an event's work.
     `plan` has room for two numbers a row; it may be empty up to PLANNED_IN_SCRATCH rows.
     """
-    k = kernel_of(meta, buckets, entries, arena, program, states, rows, distinct, pool, scratch)
+    k = kernel_at(frame)
+    meta, scratch = k.meta, k.scratch
     b = Batch(
         pointer(offsets),
         pointer(data),
@@ -430,7 +423,7 @@ def run(
         pointer(lateness),
     )
     n = len(times)
-    order = behind(pointer(scratch), PLAN_AT) if n <= PLANNED_IN_SCRATCH else pointer(plan)
+    order = behind(scratch, PLAN_AT) if n <= PLANNED_IN_SCRATCH else pointer(plan)
     if meta[PHASE] == BY_ROW:
         if not find_keys(k, b, n, order):
             return NEEDS_TABLE

@@ -14,7 +14,7 @@ import json
 import weakref
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -86,6 +86,17 @@ class Booster:
         _check(self._library, code)
         # XGBoost keeps the result in memory of the calling thread until its next call: copy.
         return np.ctypeslib.as_array(result, shape=(len(vectors),)).copy()
+
+    def document(self) -> dict[str, Any]:
+        """The model as XGBoost's JSON."""
+        size = ctypes.c_uint64()
+        text = ctypes.POINTER(ctypes.c_char)()
+        code = self._library.XGBoosterSaveModelToBuffer(
+            self._handle, b'{"format":"json"}', ctypes.byref(size), ctypes.byref(text)
+        )
+        _check(self._library, code)
+        found: dict[str, Any] = json.loads(ctypes.string_at(text, size.value))
+        return found
 
     def _features(self) -> int:
         count = ctypes.c_uint64()

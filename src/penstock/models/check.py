@@ -36,7 +36,9 @@ def main(arguments: list[str]) -> int:
     folder, digest = arguments
     try:
         files = read_files(Path(folder), digest=digest)
-        found = verify(build_model(files, version=files.manifest.name), golden=files["golden"])
+        found = verify(
+            build_model(files, version=files.manifest.name, compiled=False), golden=files["golden"]
+        )
     except (PenstockError, MemoryError) as error:
         sys.stdout.write(json.dumps({"error": str(error) or type(error).__name__}))
         return REFUSED

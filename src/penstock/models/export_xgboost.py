@@ -57,7 +57,7 @@ def export_xgboost(estimator: Any, *, features: int) -> ExportedBooster:
     booster = _best_rounds(estimator)
     document = json.loads(bytes(booster.save_raw("json")))
     link = _link(document)
-    ensemble = _ensemble(document, features=features)
+    ensemble = ensemble_of(document, features=features)
     ubj = bytes(booster.save_raw("ubj"))
     return ExportedBooster(ubj, to_onnx(ensemble, features=features), link, ensemble)
 
@@ -82,7 +82,8 @@ def _link(document: dict[str, Any]) -> LinkName:
     return LINK_OF_OBJECTIVE[objective]
 
 
-def _ensemble(document: dict[str, Any], *, features: int) -> Ensemble:
+def ensemble_of(document: dict[str, Any], *, features: int) -> Ensemble:
+    """The trees of a model as XGBoost's JSON, the base score before them."""
     trees = document["learner"]["gradient_booster"]["model"]["trees"]
     parts = (constant_tree(_base_margin(document, features=features)), *map(_tree, trees))
     return Ensemble(parts, comparison="<", dtype=np.float32)

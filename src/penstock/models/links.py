@@ -28,7 +28,12 @@ def sigmoid(raw: NDArray[Any]) -> NDArray[np.float64]:
     [0.5, 1.0]
     """
     # The bound keeps exp from overflowing, which would cost a warning; a probability of 1e-304 is zero to anyone.
-    return np.asarray(1.0 / (1.0 + np.exp(np.minimum(-raw, _LARGEST_EXPONENT, dtype=np.float64))))
+    if len(raw) == 1:  # the same on one number: arrays of one cost several times the arithmetic
+        return np.array((1.0 / (1.0 + float(np.exp(min(-float(raw[0]), _LARGEST_EXPONENT)))),))
+    odds: NDArray[np.float64] = np.exp(np.minimum(-raw, _LARGEST_EXPONENT, dtype=np.float64))
+    odds += 1.0
+    np.divide(1.0, odds, out=odds)
+    return odds
 
 
 def exponential(raw: NDArray[Any]) -> NDArray[np.float64]:

@@ -15,6 +15,7 @@ from penstock.models.runtimes import OnnxModel, XGBoostModel
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from penstock.models.forest import Forest
     from penstock.models.manifest import ModelFiles
 
 TOLERANCE = 1e-6
@@ -30,7 +31,8 @@ class Verification:
     """What a check of golden rows found.
 
     `score_difference` is the largest distance from the trained estimator's scores. `path_difference` is the largest
-    between ONNX Runtime and XGBoost on the same rows, in raw sums, which must be 0; None when there is one engine.
+    between the engines (ONNX Runtime, XGBoost, compiled trees) on the same rows, in raw sums, which must be 0; None when
+    there is one engine.
     """
 
     rows: int
@@ -38,8 +40,11 @@ class Verification:
     path_difference: float | None
 
 
-def build_model(files: ModelFiles, *, version: str) -> OnnxModel | XGBoostModel:
-    """The scoring model that checked `files` hold. A hostile file may kill the process: see `loading`."""
+def build_model(files: ModelFiles, *, version: str, compiled: bool = True) -> OnnxModel | XGBoostModel:
+    """The scoring model that checked `files` hold. A hostile file may kill the process: see `loading`.
+
+    `compiled` is whether an XGBoost model may be served by compiled code, which takes a second to load.
+    """
     manifest = files.manifest
     onnx = OnnxModel(
         files["onnx"],
@@ -51,7 +56,15 @@ def build_model(files: ModelFiles, *, version: str) -> OnnxModel | XGBoostModel:
     if manifest.engine == "onnx":
         return onnx
     booster = Booster(files["ubj"], features=len(manifest.features))
-    return XGBoostModel(onnx, booster=booster, link=manifest.link)
+    forest = _forest(booster) if compiled else None
+    return XGBoostModel(onnx, booster=booster, link=manifest.link, forest=forest)
+
+
+def _forest(booster: Booster) -> Forest:
+    from penstock.models.export_xgboost import ensemble_of
+    from penstock.models.forest import Forest
+
+    return Forest(ensemble_of(booster.document(), features=booster.features), features=booster.features)
 
 
 def verify(model: OnnxModel | XGBoostModel, *, golden: bytes) -> Verification:
@@ -72,7 +85,7 @@ def verify(model: OnnxModel | XGBoostModel, *, golden: bytes) -> Verification:
         )
     if path is not None and path != 0.0:
         raise ArtifactError(
-            f"Model {model.version!r}: ONNX Runtime and XGBoost differ by up to {path:.3g} on the golden rows; allowed "
+            f"Model {model.version!r}: ONNX Runtime, XGBoost and compiled trees differ by up to {path:.3g} on the golden rows; allowed "
             "is 0, so that a score does not depend on the size of its batch. Train and register the model again."
         )
     return Verification(len(vectors), difference, path)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -46,8 +47,7 @@ LOG = BatchTable("log", "ingest_time_us")
 DECISIONS = BatchTable("decisions", "0")
 
 
-@dataclass(frozen=True, slots=True)
-class StoredBatch:
+class StoredBatch(msgspec.Struct, frozen=True, eq=False, gc=False):
     """One row of a batch table, as it stands in the file."""
 
     key: int

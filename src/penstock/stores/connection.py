@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self
@@ -102,18 +101,30 @@ def prepare_reader(connection: Connection) -> None:
         connection.execute(f"PRAGMA {pragma}").fetchall()
 
 
-@contextmanager
-def translated(store: Path, doing: str) -> Iterator[None]:
+class translated:  # noqa: N801 - used like a function
     """Raise the driver's errors as ours: what was being done to which file, and what to do next."""
-    try:
-        yield
-    except sqlite3.DatabaseError as error:
+
+    __slots__ = ("_doing", "_store")
+
+    def __init__(self, store: Path, doing: str) -> None:
+        self._store = store
+        self._doing = doing
+
+    def __enter__(self) -> None:
+        """Nothing to prepare."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not isinstance(error, sqlite3.DatabaseError):
+            return
+        doing = f"store {self._store}: {self._doing}"
         name = getattr(error, "sqlite_errorname", type(error).__name__)
         if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
             raise CorruptionError(
-                f"store {store}: {doing} failed: the file is damaged ({error}). Restore it from a backup."
+                f"{doing} failed: the file is damaged ({error}). Restore it from a backup."
             ) from error
-        raise StoreError(f"store {store}: {doing} failed: {error} ({name}). {_advice(name)}") from error
+        raise StoreError(f"{doing} failed: {error} ({name}). {_advice(name)}") from error
 
 
 def _advice(name: str) -> str:

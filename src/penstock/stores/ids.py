@@ -90,8 +90,8 @@ class IdIndex:
         self._directory = directory
         self._store_id = store_id
         self._run_size = run_size
-        self._runs = runs  # oldest first; they tile the positions from 0 on
-        self._unsealed: tuple[Memtable, ...] = ()  # oldest first, after the runs
+        # Runs, which tile the positions from 0 on, and memtables after them: oldest first, replaced in one step.
+        self._parts: tuple[tuple[Run, ...], tuple[Memtable, ...]] = (runs, ())
         self._memtable = Memtable(run_size, runs[-1].stop if runs else 0)
         self._changing = Lock()
         self._worker = ThreadPoolExecutor(1, "penstock-id-index")
@@ -137,8 +137,9 @@ class IdIndex:
 
     def lookup(self, hashes: HashArray) -> PositionArray:
         """For each hash (uint64[n]) the first position that was added with it, or -1: int64[n]."""
-        out = np.full(len(hashes), -1, np.int64)
-        runs, unsealed = self._parts()
+        out = np.empty(len(hashes), np.int64)
+        out.fill(-1)
+        runs, unsealed = self._parts
         for run in runs:
             run.find(hashes, out)
         for memtable in unsealed:
@@ -148,7 +149,7 @@ class IdIndex:
 
     def candidates(self, wanted: int) -> PositionArray:
         """Every position that was added with this hash, ascending; for when the first was another id's."""
-        runs, unsealed = self._parts()
+        runs, unsealed = self._parts
         sealed = [run.all_of(wanted) for run in runs]
         return np.concatenate([*sealed, *(m.all_of(wanted) for m in (*unsealed, self._memtable))])
 
@@ -170,12 +171,13 @@ class IdIndex:
                 f"event-id index: position {int(positions[0])} added, but positions below {self._memtable.stop} are "
                 "known already. Add each event once, in log order."
             )
-        while len(hashes):
+        while len(hashes) >= self._memtable.free:
             fitting = self._memtable.free
             self._memtable.add(hashes[:fitting], positions[:fitting])
             hashes, positions = hashes[fitting:], positions[fitting:]
-            if not self._memtable.free:
-                self._seal()
+            self._seal()
+        if len(hashes):
+            self._memtable.add(hashes, positions)
 
     def settle(self) -> None:
         """Wait until every full memtable is sealed and merged."""
@@ -185,17 +187,14 @@ class IdIndex:
     @property
     def runs(self) -> int:
         """How many sealed runs there are."""
-        return len(self._runs)
-
-    def _parts(self) -> tuple[tuple[Run, ...], tuple[Memtable, ...]]:
-        with self._changing:
-            return self._runs, self._unsealed
+        return len(self._parts[0])
 
     def _seal(self) -> None:
         """Hand the full memtable to the background, and start another."""
         full = self._memtable
         with self._changing:
-            self._unsealed = (*self._unsealed, full)
+            runs, unsealed = self._parts
+            self._parts = (runs, (*unsealed, full))
         self._memtable = Memtable(self._run_size, full.stop)
         self._jobs.append(self._worker.submit(self._seal_waiting))
 
@@ -214,26 +213,27 @@ class IdIndex:
 
     def _seal_waiting(self) -> None:
         """Seal every full memtable, oldest first; one that an earlier job failed to seal comes first again."""
-        while self._unsealed:
-            self._seal_one(self._unsealed[0])
-            while len(self._runs) > 1 and self._runs[-1].level == self._runs[-2].level:
-                self._merge_newest()
+        while unsealed := self._parts[1]:
+            self._seal_one(unsealed[0])
+            while len(runs := self._parts[0]) > 1 and runs[-1].level == runs[-2].level:
+                self._merge(*runs[-2:])
 
     def _seal_one(self, full: Memtable) -> None:
         hashes, positions = full.in_order()
         writer = self._writer(range(full.start, full.stop), level=0, count=len(full))
         run = self._written(writer, lambda: write_sorted(writer, hashes, positions))
         with self._changing:
-            self._runs = (*self._runs, run)
-            self._unsealed = self._unsealed[1:]
+            runs, unsealed = self._parts
+            self._parts = ((*runs, run), unsealed[1:])
 
-    def _merge_newest(self) -> None:
-        older, newer = self._runs[-2:]
+    def _merge(self, older: Run, newer: Run) -> None:
+        """Replace the two newest runs by one."""
         span, count = range(older.start, newer.stop), len(older.hashes) + len(newer.hashes)
         writer = self._writer(span, level=older.level + 1, count=count)
         run = self._written(writer, lambda: write_merged(writer, older, newer))
         with self._changing:
-            self._runs = (*self._runs[:-2], run)
+            runs, unsealed = self._parts
+            self._parts = ((*runs[:-2], run), unsealed)
         older.path.unlink()  # look-ups under way keep their mapping
         newer.path.unlink()
 

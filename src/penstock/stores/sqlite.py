@@ -10,13 +10,13 @@ How a commit stays whole and cheap:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -177,7 +177,8 @@ class ProjectStore(ProjectReader):
                     batches.insert_decisions(self._writing, batch)
                 self._write_rest(commit, letters)
                 self._writing.execute(
-                    "UPDATE progress SET next_position = ?, counters = ?", (span.stop, json.dumps(totals))
+                    "UPDATE progress SET next_position = ?, counters = ?",
+                    (span.stop, msgspec.json.encode(totals).decode()),
                 )
             self._accept(commit, span.stop, totals=totals, letters=letters)
 
@@ -186,6 +187,8 @@ class ProjectStore(ProjectReader):
 
         Different ids may share a hash: compare `PendingLabel.event_id`. Costs next to nothing where nothing waits.
         """
+        if not len(self._pending):
+            return []
         possible = self._pending.possible(hashes)
         return labels.pending_for(self._fetch, possible) if len(possible) else []
 
@@ -283,8 +286,7 @@ class ProjectStore(ProjectReader):
             dropped = letters - self._max_dead_letters
             totals["dead_letters_dropped"] = totals.get("dead_letters_dropped", 0) + dropped
             letters = self._max_dead_letters
-        surplus = self._surplus_pending(commit)
-        if surplus:
+        if surplus := self._surplus_pending(commit):
             totals["labels_dropped"] = totals.get("labels_dropped", 0) + surplus
             totals["labels_pending"] = totals.get("labels_pending", 0) - surplus
         return totals, letters
@@ -326,9 +328,8 @@ class ProjectStore(ProjectReader):
             self._pending.add([one.event_hash for one in commit.pending_added])
         if len(self._pending) > 2 * self._pending_count + 4096:
             self._load_pending()
-        payload = sum(len(batch.payload) for batch in commit.log) + sum(
-            len(b.payload) for b in commit.decisions
-        )
+        payload = sum([len(batch.payload) for batch in commit.log])
+        payload += sum([len(batch.payload) for batch in commit.decisions])
         rows = 0 if commit.labels is None else len(commit.labels)
         self._log_pages += 4 + payload // _PAGE_BYTES + rows
 

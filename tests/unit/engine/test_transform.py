@@ -44,8 +44,11 @@ def plain(columns):
     return out
 
 
+GIVEN = {field.name: field for field in FIELDS}
+
+
 def view(function, mode, columns=COLUMNS, wanted=FIELDS):
-    return call_view(function, mode, columns, FIELDS, wanted, owner="view v")
+    return call_view(function, mode, columns, GIVEN, wanted, owner="view v")
 
 
 def identity(rows):
@@ -195,7 +198,7 @@ def test_a_row_that_lacks_a_column_fails_among_others_as_it_does_alone():
 
 
 def test_without_a_function_columns_are_selected():
-    made = call_view(None, "numpy", COLUMNS, FIELDS, FIELDS[:2], owner="view v")
+    made = call_view(None, "numpy", COLUMNS, GIVEN, FIELDS[:2], owner="view v")
     assert made.columns["text"] is COLUMNS["text"]
     assert list(made.columns.columns) == ["text", "time"]
 
@@ -210,14 +213,14 @@ def test_realtime_functions_take_one_argument_a_source(mode):
         return {"ratio": request["required"] / totals["required"]}
 
     wanted = [Field("ratio", Float64)]
-    both = [(COLUMNS, FIELDS), (COLUMNS, FIELDS)]
+    both = [(COLUMNS, GIVEN), (COLUMNS, GIVEN)]
     assert plain(call_realtime(ratio, mode, both, wanted, owner="view v")) == {"ratio": ["1.0"] * 3}
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_realtime_function_may_not_drop_rows(mode):
     with pytest.raises(TransformError, match="one a row"):
-        call_realtime(DROP_SECOND[mode], mode, [(COLUMNS, FIELDS)], [FIELDS[3]], owner="view v")
+        call_realtime(DROP_SECOND[mode], mode, [(COLUMNS, GIVEN)], [FIELDS[3]], owner="view v")
 
 
 def write(rows):
@@ -242,7 +245,7 @@ def sort(rows):
 def test_arguments_cannot_be_changed_in_place(function, valid):
     """Else the event in the log, and what other views see, would change with them."""
     values = np.array([0.5, 0.25, -1.0])
-    columns = [(Columns(3, {"number": Numeric(values, valid)}), FIELDS[3:4])]
+    columns = [(Columns(3, {"number": Numeric(values, valid)}), {FIELDS[3].name: FIELDS[3]})]
     with pytest.raises(TransformError, match=r"view v: .*read-only.*copy it first"):
         call_view(function, "numpy", *columns[0], FIELDS[3:4], owner="view v")
     with pytest.raises(TransformError, match="copy it first"):
@@ -253,7 +256,7 @@ def test_arguments_cannot_be_changed_in_place(function, valid):
 @pytest.mark.parametrize("name", [f.name for f in FIELDS])
 def test_all_arrays_are_read_only_whatever_they_hold(name):
     for columns in (COLUMNS, COLUMNS.take(np.array([0]))):
-        array = LazyArrays(columns, FIELDS)[name]
+        array = LazyArrays(columns, GIVEN)[name]
         with pytest.raises(ValueError, match="read-only"):
             array[:] = array[0]
 
@@ -273,7 +276,7 @@ def test_frames_own_what_they_hold():
         assert isinstance(frame, pd.DataFrame)
         return frame
 
-    made = call_view(clip, "pandas", given, fields, fields, owner="view v")
+    made = call_view(clip, "pandas", given, {f.name: f for f in fields}, fields, owner="view v")
     assert plain(made.columns) == {"number": ["0.5", "0.0", "2.0"], "text": ["'y'", "'b'", "'z'"]}
     assert plain(given) == {"number": ["0.5", "-1.0", "2.0"], "text": ["'a'", "'b'", "'c'"]}
 
@@ -287,14 +290,19 @@ def test_a_column_handed_back_untouched_must_be_of_the_declared_type(mode, name,
     with pytest.raises(TransformError, match=f"column '{name}' holds"):
         view(identity, mode, wanted=wanted)
     with pytest.raises(TransformError, match=f"column '{name}' holds"):
-        call_realtime(identity, mode, [(COLUMNS, FIELDS)], wanted, owner="view v")
+        call_realtime(identity, mode, [(COLUMNS, GIVEN)], wanted, owner="view v")
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_column_handed_back_untouched_becomes_the_declared_type(mode):
     values = Columns(2, {"number": Numeric(np.array([0.1, 1e39]))})
     made = call_view(
-        identity, mode, values, [FIELDS[3]], [Field("number", Float32, optional=True)], owner="v"
+        identity,
+        mode,
+        values,
+        {FIELDS[3].name: FIELDS[3]},
+        [Field("number", Float32, optional=True)],
+        owner="v",
     )
     assert plain(made.columns) == {"number": [repr(float(np.float32(0.1))), None]}
 
@@ -316,7 +324,7 @@ def test_a_frame_must_keep_its_index(function):
     with pytest.raises(TransformError, match=r"view v: (?s:.*)Keep the index"):
         view(function, "pandas")
     with pytest.raises(TransformError, match="Keep the index"):
-        call_realtime(function, "pandas", [(COLUMNS, FIELDS)], FIELDS, owner="view v")
+        call_realtime(function, "pandas", [(COLUMNS, GIVEN)], FIELDS, owner="view v")
 
 
 @pytest.mark.parametrize(

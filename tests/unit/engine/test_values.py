@@ -158,12 +158,13 @@ FIELDS = [
     Field("flag", Bool, optional=True),
     Field("required", Int32),
 ]
+GIVEN = {field.name: field for field in FIELDS}
 
 
 @pytest.mark.parametrize("rows", [[0], [1], [0, 1], []])
 def test_what_a_function_sees_depends_on_the_schema_alone(rows):
     part = COLUMNS.take(np.array(rows, np.int64))
-    arrays = LazyArrays(part, FIELDS)
+    arrays = LazyArrays(part, GIVEN)
     assert [str(arrays[f.name].dtype) for f in FIELDS] == [
         "object",
         "datetime64[us]",
@@ -172,7 +173,7 @@ def test_what_a_function_sees_depends_on_the_schema_alone(rows):
         "float64",
         "int64",
     ]
-    whole = LazyArrays(COLUMNS, FIELDS)
+    whole = LazyArrays(COLUMNS, GIVEN)
     for f in FIELDS:
         np.testing.assert_array_equal(arrays[f.name], whole[f.name][rows])
     assert to_rows(part, FIELDS) == [to_rows(COLUMNS, FIELDS)[row] for row in rows]
@@ -194,7 +195,7 @@ def test_what_is_handed_back_is_what_was_given(field):
 
 
 def test_an_array_handed_back_untouched_is_recognised():
-    arrays = LazyArrays(COLUMNS, FIELDS)
+    arrays = LazyArrays(COLUMNS, GIVEN)
     assert arrays.origin(arrays["number"], Float64) is COLUMNS["number"]
     assert arrays.origin(arrays["number"], Int64) is None
     assert arrays.origin(arrays["number"] + 0, Float64) is None

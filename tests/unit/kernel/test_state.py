@@ -86,6 +86,9 @@ def test_forget_drops_a_key():
     assert state.forget(b"key3")
     assert not state.forget(b"key3")
     assert (state.stats.keys, state.stats.evicted_keys) == (before.keys - 1, 0)
+    whole = filled(program_of(*SUM_COUNT, Function.COUNT_DISTINCT))
+    others = batch([f"key{k}" for k in range(9) if k != 3], [200] * 8, [1.0] * 8)
+    assert (state.process(*others).bits == whole.process(*others).bits).all()
     assert state.process(*batch(["key3"], [300], [1.0])).bits[0, 1] == 1
 
 

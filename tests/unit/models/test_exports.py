@@ -25,7 +25,8 @@ from penstock.core.errors import ModelError
 from penstock.models.artifacts import predict_scores
 from penstock.models.booster import Booster
 from penstock.models.export_sklearn import export_sklearn
-from penstock.models.export_xgboost import LINK_OF_OBJECTIVE, export_xgboost
+from penstock.models.export_xgboost import LINK_OF_OBJECTIVE, ensemble_of, export_xgboost
+from penstock.models.forest import Forest
 from penstock.models.runtimes import NATIVE_ROWS, OnnxModel, XGBoostModel
 
 NAMES = tuple(f"f{i}" for i in range(6))
@@ -65,7 +66,9 @@ def named(estimators):
 def serve_xgboost(estimator):
     exported = export_xgboost(estimator, features=len(NAMES))
     onnx = OnnxModel(exported.onnx, version="v", digest="", feature_names=NAMES, link=exported.link)
-    return XGBoostModel(onnx, booster=Booster(exported.ubj, features=len(NAMES)), link=exported.link)
+    booster = Booster(exported.ubj, features=len(NAMES))
+    forest = Forest(ensemble_of(booster.document(), features=len(NAMES)), features=len(NAMES))
+    return XGBoostModel(onnx, booster=booster, link=exported.link, forest=forest)
 
 
 def compare(estimator, vectors, labels):
