@@ -18,6 +18,7 @@ from penstock.definitions.sources import StreamSource
 from penstock.engine.answers import Answer, answers_of
 from penstock.engine.history import LoggedFeatures, features_from_log
 from penstock.engine.local import LocalEngine, Processed
+from penstock.engine.online import OnlineReader
 from penstock.engine.recovery import Progress, catch_up, encode_state, no_progress, schema_hash
 from penstock.engine.training_set import driving_source
 from penstock.models.loading import load_model
@@ -110,6 +111,8 @@ class Runtime:
         self._snapshot_at = 0
         self._snapshot_asked = 0
         self.engine: LocalEngine
+        self.online: OnlineReader
+        """Features by key, now."""
 
     @classmethod
     def open(
@@ -316,6 +319,7 @@ class Runtime:
             scorers={name: self._scorer(name) for name in self.plan.endpoints},
             live=self.settings.engine.future_check,
         )
+        self.online = OnlineReader(self.plan, self.engine, self.clock)
 
     def _scorer(self, endpoint: str) -> Callable[[], Any]:
         def current() -> Any:

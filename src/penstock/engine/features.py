@@ -133,6 +133,25 @@ class FeatureState:
             for service in wanted
         }
 
+    def look_up(
+        self, service: ServiceNode, columns: Columns, time_field: str
+    ) -> tuple[FeatureRows, IntArray]:
+        """The features of `service` for keys and times alone, over the rows applied so far; changes no value.
+
+        Also int64[n, look-ups]: the time of the newest row that each key has in each view.
+        """
+        assembler = self._assemblers.get(service.name)
+        if assembler is None:
+            assembler = self._assemblers[service.name] = Assembler(self.plan, service, self.views)
+        rows = Rows(columns, np.arange(columns.length))
+        newest = np.empty((columns.length, len(service.lookups)), np.int64)
+        outputs = []
+        for j, lookup in enumerate(service.lookups):
+            asking = asking_rows(self.plan.views[lookup.view], lookup.key_columns, time_field, rows)
+            outputs.append(self._process(lookup.view, asking))
+            newest[:, j] = self.views[lookup.view].newest(asking.keys)
+        return assembler.rows(columns, outputs, exact=True), newest
+
     def _prepared(self, index: int, rows: Rows, *, skip_failing: bool) -> KernelRows:
         try:
             return self._preparers[index].prepare(rows)

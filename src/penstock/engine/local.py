@@ -10,18 +10,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import Any
 
 from penstock.core.clock import Clock
 from penstock.core.errors import InputError, StoreError
 from penstock.core.records import Commit, LabelRecords
+from penstock.engine.assembly import FeatureRows
 from penstock.engine.contract import Contract, Decoded
 from penstock.engine.effects import Outcome
 from penstock.engine.features import FeatureState
 from penstock.engine.lookup import RowReader
+from penstock.engine.online import AT
 from penstock.engine.ports import EngineStore, EventIdIndex
 from penstock.engine.step import Input, Scorers, Stepped, Stepper
-from penstock.plan.nodes import Plan
+from penstock.kernel.columns import Columns, IntArray
+from penstock.plan.nodes import Plan, ServiceNode
 
 _DONE: Future[None] = Future()
 _DONE.set_result(None)
@@ -47,7 +51,7 @@ class Processed:
 
 
 class LocalEngine:
-    """Runs a plan over a store. Not for several threads at once.
+    """Runs a plan over a store. One thread at a time may process; `look_up` is safe beside it.
 
     Parameters
     ----------
@@ -81,6 +85,7 @@ class LocalEngine:
         self._stepper = Stepper(
             features, store=store, ids=ids, rows=self.rows, scorers=scorers, settle=self._settle
         )
+        self._turn = Lock()  # the state is moved, or read, by one thread at a time
         self._writer = ThreadPoolExecutor(1, "penstock-commit")
         self._inflight: tuple[int, Future[None]] = (store.next_position, _DONE)
         self._labels_inflight = False
@@ -157,17 +162,25 @@ class LocalEngine:
         if self._labels_inflight or any(self._is_label(source) for source, _ in inputs):
             self.flush()
         try:
-            return self._stepper.step(
-                inputs,
-                now_us=self._clock.now_us(),
-                live=self._live,
-                by_time=by_time,
-                decide=decide,
-                offsets=offsets or {},
-            )
+            with self._turn:
+                return self._stepper.step(
+                    inputs,
+                    now_us=self._clock.now_us(),
+                    live=self._live,
+                    by_time=by_time,
+                    decide=decide,
+                    offsets=offsets or {},
+                )
         except BaseException as error:
             self._failed = error
             raise
+
+    def look_up(self, service: ServiceNode, columns: Columns) -> tuple[int, FeatureRows, IntArray]:
+        """See `penstock.engine.ports.OnlineStore`: the engine's own state is the embedded online store."""
+        with self._turn:
+            self._check_running()
+            rows, newest = self._stepper.features.look_up(service, columns, AT)
+            return self._stepper.position, rows, newest
 
     def flush(self) -> None:
         """Wait until everything under way is durable."""
