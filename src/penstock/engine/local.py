@@ -20,6 +20,7 @@ from penstock.engine.assembly import FeatureRows
 from penstock.engine.contract import Contract, Decoded
 from penstock.engine.effects import Outcome
 from penstock.engine.features import FeatureState
+from penstock.engine.instant import Fold
 from penstock.engine.lookup import RowReader
 from penstock.engine.online import AT
 from penstock.engine.ports import EngineStore, EventIdIndex
@@ -76,21 +77,25 @@ class LocalEngine:
         scorers: Scorers,
         live: bool = True,
     ) -> None:
-        self.plan = plan
-        self.rows = RowReader(store, plan.sources)
         self._store = store
+        self._ids = ids
         self._clock = clock
         self._live = live
-        self._contracts = {name: Contract(source) for name, source in plan.sources.items()}
-        self._stepper = Stepper(
-            features, store=store, ids=ids, rows=self.rows, scorers=scorers, settle=self._settle
-        )
+        self._take(plan, features, scorers)
         self._turn = Lock()  # the state is moved, or read, by one thread at a time
         self._writer = ThreadPoolExecutor(1, "penstock-commit")
         self._inflight: tuple[int, Future[None]] = (store.next_position, _DONE)
         self._labels_inflight = False
         self._failed: BaseException | None = None
         self._closed = False
+
+    def _take(self, plan: Plan, features: FeatureState, scorers: Scorers) -> None:
+        self.plan = plan
+        self.rows = RowReader(self._store, plan.sources)
+        self._contracts = {name: Contract(source) for name, source in plan.sources.items()}
+        self._stepper = Stepper(
+            features, store=self._store, ids=self._ids, rows=self.rows, scorers=scorers, settle=self._settle
+        )
 
     @property
     def features(self) -> FeatureState:
@@ -181,6 +186,16 @@ class LocalEngine:
             self._check_running()
             rows, newest = self._stepper.features.look_up(service, columns, AT)
             return self._stepper.position, rows, newest
+
+    def adopt(self, plan: Plan, fold: Fold, scorers: Scorers) -> None:
+        """Go on with another plan between two micro-batches, with the state that it would have had from the start.
+
+        `fold` has come close to the end of the log; what is missing is folded here.
+        """
+        with self._turn:
+            self._check_running()
+            self.flush()
+            self._take(plan, fold.finish(self._stepper.position, self._stepper.features), scorers)
 
     def flush(self) -> None:
         """Wait until everything under way is durable."""
