@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from penstock.core.errors import TransformError
-from penstock.engine.assembly import Assembler, FeatureRows
+from penstock.engine.assembly import Assembler, FeatureRows, LookedUp
 from penstock.engine.kernel_rows import KernelRows, Rows, ViewPreparer, asking_rows, take_output
 from penstock.kernel.columns import Columns, IntArray
 from penstock.kernel.state import Output, ViewState
@@ -133,9 +133,7 @@ class FeatureState:
             for service in wanted
         }
 
-    def look_up(
-        self, service: ServiceNode, columns: Columns, time_field: str
-    ) -> tuple[FeatureRows, IntArray]:
+    def look_up(self, service: ServiceNode, columns: Columns, time_field: str) -> tuple[LookedUp, IntArray]:
         """The features of `service` for keys and times alone, over the rows applied so far; changes no value.
 
         Also int64[n, look-ups]: the time of the newest row that each key has in each view.
@@ -150,7 +148,7 @@ class FeatureState:
             asking = asking_rows(self.plan.views[lookup.view], lookup.key_columns, time_field, rows)
             outputs.append(self._process(lookup.view, asking))
             newest[:, j] = self.views[lookup.view].newest(asking.keys)
-        return assembler.rows(columns, outputs, exact=True), newest
+        return assembler.looked_up(columns, outputs), newest
 
     def _prepared(self, index: int, rows: Rows, *, skip_failing: bool) -> KernelRows:
         try:

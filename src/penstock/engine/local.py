@@ -16,7 +16,7 @@ from typing import Any
 from penstock.core.clock import Clock
 from penstock.core.errors import InputError, StoreError
 from penstock.core.records import Commit, LabelRecords
-from penstock.engine.assembly import FeatureRows
+from penstock.engine.assembly import LookedUp
 from penstock.engine.contract import Contract, Decoded
 from penstock.engine.effects import Outcome
 from penstock.engine.features import FeatureState
@@ -180,7 +180,7 @@ class LocalEngine:
             self._failed = error
             raise
 
-    def look_up(self, service: ServiceNode, columns: Columns) -> tuple[int, FeatureRows, IntArray]:
+    def look_up(self, service: ServiceNode, columns: Columns) -> tuple[int, LookedUp, IntArray]:
         """See `penstock.engine.ports.OnlineStore`: the engine's own state is the embedded online store."""
         with self._turn:
             self._check_running()

@@ -19,12 +19,12 @@ from penstock.core.clock import Clock
 from penstock.core.errors import InputError, NotFoundError
 from penstock.core.time import from_us
 from penstock.core.types import Field
-from penstock.engine.assembly import FeatureRows
+from penstock.engine.assembly import LookedUp
 from penstock.engine.contract import Contract
 from penstock.engine.frames import to_arrow
 from penstock.engine.kernel_rows import FloatMatrix
 from penstock.engine.ports import OnlineStore
-from penstock.engine.training_set import FeatureFrame, feature_column
+from penstock.engine.training_set import FeatureFrame
 from penstock.kernel.columns import Columns, IntArray, Numeric
 from penstock.kernel.state import NO_EVENT
 from penstock.plan.nodes import Lookup, Plan, Selected, ServiceNode, SourceNode
@@ -47,21 +47,19 @@ class OnlineFeatures:
         The time as of which they are, UTC.
     position
         The length of the log that they take into account.
+    names
+        ``view.feature``, in the order of the service.
     """
 
     at: datetime
     position: int
+    names: tuple[str, ...]
     _outputs: tuple[Selected, ...]
-    _rows: FeatureRows
+    _found: LookedUp
     _newest_us: IntArray
 
     def __len__(self) -> int:
-        return len(self._rows.values)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """``view.feature``, in the order of the service."""
-        return tuple(output.name for output in self._outputs)
+        return self._found.length
 
     def to_dict(self) -> dict[str, Any]:
         """The values of the only request by ``view.feature``; raises `InputError` where there were several."""
@@ -73,16 +71,17 @@ class OnlineFeatures:
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """One dict of values by ``view.feature`` a request; null is None, a Timestamp an aware datetime."""
-        names = self.names
-        columns = [self._values(i, output) for i, output in enumerate(self._outputs)]
-        return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+        rows = self._found.rows()
+        for at in (i for i, output in enumerate(self._outputs) if output.dtype.kind == "time"):
+            for row in rows:
+                row[at] = None if row[at] is None else from_us(row[at])
+        return [dict(zip(self.names, row, strict=True)) for row in rows]
 
     def to_arrow(self) -> pa.Table:
         """A pyarrow Table with one typed column a feature."""
         import pyarrow as pa
 
-        columns = [feature_column(self._rows, i, output) for i, output in enumerate(self._outputs)]
-        arrays = [to_arrow(c, output.dtype) for c, output in zip(columns, self._outputs, strict=True)]
+        arrays = [to_arrow(self._found.column(i), output.dtype) for i, output in enumerate(self._outputs)]
         return pa.table(arrays, names=list(self.names))
 
     def to_numpy(self) -> FloatMatrix:
@@ -96,27 +95,22 @@ class OnlineFeatures:
         that its view holds for the key, the request's own for a realtime feature; None where there is none) and
         ``freshness`` (how long before `at` that was).
         """
-        return [self._metadata(row, i, output) for i, output in enumerate(self._outputs)]
+        values = self._found.rows()[row]
+        return [self._metadata(row, v, output) for v, output in zip(values, self._outputs, strict=True)]
 
-    def _metadata(self, row: int, index: int, output: Selected) -> dict[str, Any]:
+    def _metadata(self, row: int, value: object, output: Selected) -> dict[str, Any]:
         effective: datetime | None = self.at
         if output.kind == "lookup":
             newest = int(self._newest_us[row, output.index])
             effective = None if newest == NO_EVENT else from_us(newest)
         freshness: timedelta | None = None if effective is None else self.at - effective
-        present = self._values(index, output)[row] is not None
         return {
             "name": output.name,
             "dtype": str(output.dtype),
-            "status": "present" if present else "missing",
+            "status": "missing" if value is None else "present",
             "effective_time": effective,
             "freshness": freshness,
         }
-
-    def _values(self, index: int, output: Selected) -> list[Any]:
-        if output.dtype.kind == "float" and index not in self._rows.texts:
-            return [None if v != v else v for v in self._rows.values[:, index].tolist()]
-        return to_arrow(feature_column(self._rows, index, output), output.dtype).to_pylist()  # type: ignore[no-any-return]
 
 
 class OnlineReader:
@@ -162,8 +156,10 @@ class OnlineReader:
             request = self._requests[name] = _Request(self._plan, name)
         now_us = self._clock.now_us()
         columns = request.columns(_merged(join_keys, request_data, owner=request.owner), now_us)
-        position, rows, newest = self._store.look_up(request.service, columns)
-        return OnlineFeatures(from_us(now_us), position, request.service.outputs, rows, newest)
+        position, found, newest = self._store.look_up(request.service, columns)
+        return OnlineFeatures(
+            from_us(now_us), position, request.names, request.service.outputs, found, newest
+        )
 
 
 class _Request:
@@ -180,7 +176,8 @@ class _Request:
         fields = _fields(plan, service)
         source = plan.sources.get(service.source)
         self._time = source.time_field if source is not None and source.time_field in fields else None
-        self._names = frozenset(fields)
+        self.names = service.feature_names
+        self._given = frozenset(fields)
         node = SourceNode("request", tuple(fields.values()), AT, None, 0, 0)
         self._contract = Contract(node)
 
@@ -189,7 +186,7 @@ class _Request:
         for request in requests:
             if self._time is not None:
                 request.setdefault(self._time, now_us)
-            if request.keys() != self._names:
+            if request.keys() != self._given:
                 self._refuse(request)
         decoded = self._contract.decode_dicts(requests)
         if decoded.refused:
@@ -199,10 +196,10 @@ class _Request:
         return decoded.columns.with_columns({AT: at})
 
     def _refuse(self, request: Row) -> None:
-        missing, unknown = sorted(self._names - request.keys()), sorted(request.keys() - self._names)
+        missing, unknown = sorted(self._given - request.keys()), sorted(request.keys() - self._given)
         found = f"{missing[0]!r} is missing" if missing else f"{unknown[0]!r} is not asked for"
         raise InputError(
-            f"{self.owner}: {found}; allowed are {', '.join(sorted(self._names))}, each once: keys in join_keys, the others "
+            f"{self.owner}: {found}; allowed are {', '.join(sorted(self._given))}, each once: keys in join_keys, the others "
             "in request_data."
         )
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
         LogBatch,
         PendingLabel,
     )
-    from penstock.engine.assembly import FeatureRows
+    from penstock.engine.assembly import LookedUp
     from penstock.plan.nodes import ServiceNode
 
 HashArray = npt.NDArray[np.uint64]
@@ -83,7 +83,7 @@ class EngineStore(LogReader, Protocol):
 class OnlineStore(Protocol):
     """The latest state of all keys, to be asked by key."""
 
-    def look_up(self, service: ServiceNode, columns: Columns) -> tuple[int, FeatureRows, IntArray]:
+    def look_up(self, service: ServiceNode, columns: Columns) -> tuple[int, LookedUp, IntArray]:
         """The features of `service` over all that was accepted so far; changes no value.
 
         `columns` hold the keys, the request's columns, and the times as of which is asked (`penstock.engine.online.AT`). Returns the length of
