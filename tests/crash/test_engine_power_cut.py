@@ -215,4 +215,5 @@ def test_the_mutant_that_saves_snapshots_early_is_caught(tmp_path, monkeypatch):
         Runtime, "_save", lambda self, position, state, committed: save(self, position, state, None)
     )
     with pytest.raises(AheadError):
-        chains(tmp_path, cuts=200, seed=0)
+        # How often a snapshot overtakes its commit depends on the machine's load: it is the first cut that shows it that ends this.
+        chains(tmp_path, cuts=1000, seed=0)

@@ -7,7 +7,8 @@ import struct
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -32,9 +33,11 @@ from penstock import (
     realtime_feature_view,
     stream_feature_view,
 )
+from penstock.core.time import to_us
 from penstock.engine.features import FeatureRows, FeatureState
 from penstock.engine.history import features_from_log
 from penstock.engine.local import LocalEngine
+from penstock.engine.online import OnlineReader
 from penstock.engine.recovery import decode_state, encode_state
 from penstock.kernel.columns import Text
 from penstock.plan.compile import compile_plan
@@ -346,3 +349,35 @@ def test_going_on_from_a_snapshot_equals_the_oracle(batches, stop):
         vectors += run_live(resumed, batches[stop:])
         resumed.close()
     assert_same_vectors(vectors, answers)
+
+
+@settings(max_examples=100, deadline=None)
+@given(batched(), st.lists(st.integers(-90_000_000, 4_000_000_000), min_size=3, max_size=3))
+def test_reads_by_key_equal_the_oracle_and_disturb_nothing(batches, moments):
+    answers = expected(batches, numbers)
+    oracle = ReferenceEngine(everything.features, source=payments)
+    records = [step.record for batch in batches for step in batch if step.source == "payments"]
+    asked = [
+        {name: record.get(name) for name in ("card_id", "payee_id", "shop_id", "amount")}
+        for record in records[:3]
+    ]
+    vectors: list[list[float]] = []
+    with tempfile.TemporaryDirectory() as folder, store_in(Path(folder)) as (store, ids):
+        engine, clock = engine_on(store, ids, FeatureState(PLAN)), ManualClock(START_US)
+        reader = OnlineReader(PLAN, engine, clock)
+        for batch, moment in zip(batches, cycle(moments), strict=False):
+            vectors += run_live(engine, [batch])
+            for step in batch:
+                if not step.is_duplicate:
+                    oracle.accept(step.source, step.record)
+            clock.advance(timedelta(microseconds=START_US + moment - clock.now_us()))
+            found = reader.read("everything", asked).to_dicts() if asked else []
+            for row, record in zip(found, asked, strict=True):
+                wanted = oracle.ask(record, START_US + moment)
+                assert {n: comparable(v) for n, v in row.items()} == wanted
+        engine.close()
+    assert_same_vectors(vectors, answers)
+
+
+def comparable(value: object) -> object:
+    return to_us(value) if isinstance(value, datetime) else value

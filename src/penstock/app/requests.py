@@ -13,6 +13,7 @@ from penstock.engine.answers import Answer
 from penstock.engine.contract import Contract, Decoded
 from penstock.engine.history import check_as_of
 from penstock.engine.logged_history import features_for_logged, history_of
+from penstock.engine.online import OnlineFeatures
 from penstock.engine.preview import run_view
 from penstock.engine.training_set import FeatureFrame, driving_source, features_for_frame, source_names
 from penstock.plan.compile import source_node
@@ -64,6 +65,21 @@ def features_for_events(
             return features_for_logged(runtime.store, references, events)
         history = history_of(runtime.store, runtime.plan, sources=source_names(references))
     return features_for_frame(references, events, history=history, timestamp_key=timestamp_key)
+
+
+def online_features(
+    name: str,
+    join_keys: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+    request_data: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+) -> OnlineFeatures:
+    """The features of a service or view of the open project by key, now; see `penstock.engine.online.OnlineReader`."""
+    runtime = active()
+    if runtime is None:
+        raise ProjectError(
+            f"online features of {name!r}: no project is open in this process. Open it first: "
+            'with penstock.app.Runtime.open("path/to/project"): ...'
+        )
+    return runtime.online.read(name, join_keys, request_data)
 
 
 def _with_log_of(source: EventSource) -> Runtime | None:

@@ -16,6 +16,7 @@ from threading import Event
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from penstock.app.adopting import Adoption
 from penstock.app.merging import Feed, Resume, merged
 from penstock.engine.contract import Contract
 from penstock.monitoring.live import LiveMetrics, LiveSummary
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from penstock.app.inputs import Input
     from penstock.app.merging import Part
-    from penstock.app.runtime import Runtime
+    from penstock.app.runtime import Prepared, Runtime
 
 POLL_S = 0.2
 """How long `follow` waits before it looks for appended lines again."""
@@ -75,6 +76,14 @@ def stop_on_signals() -> Iterator[Stop]:
             signal.signal(number, handler)
 
 
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """How many micro-batches a pass over the inputs had, and whether it ended before them."""
+
+    batches: int
+    interrupted: bool
+
+
 class Runner:
     """Feeds a runtime from inputs.
 
@@ -106,19 +115,21 @@ class Runner:
         self._now_s = now_s
         self._offsets: dict[str, str] = dict(runtime.store.offsets())
         self._keys = {one.source: one.key for one in inputs}
-        self._contracts = {one.source: Contract(runtime.plan.sources[one.source]) for one in inputs}
+        self._adoption = Adoption(runtime, now_s=now_s)
+        self._prepared: Prepared | None = None
         self._durable: deque[tuple[float, float]] = deque()
         self.metrics = LiveMetrics(now_s(), default_action=_default_action(runtime))
 
     def run(self) -> LiveSummary:
         """Process what the inputs hold, to their end or until stopped; returns when everything is durable."""
-        self._pass(final=True)
+        while self._pass(final=True).interrupted and not self._stop.is_set():
+            pass
         return self._finish()
 
     def follow(self, *, poll_s: float = POLL_S) -> LiveSummary:
         """Process what the inputs hold and what is appended to them, until stopped."""
         while not self._stop.is_set():
-            if not self._pass(final=False):
+            if not self._pass(final=False).batches:
                 self._runtime.engine.flush()
                 self._watch(self.summary())
                 self._stop.wait(poll_s)
@@ -131,20 +142,43 @@ class Runner:
             self.metrics.add_latency(done - started, at_s=done)
         return self.metrics.summary(self._now_s())
 
-    def _pass(self, *, final: bool) -> int:
-        """Read every input once to its present end; the number of micro-batches."""
+    def _pass(self, *, final: bool) -> _Pass:
+        """Read every input once to its present end, or until what was read ahead fits the definitions no more."""
         count = 0
+        self._adopt()
         for parts in merged([self._feed(i, one, final=final) for i, one in enumerate(self._inputs)]):
             self._process(parts)
             count += 1
-            if self._stop.is_set():
-                break
-        return count
+            if self._stop.is_set() or self._adopt():
+                return _Pass(count, interrupted=True)
+        return _Pass(count, interrupted=False)
+
+    def _adopt(self) -> bool:
+        """Take over new definitions, if there are any; whether inputs are to be read anew from where they stand."""
+        prepared = self._prepared or self._adoption.ready()
+        self._prepared = None
+        if prepared is None:
+            return False
+        old, new = self._runtime.plan.sources, prepared.plan.sources
+        gone = [one.source for one in self._inputs if one.source not in new]
+        if gone:
+            self._runtime.problems["definitions"] = (
+                f"source {gone[0]!r} is read here, and no more defined: start the run anew"
+            )
+            return False
+        changed = [one for one in self._inputs if new[one.source].fields != old[one.source].fields]
+        if any(
+            one.key is None for one in changed
+        ):  # cannot be read again: what is decoded must be used up first
+            self._prepared = prepared
+            return False
+        self._runtime.adopt(prepared)
+        return bool(changed)
 
     def _feed(self, order: int, one: Input, *, final: bool) -> Feed:
         resume = Resume.parse(None if one.key is None else self._offsets.get(one.key))
         rows = self._runtime.settings.engine.batch_rows
-        contract = self._contracts[one.source]
+        contract = Contract(self._runtime.plan.sources[one.source])
         blocks = one.read(contract, resume.at, rows=rows, final=final, stop=self._stop)
         return Feed(contract.source, blocks, resume=resume, order=order)
 
@@ -164,6 +198,7 @@ class Runner:
         self._watch(self.summary())
 
     def _finish(self) -> LiveSummary:
+        self._adoption.close()
         self._runtime.engine.flush()
         return self.summary()
 

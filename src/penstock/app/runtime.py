@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from penstock.app.applied import AppliedHistory
 from penstock.app.settings import Settings, load_settings
 from penstock.core.clock import Clock, SystemClock
 from penstock.core.errors import ModelError, NotFoundError, PlanError, SnapshotError
@@ -17,7 +19,9 @@ from penstock.definitions.services import FeatureService
 from penstock.definitions.sources import StreamSource
 from penstock.engine.answers import Answer, answers_of
 from penstock.engine.history import LoggedFeatures, features_from_log
+from penstock.engine.instant import Fold
 from penstock.engine.local import LocalEngine, Processed
+from penstock.engine.online import OnlineReader
 from penstock.engine.recovery import Progress, catch_up, encode_state, no_progress, schema_hash
 from penstock.engine.training_set import driving_source
 from penstock.models.loading import load_model
@@ -74,6 +78,17 @@ def registry_of(root: Path, *, clock: Clock | None = None) -> LocalRegistry:
     return LocalRegistry(state_folder(root) / "registry", clock=clock or SystemClock())
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """Definitions that a running project can go on with: see `Runtime.prepare`."""
+
+    project: Project
+    plan: Plan
+    fold: Fold
+    handles: dict[str, ModelHandle]
+    problems: dict[str, str]
+
+
 class Runtime:
     """A project, open for writing: definitions, plan, store, engine, registry.
 
@@ -110,6 +125,8 @@ class Runtime:
         self._snapshot_at = 0
         self._snapshot_asked = 0
         self.engine: LocalEngine
+        self.online: OnlineReader
+        """Features by key, now."""
 
     @classmethod
     def open(
@@ -239,27 +256,55 @@ class Runtime:
         self._snapshot_asked = position
         self._snapshot = self._background.submit(self._save, position, state, committed)
 
+    def prepare(self, project: Project, *, stop: Callable[[], bool] = lambda: False) -> Prepared:
+        """Make ready for the definitions of `project`, in any thread, while the engine goes on with its own.
+
+        Folds what new views need from the log, and loads and verifies the models of new endpoints. `stop` ends it early.
+        """
+        plan = plan_of(project)
+        fold = Fold(self.store, self.plan, plan)
+        fold.approach(stop=stop)
+        handles = dict(self._handles)
+        problems: dict[str, str] = {}
+        self._load(plan, handles, problems)
+        return Prepared(project, plan, fold, handles, problems)
+
+    def adopt(self, prepared: Prepared) -> None:
+        """Go on with prepared definitions, between two micro-batches and in the thread that processes them."""
+        self._handles = prepared.handles
+        scorers = {name: self._scorer(name) for name in prepared.plan.endpoints}
+        self.engine.adopt(prepared.plan, prepared.fold, scorers)
+        self.project, self.plan = prepared.project, prepared.plan
+        self.online = OnlineReader(self.plan, self.engine, self.clock)
+        self.problems |= prepared.problems
+        self.snapshot()  # those before are of another plan
+
     def load_champions(self) -> dict[str, ModelVersion]:
         """Load, verify and swap in the version in Production for each endpoint; returns those that changed.
 
         An endpoint whose version does not fit the definitions, or fails its checks, goes on with the model that it has, or
         decides without one (flag ``no_model``); `problems` says why.
         """
+        return self._load(self.plan, self._handles, self.problems)
+
+    def _load(
+        self, plan: Plan, handles: dict[str, ModelHandle], problems: dict[str, str]
+    ) -> dict[str, ModelVersion]:
         changed = {}
-        for endpoint in self.plan.endpoints.values():
+        for endpoint in plan.endpoints.values():
             live = next((v for v in self.registry.versions(endpoint.model) if v.stage == "Production"), None)
-            handle = self._handles.get(endpoint.name)
+            handle = handles.get(endpoint.name)
             if live is None or (handle is not None and handle.current.version == live.label):
                 continue
             try:
-                self._check_serves(endpoint, live)
+                _check_serves(plan, endpoint, live)
                 model = load_model(live.folder, digest=live.digest, version=live.label)
             except (PlanError, ModelError) as error:
-                self.problems[endpoint.name] = str(error)
+                problems[endpoint.name] = str(error)
                 continue
-            self.problems.pop(endpoint.name, None)
+            problems.pop(endpoint.name, None)
             if handle is None:
-                self._handles[endpoint.name] = ModelHandle(model)
+                handles[endpoint.name] = ModelHandle(model)
             else:
                 handle.swap(model)
             changed[endpoint.name] = live
@@ -296,6 +341,7 @@ class Runtime:
                 fingerprint=self.plan.fingerprint,
                 schema_hash=schema_hash(self.plan),
                 next_position=self.store.next_position,
+                any_plan=self._is_applied(),
             )
             self.skipped_snapshots = tuple(f"{s.path.name}: {s.reason}" for s in search.skipped)
             if search.snapshot is not None:
@@ -316,6 +362,12 @@ class Runtime:
             scorers={name: self._scorer(name) for name in self.plan.endpoints},
             live=self.settings.engine.future_check,
         )
+        self.online = OnlineReader(self.plan, self.engine, self.clock)
+
+    def _is_applied(self) -> bool:
+        """Whether these definitions were put into force, so that state under others may be brought over."""
+        applied = AppliedHistory(state_folder(self.project.root)).newest()
+        return applied is not None and applied.fingerprint == self.plan.fingerprint
 
     def _scorer(self, endpoint: str) -> Callable[[], Any]:
         def current() -> Any:
@@ -323,16 +375,6 @@ class Runtime:
             return None if handle is None else handle.current
 
         return current
-
-    def _check_serves(self, endpoint: EndpointNode, version: ModelVersion) -> None:
-        service = self.plan.services[endpoint.service]
-        trained = version.manifest().service_fingerprint
-        if trained != service.fingerprint:
-            raise PlanError(
-                f"model {version.label!r}: it was trained on features with fingerprint {trained}, and service "
-                f"{service.name!r} now has {service.fingerprint}: the definitions changed. Train again (penstock train "
-                f"{endpoint.model}) or restore the definitions."
-            )
 
     def _save(self, position: int, state: bytes, committed: Future[None] | None) -> None:
         if committed is not None:
@@ -346,6 +388,17 @@ class Runtime:
             )
         )
         self._snapshot_at = max(self._snapshot_at, position)
+
+
+def _check_serves(plan: Plan, endpoint: EndpointNode, version: ModelVersion) -> None:
+    service = plan.services[endpoint.service]
+    trained = version.manifest().service_fingerprint
+    if trained != service.fingerprint:
+        raise PlanError(
+            f"model {version.label!r}: it was trained on features with fingerprint {trained}, and service "
+            f"{service.name!r} now has {service.fingerprint}: the definitions changed. Train again (penstock train "
+            f"{endpoint.model}) or restore the definitions."
+        )
 
 
 _ACTIVE: list[Runtime] = []

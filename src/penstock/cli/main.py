@@ -9,6 +9,7 @@ import typer
 from penstock.cli import (
     audit,
     backfill,
+    change,
     explain,
     forget,
     init,
@@ -58,6 +59,9 @@ def penstock(
 
 app.command("init")(init.init)
 app.command("explain")(explain.explain)
+app.command("plan")(change.plan)
+app.command("apply")(change.apply)
+app.command("versions")(change.versions)
 app.command("run")(run.run)
 app.command("up")(run.up)
 app.command("score")(score.score)

@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 import typer
 
 from penstock.cli.exits import ExitCode
-from penstock.cli.options import AsJson, Project, project_root
+from penstock.cli.options import AsJson, Project, actor_name, project_root
 from penstock.cli.output import Progress, hint, number, print_facts, print_json, progress_bar, say, tell
 from penstock.core.errors import InputError
 
@@ -48,15 +48,19 @@ def up(files: Files = None, project: Project = None, as_json: AsJson = False) ->
 
 
 def _drive(files: list[str] | None, project: Path | None, *, as_json: bool, follow: bool) -> None:
+    from penstock.app.changing import ensure_applied
     from penstock.app.inputs import configured_inputs, given_inputs
     from penstock.app.running import Runner, stop_on_signals
     from penstock.app.runtime import Runtime
+    from penstock.definitions.project import load_project
 
     root = project_root(project)
     given = _given(files or [])
     with stop_on_signals() as stop:
         with progress_bar("recovering") as progress:
-            runtime = Runtime.open(root, progress=_interruptible(progress, stop))
+            loaded = load_project(root)
+            ensure_applied(loaded, actor=actor_name(None))
+            runtime = Runtime.open(root, project=loaded, progress=_interruptible(progress, stop))
         with runtime:
             _notice(runtime)
             plan = runtime.plan

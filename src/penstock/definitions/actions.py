@@ -21,6 +21,13 @@ def features_for_events(references: Sequence[FeatureReference], events: Any, **o
     return app.features_for_events(references, events, **options)
 
 
+def online_features(name: str, join_keys: Any, request_data: Any) -> Any:
+    """The features of a service or view by key, now; see `penstock.app.online_features`."""
+    from penstock import app
+
+    return app.online_features(name, join_keys, request_data)
+
+
 def ingest(
     source: EventSource, events: Mapping[str, Any] | Sequence[Mapping[str, Any]], *, dry_run: bool
 ) -> Any:

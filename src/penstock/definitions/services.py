@@ -93,3 +93,24 @@ class FeatureService:
         from penstock.definitions.actions import features_for_events
 
         return features_for_events(list(self.features), events, **options)
+
+    def get_online_features(self, join_keys: Any, request_data: Any = None) -> Any:
+        """The features of one or several keys now, from the open project.
+
+        Windows are as of now: what has expired since a key's last event is not in them.
+
+        Parameters
+        ----------
+        join_keys
+            ``{"user_id": "ann"}``, or a list of such dicts.
+        request_data
+            The columns of the service's request sources, one dict a key.
+
+        Returns
+        -------
+        penstock.engine.online.OnlineFeatures
+            With ``.to_dict() .to_dicts() .to_arrow() .to_numpy() .metadata()``.
+        """
+        from penstock.definitions.actions import online_features
+
+        return online_features(self.name, join_keys, request_data)

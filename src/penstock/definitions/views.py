@@ -180,6 +180,12 @@ class StreamFeatureView(_Features):
         """What the function must return: keys, time, and the columns and conditions of the features."""
         return tuple({field.name: field for field in self._uses()}.values())
 
+    def get_online_features(self, join_keys: Any) -> Any:
+        """The view's features of one or several keys now; see `FeatureService.get_online_features`."""
+        from penstock.definitions.actions import online_features
+
+        return online_features(self.name, join_keys, None)
+
     def _uses(self) -> list[Field]:
         fields = [*self.join_keys, Field(self.timestamp_field, Timestamp)]
         for aggregate in self.features:

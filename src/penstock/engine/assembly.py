@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -116,6 +116,63 @@ class _Emitted:
         to_floats(output.bits, output.valid, self._kinds[index], values)
 
 
+class LookedUp:
+    """The features of a service for keys that were asked for: Python values or columns, made when they are wanted."""
+
+    __slots__ = ("_attributes", "_emitted", "_service", "_texts", "length")
+
+    def __init__(
+        self,
+        service: ServiceNode,
+        length: int,
+        emitted: Sequence[Output],
+        texts: Mapping[int, Text],
+        attributes: Mapping[int, Column],
+    ) -> None:
+        self.length = length
+        self._service = service
+        self._emitted = emitted
+        self._texts = texts
+        self._attributes = attributes
+
+    def column(self, at: int) -> Column:
+        """Output `at` of the service as a column of its own type."""
+        output = self._service.outputs[at]
+        if output.kind == "realtime":
+            return self._attributes[at]
+        if at in self._texts:
+            return self._texts[at]
+        piece = self._emitted[output.index]
+        bits = piece.bits[:, output.column]
+        values = bits.view(np.float64) if output.dtype.kind == "float" else bits
+        return Numeric(values, piece.valid[:, output.column])
+
+    def rows(self) -> list[list[Any]]:
+        """Python values, a list a row in the order of the service: None for null, microseconds for a Timestamp."""
+        outputs = self._service.outputs
+        floats = [piece.bits.view(np.float64).tolist() for piece in self._emitted]
+        integers = [piece.bits.tolist() for piece in self._emitted]
+        valid = [piece.valid.tolist() for piece in self._emitted]
+        apart = {at: _values(column) for at, column in {**self._attributes, **self._texts}.items()}
+        sources = [floats if output.dtype.kind == "float" else integers for output in outputs]
+        found = [
+            [
+                apart[at][row]
+                if at in apart
+                else values[output.index][row][output.column]
+                if valid[output.index][row][output.column]
+                else None
+                for at, (output, values) in enumerate(zip(outputs, sources, strict=True))
+            ]
+            for row in range(self.length)
+        ]
+        for at, output in enumerate(outputs):
+            if output.dtype.kind == "bool":
+                for one in found:
+                    one[at] = None if one[at] is None else bool(one[at])
+        return found
+
+
 class Assembler:
     """Puts together the rows of one service; names, kinds and places are resolved once."""
 
@@ -167,6 +224,14 @@ class Assembler:
             else:
                 values[:, at] = as_float(column)
         return FeatureRows(values, texts, lateness, degraded)
+
+    def looked_up(self, columns: Columns, outputs: Sequence[Output]) -> LookedUp:
+        """`rows` for keys that were asked for by hand: nothing is made that is not read."""
+        emitted = _Emitted(outputs, self._kind_arrays)
+        made = [call.run(columns, emitted, np.zeros(columns.length, np.bool_)) for call in self._calls]
+        texts: dict[int, Text] = {at: self.typed(emitted, output) for at, output in self._texts}  # type: ignore[misc]
+        attributes = {at: _null_where_nan(made[call][name]) for at, call, name in self._attributes}
+        return LookedUp(self.service, columns.length, outputs, texts, attributes)
 
     def typed(self, emitted: _Emitted, output: Selected) -> Column:
         """An aggregate's values as a column of its own type."""
@@ -302,6 +367,16 @@ def _run(places: Sequence[int]) -> _Places:
     if not places or list(places) != list(range(places[0], places[0] + len(places))):
         return np.array(places, np.int64)
     return slice(places[0], places[0] + len(places))
+
+
+def _values(column: Column) -> list[Any]:
+    """The column's values for Python; None for null."""
+    if isinstance(column, Text):
+        return column.to_strings()
+    values: list[Any] = column.values.tolist()
+    if column.valid is None:
+        return values
+    return [value if there else None for value, there in zip(values, column.valid.tolist(), strict=True)]
 
 
 def _null_where_nan(column: Column) -> Column:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from penstock.core.errors import TransformError
-from penstock.engine.assembly import Assembler, FeatureRows
+from penstock.engine.assembly import Assembler, FeatureRows, LookedUp
 from penstock.engine.kernel_rows import KernelRows, Rows, ViewPreparer, asking_rows, take_output
 from penstock.kernel.columns import Columns, IntArray
 from penstock.kernel.state import Output, ViewState
@@ -178,6 +178,23 @@ class FeatureState:
             for run in runs:
                 emitted.update(self._run_view(run, ready.get(run.index), batch))
         return emitted
+
+    def look_up(self, service: ServiceNode, columns: Columns, time_field: str) -> tuple[LookedUp, IntArray]:
+        """The features of `service` for keys and times alone, over the rows applied so far; changes no value.
+
+        Also int64[n, look-ups]: the time of the newest row that each key has in each view.
+        """
+        assembler = self._assemblers.get(service.name)
+        if assembler is None:
+            assembler = self._assemblers[service.name] = Assembler(self.plan, service, self.views)
+        rows = Rows(columns, np.arange(columns.length))
+        newest = np.empty((columns.length, len(service.lookups)), np.int64)
+        outputs = []
+        for j, lookup in enumerate(service.lookups):
+            asking = asking_rows(self.plan.views[lookup.view], lookup.key_columns, time_field, rows)
+            outputs.append(self._process(lookup.view, asking))
+            newest[:, j] = self.views[lookup.view].newest(asking.keys)
+        return assembler.looked_up(columns, outputs), newest
 
     def _prepared(self, index: int, rows: Rows, *, skip_failing: bool) -> KernelRows:
         try:

@@ -9,20 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, NoReturn
+from threading import Lock
+from typing import Any
 
 import msgspec
 
 from penstock.core.clock import Clock
 from penstock.core.errors import InputError, StoreError
 from penstock.core.records import Commit, LabelRecords
+from penstock.engine.assembly import LookedUp
 from penstock.engine.contract import Contract, Decoded
 from penstock.engine.effects import Outcome
 from penstock.engine.features import FeatureState
+from penstock.engine.instant import Fold
 from penstock.engine.lookup import RowReader
+from penstock.engine.online import AT
 from penstock.engine.ports import EngineStore, EventIdIndex
 from penstock.engine.step import Input, Scorers, Stepped, Stepper
-from penstock.plan.nodes import Plan
+from penstock.kernel.columns import Columns, IntArray
+from penstock.plan.nodes import Plan, ServiceNode
 
 _DONE: Future[None] = Future()
 _DONE.set_result(None)
@@ -47,7 +52,7 @@ class Processed(msgspec.Struct, frozen=True, eq=False):
 
 
 class LocalEngine:
-    """Runs a plan over a store. Not for several threads at once.
+    """Runs a plan over a store. One thread at a time may process; `look_up` is safe beside it.
 
     Parameters
     ----------
@@ -72,21 +77,26 @@ class LocalEngine:
         scorers: Scorers,
         live: bool = True,
     ) -> None:
-        self.plan = plan
-        self.rows = RowReader(store, plan.sources)
         self._store = store
+        self._ids = ids
         self._clock = clock
         self._live = live
-        self._label_sources = frozenset(name for name, s in plan.sources.items() if s.label_of is not None)
-        self._contracts = {name: Contract(source) for name, source in plan.sources.items()}
-        self._stepper = Stepper(
-            features, store=store, ids=ids, rows=self.rows, scorers=scorers, settle=self._settle
-        )
+        self._take(plan, features, scorers)
+        self._turn = Lock()  # the state is moved, or read, by one thread at a time
         self._writer = ThreadPoolExecutor(1, "penstock-commit")
         self._inflight: tuple[int, Future[None]] = (store.next_position, _DONE)
         self._labels_inflight = False
         self._failed: BaseException | None = None
         self._closed = False
+
+    def _take(self, plan: Plan, features: FeatureState, scorers: Scorers) -> None:
+        self.plan = plan
+        self.rows = RowReader(self._store, plan.sources)
+        self._label_sources = frozenset(name for name, s in plan.sources.items() if s.label_of is not None)
+        self._contracts = {name: Contract(source) for name, source in plan.sources.items()}
+        self._stepper = Stepper(
+            features, store=self._store, ids=self._ids, rows=self.rows, scorers=scorers, settle=self._settle
+        )
 
     @property
     def features(self) -> FeatureState:
@@ -148,8 +158,7 @@ class LocalEngine:
         offsets: Mapping[str, str] | None = None,
     ) -> Stepped:
         """The computation of `process` alone: moves the state, commits nothing."""
-        if self._failed is not None or self._closed:
-            self._refuse()
+        self._check_running()
         sources = [source for source, _ in inputs]
         if len(sources) > 1 and len(set(sources)) < len(sources):
             raise InputError(
@@ -159,17 +168,35 @@ class LocalEngine:
         if self._labels_inflight or not self._label_sources.isdisjoint(sources):
             self.flush()
         try:
-            return self._stepper.step(
-                inputs,
-                now_us=self._clock.now_us(),
-                live=self._live,
-                by_time=by_time,
-                decide=decide,
-                offsets=offsets or {},
-            )
+            with self._turn:
+                return self._stepper.step(
+                    inputs,
+                    now_us=self._clock.now_us(),
+                    live=self._live,
+                    by_time=by_time,
+                    decide=decide,
+                    offsets=offsets or {},
+                )
         except BaseException as error:
             self._failed = error
             raise
+
+    def look_up(self, service: ServiceNode, columns: Columns) -> tuple[int, LookedUp, IntArray]:
+        """See `penstock.engine.ports.OnlineStore`: the engine's own state is the embedded online store."""
+        with self._turn:
+            self._check_running()
+            rows, newest = self._stepper.features.look_up(service, columns, AT)
+            return self._stepper.position, rows, newest
+
+    def adopt(self, plan: Plan, fold: Fold, scorers: Scorers) -> None:
+        """Go on with another plan between two micro-batches, with the state that it would have had from the start.
+
+        `fold` has come close to the end of the log; what is missing is folded here.
+        """
+        with self._turn:
+            self._check_running()
+            self.flush()
+            self._take(plan, fold.finish(self._stepper.position, self._stepper.features), scorers)
 
     def flush(self) -> None:
         """Wait until everything under way is durable."""
@@ -180,13 +207,14 @@ class LocalEngine:
         self._writer.shutdown(wait=True)
         self._closed = True
 
-    def _refuse(self) -> NoReturn:
+    def _check_running(self) -> None:
         if self._failed is not None:
             raise StoreError(
                 f"engine: it stopped after an error ({self._failed}). Mend the cause and open the project again; what was "
                 "acknowledged is safe, and state is recovered from the log."
             ) from self._failed
-        raise StoreError("engine: it is closed. Open the project again.")
+        if self._closed:
+            raise StoreError("engine: it is closed. Open the project again.")
 
     def _settle(self, position: int) -> None:
         if position >= self._inflight[0]:

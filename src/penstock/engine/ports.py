@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from penstock.kernel.columns import IntArray
+from penstock.kernel.columns import Columns, IntArray
 
 if TYPE_CHECKING:
     from penstock.core.records import (
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
         LogBatch,
         PendingLabel,
     )
+    from penstock.engine.assembly import LookedUp
+    from penstock.plan.nodes import ServiceNode
 
 HashArray = npt.NDArray[np.uint64]
 FloatArray = npt.NDArray[np.float64]
@@ -76,6 +78,18 @@ class EngineStore(LogReader, Protocol):
 
     def tidy(self) -> None:
         """House-keeping between commits."""
+
+
+class OnlineStore(Protocol):
+    """The latest state of all keys, to be asked by key."""
+
+    def look_up(self, service: ServiceNode, columns: Columns) -> tuple[int, LookedUp, IntArray]:
+        """The features of `service` over all that was accepted so far; changes no value.
+
+        `columns` hold the keys, the request's columns, and the times as of which is asked (`penstock.engine.online.AT`). Returns the length of
+        the log, the rows, and int64[n, look-ups] with the time of the newest row that each key has in each view (`NO_EVENT`
+        where there is none).
+        """
 
 
 class EventIdIndex(Protocol):

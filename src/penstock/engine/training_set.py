@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from msgspec import structs
 
 from penstock.core.errors import InputError, MissingDependencyError, PlanError
 from penstock.core.records import LabelRecords

@@ -15,16 +15,19 @@ import numpy.typing as npt
 
 from penstock.core.errors import InputError
 from penstock.kernel import snapshot
+from penstock.kernel.cells import NEVER
 from penstock.kernel.columns import BoolArray, IntArray, Text
 from penstock.kernel.interner import Interner
 from penstock.kernel.jit import ByteArray
 from penstock.kernel.keys import COUNT
 from penstock.kernel.memory import Memory, drop_key, to_floats
-from penstock.kernel.program import LaneKind, Program
+from penstock.kernel.program import R_NEWEST, RECORD, LaneKind, Program
 from penstock.kernel.rows import EVICTED, ROWS_HELD
 from penstock.kernel.step import APPLY, LOOKUP, NO_KEY, PLANNED_IN_SCRATCH, run
 
 FloatMatrix = npt.NDArray[np.float64]
+NO_EVENT = NEVER
+"""The time of the newest row of a key that has none."""
 _Batch = tuple[Text, IntArray, IntArray, BoolArray, ByteArray]
 _PART = 1 << 14  # rows worked on at once: their columns stay in the CPU's cache, few slots wait for eviction
 _SHRINK_EVERY = 1 << 12  # rows between looks at how much memory lies idle
@@ -211,6 +214,14 @@ class ViewState:
         self._memory.table.pack()
         self._memory.shrink()  # last, since it looks up where the arrays are now
         return True
+
+    def newest(self, keys: Text) -> IntArray:
+        """Return the time of each key's newest row, int64[n]; `NO_EVENT` where there is none."""
+        memory = self._memory
+        slots = memory.table.find(keys)
+        times = memory.states[np.maximum(slots, 0) * memory.program[RECORD] + R_NEWEST]
+        there = slots >= 0 if keys.valid is None else (slots >= 0) & keys.valid
+        return np.where(there, times, NO_EVENT)
 
     @property
     def evicted_keys(self) -> int:

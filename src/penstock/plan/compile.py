@@ -381,6 +381,13 @@ def _source_text(source: SourceNode) -> str:
     return repr(replace(source, max_future_skew_us=0))
 
 
+def view_fingerprint(plan: Plan, view: ViewNode) -> str:
+    """Equal for two views, of one plan or of two, exactly if their states are: it covers the view and its sources."""
+    source = plan.sources[view.source]
+    labelled = [] if source.label_of is None else [plan.sources[source.label_of]]
+    return _digest(_view_text(view), *map(_source_text, [source, *labelled]))
+
+
 def _view_text(view: ViewNode) -> str:
     parts: tuple[object, ...] = (
         view.name,

@@ -8,6 +8,7 @@ from typing import Any
 from penstock.core.errors import NotFoundError
 from penstock.core.time import format_duration
 from penstock.kernel.program import Window
+from penstock.plan.compile import view_fingerprint
 from penstock.plan.nodes import (
     EndpointNode,
     Lookup,
@@ -98,6 +99,8 @@ def _view(plan: Plan, view: ViewNode) -> Description:
         "code": _short(view.code),
         "keys": [{"name": f.name, "type": f.dtype.name} for f in view.keys],
         "time_field": view.time_field,
+        "fingerprint": view_fingerprint(plan, view),
+        "max_keys": view.program.max_keys,
         "reads": _read_by(plan, view),
         "pruned": _pruned_of(plan, view),
         "lanes": [

@@ -230,6 +230,12 @@ def _in_commit(
             yield stored
 
 
+def row_counts(fetch: Fetch, table: BatchTable) -> dict[int, int]:
+    """The rows of each source (or endpoint), by its number; payloads are not read."""
+    sql = f"SELECT id & {_NAME_MASK}, sum(rows) FROM {table.name} GROUP BY 1"
+    return dict(fetch(sql, ()))
+
+
 def event_ids(fetch: Fetch, start: int) -> Iterator[EventIds]:
     """The stored event ids of rows at positions ≥ `start`, a commit at a time."""
     key = _commit_start(fetch, LOG, start) << NAME_BITS

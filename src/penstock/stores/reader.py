@@ -96,6 +96,11 @@ class ProjectReader:
         """Totals since the store was created."""
         return dict(json.loads(self._fetch("SELECT counters FROM progress", ())[0][0]))
 
+    def row_counts(self) -> dict[str, int]:
+        """How many rows of each source the log holds."""
+        counted = batches.row_counts(self._fetch, batches.LOG)
+        return {self._name(number): rows for number, rows in counted.items()}
+
     def offsets(self) -> dict[str, str]:
         """Where to go on reading, by source or URI."""
         return dict(self._fetch("SELECT source, value FROM offsets", ()))

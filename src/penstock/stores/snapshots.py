@@ -82,8 +82,12 @@ class SnapshotStore:
                 "space; the snapshots before it remain, and the log holds everything."
             ) from error
 
-    def newest_good(self, *, fingerprint: str, schema_hash: str, next_position: int) -> SnapshotSearch:
+    def newest_good(
+        self, *, fingerprint: str, schema_hash: str, next_position: int, any_plan: bool = False
+    ) -> SnapshotSearch:
         """The newest snapshot of this plan and schema that is whole and not ahead of the log.
+
+        With `any_plan` the newest of another one, where there is none of this: for definitions that were changed on purpose.
 
         Damaged files, those of another store or format, and those ahead of the log are skipped and reported; those
         ahead are removed, since the log may grow past them with other rows.
@@ -110,6 +114,8 @@ class SnapshotStore:
                 return SnapshotSearch(snapshot, tuple(skipped))
             else:
                 others.append(snapshot)
+        if others and any_plan:
+            return SnapshotSearch(others[0], tuple(skipped))
         if others:
             raise _incompatible(self._directory, others[0], fingerprint=fingerprint, schema_hash=schema_hash)
         return SnapshotSearch(None, tuple(skipped))
@@ -186,7 +192,8 @@ def _incompatible(directory: Path, found: Snapshot, *, fingerprint: str, schema_
     wanted = fingerprint if what == "plan" else schema_hash
     return SnapshotError(
         f"snapshots in {directory}: taken under the {what} {had}, and the definitions now make {wanted}. Run "
-        "`penstock replay --rebuild` to fold the log under the new definitions, or restore the old ones."
+        "`penstock apply` to put the new definitions into force, `penstock replay --rebuild` to fold the log under them, or "
+        "restore the old ones."
     )
 
 

@@ -87,6 +87,18 @@ class ReferenceEngine:
             return None
         return self._accept_event(source, typed(record, source.schema))
 
+    def ask(self, record: Mapping[str, Any], time_us: int) -> Features:
+        """What a key is answered that is no event: everything accepted so far, as of a time.
+
+        `record` holds the keys and the request's columns.
+        """
+        asked = {name: as_accepted(value, self._type_of(name)) for name, value in record.items()}
+        return self._answer({**asked, self.source.time_field: time_us}, {})
+
+    def _type_of(self, name: str) -> DataType:
+        keys = {key.name: key.dtype for view in self.views.values() for key in view.join_keys}
+        return (keys | {field.name: field.dtype for field in self.source.schema})[name]
+
     # --- events ---------------------------------------------------------------------------------
 
     def _accept_event(self, source: StreamSource, event: Record) -> Features | None:
