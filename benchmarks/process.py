@@ -52,7 +52,7 @@ def run_contestant(
             stdout=out,
             stderr=err,
             cwd=ROOT,
-            env={**os.environ, **(environment or {})},
+            env=_joined(environment or {}),
         )
         peak_mb = _watch(process, start + timeout_s)
         wall_s = time.perf_counter() - start
@@ -65,6 +65,15 @@ def run_contestant(
     except (IndexError, ValueError) as error:
         raise ContestantError(f"{_name(command)} printed no report") from error
     return Run(report, wall_s, peak_mb)
+
+
+def _joined(more: Mapping[str, str]) -> dict[str, str]:
+    """Our own environment and more; a module path goes before ours, or another tree's Penstock would be measured."""
+    joined = {**os.environ, **more}
+    if more.get("PYTHONPATH") and os.environ.get("PYTHONPATH"):
+        ours = [str(Path(entry).absolute()) for entry in os.environ["PYTHONPATH"].split(os.pathsep)]
+        joined["PYTHONPATH"] = os.pathsep.join([more["PYTHONPATH"], *ours])
+    return joined
 
 
 def _watch(process: subprocess.Popen[bytes], deadline: float) -> float:
