@@ -16,6 +16,7 @@ from penstock.definitions.sources import (
     RequestSource,
     find_time_field,
 )
+from penstock.definitions.tags import Tags, tags_of
 from penstock.definitions.view_checks import (
     at_least_one,
     check_distinct,
@@ -124,6 +125,7 @@ class StreamFeatureView(_Features):
     max_keys: int
     description: str
     owner: str
+    tags: Tags
 
     def __init__(
         self,
@@ -138,6 +140,7 @@ class StreamFeatureView(_Features):
         max_keys: int = DEFAULT_MAX_KEYS,
         description: str = "",
         owner: str = "",
+        tags: Mapping[str, str] | None = None,
     ) -> None:
         what = f"stream feature view {check_name(name, what='stream feature view')!r}"
         check_source(source, owner=what)
@@ -158,6 +161,7 @@ class StreamFeatureView(_Features):
             ("max_keys", checked_max_keys(max_keys, owner=what)),
             ("description", description),
             ("owner", owner),
+            ("tags", tags_of(tags, owner=what)),
         )
         for attribute, value in values:
             object.__setattr__(self, attribute, value)
@@ -220,6 +224,7 @@ def stream_feature_view(
     max_keys: int = DEFAULT_MAX_KEYS,
     description: str = "",
     owner: str = "",
+    tags: Mapping[str, str] | None = None,
 ) -> Callable[[Function], StreamFeatureView]:
     """Make a function into a `StreamFeatureView`, named after the function unless `name` is given."""
 
@@ -235,6 +240,7 @@ def stream_feature_view(
             max_keys=max_keys,
             description=description or description_of(function),
             owner=owner,
+            tags=tags,
         )
 
     return decorate
@@ -265,6 +271,7 @@ class RealtimeFeatureView(_Features):
     function: Function
     description: str
     owner: str
+    tags: Tags
 
     def __init__(
         self,
@@ -276,6 +283,7 @@ class RealtimeFeatureView(_Features):
         mode: str = "numpy",
         description: str = "",
         owner: str = "",
+        tags: Mapping[str, str] | None = None,
     ) -> None:
         what = f"realtime feature view {check_name(name, what='realtime feature view')!r}"
         check_mode(mode, owner=what)
@@ -297,6 +305,7 @@ class RealtimeFeatureView(_Features):
             ("function", function),
             ("description", description),
             ("owner", owner),
+            ("tags", tags_of(tags, owner=what)),
         )
         for attribute_name, value in values:
             object.__setattr__(self, attribute_name, value)
@@ -315,6 +324,7 @@ def realtime_feature_view(
     name: str | None = None,
     description: str = "",
     owner: str = "",
+    tags: Mapping[str, str] | None = None,
 ) -> Callable[[Function], RealtimeFeatureView]:
     """Make a function into a `RealtimeFeatureView`, named after the function unless `name` is given."""
 
@@ -327,6 +337,7 @@ def realtime_feature_view(
             mode=mode,
             description=description or description_of(function),
             owner=owner,
+            tags=tags,
         )
 
     return decorate
