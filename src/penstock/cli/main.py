@@ -9,9 +9,11 @@ import typer
 from penstock.cli import (
     audit,
     backfill,
+    catalog,
     explain,
     forget,
     init,
+    lineage,
     registry,
     replay,
     run,
@@ -58,6 +60,8 @@ def penstock(
 
 app.command("init")(init.init)
 app.command("explain")(explain.explain)
+app.add_typer(catalog.commands, name="catalog")
+app.command("lineage")(lineage.lineage)
 app.command("run")(run.run)
 app.command("up")(run.up)
 app.command("score")(score.score)
