@@ -11,6 +11,7 @@ from penstock.cli import (
     backfill,
     catalog,
     explain,
+    explain_event,
     forget,
     init,
     lineage,
@@ -70,5 +71,6 @@ app.add_typer(registry.commands, name="registry")
 app.command("backfill")(backfill.backfill)
 app.command("replay")(replay.replay)
 app.command("audit")(audit.audit)
+app.command("explain-event")(explain_event.explain_event)
 app.command("status")(status.status)
 app.command("forget")(forget.forget)
