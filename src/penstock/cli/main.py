@@ -15,6 +15,7 @@ from penstock.cli import (
     forget,
     init,
     lineage,
+    prove,
     registry,
     replay,
     run,
@@ -70,6 +71,7 @@ app.command("train")(train.train)
 app.add_typer(registry.commands, name="registry")
 app.command("backfill")(backfill.backfill)
 app.command("replay")(replay.replay)
+app.command("test")(prove.prove)
 app.command("audit")(audit.audit)
 app.command("explain-event")(explain_event.explain_event)
 app.command("status")(status.status)

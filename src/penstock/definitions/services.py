@@ -83,6 +83,8 @@ class FeatureService:
         history
             ``{"source": frame}``: what the features are computed from. Default: the project's log; where a source
             has none and the events carry its columns, the events themselves.
+        mock_inputs
+            `history` under the name that tests use.
         timestamp_key
             The column with the rows' time; default: the source's time field.
         as_of

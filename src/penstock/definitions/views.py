@@ -81,11 +81,17 @@ class _Features:
 
         return features_for_events([self.reference()], events, **options)
 
-    def run_transformation(self, input_data: Any) -> Any:
-        """What the view's function makes of `input_data`, as the engine would call it."""
+    def run_transformation(
+        self, input_data: Any = None, *, mock_inputs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """What the view's function makes of `input_data`, as the engine would call it.
+
+        `mock_inputs` gives the inputs by name instead: ``{"source": frame}``, for a realtime view a frame each for the
+        request (``"request"``) and the views that it reads.
+        """
         from penstock.definitions.actions import run_transformation
 
-        return run_transformation(self, input_data)  # type: ignore[arg-type]
+        return run_transformation(self, input_data, mock_inputs=mock_inputs)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True, init=False)
