@@ -3,16 +3,13 @@
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import pytest
-
 from penstock.definitions.project import load_project
 
 NOON = datetime(2025, 3, 1, 12, tzinfo=UTC)
 
 
-@pytest.fixture(scope="module")
-def project():
-    return load_project(Path(__file__).parents[1])
+def view(name):
+    return load_project(Path(__file__).parents[1]).views[name]
 
 
 def paid(number, amount, after):
@@ -25,23 +22,19 @@ def paid(number, amount, after):
     }
 
 
-def test_spending_counts_the_last_hour(project):
+def test_spending_counts_the_last_hour():
     rows = [
         paid(1, 10.0, timedelta()),
         paid(2, 30.0, timedelta(minutes=59)),
         paid(3, 5.0, timedelta(hours=2)),
     ]
-    made = (
-        project.views["card_spending"]
-        .get_features_for_events(rows, mock_inputs={"payments": rows})
-        .to_arrow()
-    )
+    made = view("card_spending").get_features_for_events(rows, mock_inputs={"payments": rows}).to_arrow()
     assert made.column("card_spending__amount_count_1h_continuous").to_pylist() == [1, 2, 1]
     assert made.column("card_spending__amount_mean_1h_continuous").to_pylist() == [10.0, 20.0, 5.0]
 
 
-def test_a_payment_at_night_of_twice_the_usual(project):
-    made = project.views["payment"].run_transformation(
+def test_a_payment_at_night_of_twice_the_usual():
+    made = view("payment").run_transformation(
         mock_inputs={
             "request": [{"amount": 50.0, "paid_at": NOON.replace(hour=3)}],
             "card_spending": [{"amount_mean_7d_continuous": 25.0}],
