@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from penstock.app.auditing import AuditTotals, read_totals
 from penstock.app.runtime import open_reader, registry_of, state_folder, store_path
 from penstock.core.records import DeadLetter
 from penstock.definitions.project import Project, load_project
@@ -40,6 +41,8 @@ class Overview:
         Bytes on disk by part.
     erasures
         How many keys were forgotten.
+    audit
+        What the audit beside running commands has found; None where none ran. Its counts are among the counters.
     """
 
     name: str
@@ -53,6 +56,7 @@ class Overview:
     snapshots: tuple[int, ...] = ()
     sizes: dict[str, int] = field(default_factory=dict)
     erasures: int = 0
+    audit: AuditTotals | None = None
 
     @property
     def identity(self) -> tuple[int, dict[str, int]]:
@@ -99,6 +103,7 @@ class Overview:
             "snapshots": list(self.snapshots),
             "bytes": self.sizes,
             "erasures": self.erasures,
+            "audit": None if self.audit is None else asdict(self.audit),
         }
 
 
@@ -109,18 +114,20 @@ def overview(root: Path) -> Overview:
         return Overview(name=project.name, root=root, ran=False)
     with open_reader(root) as store:
         counts, newest = _letters(store)
+        audit = read_totals(root)
         return Overview(
             name=project.name,
             root=root,
             ran=True,
             log_length=store.next_position,
-            counters=store.counters(),
+            counters=store.counters() | ({} if audit is None else audit.counters()),
             champions=_champions(project),
             dead_letters=counts,
             newest_letters=newest,
             snapshots=_snapshots(root),
             sizes=_sizes(root),
             erasures=len(store.erasures()),
+            audit=audit,
         )
 
 

@@ -14,7 +14,7 @@ from penstock.engine.contract import Contract, Decoded
 from penstock.engine.history import check_as_of
 from penstock.engine.logged_history import features_for_logged, history_of
 from penstock.engine.online import OnlineFeatures
-from penstock.engine.preview import run_view
+from penstock.engine.preview import inputs_by_name, run_view
 from penstock.engine.training_set import FeatureFrame, driving_source, features_for_frame, source_names
 from penstock.plan.compile import source_node
 
@@ -50,10 +50,15 @@ def features_for_events(
     events: Any,
     *,
     history: Mapping[str, Any] | None = None,
+    mock_inputs: Mapping[str, Any] | None = None,
     timestamp_key: str | None = None,
     as_of: str = "corrected",
 ) -> FeatureFrame:
     """Point-in-time features for a frame of events; see `FeatureService.get_features_for_events`."""
+    if mock_inputs is not None:
+        if history is not None:
+            raise InputError("history= and mock_inputs= are both given; allowed is one. Leave one out.")
+        history = mock_inputs
     check_as_of(as_of)
     source = driving_source(references)
     runtime = _with_log_of(source) if history is None else None
@@ -102,6 +107,17 @@ def _not_logged(source: EventSource, *, given: bool) -> str:
     )
 
 
-def run_transformation(view: FeatureView, input_data: Any) -> Any:
-    """What the function of `view` makes of a frame (or, for a realtime view, of one frame a source), as a table."""
-    return run_view(view, input_data)
+def run_transformation(
+    view: FeatureView, input_data: Any = None, *, mock_inputs: Mapping[str, Any] | None = None
+) -> Any:
+    """What the function of `view` makes of a frame (or, for a realtime view, of one frame a source), as a table.
+
+    `mock_inputs` gives the frames by the names of the sources.
+    """
+    if mock_inputs is None:
+        return run_view(view, input_data)
+    if input_data is not None:
+        raise InputError(
+            f"feature view {view.name!r}: input_data and mock_inputs= are both given; allowed is one. Leave one out."
+        )
+    return run_view(view, inputs_by_name(view, mock_inputs))

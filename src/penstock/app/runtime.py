@@ -53,7 +53,7 @@ def store_path(root: Path) -> Path:
 
 def plan_of(project: Project) -> Plan:
     """The plan of all of a project's services and endpoints."""
-    services = [(service, _stream_of(project, service)) for service in project.services.values()]
+    services = [(service, stream_of(project, service)) for service in project.services.values()]
     if not services and not project.endpoints:
         raise PlanError(
             f"project {project.name!r}: it defines no FeatureService and no Endpoint, so there is nothing to run. "
@@ -62,7 +62,7 @@ def plan_of(project: Project) -> Plan:
     return compile_plan(services, project.endpoints.values())
 
 
-def _stream_of(project: Project, service: FeatureService) -> StreamSource:
+def stream_of(project: Project, service: FeatureService) -> StreamSource:
     """The stream that a service's features are for: its endpoint's, its model's, else its views'."""
     for endpoint in project.endpoints.values():
         if endpoint.model.features is service:

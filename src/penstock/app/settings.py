@@ -54,6 +54,19 @@ class EngineSettings(BaseModel):
     )
 
 
+class AuditSettings(BaseModel):
+    """``[audit]``: decisions recomputed from the log while the project runs."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    rate: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="Share of one processor that recomputing decisions may take, in a process of its own. Below 1 it skips ahead when it falls far behind; 0: no audit while running.",
+    )
+
+
 class Settings(BaseSettings):
     """All settings of a project."""
 
@@ -63,6 +76,7 @@ class Settings(BaseSettings):
 
     project: ProjectSettings = ProjectSettings()
     engine: EngineSettings = EngineSettings()
+    audit: AuditSettings = AuditSettings()
 
     @classmethod
     def settings_customise_sources(

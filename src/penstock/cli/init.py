@@ -17,6 +17,7 @@ TEMPLATE = Path(__file__).parent / "template"
 FILES = {
     "definitions.py": "definitions.py",
     "sample.py": "sample.py",
+    "feature_tests.py": "tests/test_features.py",
     "project.toml": "penstock.toml",
     "project.md": "README.md",
     "gitignore": ".gitignore",
@@ -34,7 +35,7 @@ def init(
     """
     folder = Path(name)
     write_project(folder)
-    say(f"Wrote {folder}: definitions.py, penstock.toml, README.md, sample.py and a sample in data/")
+    say(f"Wrote {folder}: definitions.py, penstock.toml, README.md, sample.py, tests/ and a sample in data/")
     hint(f"cd {folder} && penstock explain && penstock run")
 
 
@@ -54,6 +55,7 @@ def write_project(folder: Path) -> None:
         )
     folder.mkdir(parents=True, exist_ok=True)
     for packaged, written in FILES.items():
+        (folder / written).parent.mkdir(exist_ok=True)
         shutil.copyfile(TEMPLATE / packaged, folder / written)
     for written in ("penstock.toml", "README.md"):
         path = folder / written

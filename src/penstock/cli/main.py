@@ -9,10 +9,14 @@ import typer
 from penstock.cli import (
     audit,
     backfill,
+    catalog,
     change,
     explain,
+    explain_event,
     forget,
     init,
+    lineage,
+    prove,
     registry,
     replay,
     run,
@@ -62,6 +66,8 @@ app.command("explain")(explain.explain)
 app.command("plan")(change.plan)
 app.command("apply")(change.apply)
 app.command("versions")(change.versions)
+app.add_typer(catalog.commands, name="catalog")
+app.command("lineage")(lineage.lineage)
 app.command("run")(run.run)
 app.command("up")(run.up)
 app.command("score")(score.score)
@@ -69,6 +75,8 @@ app.command("train")(train.train)
 app.add_typer(registry.commands, name="registry")
 app.command("backfill")(backfill.backfill)
 app.command("replay")(replay.replay)
+app.command("test")(prove.prove)
 app.command("audit")(audit.audit)
+app.command("explain-event")(explain_event.explain_event)
 app.command("status")(status.status)
 app.command("forget")(forget.forget)

@@ -48,6 +48,7 @@ def up(files: Files = None, project: Project = None, as_json: AsJson = False) ->
 
 
 def _drive(files: list[str] | None, project: Path | None, *, as_json: bool, follow: bool) -> None:
+    from penstock.app.auditing import AuditBeside, read_totals
     from penstock.app.changing import ensure_applied
     from penstock.app.inputs import configured_inputs, given_inputs
     from penstock.app.running import Runner, stop_on_signals
@@ -74,13 +75,16 @@ def _drive(files: list[str] | None, project: Path | None, *, as_json: bool, foll
                     f"run: no source of project {runtime.project.name!r} has a FileConfig, so there is nothing to read. Name "
                     f"files: penstock run {next(iter(plan.sources))}=FILE"
                 )
-            with _live_line() as watch:
+            audit = AuditBeside(root, runtime.settings.audit.rate)
+            with audit, _live_line(audit.look) as watch:
                 runner = Runner(runtime, inputs, stop=stop.event, watch=watch)
                 if follow:
                     tell(f"penstock: following {', '.join(one.source for one in inputs)}; Ctrl-C ends it")
                 summary = runner.follow() if follow else runner.run()
             length = runtime.engine.position
     _report(summary, length, as_json=as_json, stopped=stop.asked and not follow)
+    if audit.started and not as_json and (totals := read_totals(root)) is not None:
+        say(f"while running: {totals.text()}")
     if stop.signal_number == signal.SIGINT or (stop.asked and not follow):
         raise typer.Exit(ExitCode.INTERRUPTED)
 
@@ -153,19 +157,23 @@ def _ms(seconds: float | None) -> str:
 
 
 @contextmanager
-def _live_line() -> Iterator[Callable[[LiveSummary], None]]:
-    """A line of live metrics on stderr, where that is a terminal."""
-    from penstock.app.running import no_watch
-
+def _live_line(also: Callable[[], str]) -> Iterator[Callable[[LiveSummary], None]]:
+    """A line of live metrics on stderr, where that is a terminal, and what else there is to say behind it."""
     if not sys.stderr.isatty():
-        yield no_watch
+        yield lambda _: _ignored(also())
         return
     from rich.console import Console
     from rich.live import Live
     from rich.text import Text
 
     with Live(Text(""), console=Console(stderr=True), refresh_per_second=8, transient=True) as live:
-        yield lambda summary: live.update(Text(live_text(summary), overflow="ellipsis", no_wrap=True))
+        yield lambda summary: live.update(
+            Text(" · ".join(filter(None, (live_text(summary), also()))), overflow="ellipsis", no_wrap=True)
+        )
+
+
+def _ignored(_: str) -> None:
+    """What is looked at, but not shown."""
 
 
 def live_text(summary: LiveSummary) -> str:

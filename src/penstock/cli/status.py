@@ -55,6 +55,7 @@ def _print(found: Overview) -> None:
     ]
     facts += [("actions", ", ".join(f"{number(n)} {action}" for action, n in found.actions.items()))]
     facts += [("labels", ", ".join(f"{number(n)} {name}" for name, n in found.labels.items()))]
+    facts += [("audit", _audit(found))]
     print_facts([fact for fact in facts if fact[1]])
     _print_endpoints(found.champions)
     _print_letters(found)
@@ -69,6 +70,15 @@ def _print(found: Overview) -> None:
     if found.erasures:
         say(f"forgotten keys: {found.erasures}")
     hint(_next(found))
+
+
+def _audit(found: Overview) -> str:
+    """What was recomputed while the project ran, and how far that has come."""
+    if found.audit is None:
+        return ""
+    jumped = f", {number(found.audit.jumped)} passed over" if found.audit.jumped else ""
+    reached = f"up to position {number(found.audit.position)} of {number(found.log_length)}{jumped}"
+    return f"{found.audit.text().removeprefix('audit ')}; {reached}"
 
 
 def _print_endpoints(champions: dict[str, Any]) -> None:

@@ -37,8 +37,8 @@ def ingest(
     return app.ingest(source, events, dry_run=dry_run)
 
 
-def run_transformation(view: FeatureView, input_data: Any) -> Any:
+def run_transformation(view: FeatureView, input_data: Any, *, mock_inputs: Mapping[str, Any] | None) -> Any:
     """Call `view`'s function on `input_data` as the engine does; see `penstock.app.run_transformation`."""
     from penstock import app
 
-    return app.run_transformation(view, input_data)
+    return app.run_transformation(view, input_data, mock_inputs=mock_inputs)

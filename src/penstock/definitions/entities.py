@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from penstock.core.errors import DefinitionError
 from penstock.core.types import Field, check_name
+from penstock.definitions.tags import Tags, tags_of
 
 T = TypeVar("T")
 _KEY_KINDS = {"int", "text", "bool"}
@@ -35,12 +36,19 @@ class Entity:
     join_keys: tuple[Field, ...]
     description: str
     owner: str
+    tags: Tags
 
     def __init__(
-        self, name: str, join_keys: Sequence[Field], *, description: str = "", owner: str = ""
+        self,
+        name: str,
+        join_keys: Sequence[Field],
+        *,
+        description: str = "",
+        owner: str = "",
+        tags: Mapping[str, str] | None = None,
     ) -> None:
-        check_name(name, what="Entity")
-        keys = fields_of(join_keys, owner=f"Entity {name!r}", argument="join_keys")
+        what = f"Entity {check_name(name, what='Entity')!r}"
+        keys = fields_of(join_keys, owner=what, argument="join_keys")
         if not keys:
             raise DefinitionError(
                 f"Entity {name!r}: join_keys is []; allowed is at least one Field. Name the columns that identify it."
@@ -56,6 +64,7 @@ class Entity:
             ("join_keys", keys),
             ("description", description),
             ("owner", owner),
+            ("tags", tags_of(tags, owner=what)),
         ):
             object.__setattr__(self, attribute, value)
 

@@ -12,6 +12,7 @@ from penstock.core.errors import DefinitionError
 from penstock.core.types import check_name
 from penstock.definitions.services import FeatureService
 from penstock.definitions.sources import LabelSource, StreamSource, check_not_negative
+from penstock.definitions.tags import Tags, tags_of
 
 TASKS = ("binary", "regression")
 IMBALANCE = (None, "weight")
@@ -174,6 +175,7 @@ class Model:
     split: TimeSplit
     description: str
     owner: str
+    tags: Tags
 
     def __init__(
         self,
@@ -187,6 +189,7 @@ class Model:
         imbalance: str | None = None,
         description: str = "",
         owner: str = "",
+        tags: Mapping[str, str] | None = None,
     ) -> None:
         what = f"Model {check_name(name, what='Model')!r}"
         if not isinstance(features, FeatureService):
@@ -223,6 +226,7 @@ class Model:
             ("split", split),
             ("description", description),
             ("owner", owner),
+            ("tags", tags_of(tags, owner=what)),
         )
         for attribute, value in values:
             object.__setattr__(self, attribute, value)
@@ -248,8 +252,21 @@ class Endpoint:
     source: StreamSource
     model: Model
     policy: Policy
+    description: str
+    owner: str
+    tags: Tags
 
-    def __init__(self, name: str, *, source: StreamSource, model: Model, policy: Policy) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        source: StreamSource,
+        model: Model,
+        policy: Policy,
+        description: str = "",
+        owner: str = "",
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
         what = f"Endpoint {check_name(name, what='Endpoint')!r}"
         for argument, value, kind in (
             ("source", source, StreamSource),
@@ -261,7 +278,14 @@ class Endpoint:
                     f"{what}: {argument} is {value!r}; allowed is a {kind.__name__}. Give one."
                 )
             object.__setattr__(self, argument, value)
-        object.__setattr__(self, "name", name)
+        about = (
+            ("name", name),
+            ("description", description),
+            ("owner", owner),
+            ("tags", tags_of(tags, owner=what)),
+        )
+        for attribute, text in about:
+            object.__setattr__(self, attribute, text)
         if model.label.of is not source:
             raise DefinitionError(
                 f"{what}: source is {source.name!r}, but the labels of model {model.name!r} are of "

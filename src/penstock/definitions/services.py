@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from penstock.core.errors import DefinitionError
 from penstock.core.types import DataType, check_name
+from penstock.definitions.tags import Tags, tags_of
 from penstock.definitions.views import FeatureReference, RealtimeFeatureView, StreamFeatureView, reference_to
 
 
@@ -28,6 +29,7 @@ class FeatureService:
     features: tuple[FeatureReference, ...]
     description: str
     owner: str
+    tags: Tags
 
     def __init__(
         self,
@@ -36,6 +38,7 @@ class FeatureService:
         features: Sequence[StreamFeatureView | RealtimeFeatureView | FeatureReference],
         description: str = "",
         owner: str = "",
+        tags: Mapping[str, str] | None = None,
     ) -> None:
         what = f"FeatureService {check_name(name, what='FeatureService')!r}"
         if not isinstance(features, list | tuple) or not features:
@@ -56,6 +59,7 @@ class FeatureService:
             ("features", references),
             ("description", description),
             ("owner", owner),
+            ("tags", tags_of(tags, owner=what)),
         ):
             object.__setattr__(self, attribute, value)
 
@@ -79,6 +83,8 @@ class FeatureService:
         history
             ``{"source": frame}``: what the features are computed from. Default: the project's log; where a source
             has none and the events carry its columns, the events themselves.
+        mock_inputs
+            `history` under the name that tests use.
         timestamp_key
             The column with the rows' time; default: the source's time field.
         as_of

@@ -11,6 +11,7 @@ from penstock.core.errors import DefinitionError
 from penstock.core.time import LONGEST
 from penstock.core.types import Field, Timestamp, check_name
 from penstock.definitions.entities import fields_of
+from penstock.definitions.tags import Tags, tags_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -106,6 +107,7 @@ class StreamSource:
     max_future_skew: timedelta
     description: str
     owner: str
+    tags: Tags
 
     def __init__(
         self,
@@ -119,6 +121,7 @@ class StreamSource:
         max_future_skew: timedelta = DEFAULT_FUTURE_SKEW,
         description: str = "",
         owner: str = "",
+        tags: Mapping[str, str] | None = None,
     ) -> None:
         what = f"StreamSource {check_name(name, what='StreamSource')!r}"
         check_stream_config(stream_config, owner=what)
@@ -137,6 +140,7 @@ class StreamSource:
             ("max_future_skew", max_future_skew),
             ("description", description),
             ("owner", owner),
+            ("tags", tags_of(tags, owner=what)),
         )
         for attribute, value in values:
             object.__setattr__(self, attribute, value)
@@ -197,6 +201,7 @@ class LabelSource:
     max_future_skew: timedelta
     description: str
     owner: str
+    tags: Tags
 
     def __init__(
         self,
@@ -210,6 +215,7 @@ class LabelSource:
         max_future_skew: timedelta = DEFAULT_FUTURE_SKEW,
         description: str = "",
         owner: str = "",
+        tags: Mapping[str, str] | None = None,
     ) -> None:
         what = f"LabelSource {check_name(name, what='LabelSource')!r}"
         check_name(known_at, what=f"{what}, known_at")
@@ -228,6 +234,7 @@ class LabelSource:
             ("max_future_skew", max_future_skew),
             ("description", description),
             ("owner", owner),
+            ("tags", tags_of(tags, owner=what)),
         )
         for attribute, value in values:
             object.__setattr__(self, attribute, value)

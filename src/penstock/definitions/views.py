@@ -16,6 +16,7 @@ from penstock.definitions.sources import (
     RequestSource,
     find_time_field,
 )
+from penstock.definitions.tags import Tags, tags_of
 from penstock.definitions.view_checks import (
     at_least_one,
     check_distinct,
@@ -80,11 +81,17 @@ class _Features:
 
         return features_for_events([self.reference()], events, **options)
 
-    def run_transformation(self, input_data: Any) -> Any:
-        """What the view's function makes of `input_data`, as the engine would call it."""
+    def run_transformation(
+        self, input_data: Any = None, *, mock_inputs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """What the view's function makes of `input_data`, as the engine would call it.
+
+        `mock_inputs` gives the inputs by name instead: ``{"source": frame}``, for a realtime view a frame each for the
+        request (``"request"``) and the views that it reads.
+        """
         from penstock.definitions.actions import run_transformation
 
-        return run_transformation(self, input_data)  # type: ignore[arg-type]
+        return run_transformation(self, input_data, mock_inputs=mock_inputs)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -124,6 +131,7 @@ class StreamFeatureView(_Features):
     max_keys: int
     description: str
     owner: str
+    tags: Tags
 
     def __init__(
         self,
@@ -138,6 +146,7 @@ class StreamFeatureView(_Features):
         max_keys: int = DEFAULT_MAX_KEYS,
         description: str = "",
         owner: str = "",
+        tags: Mapping[str, str] | None = None,
     ) -> None:
         what = f"stream feature view {check_name(name, what='stream feature view')!r}"
         check_source(source, owner=what)
@@ -158,6 +167,7 @@ class StreamFeatureView(_Features):
             ("max_keys", checked_max_keys(max_keys, owner=what)),
             ("description", description),
             ("owner", owner),
+            ("tags", tags_of(tags, owner=what)),
         )
         for attribute, value in values:
             object.__setattr__(self, attribute, value)
@@ -226,6 +236,7 @@ def stream_feature_view(
     max_keys: int = DEFAULT_MAX_KEYS,
     description: str = "",
     owner: str = "",
+    tags: Mapping[str, str] | None = None,
 ) -> Callable[[Function], StreamFeatureView]:
     """Make a function into a `StreamFeatureView`, named after the function unless `name` is given."""
 
@@ -241,6 +252,7 @@ def stream_feature_view(
             max_keys=max_keys,
             description=description or description_of(function),
             owner=owner,
+            tags=tags,
         )
 
     return decorate
@@ -271,6 +283,7 @@ class RealtimeFeatureView(_Features):
     function: Function
     description: str
     owner: str
+    tags: Tags
 
     def __init__(
         self,
@@ -282,6 +295,7 @@ class RealtimeFeatureView(_Features):
         mode: str = "numpy",
         description: str = "",
         owner: str = "",
+        tags: Mapping[str, str] | None = None,
     ) -> None:
         what = f"realtime feature view {check_name(name, what='realtime feature view')!r}"
         check_mode(mode, owner=what)
@@ -303,6 +317,7 @@ class RealtimeFeatureView(_Features):
             ("function", function),
             ("description", description),
             ("owner", owner),
+            ("tags", tags_of(tags, owner=what)),
         )
         for attribute_name, value in values:
             object.__setattr__(self, attribute_name, value)
@@ -321,6 +336,7 @@ def realtime_feature_view(
     name: str | None = None,
     description: str = "",
     owner: str = "",
+    tags: Mapping[str, str] | None = None,
 ) -> Callable[[Function], RealtimeFeatureView]:
     """Make a function into a `RealtimeFeatureView`, named after the function unless `name` is given."""
 
@@ -333,6 +349,7 @@ def realtime_feature_view(
             mode=mode,
             description=description or description_of(function),
             owner=owner,
+            tags=tags,
         )
 
     return decorate

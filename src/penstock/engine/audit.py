@@ -70,15 +70,15 @@ def audit(
     report = AuditReport()
     end = store.next_position if stop is None else min(stop, store.next_position)
     services = [plan.services[e.service] for e in plan.endpoints.values()]
-    deciding_from = {name: _first_decision(store, endpoint, end) for name, endpoint in plan.endpoints.items()}
+    deciding_from = {name: first_decision(store, endpoint, end) for name, endpoint in plan.endpoints.items()}
     for replayed in replay(store, FeatureState(plan), stop=end, services=services):
         for name, endpoint in plan.endpoints.items():
-            _compare(store, plan, endpoint, replayed, report, deciding_from=deciding_from[name])
+            compare(store, plan, endpoint, replayed, report, deciding_from=deciding_from[name])
         progress(replayed.chunk.stop, end)
     return report
 
 
-def _compare(
+def compare(
     store: LogReader,
     plan: Plan,
     endpoint: EndpointNode,
@@ -87,6 +87,7 @@ def _compare(
     *,
     deciding_from: int,
 ) -> None:
+    """Compare the decisions of `endpoint` in a replayed stretch, which decided first at `deciding_from`, into `report`."""
     rows = replayed.chunk.rows.get(endpoint.source)
     if rows is None:
         return
@@ -117,7 +118,7 @@ def _compare(
     report.missing += int((~found & ~history).sum())
 
 
-def _first_decision(store: LogReader, endpoint: EndpointNode, end: int) -> int:
+def first_decision(store: LogReader, endpoint: EndpointNode, end: int) -> int:
     """The position of the first event on which `endpoint` decided; `end` where there is none."""
     batches = store.read_decisions(0, end, endpoints={endpoint.name})
     return next((int(batch.positions[0]) for batch in batches), end)

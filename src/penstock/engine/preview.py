@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from penstock.core.errors import InputError
@@ -44,6 +44,21 @@ def run_view(view: FeatureView, input_data: Any) -> Any:
         arguments.append((table_columns(to_table(frame, owner=owner), fields, owner=owner), by_name(fields)))
     attributes = [Field(a.name, a.dtype) for a in view.features]
     return _table(call_realtime(view.function, view.mode, arguments, attributes, owner=owner), attributes)
+
+
+def inputs_by_name(view: FeatureView, frames: Mapping[str, Any]) -> Any:
+    """What `run_view` takes, from frames by the names of the view's sources.
+
+    Raises `InputError` where one is missing, or a name is no source of the view.
+    """
+    stream = isinstance(view, StreamFeatureView)
+    names = [view.source.name] if isinstance(view, StreamFeatureView) else [one.name for one in view.sources]
+    if set(frames) != set(names):
+        raise InputError(
+            f"feature view {view.name!r}: mock_inputs has {', '.join(map(repr, frames)) or 'nothing'}; its sources are "
+            f"{', '.join(map(repr, names))}. Give one frame each."
+        )
+    return frames[names[0]] if stream else [frames[name] for name in names]
 
 
 def _fields(source: RequestSource | FeatureReference) -> tuple[Field, ...]:

@@ -1,0 +1,281 @@
+"""The audit beside a running project: a process of its own that may take a share of one processor, and cannot disturb.
+
+It reads the log and the decisions through a reader of its own, recomputes, compares, and writes its totals to a file that
+`penstock status` and the live line read. It ends when whoever started it ends. Whatever happens to it, scoring goes on.
+
+    python -m penstock.app.auditing PROJECT
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+
+from penstock.app.runtime import open_reader, plan_of, state_folder
+from penstock.app.settings import load_settings
+from penstock.core.errors import PenstockError, SnapshotError
+from penstock.definitions.project import load_project
+from penstock.engine.audit import AuditReport
+from penstock.engine.features import FeatureState
+from penstock.engine.recovery import decode_state, schema_hash
+from penstock.engine.running_audit import RunningAudit
+from penstock.plan.nodes import Plan
+from penstock.stores.reader import ProjectReader
+from penstock.stores.snapshots import SnapshotStore
+
+FILE = "audit.json"
+START_AFTER_S = 2.0
+"""A run that is over sooner needs no audit beside it: `penstock audit` compares everything in one go."""
+_LOOK_S, _IDLE_S, _SAVE_S, _END_S = 1.0, 0.5, 1.0, 0.5
+_FAR_BEHIND_ROWS = 2_000_000
+_ANY_POSITION = 2**62
+
+Ended = Callable[[float], bool]
+"""Wait for up to so many seconds; whether to end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditTotals:
+    """What the running audit found since the store was created.
+
+    Attributes
+    ----------
+    position
+        How far in the log it is.
+    vectors, values, differing, missing
+        As in `AuditReport`.
+    jumped
+        Rows of the log that it passed over because it had fallen far behind.
+    examples
+        The first differing values.
+    error
+        Why it ended, where it failed.
+    """
+
+    store_id: str
+    position: int = 0
+    vectors: int = 0
+    values: int = 0
+    differing: int = 0
+    missing: int = 0
+    jumped: int = 0
+    examples: tuple[str, ...] = ()
+    error: str = ""
+
+    def plus(self, report: AuditReport, *, position: int) -> AuditTotals:
+        """These and what a stretch up to `position` came to."""
+        examples = [
+            f"{m.feature} at {m.position}: {m.served!r}, now {m.recomputed!r}" for m in report.examples
+        ]
+        return replace(
+            self,
+            position=max(position, self.position),
+            vectors=self.vectors + report.vectors,
+            values=self.values + report.values,
+            differing=self.differing + report.differing,
+            missing=self.missing + report.missing,
+            examples=(*self.examples, *examples)[:10],
+        )
+
+    def counters(self) -> dict[str, int]:
+        """Counts for the project's counters."""
+        return {
+            f"audit_{name}": getattr(self, name) for name in ("vectors", "values", "differing", "missing")
+        }
+
+    def text(self) -> str:
+        """The totals in a few words."""
+        if self.error:
+            return f"audit ended: {self.error}"
+        verdict = f"{self.differing:,} differ" + (f", {self.missing:,} missing" if self.missing else "")
+        return f"audit {self.vectors:,} vectors, {verdict}"
+
+
+def read_totals(root: Path) -> AuditTotals | None:
+    """The totals of the project in `root`; None where nothing was audited yet, or what is there cannot be read."""
+    try:
+        return msgspec.json.decode((state_folder(root) / FILE).read_bytes(), type=AuditTotals)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def follow(root: Path, *, rate: float, ended: Ended, far_behind: int = _FAR_BEHIND_ROWS) -> AuditTotals:
+    """Audit the project in `root` as its log grows, until `ended`; totals are saved on the way.
+
+    After a stretch that took *c* seconds of processor it waits for ``c / rate - c``.
+    """
+    plan = plan_of(load_project(root))
+    with open_reader(root) as store:
+        auditing = _Follower(root, plan, store, rate=rate, far_behind=far_behind)
+        pause = 0.0
+        while not ended(pause):
+            begun = time.process_time()
+            moved = auditing.step()
+            spent = time.process_time() - begun
+            pause = spent / rate - spent if moved else _IDLE_S
+        auditing.save()
+        return auditing.totals
+
+
+class _Follower:
+    """A running audit, its totals, and where it goes on when it has fallen behind."""
+
+    def __init__(self, root: Path, plan: Plan, store: ProjectReader, *, rate: float, far_behind: int) -> None:
+        self._root, self._plan, self._store = root, plan, store
+        self._may_jump, self._far_behind = rate < 1, far_behind
+        self._snapshots = SnapshotStore(state_folder(root) / "snapshots", store_id=store.store_id)
+        known = read_totals(root)
+        if known is None or known.store_id != store.store_id or known.position > store.next_position:
+            known = AuditTotals(store_id=store.store_id)
+        self._before = replace(known, error="")
+        self._saved_s = 0.0
+        self._audit = self._begin()
+
+    @property
+    def totals(self) -> AuditTotals:
+        return self._before.plus(self._audit.report, position=self._audit.position)
+
+    def step(self) -> int:
+        behind = self._store.next_position - self._audit.position
+        if self._may_jump and behind > self._far_behind:
+            self._jump()
+        moved = self._audit.step()
+        if moved and time.monotonic() - self._saved_s >= _SAVE_S:
+            self.save()
+        return moved
+
+    def save(self) -> None:
+        save_totals(self._root, self.totals)
+        self._saved_s = time.monotonic()
+
+    def _begin(self) -> RunningAudit:
+        """From the newest snapshot that is not past what was compared, else from the start of the log."""
+        compared = self._before.position
+        found = self._newest()
+        if found is not None and found[0] <= compared:
+            return RunningAudit(self._store, found[1], position=found[0], compared=compared)
+        return RunningAudit(self._store, FeatureState(self._plan), compared=compared)
+
+    def _jump(self) -> None:
+        """Go on from the newest snapshot, if it is ahead."""
+        found = self._newest()
+        if found is None or found[0] <= max(self._audit.position, self._before.position):
+            return
+        totals = self.totals
+        self._before = replace(totals, jumped=totals.jumped + found[0] - totals.position, position=found[0])
+        self._audit = RunningAudit(self._store, found[1], position=found[0])
+
+    def _newest(self) -> tuple[int, FeatureState] | None:
+        try:
+            # Any position: this process must not remove a snapshot that the other took a moment ago.
+            found = self._snapshots.newest_good(
+                fingerprint=self._plan.fingerprint,
+                schema_hash=schema_hash(self._plan),
+                next_position=_ANY_POSITION,
+            ).snapshot
+            if found is None or found.position > self._store.next_position:
+                return None
+            return found.position, decode_state(self._plan, found.state)
+        except (SnapshotError, FileNotFoundError):  # of other definitions, or removed meanwhile
+            return None
+
+
+def save_totals(root: Path, totals: AuditTotals) -> None:
+    """Write the totals so that a reader finds the old ones or the new."""
+    path = state_folder(root) / FILE
+    aside = path.with_suffix(".tmp")
+    aside.write_bytes(msgspec.json.encode(asdict(totals)))
+    aside.replace(path)
+
+
+@dataclass(slots=True)
+class AuditBeside:
+    """Starts the audit of the project in `root` once a run has lasted a while, and ends it with the run.
+
+    Use it as a context manager, and call `look` as often as you like.
+    """
+
+    root: Path
+    rate: float
+    start_after_s: float = START_AFTER_S
+    now_s: Callable[[], float] = time.monotonic
+    _began_s: float = 0.0
+    _looked_s: float = field(default=float("-inf"))
+    _child: subprocess.Popen[bytes] | None = None
+    _text: str = ""
+
+    def __enter__(self) -> Self:
+        self._began_s = self.now_s()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._child is None:
+            return
+        assert self._child.stdin is not None
+        self._child.stdin.close()
+        try:
+            self._child.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            self._child.terminate()  # its totals are saved; what it had in hand is done again next time
+            self._child.wait()
+
+    @property
+    def started(self) -> bool:
+        """Whether the run lasted long enough for an audit."""
+        return self._child is not None
+
+    def look(self) -> str:
+        """What the audit has found, in a few words; empty while there is nothing to say."""
+        now = self.now_s()
+        if self.rate and self._child is None and now - self._began_s >= self.start_after_s:
+            self._child = _start(self.root)
+        if self._child is not None and now - self._looked_s >= _LOOK_S:
+            self._looked_s = now
+            totals = read_totals(self.root)
+            self._text = "" if totals is None else totals.text()
+            if self._child.poll() and not self._text.startswith("audit ended"):
+                self._text = f"audit ended with code {self._child.returncode}"
+        return self._text
+
+
+def _start(root: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(  # noqa: S603 - this interpreter, this module
+        [sys.executable, "-P", "-m", "penstock.app.auditing", str(root)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C is for the run; the audit ends when its stdin does
+    )
+
+
+def _stdin_closed(seconds: float) -> bool:
+    ready: list[Any] = select.select([sys.stdin], [], [], seconds)[0]
+    return bool(ready)
+
+
+def main(root: Path) -> int:
+    """Audit until stdin is closed; what goes wrong is written into the totals."""
+    os.nice(10)
+    try:
+        follow(root, rate=load_settings(root).audit.rate, ended=_stdin_closed)
+    except (PenstockError, OSError) as error:
+        known = read_totals(root) or AuditTotals(store_id="")
+        save_totals(root, replace(known, error=str(error)))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(Path(sys.argv[1])))

@@ -1,0 +1,21 @@
+"""The catalog of a project: its definitions, and the registered versions of its models, as one graph."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from penstock.app.runtime import registry_of, state_folder, stream_of
+from penstock.definitions.project import load_project
+from penstock.plan.lineage import Lineage, Version, lineage
+
+
+def catalog(root: Path) -> Lineage:
+    """What the project in `root` defines, how it hangs together, and which model versions there are."""
+    project = load_project(root)
+    streams = {name: stream_of(project, service).name for name, service in project.services.items()}
+    versions: dict[str, list[Version]] = {}
+    if (state_folder(root) / "registry").is_dir():  # looking at a project must not make its folders
+        registry = registry_of(root)
+        for name in registry.names():
+            versions[name] = [Version(one.version, one.stage) for one in registry.versions(name)]
+    return lineage(project, streams=streams, versions=versions)

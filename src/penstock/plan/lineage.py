@@ -1,0 +1,339 @@
+"""Lineage: the definitions as a graph, from the columns of sources to the endpoints that decide. Pure.
+
+Nodes are what the catalog lists, and columns and model versions besides. A column belongs to its source, a feature to its
+view, a version to its model (`Node.of`). An edge says that a change of one end may change the other:
+
+- a column goes into the views that read it; where a view has no function, a column that is only aggregated goes
+  straight into its features, so that one sees which ones it makes;
+- keys and time go into the view, and the view into each of its features;
+- features go into realtime views, services and on into models and endpoints; a label goes into the models that learn it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from penstock.core.errors import NotFoundError
+from penstock.core.time import to_us
+from penstock.definitions.models import CostMatrix, Endpoint, Model
+from penstock.definitions.project import Project
+from penstock.definitions.services import FeatureService
+from penstock.definitions.sources import EventSource, FileConfig, LabelSource, RequestSource
+from penstock.definitions.views import (
+    FeatureReference,
+    FeatureView,
+    RealtimeFeatureView,
+    StreamFeatureView,
+    source_schema,
+)
+from penstock.kernel.program import Window
+from penstock.plan.describe import window_text
+from penstock.plan.functions import columns_read
+
+CATALOG_KINDS = ("source", "view", "feature", "service", "model", "endpoint")
+KINDS = ("source", "column", "view", "feature", "service", "model", "version", "endpoint")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """Something that data come from or go to.
+
+    Attributes
+    ----------
+    id
+        ``kind:name``, unique in the graph.
+    kind
+        One of `KINDS`.
+    type
+        What exactly it is: a column's or feature's data type, a version's stage, a few words otherwise.
+    of
+        The id of the source, view or model that it is a part of; empty for the others.
+    """
+
+    id: str
+    kind: str
+    name: str
+    type: str = ""
+    description: str = ""
+    owner: str = ""
+    tags: tuple[tuple[str, str], ...] = ()
+    of: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The node as JSON values."""
+        return {**asdict(self), "tags": dict(self.tags)}
+
+    def matches(self, search: str) -> bool:
+        """Whether each word of `search` is in its name, words or tags, in any case.
+
+        >>> Node(id="view:spending", kind="view", name="spending", tags=(("team", "risk"),)).matches(
+        ...     "VIEW team=risk"
+        ... )
+        True
+        """
+        tags = " ".join(f"{name}={value}" for name, value in self.tags)
+        text = f"{self.id} {self.type} {self.description} {self.owner} {tags}".casefold()
+        return all(word in text for word in search.casefold().split())
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A registered version of a model: its number and its stage."""
+
+    number: int
+    stage: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """Nodes by id, in the order in which data flow, and edges between their ids."""
+
+    nodes: Mapping[str, Node]
+    edges: tuple[tuple[str, str], ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The graph as JSON values."""
+        return {
+            "nodes": [node.to_dict() for node in self.nodes.values()],
+            "edges": [{"from": start, "to": end} for start, end in self.edges],
+        }
+
+    def find(self, name: str) -> Node:
+        """The node with an id or a name; raises `NotFoundError` where there is none, or several."""
+        if name in self.nodes:
+            return self.nodes[name]
+        found = [node for node in self.nodes.values() if node.name == name]
+        found = found or [node for node in self.nodes.values() if node.name.endswith(f".{name}")]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            listed = ", ".join(node.id for node in found[:8])
+            raise NotFoundError(f"lineage: {name!r} names {len(found)} things: {listed}. Give one of these.")
+        tops = [node.name for node in self.nodes.values() if not node.of]
+        raise NotFoundError(f"lineage: nothing is named {name!r}; there are {', '.join(tops)}. Choose one.")
+
+    def around(self, name: str, *, upstream: bool = True, downstream: bool = True) -> Lineage:
+        """The part of the graph that leads to `name`, or that it leads to, or both.
+
+        A source, view or model stands for all of its parts; a part brings with it what it is a part of.
+        """
+        start = self.find(name)
+        parts = {node.id for node in self.nodes.values() if node.of == start.id} | {start.id}
+        kept = set(parts)
+        if upstream:
+            kept |= _reached(parts, self.edges)
+        if downstream:
+            kept |= _reached(parts, [(end, begin) for begin, end in self.edges])
+        kept |= {self.nodes[one].of for one in kept} - {""}
+        return Lineage(
+            {one: node for one, node in self.nodes.items() if one in kept},
+            tuple((begin, end) for begin, end in self.edges if begin in kept and end in kept),
+        )
+
+
+def lineage(
+    project: Project, *, streams: Mapping[str, str], versions: Mapping[str, Iterable[Version]]
+) -> Lineage:
+    """The graph of a project's definitions.
+
+    Parameters
+    ----------
+    streams
+        For each service the stream whose events its rows describe; the request of a realtime view is such an event.
+    versions
+        The registered versions of each model.
+    """
+    building = _Builder()
+    for source in project.sources.values():
+        building.source(source)
+    for labels in project.label_sources.values():
+        building.source(labels)
+    for view in project.views.values():
+        building.view(view)
+    for service in project.services.values():
+        building.service(service, streams[service.name])
+    for model in project.models.values():
+        building.model(model, versions.get(model.name, ()))
+    for endpoint in project.endpoints.values():
+        building.endpoint(endpoint, versions.get(endpoint.model.name, ()))
+    return building.lineage()
+
+
+def _reached(start: set[str], edges: Iterable[tuple[str, str]]) -> set[str]:
+    """What leads to `start` along `edges`, `start` itself left out."""
+    before: dict[str, list[str]] = {}
+    for begin, end in edges:
+        before.setdefault(end, []).append(begin)
+    found: set[str] = set()
+    waiting = list(start)
+    while waiting:
+        for one in before.get(waiting.pop(), ()):
+            if one not in found:
+                found.add(one)
+                waiting.append(one)
+    return found
+
+
+@dataclass(slots=True)
+class _Builder:
+    """Gathers nodes and edges; lives only while a graph is made.
+
+    A definition brings those that it uses, whether or not the project's files name them.
+    """
+
+    nodes: dict[str, Node] = field(default_factory=dict)
+    edges: dict[tuple[str, str], None] = field(default_factory=dict)
+
+    def lineage(self) -> Lineage:
+        ordered = sorted(self.nodes.values(), key=lambda node: KINDS.index(node.kind))
+        edges = tuple(edge for edge in self.edges if edge[0] in self.nodes and edge[1] in self.nodes)
+        return Lineage({node.id: node for node in ordered}, edges)
+
+    def source(self, source: EventSource) -> None:
+        if f"source:{source.name}" in self.nodes:
+            return
+        if isinstance(source, LabelSource):
+            self.source(source.of)
+        kind = f"labels of {source.of.name}" if isinstance(source, LabelSource) else "stream"
+        config = source.stream_config
+        way = f"{config.file_format} file" if isinstance(config, FileConfig) else "pushed"
+        top = self._add("source", source.name, f"{kind}, {way}", of_definition=source)
+        for column in source.schema:
+            kind = column.dtype.name + ", optional" * column.optional
+            self._link(top, self._add("column", f"{source.name}.{column.name}", kind, of=top))
+
+    def view(self, view: FeatureView) -> None:
+        if f"view:{view.name}" in self.nodes:
+            return
+        if isinstance(view, StreamFeatureView):
+            self._stream_view(view)
+        else:
+            self._realtime_view(view)
+
+    def _stream_view(self, view: StreamFeatureView) -> None:
+        self.source(view.source)
+        keys = ", ".join(key.name for key in view.join_keys)
+        top = self._add("view", view.name, f"stream, by {keys}", of_definition=view)
+        fields = source_schema(view.source)
+        for name in columns_read(view.function, view.mode, fields) if view.function else self._shared(view):
+            self._link(self._column(view.source, name), top)
+        if isinstance(view.source, LabelSource):
+            self._joins_into(view.source, top)
+        for aggregate in view.features:
+            window = aggregate.time_window
+            where = f" where {aggregate.where}" if aggregate.where else ""
+            text = window_text(Window(to_us(window.window_size), to_us(window.offset)))
+            described = f"{aggregate.function} of {aggregate.input_column.name}{where} over {text}"
+            feature = self._feature(view, aggregate.name, aggregate.dtype.name, described)
+            own = () if view.function else filter(None, (aggregate.input_column.name, aggregate.where))
+            for name in own:
+                self._link(self._column(view.source, name), feature)
+
+    def _realtime_view(self, view: RealtimeFeatureView) -> None:
+        top = self._add("view", view.name, "realtime", of_definition=view)
+        for reference in (source for source in view.sources if isinstance(source, FeatureReference)):
+            self._features_into(reference, top)
+        for attribute in view.features:
+            self._feature(view, attribute.name, attribute.dtype.name, f"computed by {view.name}")
+
+    def service(self, service: FeatureService, stream: str) -> None:
+        if f"service:{service.name}" in self.nodes:
+            return
+        what = f"{len(service.feature_types)} features"
+        top = self._add("service", service.name, what, of_definition=service)
+        for reference in service.features:
+            self._features_into(reference, top)
+            self._keys_into(reference, stream, top)
+            if isinstance(reference.view, RealtimeFeatureView):
+                self._request_into(reference.view, stream)
+
+    def model(self, model: Model, versions: Iterable[Version]) -> None:
+        if f"model:{model.name}" in self.nodes:
+            return
+        self.source(model.label)
+        self.service(model.features, model.label.of.name)
+        what = f"{model.task}, {type(model.estimator).__name__}, learns {model.label.name}"
+        top = self._add("model", model.name, what, of_definition=model)
+        self._link(f"service:{model.features.name}", top)
+        self._joins_into(model.label, top)
+        for name in (model.label.label.name, model.label.known_at):
+            self._link(f"column:{model.label.name}.{name}", top)
+        for version in versions:
+            stage = "no stage" if version.stage == "None" else version.stage
+            self._link(top, self._add("version", f"{model.name}:{version.number}", stage, of=top))
+
+    def endpoint(self, endpoint: Endpoint, versions: Iterable[Version]) -> None:
+        self.model(endpoint.model, versions)
+        what = f"decides on {endpoint.source.name}"
+        top = self._add("endpoint", endpoint.name, what, of_definition=endpoint)
+        model = f"model:{endpoint.model.name}"
+        self._link(model, top)
+        for node in [node for node in self.nodes.values() if node.of == model and node.type == "Production"]:
+            self._link(node.id, top)
+        costs = endpoint.policy.costs
+        if isinstance(costs, CostMatrix) and isinstance(costs.false_negative, str):
+            self._link(f"column:{endpoint.source.name}.{costs.false_negative}", top)
+
+    def _shared(self, view: StreamFeatureView) -> Iterable[str]:
+        """The columns that every feature of a view without a function depends on."""
+        return (*(key.name for key in view.join_keys), view.timestamp_field)
+
+    def _joins_into(self, source: LabelSource, end: str) -> None:
+        """The ids by which labels find their events."""
+        for name in (source.of.name, source.name):
+            self._link(f"column:{name}.{source.event_id_field}", end)
+
+    def _features_into(self, reference: FeatureReference, end: str) -> None:
+        self.view(reference.view)
+        for name in reference.features:
+            self._link(f"feature:{reference.view.name}.{name}", end)
+
+    def _keys_into(self, reference: FeatureReference, stream: str, end: str) -> None:
+        """The stream's own key columns, where they are not those that the view is made of."""
+        view = reference.view
+        if isinstance(view, RealtimeFeatureView):
+            for nested in (source for source in view.sources if isinstance(source, FeatureReference)):
+                self._keys_into(nested, stream, f"view:{view.name}")
+        elif reference.join_key_map or view.source.name != stream:
+            mapped = dict(reference.join_key_map)
+            for key in view.join_keys:
+                self._link(f"column:{stream}.{mapped.get(key.name, key.name)}", end)
+
+    def _request_into(self, view: RealtimeFeatureView, stream: str) -> None:
+        for request in (source for source in view.sources if isinstance(source, RequestSource)):
+            for column in request.schema:
+                self._link(f"column:{stream}.{column.name}", f"view:{view.name}")
+
+    def _column(self, source: EventSource, name: str) -> str:
+        """The column `name` of a view's source; a label source also gives its events' columns."""
+        own = {column.name for column in source.schema}
+        labelled = isinstance(source, LabelSource) and name not in own - {source.event_id_field}
+        return f"column:{source.of.name if labelled else source.name}.{name}"  # type: ignore[union-attr]
+
+    def _feature(self, view: FeatureView, name: str, kind: str, described: str) -> str:
+        top = f"view:{view.name}"
+        one = self._add("feature", f"{view.name}.{name}", kind, of=top, of_definition=view, text=described)
+        self._link(top, one)
+        return one
+
+    def _add(
+        self, kind: str, name: str, what: str, *, of: str = "", of_definition: Any = None, text: str = ""
+    ) -> str:
+        """A node with the words of its definition, or `text`; returns its id."""
+        node = Node(
+            id=f"{kind}:{name}",
+            kind=kind,
+            name=name,
+            type=what,
+            description=text or getattr(of_definition, "description", ""),
+            owner=getattr(of_definition, "owner", ""),
+            tags=getattr(of_definition, "tags", ()),
+            of=of,
+        )
+        self.nodes[node.id] = node
+        return node.id
+
+    def _link(self, begin: str, end: str) -> None:
+        self.edges[begin, end] = None
