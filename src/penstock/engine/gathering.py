@@ -114,9 +114,8 @@ def _prepared(scratch: FeatureState, source: str, rows: Rows) -> tuple[dict[int,
     try:
         return scratch.prepare(source, rows.columns, rows.positions), everything
     except TransformError:
-        made, errors = scratch.prepare_each(source, rows.columns)
-        kept = everything[~np.isin(everything, list(errors))]
-        return {i: one.at(rows.positions[kept]) for i, one in made.items()}, kept
+        made, errors = scratch.prepare_each(source, rows.columns, rows.positions)
+        return made, everything[~np.isin(everything, list(errors))]
 
 
 def _lane_values(plan: Plan, scratch: FeatureState, view: int, rows: KernelRows) -> list[list[Value]]:

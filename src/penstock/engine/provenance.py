@@ -294,8 +294,8 @@ def _inputs(
 
 
 def _value(found: FeatureRows, index: int) -> Value:
-    text = found.texts.get(index)
-    return _finite(float(found.values[0, index])) if text is None else text.to_strings()[0]
+    column = found.columns.get(index)
+    return column.to_strings()[0] if isinstance(column, Text) else _finite(float(found.values[0, index]))
 
 
 def _same(served: Value, again: Value) -> bool:

@@ -229,22 +229,22 @@ class _Trying:
         try:
             return state.prepare(name, columns, everything)
         except TransformError:
-            made, errors = state.prepare_each(name, columns)
-            kept = everything[~np.isin(everything, list(errors))]
-            return {i: one.at(kept) for i, one in made.items()}
+            return state.prepare_each(name, columns, everything)[0]
 
     def _differing(self, left: FeatureRows, right: FeatureRows, rows: IntArray) -> str | None:
         """What is the first value that differs, if any: of which event, and how."""
         wrong = _unlike(left.values, right.values)
-        for at, texts in left.texts.items():
-            pairs = zip(texts.to_strings(), right.texts[at].to_strings(), strict=True)
-            wrong[:, at] |= np.fromiter((a != b for a, b in pairs), np.bool_, len(texts))
+        for at, texts in left.columns.items():
+            other = right.columns[at]
+            if isinstance(texts, Text) and isinstance(other, Text):
+                pairs = zip(texts.to_strings(), other.to_strings(), strict=True)
+                wrong[:, at] |= np.fromiter((a != b for a, b in pairs), np.bool_, len(texts))
         if not wrong.any():
             return None
         row, column = np.argwhere(wrong)[0].tolist()
         values = [
-            repr(one.texts[column].to_strings()[row])
-            if column in one.texts
+            repr(found.to_strings()[row])
+            if isinstance(found := one.columns.get(column), Text)
             else f"{one.values[row, column]:.9g}"
             for one in (left, right)
         ]
