@@ -70,7 +70,7 @@ class _Trying:
         views = {lookup.view for lookup in service.lookups}
         needed = {service.source} | {plan.views[i].source for i in views}
         self._plan = _only(plan, service)
-        self._service = service
+        self._service = self._plan.services[service.name]
         self._columns = {name: one.columns for name, one in rows.items() if name in needed}
         self._times = {name: _times(plan, name, columns) for name, columns in self._columns.items()}
         self._in_time = _ranked(self._times, self._is_label())

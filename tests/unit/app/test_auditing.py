@@ -4,6 +4,7 @@ import time
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from penstock.app import Runtime, open_reader, plan_of
 from penstock.app.auditing import AuditBeside, AuditTotals, follow, main, read_totals, save_totals
@@ -43,7 +44,7 @@ def forged(monkeypatch, position):
             decisions = Decisions.from_bytes(batch.payload)
             vectors = decisions.vectors.copy()
             vectors[batch.positions == position] += 1.0
-            yield replace(batch, payload=replace(decisions, vectors=vectors).to_bytes())
+            yield replace(batch, payload=structs.replace(decisions, vectors=vectors).to_bytes())
 
     monkeypatch.setattr(ProjectReader, "read_decisions", lying)
 

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from msgspec import structs
 from typer.testing import CliRunner
 
 from penstock.app.explaining import as_json, explain_event
@@ -56,9 +57,9 @@ def test_a_changed_value_is_found(project, monkeypatch):
     class Forged(lookup.RowReader):
         def decisions(self, endpoint, positions):
             found = super().decisions(endpoint, positions)
-            for _, decisions in found:
-                object.__setattr__(decisions, "vectors", decisions.vectors + 1.0)
-            return found
+            return [
+                (at, structs.replace(decisions, vectors=decisions.vectors + 1.0)) for at, decisions in found
+            ]
 
     monkeypatch.setattr(provenance, "RowReader", Forged)
     found = explain_event(project, "p139")
