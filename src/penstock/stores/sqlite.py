@@ -328,8 +328,8 @@ class ProjectStore(ProjectReader):
             self._pending.add([one.event_hash for one in commit.pending_added])
         if len(self._pending) > 2 * self._pending_count + 4096:
             self._load_pending()
-        payload = sum([len(batch.payload) for batch in commit.log])
-        payload += sum([len(batch.payload) for batch in commit.decisions])
+        payload = sum(len(batch.payload) for batch in commit.log)
+        payload += sum(len(batch.payload) for batch in commit.decisions)
         rows = 0 if commit.labels is None else len(commit.labels)
         self._log_pages += 4 + payload // _PAGE_BYTES + rows
 
