@@ -62,7 +62,7 @@ def recompute(
                 f"replay: --from is {start} and the stretch ends at {end}; allowed is a smaller --from."
             )
         writer = _Writer(out, closing)
-        for replayed in replay(store, FeatureState(plan), stop=end, services=[node]):
+        for replayed in replay(store, FeatureState(plan), stop=end, services=[node], exact=True):
             progress(replayed.chunk.stop, end)
             rows = replayed.chunk.rows.get(node.source)
             if rows is not None and replayed.chunk.stop > start:
