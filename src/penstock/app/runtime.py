@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from penstock.app import contracts
 from penstock.app.settings import Settings, load_settings
 from penstock.core.clock import Clock, SystemClock
 from penstock.core.errors import ModelError, NotFoundError, PlanError, SnapshotError
@@ -100,6 +101,8 @@ class Runtime:
         self.registry = registry
         self.clock = clock
         self.skipped_snapshots: tuple[str, ...] = ()
+        self.contract_changes: tuple[str, ...] = ()
+        """Schemas that were accepted as new versions when the project was opened."""
         self.problems: dict[str, str] = {}
         """What does not work though the engine runs: by endpoint why its model does not serve, or ``snapshot``."""
         self._ids = ids
@@ -158,6 +161,12 @@ class Runtime:
             )
             undo.callback(ids.close)
             snapshots = SnapshotStore(state_folder(path) / "snapshots", store_id=store.store_id)
+            history = contracts.read_history(state_folder(path))
+            changed = contracts.judge(loaded, plan, store, history)
+            contracts.check(changed)
+            if changed:  # state folded under the old schema is folded again
+                snapshots.clear()
+            contracts.record(state_folder(path), plan, store, history, now_us=now.now_us())
             registry = registry_of(path, clock=now)
             runtime = cls(
                 loaded,
@@ -169,6 +178,7 @@ class Runtime:
                 registry=registry,
                 clock=now,
             )
+            runtime.contract_changes = tuple(one.text for one in changed)
             runtime._start(rebuild=rebuild, progress=progress)
             undo.pop_all()
         _ACTIVE.append(runtime)

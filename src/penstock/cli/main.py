@@ -10,6 +10,7 @@ from penstock.cli import (
     audit,
     backfill,
     catalog,
+    contracts,
     explain,
     explain_event,
     forget,
@@ -64,6 +65,7 @@ app.command("init")(init.init)
 app.command("explain")(explain.explain)
 app.add_typer(catalog.commands, name="catalog")
 app.command("lineage")(lineage.lineage)
+app.command("contracts")(contracts.contracts)
 app.command("run")(run.run)
 app.command("up")(run.up)
 app.command("score")(score.score)

@@ -31,6 +31,7 @@ from penstock.engine.kernel_rows import KernelRows, Rows
 from penstock.engine.labels import JoinedLabels, LabelJoin, NewEvents, entering_rows
 from penstock.engine.lookup import RowReader
 from penstock.engine.ports import EngineStore, EventIdIndex, Scorer
+from penstock.engine.unknown_fields import UnknownFields
 from penstock.kernel.columns import BoolArray, Columns, IntArray, concat
 from penstock.plan.nodes import EndpointNode, Plan, SourceNode
 
@@ -90,6 +91,7 @@ class Stepper:
         self._ids = ids
         self._rows = rows
         self._scorers = scorers
+        self._unknown = UnknownFields(features.plan.sources, store.counters())
         self._admission = Admission(ids, rows, seed=store.hash_seed, settle=settle)
         plan = features.plan
         # Only what somebody reads is computed: services that an endpoint decides with.
@@ -127,7 +129,7 @@ class Stepper:
             "keys_evicted": self.features.evicted_keys - evicted,
             "labels_without_view": self.features.skipped_rows - skipped,
         }
-        counted = {name: count for name, count in counters.items() if count}
+        counted = {name: count for name, count in counters.items() if count} | self._unknown.look(inputs)
         return Stepped(outcomes, batch.labels, now_us, offsets, counted)
 
     def _admit(self, inputs: Sequence[Input], limit_us: int | None) -> _Batch:
