@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from penstock.app import contracts
 from penstock.app.applied import AppliedHistory
 from penstock.app.settings import Settings, load_settings
 from penstock.core.clock import Clock, SystemClock
@@ -115,6 +116,8 @@ class Runtime:
         self.registry = registry
         self.clock = clock
         self.skipped_snapshots: tuple[str, ...] = ()
+        self.contract_changes: tuple[str, ...] = ()
+        """Schemas that were accepted as new versions when the project was opened."""
         self.problems: dict[str, str] = {}
         """What does not work though the engine runs: by endpoint why its model does not serve, or ``snapshot``."""
         self._ids = ids
@@ -175,6 +178,10 @@ class Runtime:
             )
             undo.callback(ids.close)
             snapshots = SnapshotStore(state_folder(path) / "snapshots", store_id=store.store_id)
+            history = contracts.read_history(state_folder(path))
+            changed = contracts.judge(loaded, plan, store, history)
+            contracts.check(changed)
+            contracts.record(state_folder(path), plan, store, history, now_us=now.now_us())
             registry = registry_of(path, clock=now)
             runtime = cls(
                 loaded,
@@ -186,6 +193,7 @@ class Runtime:
                 registry=registry,
                 clock=now,
             )
+            runtime.contract_changes = tuple(one.text for one in changed)
             runtime._start(rebuild=rebuild, progress=progress)
             undo.pop_all()
         _ACTIVE.append(runtime)
@@ -262,6 +270,7 @@ class Runtime:
         Folds what new views need from the log, and loads and verifies the models of new endpoints. `stop` ends it early.
         """
         plan = plan_of(project)
+        contracts.check(contracts.judge(project, plan, self.store, self._contract_history()))
         fold = Fold(self.store, self.plan, plan)
         fold.approach(stop=stop)
         handles = dict(self._handles)
@@ -275,6 +284,13 @@ class Runtime:
         scorers = {name: self._scorer(name) for name in prepared.plan.endpoints}
         self.engine.adopt(prepared.plan, prepared.fold, scorers)
         self.project, self.plan = prepared.project, prepared.plan
+        contracts.record(
+            state_folder(self.project.root),
+            self.plan,
+            self.store,
+            self._contract_history(),
+            now_us=self.clock.now_us(),
+        )
         self.online = OnlineReader(self.plan, self.engine, self.clock)
         self.problems |= prepared.problems
         self.snapshot()  # those before are of another plan
@@ -341,7 +357,7 @@ class Runtime:
                 fingerprint=self.plan.fingerprint,
                 schema_hash=schema_hash(self.plan),
                 next_position=self.store.next_position,
-                any_plan=self._is_applied(),
+                any_plan=self._is_applied() or bool(self.contract_changes),
             )
             self.skipped_snapshots = tuple(f"{s.path.name}: {s.reason}" for s in search.skipped)
             if search.snapshot is not None:
@@ -363,6 +379,9 @@ class Runtime:
             live=self.settings.engine.future_check,
         )
         self.online = OnlineReader(self.plan, self.engine, self.clock)
+
+    def _contract_history(self) -> contracts.ContractHistory | None:
+        return contracts.read_history(state_folder(self.project.root))
 
     def _is_applied(self) -> bool:
         """Whether these definitions were put into force, so that state under others may be brought over."""

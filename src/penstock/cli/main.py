@@ -11,6 +11,7 @@ from penstock.cli import (
     backfill,
     catalog,
     change,
+    contracts,
     explain,
     explain_event,
     forget,
@@ -68,6 +69,7 @@ app.command("apply")(change.apply)
 app.command("versions")(change.versions)
 app.add_typer(catalog.commands, name="catalog")
 app.command("lineage")(lineage.lineage)
+app.command("contracts")(contracts.contracts)
 app.command("run")(run.run)
 app.command("up")(run.up)
 app.command("score")(score.score)

@@ -55,11 +55,14 @@ def _events(
                 Text.from_strings([f"id-{i}" for i in ids]) if field.dtype.kind == "text" else Numeric(ids)
             )
         else:
-            found[field.name] = _column(field, draw, times, is_key=field.name in keys)
+            found[field.name] = generated_column(field, draw, times, is_key=field.name in keys)
     return Columns(count, found)
 
 
-def _column(field: Field, draw: np.random.Generator, times: IntArray, *, is_key: bool) -> Column:
+def generated_column(
+    field: Field, draw: np.random.Generator, times: IntArray, *, is_key: bool = False
+) -> Column:
+    """Values of a field for events at `times`; a tenth is null where it is optional, and a key has few values."""
     count, kind = len(times), field.dtype.kind
     valid: BoolArray | None = draw.random(count) > 0.1 if field.optional else None
     if kind == "text":

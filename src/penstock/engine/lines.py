@@ -27,7 +27,10 @@ class Lines:
         return [line for line in lines if line]
 
     def __getitem__(self, row: int) -> bytes:
-        return self.all[row]
+        if self.ends is None or "all" in self.__dict__:
+            return self.all[row]
+        start = int(self.ends[row - 1]) + 1 if row else 0
+        return self._data[start : int(self.ends[row])].strip()
 
 
 def _ends_of_objects(data: bytes) -> IntArray | None:

@@ -12,7 +12,7 @@ from penstock.definitions.views import FeatureReference
 from penstock.engine.assembly import concat_features
 from penstock.engine.features import FeatureState
 from penstock.engine.frames import believed_columns, to_arrow, to_table
-from penstock.engine.lookup import ERASED
+from penstock.engine.lookup import ERASED, conformed
 from penstock.engine.ports import LogReader
 from penstock.engine.replay import replay
 from penstock.engine.training_set import FeatureFrame, append_features, driving_source, positions_of_ids
@@ -27,7 +27,7 @@ def history_of(store: LogReader, plan: Plan, *, sources: Collection[str]) -> dic
 
     parts: dict[str, list[Columns]] = {}
     for batch in store.read_log(sources=set(sources) & set(plan.sources)):
-        columns = Columns.from_bytes(batch.payload)
+        columns = conformed(Columns.from_bytes(batch.payload), plan.sources[batch.source])
         if ERASED in columns:
             columns = columns.take(np.flatnonzero(~columns[ERASED].values.astype(np.bool_)))  # type: ignore[union-attr]
         names = [f.name for f in plan.sources[batch.source].fields]

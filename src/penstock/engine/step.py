@@ -33,6 +33,7 @@ from penstock.engine.kernel_rows import KernelRows, Rows
 from penstock.engine.labels import JoinedLabels, LabelJoin, NewEvents, entering_rows
 from penstock.engine.lookup import RowReader
 from penstock.engine.ports import EngineStore, EventIdIndex, Scorer
+from penstock.engine.unknown_fields import UnknownFields
 from penstock.kernel.columns import BoolArray, Columns, IntArray, concat
 from penstock.plan.nodes import Plan, SourceNode
 
@@ -106,6 +107,7 @@ class Stepper:
             source: (endpoint, scorers[endpoint.name], features.plan.services[endpoint.service].fingerprint)
             for source, endpoint in features.plan.endpoint_of.items()
         }
+        self._unknown = UnknownFields(features.plan.sources, store.counters())
         self._admission = Admission(ids, rows, seed=store.hash_seed, settle=settle)
         plan = features.plan
         self._seen = features.evicted_keys, features.skipped_rows
@@ -143,7 +145,8 @@ class Stepper:
             Outcome(admitted, positions, self._decide(admitted.source.name, features) if decide else None)
             for admitted, positions in zip(batch.inputs, batch.positions, strict=True)
         ]
-        return Stepped(tuple(outcomes), batch.ids, batch.labels, now_us, offsets, self._counted())
+        counted = self._counted() | self._unknown.look(inputs)
+        return Stepped(tuple(outcomes), batch.ids, batch.labels, now_us, offsets, counted)
 
     def _counted(self) -> dict[str, int]:
         """What the state's own counters say since the last step."""

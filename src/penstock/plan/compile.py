@@ -382,10 +382,12 @@ def _source_text(source: SourceNode) -> str:
 
 
 def view_fingerprint(plan: Plan, view: ViewNode) -> str:
-    """Equal for two views, of one plan or of two, exactly if their states are: it covers the view and its sources."""
+    """Equal for two views, of one plan or of two, if their states are: it covers the view and what it reads of its sources."""
     source = plan.sources[view.source]
     labelled = [] if source.label_of is None else [plan.sources[source.label_of]]
-    return _digest(_view_text(view), *map(_source_text, [source, *labelled]))
+    read = _fields_read(view)
+    sources = (replace(s, fields=tuple(f for f in s.fields if f in read)) for s in [source, *labelled])
+    return _digest(_view_text(view), *map(_source_text, sources))
 
 
 def _view_text(view: ViewNode) -> str:

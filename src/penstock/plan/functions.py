@@ -21,7 +21,7 @@ def function_code(function: Callable[..., Any] | None) -> str:
 
 
 class _Recorder(Mapping[str, Any]):
-    """Empty columns that remember which of them were asked for."""
+    """Empty columns that remember which of them were asked for; row numbers, too, can be asked for, and are no column."""
 
     def __init__(self, columns: Mapping[str, Any]) -> None:
         self._columns = columns
@@ -29,6 +29,8 @@ class _Recorder(Mapping[str, Any]):
         self.all_asked = False
 
     def __getitem__(self, name: str) -> Any:
+        if name == "_row":
+            return np.empty(0, np.int64)
         column = self._columns[name]
         self.asked.add(name)
         return column

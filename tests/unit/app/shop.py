@@ -14,7 +14,7 @@ DEFINITIONS = """
 from datetime import timedelta
 from sklearn.linear_model import LogisticRegression
 from penstock import *
-from penstock.types import Bool, Field, Float64, Int64, String, Timestamp
+from penstock.types import Bool, Field, Float32, Float64, Int64, String, Timestamp
 
 HOUR = timedelta(hours=1)
 AMOUNT, SHOP, BIG = Field("amount", Float64), Field("shop", String), Field("big", Bool)

@@ -19,7 +19,7 @@ from penstock import (
 )
 from penstock.app import Runtime
 from penstock.app.settings import Settings
-from penstock.core.errors import InputError, StoreError
+from penstock.core.errors import InputError, PlanError
 from penstock.definitions.project import Project
 from penstock.engine.audit import audit
 from penstock.testing.clock import ManualClock
@@ -157,7 +157,7 @@ def test_a_required_field_may_not(tmp_path):
     with opened(tmp_path, stream()) as runtime:
         runtime.ingest("payments", [event(0)])
     wider = stream(fields=[*FIELDS, Field("country", String)])
-    with pytest.raises(StoreError, match=r"'country' \(String\) is missing.*optional=True"):
+    with pytest.raises(PlanError, match=r"country String added, required.*optional=True"):
         opened(tmp_path, wider, rebuild=True)
 
 

@@ -10,7 +10,8 @@ import textwrap
 
 import pytest
 
-from penstock.plan.functions import function_code
+from penstock.plan.functions import columns_read, function_code
+from penstock.types import Field, Float64
 
 _numbers = itertools.count()
 
@@ -192,3 +193,13 @@ def test_every_process_finds_the_same(tmp_path):
         for seed in (1, 2, 3)
     }
     assert len(found) == 1
+
+
+def test_a_function_that_drops_rows_reads_what_it_asks_for():
+    """Its row numbers are no column of the schema: asking for them says nothing about the others."""
+
+    def dropping(rows):
+        keep = rows["a"] > 0
+        return {"_row": rows["_row"][keep], "a": rows["a"][keep]}
+
+    assert columns_read(dropping, "numpy", (Field("a", Float64), Field("b", Float64))) == ("a",)
