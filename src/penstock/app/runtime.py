@@ -11,7 +11,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from penstock.app import contracts
-from penstock.app.applied import AppliedHistory
 from penstock.app.settings import Settings, load_settings
 from penstock.core.clock import Clock, SystemClock
 from penstock.core.errors import ModelError, NotFoundError, PlanError, SnapshotError
@@ -349,25 +348,23 @@ class Runtime:
         return source
 
     def _start(self, *, rebuild: bool, progress: Progress) -> None:
-        found = None
         if rebuild:
             self._snapshots.clear()
-        else:
-            search = self._snapshots.newest_good(
-                fingerprint=self.plan.fingerprint,
-                schema_hash=schema_hash(self.plan),
-                next_position=self.store.next_position,
-                any_plan=self._is_applied() or bool(self.contract_changes),
-            )
-            self.skipped_snapshots = tuple(f"{s.path.name}: {s.reason}" for s in search.skipped)
-            if search.snapshot is not None:
-                found = (search.snapshot.position, search.snapshot.state)
+        search = self._snapshots.newest_good(
+            fingerprint=self.plan.fingerprint,
+            schema_hash=schema_hash(self.plan),
+            next_position=self.store.next_position,
+        )
+        self.skipped_snapshots = tuple(f"{s.path.name}: {s.reason}" for s in search.skipped)
+        newest = search.snapshot
+        found = None if newest is None else (newest.position, newest.state)
         try:
             state = catch_up(self.store, self.plan, snapshot=found, progress=progress)
         except SnapshotError as error:
             self.skipped_snapshots += (str(error),)
             state = catch_up(self.store, self.plan, progress=progress)
-        self._snapshot_at = 0 if found is None else found[0]
+        is_own = newest is not None and newest.fingerprint == self.plan.fingerprint
+        self._snapshot_at = newest.position if newest is not None and is_own else 0
         self.load_champions()
         self.engine = LocalEngine(
             self.plan,
@@ -382,11 +379,6 @@ class Runtime:
 
     def _contract_history(self) -> contracts.ContractHistory | None:
         return contracts.read_history(state_folder(self.project.root))
-
-    def _is_applied(self) -> bool:
-        """Whether these definitions were put into force, so that state under others may be brought over."""
-        applied = AppliedHistory(state_folder(self.project.root)).newest()
-        return applied is not None and applied.fingerprint == self.plan.fingerprint
 
     def _scorer(self, endpoint: str) -> Callable[[], Any]:
         def current() -> Any:

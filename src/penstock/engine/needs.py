@@ -46,7 +46,12 @@ def _works(view: StreamFeatureView, fields: tuple[Field, ...]) -> bool:
     wanted |= {a.where: Field(a.where, Bool) for a in view.features if a.where}
     try:
         call_view(
-            view.function, view.mode, rows, {f.name: f for f in fields}, list(wanted.values()), owner=view.name
+            view.function,
+            view.mode,
+            rows,
+            {f.name: f for f in fields},
+            list(wanted.values()),
+            owner=view.name,
         )
     except TransformError:
         return False

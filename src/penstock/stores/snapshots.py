@@ -14,7 +14,7 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-from penstock.core.errors import CorruptionError, SnapshotError, StoreError
+from penstock.core.errors import CorruptionError, StoreError
 from penstock.stores.directories import sync_directory
 
 FORMAT_VERSION = 1
@@ -82,20 +82,12 @@ class SnapshotStore:
                 "space; the snapshots before it remain, and the log holds everything."
             ) from error
 
-    def newest_good(
-        self, *, fingerprint: str, schema_hash: str, next_position: int, any_plan: bool = False
-    ) -> SnapshotSearch:
+    def newest_good(self, *, fingerprint: str, schema_hash: str, next_position: int) -> SnapshotSearch:
         """The newest snapshot of this plan and schema that is whole and not ahead of the log.
 
-        With `any_plan` the newest of another one, where there is none of this: for definitions that were changed on purpose.
-
-        Damaged files, those of another store or format, and those ahead of the log are skipped and reported; those
-        ahead are removed, since the log may grow past them with other rows.
-
-        Raises
-        ------
-        SnapshotError
-            There are good snapshots, but all of them belong to another plan or schema.
+        Where there is none of this plan, the newest of another: a view's state lies in it under the view's own fingerprint,
+        so what both plans have can be taken over. Damaged files, those of another store or format, and those ahead of the
+        log are skipped and reported; those ahead are removed, since the log may grow past them with other rows.
         """
         skipped: list[SkippedSnapshot] = []
         others: list[Snapshot] = []
@@ -114,11 +106,7 @@ class SnapshotStore:
                 return SnapshotSearch(snapshot, tuple(skipped))
             else:
                 others.append(snapshot)
-        if others and any_plan:
-            return SnapshotSearch(others[0], tuple(skipped))
-        if others:
-            raise _incompatible(self._directory, others[0], fingerprint=fingerprint, schema_hash=schema_hash)
-        return SnapshotSearch(None, tuple(skipped))
+        return SnapshotSearch(others[0] if others else None, tuple(skipped))
 
     def clear(self) -> None:
         """Remove every snapshot: before a rebuild, and when a key is forgotten."""
@@ -184,17 +172,6 @@ class SnapshotStore:
         others = [path for path in paths if not path.stem.endswith(tag)]
         for path in (own + others)[KEPT:]:
             path.unlink()
-
-
-def _incompatible(directory: Path, found: Snapshot, *, fingerprint: str, schema_hash: str) -> SnapshotError:
-    what = "plan" if found.fingerprint != fingerprint else "schema"
-    had = found.fingerprint if what == "plan" else found.schema_hash
-    wanted = fingerprint if what == "plan" else schema_hash
-    return SnapshotError(
-        f"snapshots in {directory}: taken under the {what} {had}, and the definitions now make {wanted}. Run "
-        "`penstock apply` to put the new definitions into force, `penstock replay --rebuild` to fold the log under them, or "
-        "restore the old ones."
-    )
 
 
 def _tag(fingerprint: str) -> str:

@@ -13,7 +13,7 @@ from penstock.app import Runtime, changing, state_folder
 from penstock.app.adopting import Adoption
 from penstock.app.applied import AppliedHistory
 from penstock.app.changing import ensure_applied, plan_change
-from penstock.core.errors import CorruptionError, ProjectError, SnapshotError, StoreError
+from penstock.core.errors import CorruptionError, ProjectError, StoreError
 from penstock.definitions.project import load_project
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -244,12 +244,10 @@ def test_definitions_applied_while_nothing_ran_keep_the_state_that_they_share(ro
     with Runtime.open(root) as runtime:
         runtime.ingest("payments", events(0, 300))
     write(root, AFTER)
-    with pytest.raises(SnapshotError, match="penstock apply"):
-        Runtime.open(root).close()
-    applied(root)
-    with Runtime.open(root) as runtime:
-        assert runtime.engine.position == 300
-        before = state_bytes(runtime)
+    for _ in range(2):  # the second time from a snapshot of its own
+        with Runtime.open(root) as runtime:
+            assert runtime.engine.position == 300
+            before = state_bytes(runtime)
     with Runtime.open(root, rebuild=True) as runtime:
         assert state_bytes(runtime) == before
 
