@@ -21,6 +21,7 @@ from penstock import (
     Entity,
     FeatureService,
     LabelSource,
+    LifetimeWindow,
     Model,
     Policy,
     PushConfig,
@@ -32,6 +33,7 @@ from penstock import (
     realtime_feature_view,
     stream_feature_view,
 )
+from penstock.aggregation_functions import lag
 from penstock.engine.features import FeatureRows, FeatureState
 from penstock.engine.history import features_from_log
 from penstock.engine.local import LocalEngine
@@ -107,6 +109,24 @@ totals = StreamFeatureView(
         Aggregate(AMOUNT, "last", time_window=HOUR),
     ],
 )
+BEYOND_THE_CORE = (*NUMBERS, "last", "time_since_first", lag(2))
+beyond = StreamFeatureView(
+    "beyond",
+    source=payments,
+    entities=[card],
+    aggregation_interval=timedelta(seconds=20),
+    features=[
+        Aggregate(column, function, time_window=window, **options)
+        for column in (AMOUNT, KIND)
+        for function in BEYOND_THE_CORE
+        for window, options in (
+            (MINUTE, {}),
+            (MINUTE, {"include_current": False, "aggregation_interval": timedelta(0)}),
+            (LifetimeWindow(), {}),
+            (LifetimeWindow(), {"where": "abroad", "aggregation_interval": timedelta(0)}),
+        )
+    ],
+)
 texts = StreamFeatureView(
     "texts",
     source=logins,
@@ -114,6 +134,8 @@ texts = StreamFeatureView(
     features=[
         Aggregate(Field("device", String), "last", time_window=HOUR, name="last"),
         Aggregate(Field("device", String), "count_distinct", time_window=HOUR, name="distinct"),
+        Aggregate(Field("device", String), "count_distinct", time_window=LifetimeWindow(), name="ever"),
+        Aggregate(Field("device", String), lag(1), time_window=LifetimeWindow(), name="before"),
     ],
 )
 
@@ -165,11 +187,14 @@ numbers = FeatureService(
         large,
         risk,
         ratio,
-        texts[["distinct"]],
+        texts[["distinct", "ever"]],
+        beyond,
         totals[["amount_sum_1m_continuous"]].with_name("payee").with_join_key_map({"card_id": "payee_id"}),
     ],
 )
-everything = FeatureService("everything", features=[*numbers.features, texts[["last"]].with_name("texts")])
+everything = FeatureService(
+    "everything", features=[*numbers.features, texts[["last", "before"]].with_name("texts")]
+)
 
 
 class NoEstimator:

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field, replace
 from penstock.core.errors import PlanError
 from penstock.core.time import to_us
 from penstock.core.types import DataType, Field
-from penstock.definitions.aggregates import Aggregate
 from penstock.definitions.models import Endpoint
 from penstock.definitions.services import FeatureService
 from penstock.definitions.sources import EventSource, LabelSource, RequestSource, StreamSource
@@ -26,12 +25,12 @@ from penstock.definitions.views import (
     describe_columns,
     source_schema,
 )
-from penstock.kernel.program import AggregateSpec, Function, LaneKind, Program, Window
+from penstock.kernel.program import LaneKind, Program
+from penstock.plan.aggregates import lane_of, spec_of, window_of
 from penstock.plan.functions import columns_read, function_code
 from penstock.plan.nodes import (
     AggregateNode,
     EndpointNode,
-    LaneNode,
     Lookup,
     Plan,
     RealtimeNode,
@@ -150,16 +149,18 @@ def _distinct_views(demands: Sequence[Demand]) -> dict[str, StreamFeatureView]:
 
 def _compile_view(view: StreamFeatureView, needed: set[str]) -> ViewNode:
     used = [aggregate for aggregate in view.features if aggregate.name in needed]
-    lanes = tuple(dict.fromkeys(_lane(aggregate) for aggregate in used))
-    windows = tuple(dict.fromkeys(_window(aggregate) for aggregate in used))
+    lanes = tuple(dict.fromkeys(lane_of(aggregate) for aggregate in used))
+    windows = tuple(dict.fromkeys(window_of(aggregate) for aggregate in used))
     aggregates = tuple(
-        AggregateNode(a.name, a.function, lanes.index(_lane(a)), windows.index(_window(a)), a.dtype)
+        AggregateNode(a.name, str(a.function), lanes.index(lane_of(a)), windows.index(window_of(a)), a.dtype)
         for a in used
     )
     program = Program(
         lanes=tuple(_LANE_KINDS[lane.dtype.kind] for lane in lanes),
         windows=windows,
-        aggregates=tuple(AggregateSpec(Function[a.function.upper()], a.lane, a.window) for a in aggregates),
+        aggregates=tuple(
+            spec_of(a, lane=node.lane, window=node.window) for a, node in zip(used, aggregates, strict=True)
+        ),
         allowed_lateness_us=to_us(view.source.allowed_lateness),
         max_keys=view.max_keys,
     )
@@ -178,15 +179,6 @@ def _compile_view(view: StreamFeatureView, needed: set[str]) -> ViewNode:
         aggregates=aggregates,
         program=program,
     )
-
-
-def _lane(aggregate: Aggregate) -> LaneNode:
-    return LaneNode(aggregate.input_column.name, aggregate.where, aggregate.input_column.dtype)
-
-
-def _window(aggregate: Aggregate) -> Window:
-    window = aggregate.time_window
-    return Window(to_us(window.window_size), to_us(window.offset))
 
 
 @dataclass(slots=True)

@@ -17,6 +17,7 @@ from penstock import (
     FeatureService,
     FileConfig,
     LabelSource,
+    LifetimeWindow,
     Policy,
     PushConfig,
     RequestSource,
@@ -27,6 +28,7 @@ from penstock import (
     realtime_feature_view,
     stream_feature_view,
 )
+from penstock.aggregation_functions import lag
 from penstock.types import Bool, Field, Float32, Float64, Int32, Int64, String, Timestamp
 
 AMOUNT = Field("amount", Float64)
@@ -110,6 +112,8 @@ training_data = fraud_detection_feature_service.get_features_for_events(training
         service,
         view.features[0],
         TimeWindow(HOUR),
+        LifetimeWindow(),
+        lag(1),
         PushConfig(),
         FileConfig("a.csv", "csv"),
         RequestSource([AMOUNT]),
@@ -145,15 +149,39 @@ def test_lists_given_are_not_shared():
         (HOUR, {"where": "ok"}, "amount_sum_1h_where_ok_continuous"),
         (HOUR, {"where": Field("ok", Bool)}, "amount_sum_1h_where_ok_continuous"),
         (HOUR, {"name": "mine"}, "mine"),
+        (LifetimeWindow(), {}, "amount_sum_lifetime_continuous"),
+        (HOUR, {"include_current": False}, "amount_sum_1h_excluding_current_continuous"),
+        (HOUR, {"aggregation_interval": timedelta(minutes=5)}, "amount_sum_1h_5m"),
+        (HOUR, {"aggregation_interval": timedelta(0)}, "amount_sum_1h_continuous"),
+        (TimeWindow(HOUR, -HOUR), {"aggregation_interval": HOUR}, "amount_sum_1h_offset_1h_1h"),
     ],
 )
 def test_default_names(window, options, name):
     assert Aggregate(AMOUNT, "sum", time_window=window, **options).name == name
 
 
+def test_a_views_interval_holds_for_aggregates_without_one():
+    minute = timedelta(minutes=1)
+    totals = StreamFeatureView(
+        "totals",
+        source=payments,
+        entities=[user],
+        aggregation_interval=minute,
+        features=[
+            Aggregate(AMOUNT, "sum", time_window=HOUR),
+            Aggregate(AMOUNT, "sum", time_window=HOUR, aggregation_interval=timedelta(0)),
+            Aggregate(AMOUNT, "sum", time_window=HOUR, aggregation_interval=HOUR, name="hourly"),
+        ],
+    )
+    assert list(totals.feature_types) == ["amount_sum_1h_1m", "amount_sum_1h_continuous", "hourly"]
+    assert [a.interval for a in totals.features] == [minute, timedelta(0), HOUR]
+
+
 @pytest.mark.parametrize(
     ("function", "column", "dtype"),
     [
+        (lag(2), String, String),
+        ("time_since_first", Bool, Float64),
         ("count", String, Int64),
         ("count_distinct", Float64, Int64),
         ("sum", Int32, Int64),

@@ -26,6 +26,7 @@ from penstock import (
     TimeSplit,
     TimeWindow,
 )
+from penstock.aggregation_functions import lag
 from penstock.core.errors import DefinitionError
 from penstock.types import Bool, Field, Float64, Int64, String, Timestamp
 
@@ -102,6 +103,27 @@ CASES = {
     "window into the future": (lambda: TimeWindow(HOUR, HOUR), "TimeWindow", "timedelta(seconds=3600)"),
     "window far into the past": (lambda: TimeWindow(HOUR, timedelta.min), "TimeWindow", "-999999999"),
     "aggregate of a name": (lambda: Aggregate("amount", "sum", time_window=HOUR), "Aggregate", "'amount'"),
+    "function that needs a parameter": (
+        lambda: Aggregate(AMOUNT, "lag(n)", time_window=HOUR),
+        "Aggregate",
+        "'lag(n)'",
+    ),
+    "lag of nothing": (lambda: lag(0), "lag", "0"),
+    "interval": (
+        lambda: Aggregate(AMOUNT, "sum", time_window=HOUR, aggregation_interval=-HOUR),
+        "Aggregate of 'amount'",
+        "timedelta(days=-1",
+    ),
+    "window that is not made of tiles": (
+        lambda: Aggregate(AMOUNT, "sum", time_window=HOUR, aggregation_interval=HOUR * 2),
+        "Aggregate of 'amount'",
+        "2h",
+    ),
+    "include_current": (
+        lambda: Aggregate(AMOUNT, "sum", time_window=HOUR, include_current=None),
+        "Aggregate of 'amount'",
+        "None",
+    ),
     "function": (lambda: Aggregate(AMOUNT, "avg", time_window=HOUR), "Aggregate of 'amount'", "'avg'"),
     "time_window": (lambda: Aggregate(AMOUNT, "sum", time_window="1h"), "Aggregate of 'amount'", "'1h'"),
     "sum of a text": (
@@ -321,11 +343,15 @@ def test_a_text_feature_cannot_enter_a_model():
 @pytest.mark.parametrize(
     ("function", "dtype", "allowed"),
     [
-        ("sum", String, "count, last, count_distinct, time_since_last"),
-        ("min", Bool, "count, sum, mean, last, count_distinct, time_since_last"),
-        ("sum", Timestamp, "count, min, max, last, count_distinct, time_since_last"),
+        ("sum", String, "count, last, count_distinct, time_since_last, time_since_first, lag(n)"),
+        ("min", Bool, "count, sum, mean, last, count_distinct, time_since_last, time_since_first, lag(n)"),
+        (
+            "sum",
+            Timestamp,
+            "count, min, max, last, count_distinct, time_since_last, time_since_first, lag(n)",
+        ),
     ],
 )
 def test_the_functions_that_a_type_allows_are_listed(function, dtype, allowed):
-    with pytest.raises(DefinitionError, match=f"allowed for it are {allowed}\\."):
+    with pytest.raises(DefinitionError, match=f"allowed for it are {re.escape(allowed)}\\."):
         Aggregate(Field("a", dtype), function, time_window=HOUR)
