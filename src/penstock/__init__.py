@@ -15,7 +15,7 @@ from penstock.definitions.views import (
     realtime_feature_view,
     stream_feature_view,
 )
-from penstock.definitions.windows import LifetimeWindow, TimeWindow
+from penstock.definitions.windows import LifetimeWindow, TimeWindow, TimeWindowSeries
 
 __version__ = "0.1.0"
 
@@ -38,6 +38,7 @@ __all__ = [
     "StreamSource",
     "TimeSplit",
     "TimeWindow",
+    "TimeWindowSeries",
     "realtime_feature_view",
     "stream_feature_view",
 ]

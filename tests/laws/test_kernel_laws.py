@@ -16,14 +16,37 @@ from penstock.aggregation_functions import AggregationFunction
 from penstock.definitions.windows import TimeWindow
 from penstock.kernel.columns import Text
 from penstock.kernel.program import AggregateSpec, Function, LaneKind, Program, Window
-from penstock.kernel.spec import LAST_OF_CORE, TEXT_FUNCTIONS
+from penstock.kernel.spec import LAST_OF_CORE, SEVERAL
 from penstock.kernel.state import Op, ViewState
 from penstock.testing.reference import ReferenceView
 from penstock.types import Field, Float64, Int64, String
 
 COLUMNS = {"f": (Float64, LaneKind.FLOAT), "i": (Int64, LaneKind.INT), "s": (String, LaneKind.CODE)}
 CORE = [f for f in Function if f <= LAST_OF_CORE]
-WITH_N = {Function.LAG}
+WITH_N = {Function.LAG, *SEVERAL}
+WITH_HALF_LIFE = {Function.EWMA, Function.DECAYED_SUM, Function.DECAYED_COUNT}
+NAMES = {Function.FIRST_N: "first", Function.LAST_N: "last"}
+
+
+def name_of(function):
+    return NAMES.get(function, function.name.lower())
+
+
+def parameters_of(spec):
+    if spec.function in WITH_HALF_LIFE:
+        return {"half_life": spec.parameter * US}
+    return {"n": spec.parameter}
+
+
+def allowed(function, lane, window):
+    """Whether a function is for a lane and a window: as the table of traits says."""
+    spec = AggregateSpec(function, lane, 0, 1)
+    traits = AggregationFunction(
+        name_of(function), **(parameters_of(spec) if function in WITH_N | WITH_HALF_LIFE else {})
+    ).traits
+    return ("float", "int", "text")[lane] in traits.takes and (traits.lifetime or not window.lifetime)
+
+
 US = timedelta(microseconds=1)
 HARD_FLOATS = [
     0.0,
@@ -83,9 +106,10 @@ def programs(draw, kinds=sliding, functions=tuple(CORE)):
     for lane, window in draw(
         st.lists(st.tuples(lanes, st.integers(0, len(windows) - 1)), min_size=1, max_size=9)
     ):
-        allowed = [f for f in functions if lane != 2 or f in TEXT_FUNCTIONS]
-        function = draw(st.sampled_from(allowed))
+        function = draw(st.sampled_from([f for f in functions if allowed(f, lane, windows[window])]))
         parameter = draw(st.integers(1, 4)) if function in WITH_N else 0
+        if function in WITH_HALF_LIFE:
+            parameter = draw(st.sampled_from([1, 3, 100]))
         specs.append(AggregateSpec(function, lane, window, parameter))
     kinds = tuple(kind for _, kind in COLUMNS.values())
     lateness, keys = draw(st.sampled_from([0, 3, 10, 100])), draw(st.sampled_from([1, 2, 3, 1000]))
@@ -101,7 +125,7 @@ def oracle_of(program):
         aggregates.append(
             Aggregate(
                 column,
-                AggregationFunction(spec.function.name.lower(), n=spec.parameter),
+                AggregationFunction(name_of(spec.function), **parameters_of(spec)),
                 time_window=LifetimeWindow()
                 if window.lifetime
                 else TimeWindow(window.size_us * US, window.offset_us * US),
@@ -126,8 +150,19 @@ def answer_of_oracle(view, event):
     key, time, op, f, i, s = event
     if op == Op.APPLY:
         result = view.apply(key, time, {"f": f, "i": i, "s": s})
-        return list(result.features.values()), int(result.lateness)
-    return list((view.lookup(key, time) if op == Op.LOOKUP else view.empty()).values()), 0
+        return flat(view, result.features), int(result.lateness)
+    return flat(view, view.lookup(key, time) if op == Op.LOOKUP else view.empty()), 0
+
+
+def flat(view, features):
+    """The values one after another, as the kernel gives them: lists filled up to their n."""
+    values = []
+    for aggregate, value in zip(view.aggregates, features.values(), strict=True):
+        if isinstance(value, list):
+            values += [*value, *[None] * (aggregate.function.n - len(value))]
+        else:
+            values.append(value)
+    return values
 
 
 def bits(value):

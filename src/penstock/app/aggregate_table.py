@@ -19,8 +19,11 @@ result that is not finite. What each value is to the bit, `penstock.testing.refe
 
 {table}
 
+A function of several values, and any other over a `TimeWindowSeries`, gives an `Array` of `penstock.types`: a list column of Arrow, pandas and Polars
+frames. Models and realtime views take features of one value only; `lag(1)`, `lag(2)`, … are such.
+
 *number*: Int32, Int64, Float32, Float64. *Cost* is that of an event in order, amortised; the window's length plays no other part. After a
-late event `min` and `max` look at the whole window again.
+late event `min`, `max` and the functions that say `log rows` look at the whole window again.
 
 ## Windows
 
@@ -28,6 +31,7 @@ late event `min` and `max` look at the whole window again.
 |---|---|---|
 | `timedelta(hours=1)`, `TimeWindow(size)` | `(t - size, t]` | `amount_sum_1h_continuous` |
 | `TimeWindow(size, offset)`, offset negative | `(t + offset - size, t + offset]` | `amount_sum_1h_offset_7d_continuous` |
+| `TimeWindowSeries(start, size, end, step)` | windows of one size, a step apart, from t + start to t + end: an Array, the earliest first | `amount_sum_1d_series_7d_continuous` |
 | `LifetimeWindow()` | everything up to t since the key was first held | `amount_sum_lifetime_continuous` |
 | any, with `aggregation_interval=i` | t floored to a multiple of i: `[floor(t) - size, floor(t))` | `amount_sum_1h_5m` |
 | any, with `include_current=False` | the same without the event itself; earlier rows of its time stay | `amount_sum_1h_excluding_current_continuous` |
@@ -36,7 +40,8 @@ late event `min` and `max` look at the whole window again.
 of them lets it slide, so sliding and tiled windows stand side by side. A tiled window's size and offset are multiples of its interval.
 
 A lifetime window keeps no rows: what is older than the other windows reach is summed up. A key that leaves because
-`max_keys` are held starts a new life when it returns. See [ADR 0010](adr/0010-kinds-of-windows.md).
+`max_keys` are held starts a new life when it returns. See [ADR 0010](adr/0010-kinds-of-windows.md), and
+[ADR 0011](adr/0011-functions-beyond-sums.md) for what the functions are to the bit.
 """
 
 
@@ -67,7 +72,7 @@ def _cells(name: str, traits: FunctionTraits) -> list[str]:
     ]
 
 
-_GIVES = {"same": "the column's", "sum": "Int64, of floats Float64"}
+_GIVES = {"same": "the column's", "sum": "Int64, of floats Float64", "array": "Array of the column's"}
 
 
 def _taken(traits: FunctionTraits) -> str:

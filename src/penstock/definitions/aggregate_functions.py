@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from penstock.core.errors import DefinitionError
 from penstock.core.time import LONGEST, format_duration, to_us
-from penstock.core.types import DataType, Float64, Int64
+from penstock.core.types import Array, DataType, Float64, Int64
 
 NUMBERS = frozenset({"int", "float"})
 ORDERED = NUMBERS | {"time"}
@@ -27,7 +27,8 @@ class FunctionTraits:
     takes
         Kinds of the columns that it takes.
     gives
-        ``"same"`` type as the column, ``"sum"`` (Int64 of whole numbers, else Float64), or the name of a type.
+        ``"same"`` type as the column, an ``"array"`` of it, ``"sum"`` (Int64 of whole numbers, else Float64), or the name of
+        a type.
     meaning, empty, exactness, cost
         For people: what it computes, what an empty window gives, how exact it is, what an event in order costs.
     parameter
@@ -93,6 +94,90 @@ TRAITS: Mapping[str, FunctionTraits] = {
         cost="O(log rows)",
         parameter="n",
     ),
+    "first(n)": FunctionTraits(
+        ANYTHING, "array", "the first n values, the earliest first", "[]", cost="O(n log rows)", parameter="n"
+    ),
+    "last(n)": FunctionTraits(
+        ANYTHING, "array", "the last n values, the earliest first", "[]", cost="O(n log rows)", parameter="n"
+    ),
+    "first_distinct(n)": FunctionTraits(
+        ANYTHING,
+        "array",
+        "the first n different values, in the order of their first occurrence",
+        "[]",
+        cost="O(n log rows)",
+        parameter="n",
+        lifetime=False,
+    ),
+    "last_distinct(n)": FunctionTraits(
+        ANYTHING,
+        "array",
+        "the last n different values, in the order of their last occurrence",
+        "[]",
+        cost="O(n log rows)",
+        parameter="n",
+        lifetime=False,
+    ),
+    "median": FunctionTraits(
+        NUMBERS,
+        "Float64",
+        "the middle value, or the mean of the two middle ones",
+        exactness="exact, rounded once",
+        cost="O(log rows)",
+        lifetime=False,
+    ),
+    "mode": FunctionTraits(
+        ANYTHING,
+        "same",
+        "the most frequent value; of several the one that occurred last",
+        cost="O(log rows)",
+        lifetime=False,
+    ),
+    "entropy": FunctionTraits(
+        ANYTHING,
+        "Float64",
+        "Shannon entropy of how often the values occur, in nats",
+        exactness="log(n) - S / n, with S the correctly rounded sum of the floats c log(c)",
+        lifetime=False,
+    ),
+    "slope": FunctionTraits(
+        NUMBERS,
+        "Float64",
+        "least-squares slope of the values over time, per second",
+        "null, also where all rows have one time",
+        "the exact rational value, correctly rounded",
+        lifetime=False,
+    ),
+    "ewma(half_life)": FunctionTraits(
+        SUMMABLE,
+        "Float64",
+        "decayed sum divided by decayed count",
+        "null, also where all weights vanish",
+        "as these two, divided once",
+        "O(blocks + log rows)",
+        parameter="half_life",
+        lifetime=False,
+    ),
+    "decayed_sum(half_life)": FunctionTraits(
+        SUMMABLE,
+        "Float64",
+        "the sum of the values, each times 2^-(age / half-life)",
+        "0",
+        "terms rounded once, summed exactly in blocks of 32 half-lives",
+        "O(blocks + log rows), at most 34 blocks",
+        parameter="half_life",
+        lifetime=False,
+    ),
+    "decayed_count(half_life)": FunctionTraits(
+        ANYTHING,
+        "Float64",
+        "the sum of the weights 2^-(age / half-life)",
+        "0",
+        "as the decayed sum",
+        "O(blocks + log rows)",
+        parameter="half_life",
+        lifetime=False,
+    ),
 }
 """By name, with the parameter in parentheses: ``sum``, ``lag(n)``."""
 
@@ -154,6 +239,8 @@ class AggregationFunction:
         gives = self.traits.gives
         if gives == "sum":
             return Float64 if column.kind == "float" else Int64
+        if gives == "array":
+            return Array(column)
         return {"same": column, "Int64": Int64, "Float64": Float64}[gives]
 
 

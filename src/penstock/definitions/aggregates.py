@@ -7,9 +7,16 @@ from datetime import timedelta
 
 from penstock.core.errors import DefinitionError
 from penstock.core.time import format_duration, to_us
-from penstock.core.types import Bool, DataType, Field, check_name
+from penstock.core.types import Array, Bool, DataType, Field, check_name
 from penstock.definitions.aggregate_functions import AggregationFunction, allowed_for, function_of
-from penstock.definitions.windows import LifetimeWindow, TimeWindow, Window, check_interval, check_tiles
+from penstock.definitions.windows import (
+    LifetimeWindow,
+    TimeWindow,
+    TimeWindowSeries,
+    Window,
+    check_interval,
+    check_tiles,
+)
 
 SLIDING = timedelta(0)
 
@@ -25,7 +32,7 @@ class Aggregate:
     function
         A name, or a function with a parameter from `penstock.aggregation_functions`; all stand in ``docs/aggregates.md``.
     time_window
-        A timedelta, a `TimeWindow` or a `LifetimeWindow`.
+        A timedelta, a `TimeWindow`, a `TimeWindowSeries` (the feature is an array) or a `LifetimeWindow`.
     name
         Default: ``<column>_<function>_<window>_continuous``, or ``_<interval>`` where the window moves by tiles.
     where
@@ -106,7 +113,8 @@ class Aggregate:
     @property
     def dtype(self) -> DataType:
         """The type of the feature."""
-        return self.function.gives(self.input_column.dtype)
+        gives = self.function.gives(self.input_column.dtype)
+        return Array(gives) if isinstance(self.time_window, TimeWindowSeries) else gives
 
     def in_view(self, interval: timedelta | None) -> Aggregate:
         """The same aggregate in a view with this `aggregation_interval`."""
@@ -123,13 +131,20 @@ class Aggregate:
         )
 
 
+def windows_of(window: Window) -> tuple[TimeWindow, ...]:
+    """The windows of finite length that `window` is made of."""
+    if isinstance(window, TimeWindowSeries):
+        return window.windows
+    return (window,) if isinstance(window, TimeWindow) else ()
+
+
 def _window_of(window: object, *, owner: str) -> Window:
     made = TimeWindow(window) if isinstance(window, timedelta) else window
-    if isinstance(made, TimeWindow | LifetimeWindow):
+    if isinstance(made, TimeWindow | TimeWindowSeries | LifetimeWindow):
         return made
     raise DefinitionError(
-        f"{owner}: time_window is {window!r}; allowed are timedelta, TimeWindow(size, offset) and LifetimeWindow(). "
-        "Write for example timedelta(hours=1)."
+        f"{owner}: time_window is {window!r}; allowed are timedelta, TimeWindow(size, offset), TimeWindowSeries(start, "
+        "size) and LifetimeWindow(). Write for example timedelta(hours=1)."
     )
 
 
@@ -141,8 +156,14 @@ def _check_window(
             f"{owner}: {function} over a LifetimeWindow would keep every row for ever; allowed is a window of finite "
             "length. Write for example timedelta(days=365)."
         )
-    if interval is not None and check_interval(interval, owner=owner) and isinstance(window, TimeWindow):
-        check_tiles(window, interval, owner=owner)
+    if isinstance(window, TimeWindowSeries) and function.traits.gives == "array":
+        raise DefinitionError(
+            f"{owner}: {function} gives an array, and a TimeWindowSeries would make one of arrays; allowed over a series "
+            "are functions of one value. Write a TimeWindow for each."
+        )
+    if interval is not None and check_interval(interval, owner=owner):
+        for one in windows_of(window):
+            check_tiles(one, interval, owner=owner)
 
 
 def _check_input(column: Field, function: AggregationFunction, *, owner: str) -> None:

@@ -22,6 +22,7 @@ from penstock.definitions.view_checks import (
     check_distinct,
     check_function,
     check_mode,
+    check_no_arrays,
     check_source,
     checked_max_keys,
     description_of,
@@ -433,6 +434,7 @@ def _realtime_source(source: object, *, owner: str) -> RequestSource | FeatureRe
     if isinstance(source, StreamFeatureView | FeatureReference):
         reference = reference_to(source, owner=owner)
         if isinstance(reference.view, StreamFeatureView):
+            check_no_arrays(reference.feature_types, owner=owner, taker="a realtime feature view")
             return reference
     raise DefinitionError(
         f"{owner}: sources holds {source!r}; allowed are RequestSource, stream feature views and selections of their "

@@ -8,6 +8,9 @@ from datetime import timedelta
 from penstock.core.errors import DefinitionError
 from penstock.core.time import LONGEST, format_duration, to_us
 
+MOST_WINDOWS = 1_000
+"""The largest number of windows in a series."""
+
 
 @dataclass(frozen=True, slots=True)
 class TimeWindow:
@@ -55,7 +58,78 @@ class LifetimeWindow:
         return "lifetime"
 
 
-Window = TimeWindow | LifetimeWindow
+@dataclass(frozen=True, slots=True)
+class TimeWindowSeries:
+    """Windows of one size, one step after another: a feature over them is an array, the earliest first.
+
+    Parameters
+    ----------
+    series_start
+        Negative: where the first window begins, before the event.
+    window_size
+        The size of each.
+    series_end
+        Zero or negative: where the last window ends.
+    step_size
+        From one window to the next; default: `window_size`, so that they neither overlap nor leave gaps.
+
+    Examples
+    --------
+    >>> week = TimeWindowSeries(timedelta(days=-7), timedelta(days=1))
+    >>> len(week.windows), week.windows[0].label, week.windows[-1].label
+    (7, '1d_offset_6d', '1d')
+    """
+
+    series_start: timedelta
+    window_size: timedelta
+    series_end: timedelta = timedelta(0)
+    step_size: timedelta | None = None
+
+    def __post_init__(self) -> None:
+        _check_size(self.window_size, owner="TimeWindowSeries")
+        for name, value in (("series_start", self.series_start), ("series_end", self.series_end)):
+            edge: object = value
+            if not isinstance(edge, timedelta) or not -LONGEST <= edge <= timedelta(0):
+                raise DefinitionError(
+                    f"TimeWindowSeries: {name} is {edge!r}; allowed is a timedelta of zero or less, down to "
+                    f"-{LONGEST.days} days. Write for example timedelta(days=-7)."
+                )
+        step: object = self.step_size
+        if step is not None and (not isinstance(step, timedelta) or not timedelta(0) < step <= LONGEST):
+            raise DefinitionError(
+                f"TimeWindowSeries: step_size is {step!r}; allowed is a timedelta longer than zero. Leave it out for "
+                "windows that follow each other."
+            )
+        left = self.series_end - self.series_start - self.window_size
+        if left < timedelta(0) or left % self.step or left // self.step >= MOST_WINDOWS:
+            raise DefinitionError(
+                f"TimeWindowSeries: from {self.series_start!r} to {self.series_end!r} there is no whole number of "
+                f"windows of {_text(self.window_size)} in steps of {_text(self.step)}; allowed are 1 to {MOST_WINDOWS}. "
+                "Move series_start."
+            )
+
+    @property
+    def step(self) -> timedelta:
+        """From one window to the next."""
+        return self.step_size or self.window_size
+
+    @property
+    def windows(self) -> tuple[TimeWindow, ...]:
+        """The windows, the earliest first."""
+        count = (self.series_end - self.series_start - self.window_size) // self.step + 1
+        first = self.series_start + self.window_size
+        return tuple(TimeWindow(self.window_size, first + i * self.step) for i in range(count))
+
+    @property
+    def label(self) -> str:
+        """The series' part of a default feature name, like ``1d_series_7d``."""
+        parts = [_text(self.window_size), "series", _text(-self.series_start)]
+        parts += ["to", _text(-self.series_end)] if self.series_end else []
+        parts += ["step", _text(self.step)] if self.step != self.window_size else []
+        return "_".join(parts)
+
+
+Window = TimeWindow | TimeWindowSeries | LifetimeWindow
 
 
 def check_interval(interval: object, *, owner: str) -> timedelta:

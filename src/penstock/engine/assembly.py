@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ import numpy.typing as npt
 
 from penstock.core.errors import TransformError
 from penstock.core.types import Field, Float64
+from penstock.engine.arrays import Lists, concat_lists
 from penstock.engine.kernel_rows import FloatMatrix
 from penstock.engine.row_wise import check_row_wise, needs_check
 from penstock.engine.transform import Transformed, call_realtime
@@ -40,6 +42,8 @@ class FeatureRows:
         uint8[n]: 0 in order, 1 late, 2 too late for at least one of the event's own views.
     degraded
         bool[n]: a realtime view failed on the event, so its features are null.
+    arrays
+        The features of several values by output index; their `values` are NaN.
     """
 
     values: FloatMatrix
@@ -47,6 +51,7 @@ class FeatureRows:
     integers: Mapping[int, Numeric]
     lateness: npt.NDArray[np.uint8]
     degraded: BoolArray
+    arrays: Mapping[int, Lists] = dataclasses.field(default_factory=dict)
 
     def take(self, rows: IntArray) -> FeatureRows:
         """The rows at these indices, in that order."""
@@ -56,6 +61,7 @@ class FeatureRows:
             {i: column.take(rows) for i, column in self.integers.items()},
             self.lateness[rows],
             self.degraded[rows],
+            {i: lists.take(rows) for i, lists in self.arrays.items()},
         )
 
 
@@ -71,6 +77,7 @@ def concat_features(parts: Sequence[FeatureRows]) -> FeatureRows:
         integers,
         np.concatenate([p.lateness for p in parts]),
         np.concatenate([p.degraded for p in parts]),
+        {i: concat_lists([p.arrays[i] for p in parts]) for i in parts[0].arrays},
     )
 
 
@@ -101,11 +108,13 @@ class Assembler:
         nodes = [plan.views[lookup.view] for lookup in service.lookups]
         self._kinds = [node.program.output_kinds for node in nodes]
         self._kind_arrays = [np.array(kinds, np.int64) for kinds in self._kinds]
-        self._lane_of = [tuple(aggregate.lane for aggregate in node.aggregates) for node in nodes]
+        self._lane_of = [
+            tuple(a.lane for a in node.aggregates for _ in range(node.width(a))) for node in nodes
+        ]
         self._own = [i for i, lookup in enumerate(service.lookups) if lookup.own]
         self._calls = [_RealtimeCall(self, node) for node in service.realtime]
         self._moves = [
-            _places([o for o in service.outputs if o.kind == "lookup" and o.index == i], service.outputs)
+            _places([o for o in service.outputs if _is_scalar(o) and o.index == i], service.outputs)
             for i in range(len(service.lookups))
         ]
         self._attributes = [
@@ -114,12 +123,13 @@ class Assembler:
             if output.kind == "realtime"
         ]
         self._texts = [
-            (at, o) for at, o in enumerate(service.outputs) if o.kind == "lookup" and o.dtype.kind == "text"
+            (at, o) for at, o in enumerate(service.outputs) if _is_scalar(o) and o.dtype.kind == "text"
         ]
+        self._arrays = [(at, o) for at, o in enumerate(service.outputs) if o.dtype.kind == "array"]
         self._integers = [
             (at, o)
             for at, o in enumerate(service.outputs)
-            if o.kind == "lookup" and self._kinds[o.index][o.column] == LaneKind.INT
+            if _is_scalar(o) and self._kinds[o.index][o.column] == LaneKind.INT
         ]
 
     def rows(self, columns: Columns, outputs: Sequence[Output], *, exact: bool) -> FeatureRows:
@@ -143,12 +153,26 @@ class Assembler:
             values[:, at] = as_float(column)
             if exact and column.values.dtype.kind == "i":
                 integers[at] = column
-        return FeatureRows(values, texts, integers, self._lateness(outputs, count), degraded)  # type: ignore[arg-type]
+        arrays = {at: self._lists(emitted, output) for at, output in self._arrays}
+        if arrays:
+            values[:, list(arrays)] = np.nan
+        return FeatureRows(values, texts, integers, self._lateness(outputs, count), degraded, arrays)  # type: ignore[arg-type]
+
+    def _lists(self, emitted: _Emitted, output: Selected) -> Lists:
+        """The values of an array, row by row."""
+        places = slice(output.column, output.column + output.width)
+        piece = emitted.outputs[output.index]
+        bits, valid = piece.bits[:, places], piece.valid[:, places]
+        values = self._column(output, bits.ravel(), valid.ravel())
+        return Lists.of_row(np.ones_like(valid) if output.is_series else valid, values)
 
     def typed(self, emitted: _Emitted, output: Selected) -> Column:
         """An aggregate's values as a column of its own type."""
-        piece, kind = emitted.outputs[output.index], self._kinds[output.index][output.column]
-        bits, valid = piece.bits[:, output.column], piece.valid[:, output.column]
+        piece = emitted.outputs[output.index]
+        return self._column(output, piece.bits[:, output.column], piece.valid[:, output.column])
+
+    def _column(self, output: Selected, bits: IntArray, valid: BoolArray) -> Column:
+        kind = self._kinds[output.index][output.column]
         if kind == LaneKind.CODE:
             lane = self._lane_of[output.index][output.column]
             return self._states[output.index].texts(lane, bits, valid)
@@ -175,7 +199,7 @@ class Assembler:
         """The same values column after column, as frames take them."""
         values = np.empty((count, len(self.service.outputs)), order="F")
         for at, output in enumerate(self.service.outputs):
-            if output.kind == "lookup" and output.dtype.kind != "text":
+            if _is_scalar(output) and output.dtype.kind != "text":
                 column = self.typed(emitted, output)
                 values[:, at] = column.values  # type: ignore[union-attr]
                 if not column.valid.all():  # type: ignore[union-attr]
@@ -263,6 +287,11 @@ class _RealtimeCall:
                 degraded[i] = True
                 made.append(Columns(1, {field.name: nulls(field, 1) for field in self._node.attributes}))
         return concat(made)
+
+
+def _is_scalar(output: Selected) -> bool:
+    """Whether an output is one value of a look-up."""
+    return output.kind == "lookup" and output.dtype.kind != "array"
 
 
 def _places(chosen: Sequence[Selected], outputs: Sequence[Selected]) -> tuple[_Places, _Places]:

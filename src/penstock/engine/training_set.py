@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from penstock.core.errors import InputError, MissingDependencyError, PlanError
 from penstock.core.records import LabelRecords
-from penstock.core.types import DataType, Field, Timestamp
+from penstock.core.types import ArrayType, DataType, Field, Timestamp
 from penstock.definitions.sources import EventSource, LabelSource, StreamSource
 from penstock.definitions.views import FeatureReference, StreamFeatureView
 from penstock.engine.admission import rows_equal
@@ -70,12 +70,14 @@ class FeatureFrame:
         return pl.from_arrow(self._table)
 
     def to_numpy(self) -> npt.NDArray[np.float64]:
-        """The features alone: float64[n, F], NaN for null; text features are not numbers and raise `InputError`."""
+        """The features alone: float64[n, F], NaN for null; texts and arrays are not numbers and raise `InputError`."""
         columns = []
         for name in self.feature_names:
             column = self._table.column(name)
             if str(column.type) in {"string", "large_string"}:
                 raise InputError(f"feature {name!r} is text; encode it as a number, or use to_arrow().")
+            if str(column.type).startswith("list"):
+                raise InputError(f"feature {name!r} is an array; select others, or use to_arrow().")
             columns.append(column.cast("float64").to_numpy().astype(np.float64))
         return np.column_stack(columns) if columns else np.zeros((len(self), 0))
 
@@ -370,8 +372,14 @@ def append_features(table: pa.Table, service: ServiceNode, features: FeatureRows
     for i, (name, output) in enumerate(zip(names, service.outputs, strict=True)):
         if name in table.column_names:
             raise InputError(f"events: column {name!r} has the name of a feature. Rename the column.")
-        table = table.append_column(name, to_arrow(feature_column(features, i, output), output.dtype))
+        table = table.append_column(name, _feature_array(features, i, output))
     return FeatureFrame(table, names)
+
+
+def _feature_array(features: FeatureRows, index: int, output: Selected) -> pa.Array:
+    if isinstance(output.dtype, ArrayType):
+        return features.arrays[index].to_arrow(output.dtype)
+    return to_arrow(feature_column(features, index, output), output.dtype)
 
 
 def feature_column(features: FeatureRows, index: int, output: Selected) -> Column:

@@ -55,6 +55,7 @@ from penstock.kernel.windows import front
 COUNT, SUM, MEAN, MIN, MAX = (int(f) for f in list(Function)[:5])
 STDDEV_SAMP, STDDEV_POP, VAR_SAMP, VAR_POP = (int(f) for f in list(Function)[5:9])
 LAST, COUNT_DISTINCT, TIME_SINCE_LAST = (int(f) for f in list(Function)[9:12])
+DECAYED_SUM, DECAYED_COUNT = int(Function.DECAYED_SUM), int(Function.DECAYED_COUNT)
 MICROSECONDS = 1e6
 
 
@@ -67,7 +68,7 @@ def emit_empty(k: Kernel, i: int, bits: IntArray, ok: BoolArray) -> None:
         function = program[program[AGGREGATE_TABLE] + a * AGGREGATE_WORDS + A_FUNCTION]
         at = i * program[AGGREGATES] + a
         bits[at] = 0
-        ok[at] = function == COUNT or function == COUNT_DISTINCT or function == SUM
+        ok[at] = function in (COUNT, COUNT_DISTINCT, SUM, DECAYED_SUM, DECAYED_COUNT)
 
 
 @inner

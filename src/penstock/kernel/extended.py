@@ -22,6 +22,7 @@ from penstock.kernel.jit import ByteArray, entry, inner
 from penstock.kernel.program import (
     EXTENSION,
     LATENESS,
+    R_BLOCK,
     R_NEWEST,
     R_NEXT,
     R_REMEMBERED,
@@ -31,6 +32,7 @@ from penstock.kernel.program import (
     W_SIZE,
     WINDOWS,
 )
+from penstock.kernel.queues import clear_queues, follow, room_for_queues
 from penstock.kernel.ranks import count_ranks
 from penstock.kernel.rows import (
     DONE,
@@ -114,6 +116,8 @@ def holds_asking(k: Kernel, w: int, code: int) -> bool:
 @inner
 def put_in(k: Kernel, b: Batch, slot: int, r: int, number: int, i: int, code: int) -> None:
     """Insert row `i` of the batch and let it into its own windows."""
+    if code != IN_ORDER:
+        clear_queues(k, slot, r)
     open_gap(k, r, number)
     write_row(k, row_at(k, r, number), i, b.times[i], b.lanes, b.valid)
     count_ranks(k, r, number)
@@ -126,6 +130,7 @@ def put_in(k: Kernel, b: Batch, slot: int, r: int, number: int, i: int, code: in
 def take_out(k: Kernel, slot: int, r: int, number: int) -> None:
     """Undo `put_in` of a row that was too late."""
     stay_apart()
+    clear_queues(k, slot, r)
     for w in range(k.program[WINDOWS]):
         if holds_asking(k, w, TOO_LATE):
             retract(k, slot, r, w, number)
@@ -143,12 +148,38 @@ def lateness_of(k: Kernel, r: int, time: int) -> int:
 
 
 @inner
-def room_to_put_in(k: Kernel, r: int, time: int) -> int:
+def room_to_put_in(k: Kernel, slot: int, r: int, time: int) -> int:
     """Return DONE where a row can be put in and what it makes forgotten folded, else what must grow."""
+    block = k.states[r + R_BLOCK]
     status = room_to_insert(k, r)
+    if k.states[r + R_BLOCK] != block:
+        clear_queues(k, slot, r)
     if status == DONE and lateness_of(k, r, time) == IN_ORDER:
         status = room_to_fold(k, r, time - k.program[LATENESS] - k.program[SPAN])
     return status
+
+
+@inner
+def make_ready(k: Kernel, slot: int, r: int, op: int, time: int) -> int:
+    """Move windows and queues to where an operation sees them, with room for what it does; DONE or what must grow."""
+    status = seek_edges(k, slot, r, time)
+    if status == DONE and op == APPLY:
+        status = room_to_put_in(k, slot, r, time)
+    if status == DONE:
+        status = follow(k, slot, r)
+    if status == DONE and op == APPLY:
+        status = room_for_queues(k)
+    return status
+
+
+@inner
+def forget(k: Kernel, slot: int, r: int, time: int) -> None:
+    """Drop a key's rows up to `time`, folded into its bases."""
+    block = k.states[r + R_BLOCK]
+    fold_until(k, slot, r, time)
+    forget_until(k, r, time)
+    if k.states[r + R_BLOCK] != block:
+        clear_queues(k, slot, r)
 
 
 @inner
@@ -156,9 +187,7 @@ def work_extended(k: Kernel, b: Batch, slot: int, i: int) -> int:
     """Do row `i` of the batch on a key and write its output; return DONE or what must grow before it is tried again."""
     op, time = b.ops[i], b.times[i]
     r = record_of(k, slot)
-    status = seek_edges(k, slot, r, time)
-    if status == DONE and op == APPLY:
-        status = room_to_put_in(k, r, time)
+    status = make_ready(k, slot, r, op, time)
     if status != DONE:
         return status
     code = IN_ORDER if op == LOOKUP else lateness_of(k, r, time)
@@ -169,20 +198,20 @@ def work_extended(k: Kernel, b: Batch, slot: int, i: int) -> int:
         return DONE
     number = k.states[r + R_NEXT] if code == IN_ORDER else rows_until(k, r, time)
     put_in(k, b, slot, r, number, i, code)
+    follow(k, slot, r)
     emit_extended(k, r, time, i, b.bits, b.ok, False, code == TOO_LATE)
     if code == TOO_LATE:
         take_out(k, slot, r, number)
     elif code == IN_ORDER:
         k.states[r + R_NEWEST] = time
-        horizon = time - k.program[LATENESS] - k.program[SPAN]
-        fold_until(k, slot, r, horizon)
-        forget_until(k, r, horizon)
+        forget(k, slot, r, time - k.program[LATENESS] - k.program[SPAN])
     return DONE
 
 
 @inner
 def drop_extended(k: Kernel, slot: int) -> None:
     """Free all that a detached slot holds."""
+    clear_queues(k, slot, record_of(k, slot))
     drop_state(k, slot)
     free_bases(k, slot, record_of(k, slot))
 

@@ -1,32 +1,39 @@
-"""The values of aggregates that the core does not know: lifetime windows, times since the first row, earlier values."""
+"""The outputs of programs with an extension: which are read before the asking row is in its windows, and which after."""
 
 from __future__ import annotations
 
-from penstock.kernel.bases import base_at
-from penstock.kernel.bits import ordered, stay_apart
-from penstock.kernel.cells import BACK_MAX, BACK_MIN, INT
+import numpy as np
+
+from penstock.kernel.bits import bits_of, is_finite_bits
 from penstock.kernel.columns import BoolArray, IntArray
-from penstock.kernel.emit import LAST, MAX, MIN, TIME_SINCE_LAST, seconds, since_last, value_of
+from penstock.kernel.decays import decayed
+from penstock.kernel.emit import LAST, MAX, MIN, TIME_SINCE_LAST, since_last, value_of
+from penstock.kernel.entropies import entropy
+from penstock.kernel.extended_lists import (
+    FIRST_DISTINCT,
+    FIRST_N,
+    LAST_DISTINCT,
+    LAST_N,
+    emit_distinct,
+    emit_ranked,
+)
+from penstock.kernel.extended_values import NO_BASE, earlier, since_first, value_of_lifetime
 from penstock.kernel.extension import (
-    B_COUNT,
-    B_FIRST_TIME,
-    B_LAST_TIME,
-    B_MAX,
-    B_MIN,
-    BASE_HEADER,
+    Q_LOWER,
     X_OUTPUTS,
     X_WINDOWS,
-    XB_FIRSTS,
-    XB_LASTS,
-    XB_RECORD,
     XO_BASE,
+    XO_INDEX,
     XO_OF_OTHERS,
     XO_PARAMETER,
+    XO_QUEUE,
     XO_WORDS,
+    XQ_RECORD,
     XW_LIFETIME,
     XW_WORDS,
 )
 from penstock.kernel.jit import inner
+from penstock.kernel.medians import median
 from penstock.kernel.program import (
     A_CELL,
     A_FUNCTION,
@@ -34,25 +41,23 @@ from penstock.kernel.program import (
     AGGREGATE_WORDS,
     AGGREGATES,
     C_COUNT,
-    C_EXTREMES,
-    C_KIND,
-    C_LANE,
     C_WINDOW,
     CELL_TABLE,
     CELL_WORDS,
     EXTENSION,
     R_REMEMBERED,
-    RECORD_HEADER,
-    ROW_LANES,
-    ROW_TIME,
 )
-from penstock.kernel.ranks import valid_row
-from penstock.kernel.rows import Kernel, row_at
+from penstock.kernel.queues import LOWER, heap_at, queue_at, value_in
+from penstock.kernel.rows import Kernel
+from penstock.kernel.slopes import slope
 from penstock.kernel.spec import Function
-from penstock.kernel.windows import front
 
 TIME_SINCE_FIRST, LAG = int(Function.TIME_SINCE_FIRST), int(Function.LAG)
-NO_BASE = -1
+MEDIAN, MODE, ENTROPY, SLOPE = (
+    int(f) for f in (Function.MEDIAN, Function.MODE, Function.ENTROPY, Function.SLOPE)
+)
+EWMA = int(Function.EWMA)
+NO_QUEUE = -1
 
 
 @inner
@@ -70,24 +75,41 @@ def emit_extended(
         o = e + program[e + X_OUTPUTS] + a * XO_WORDS
         c = program[CELL_TABLE] + program[entry + A_CELL] * CELL_WORDS
         lifetime = program[e + program[e + X_WINDOWS] + program[c + C_WINDOW] * XW_WORDS + XW_LIFETIME] != 0
-        if (program[o + XO_OF_OTHERS] != 0 or (lifetime and too_late)) != before:
+        is_before = program[o + XO_OF_OTHERS] != 0 or (lifetime and too_late)
+        if is_before != before or program[o + XO_INDEX] != 0:
             continue
         asked = k.states[r + R_REMEMBERED] if lifetime else time
-        at = i * program[AGGREGATES] + a
-        value, valid = extended_value(k, r, c, o, program[entry + A_FUNCTION], asked)
-        bits[at] = value if valid else 0
-        ok[at] = valid
+        emit_output(k, r, c, o, program[entry + A_FUNCTION], asked, i * program[AGGREGATES] + a, bits, ok)
+
+
+@inner
+def emit_output(
+    k: Kernel, r: int, c: int, o: int, function: int, time: int, at: int, bits: IntArray, ok: BoolArray
+) -> None:
+    """Write one output, or the several of a function of several values, from `at` on."""
+    n, base = k.program[o + XO_PARAMETER], k.program[o + XO_BASE]
+    if function == FIRST_N or function == LAST_N:
+        emit_ranked(k, r, c, base, n, function == FIRST_N, at, bits, ok)
+        return
+    if function == FIRST_DISTINCT or function == LAST_DISTINCT:
+        q = queue_at(k, k.program[o + XO_QUEUE])
+        emit_distinct(k, r, q, n, function == FIRST_DISTINCT, at, bits, ok)
+        return
+    value, valid = extended_value(k, r, c, o, function, time)
+    bits[at] = value if valid else 0
+    ok[at] = valid
 
 
 @inner
 def extended_value(k: Kernel, r: int, c: int, o: int, function: int, time: int) -> tuple[int, bool]:
     """Return one output's value as of a time."""
-    n = k.program[o + XO_PARAMETER]
     base = k.program[o + XO_BASE]
+    if k.program[o + XO_QUEUE] != NO_QUEUE:
+        return queued_value(k, r, c, k.program[o + XO_QUEUE], function, time)
     if function == TIME_SINCE_FIRST:
         return since_first(k, r, c, base, time)
     if function == LAG:
-        return earlier(k, r, c, base, n)
+        return earlier(k, r, c, base, k.program[o + XO_PARAMETER])
     if base != NO_BASE and function in (MIN, MAX, LAST, TIME_SINCE_LAST):
         return value_of_lifetime(k, r, c, base, function, time)
     if function == TIME_SINCE_LAST:
@@ -96,84 +118,24 @@ def extended_value(k: Kernel, r: int, c: int, o: int, function: int, time: int) 
 
 
 @inner
-def value_of_lifetime(k: Kernel, r: int, c: int, base: int, function: int, time: int) -> tuple[int, bool]:
-    """Return the value of a function of the core that a base has a part in."""
-    if function == TIME_SINCE_LAST:
-        return since_last_of_lifetime(k, r, c, base, time)
-    if function == LAST:
-        return earlier(k, r, c, base, 1)
-    return extreme_of_lifetime(k, r, c, base, function == MIN)
-
-
-@inner
-def based(k: Kernel, r: int, base: int) -> int:
-    """Return where the words of a base begin in `states`."""
-    return r + k.program[base_at(k, base) + XB_RECORD]
-
-
-@inner
-def counts(k: Kernel, r: int, c: int, base: int) -> tuple[int, int]:
-    """Return how many valid rows a window has forgotten, and how many it still has."""
+def queued_value(k: Kernel, r: int, c: int, queue: int, function: int, time: int) -> tuple[int, bool]:
+    """Return the value of a function that keeps a queue."""
+    q = queue_at(k, queue)
+    x = r + k.program[q + XQ_RECORD]
     count = k.states[r + k.program[c + C_COUNT]]
-    if base == NO_BASE:
-        return 0, count
-    forgotten = k.states[based(k, r, base) + B_COUNT]
-    return forgotten, count - forgotten
-
-
-@inner
-def value_at(k: Kernel, r: int, c: int, number: int) -> int:
-    """Return the value of a row."""
-    return k.rows[row_at(k, r, number) + ROW_LANES + k.program[c + C_LANE]]
-
-
-@inner
-def earlier(k: Kernel, r: int, c: int, base: int, n: int) -> tuple[int, bool]:
-    """Return the n-th latest value."""
-    forgotten, held = counts(k, r, c, base)
-    if n <= held:
-        return value_at(k, r, c, valid_row(k, r, c, held - n)), True
-    back = n - held
-    if back > forgotten:
-        return 0, False
-    at = base_at(k, base)
-    kept = min(forgotten, k.program[at + XB_LASTS])
-    return k.states[based(k, r, base) + BASE_HEADER + k.program[at + XB_FIRSTS] + kept - back], True
-
-
-@inner
-def since_first(k: Kernel, r: int, c: int, base: int, time: int) -> tuple[int, bool]:
-    """Return the seconds since the first valid row."""
-    stay_apart()
-    forgotten, held = counts(k, r, c, base)
-    if forgotten + held == 0:
-        return 0, False
-    if forgotten > 0:
-        return seconds(time - k.states[based(k, r, base) + B_FIRST_TIME]), True
-    return seconds(time - k.rows[row_at(k, r, valid_row(k, r, c, 0)) + ROW_TIME]), True
-
-
-@inner
-def since_last_of_lifetime(k: Kernel, r: int, c: int, base: int, time: int) -> tuple[int, bool]:
-    """Return the seconds since the last valid row, forgotten or not."""
-    forgotten, held = counts(k, r, c, base)
-    if held > 0:
-        return seconds(time - k.rows[row_at(k, r, valid_row(k, r, c, held - 1)) + ROW_TIME]), True
-    if forgotten > 0:
-        return seconds(time - k.states[based(k, r, base) + B_LAST_TIME]), True
-    return 0, False
-
-
-@inner
-def extreme_of_lifetime(k: Kernel, r: int, c: int, base: int, smallest: bool) -> tuple[int, bool]:
-    """Return the minimum or maximum of all rows, forgotten or not."""
-    forgotten, held = counts(k, r, c, base)
-    if forgotten + held == 0:
-        return 0, False
-    e = r + k.program[c + C_EXTREMES]
-    low, high = front(k, r, c, k.states[r + RECORD_HEADER + 2 * k.program[c + C_WINDOW]])
-    order = min(low, k.states[e + BACK_MIN]) if smallest else max(high, k.states[e + BACK_MAX])
-    if forgotten > 0:
-        b = based(k, r, base)
-        order = min(order, k.states[b + B_MIN]) if smallest else max(order, k.states[b + B_MAX])
-    return (order if k.program[c + C_KIND] == INT else ordered(order)), True
+    if function == MEDIAN:
+        return median(k, r, q)
+    if function == MODE and k.states[x + Q_LOWER] > 0:
+        return value_in(k, r, q, k.rows[heap_at(k, r, q, LOWER, 0)]), True
+    value = np.int64(0)
+    valid = False
+    if function == ENTROPY:
+        value, valid = entropy(k, x, count), count > 0
+    elif function == SLOPE:
+        value, valid = slope(k, x, count)
+    elif function == EWMA:
+        weight = decayed(k, r, queue_at(k, queue + 1), time)
+        value, valid = bits_of(decayed(k, r, q, time) / weight), weight != 0.0
+    elif function != MODE:
+        value, valid = bits_of(decayed(k, r, q, time)), True
+    return value, valid and is_finite_bits(value)

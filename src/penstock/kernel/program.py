@@ -70,6 +70,10 @@ _KEEPS = {
 }
 
 
+_FLOAT_SUM = [0] * CELL_WORDS
+_FLOAT_SUM[C_FLAGS], _FLOAT_SUM[C_KIND] = KEEPS_SUM, LaneKind.FLOAT
+
+
 @dataclass(frozen=True, slots=True)
 class Program:
     """All that a view's kernel computes.
@@ -193,6 +197,7 @@ class Program:
                 places,
                 record=header[RECORD],
                 stride=header[STRIDE],
+                term_cell=_FLOAT_SUM,
             )
             header[[RECORD, STRIDE]] = more.record, more.stride
             tables.append(more.table)

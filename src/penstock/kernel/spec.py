@@ -35,6 +35,17 @@ class Function(IntEnum):
     TIME_SINCE_LAST = 11
     TIME_SINCE_FIRST = 12
     LAG = 13
+    FIRST_N = 14
+    LAST_N = 15
+    FIRST_DISTINCT = 16
+    LAST_DISTINCT = 17
+    MEDIAN = 18
+    MODE = 19
+    ENTROPY = 20
+    SLOPE = 21
+    EWMA = 22
+    DECAYED_SUM = 23
+    DECAYED_COUNT = 24
 
 
 LAST_OF_CORE = Function.TIME_SINCE_LAST
@@ -46,10 +57,19 @@ TEXT_FUNCTIONS = frozenset(
         Function.TIME_SINCE_LAST,
         Function.TIME_SINCE_FIRST,
         Function.LAG,
+        Function.FIRST_N,
+        Function.LAST_N,
+        Function.FIRST_DISTINCT,
+        Function.LAST_DISTINCT,
+        Function.MODE,
+        Function.ENTROPY,
+        Function.DECAYED_COUNT,
     }
 )
+SEVERAL = frozenset({Function.FIRST_N, Function.LAST_N, Function.FIRST_DISTINCT, Function.LAST_DISTINCT})
+"""Functions of up to n values, with an output for each."""
 COUNTS = frozenset({Function.COUNT, Function.COUNT_DISTINCT})
-KEEPS_KIND = frozenset({Function.SUM, Function.MIN, Function.MAX, Function.LAST, Function.LAG})
+KEEPS_KIND = SEVERAL | {Function.SUM, Function.MIN, Function.MAX, Function.LAST, Function.LAG, Function.MODE}
 OF_OTHERS = frozenset({Function.TIME_SINCE_LAST, Function.TIME_SINCE_FIRST, Function.LAG})
 """What looks at the rows before the asking one only."""
 
@@ -117,4 +137,4 @@ class AggregateSpec:
     @property
     def width(self) -> int:
         """How many outputs it has."""
-        return 1
+        return self.parameter if self.function in SEVERAL else 1

@@ -118,7 +118,7 @@ def _view(plan: Plan, view: ViewNode) -> Description:
                 "function": a.function,
                 "column": view.lanes[a.lane].column,
                 "where": view.lanes[a.lane].where,
-                "window": windows[a.window],
+                "window": " … ".join(dict.fromkeys((windows[a.windows[0]], windows[a.windows[-1]]))),
                 "type": a.dtype.name,
             }
             for a in view.aggregates

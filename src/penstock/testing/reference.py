@@ -23,7 +23,9 @@ For each key there is one list of rows. Rows are ordered by time; rows of equal 
 3. A lifetime window has no lower edge. What is older than the horizon is remembered as one lump, so a question from
    before the horizon is answered as of the horizon, and a row that is too late is not in the window.
 
-4. Nulls are left out, then rows whose `where` column is not true, then the function is computed exactly
+4. Of a series of windows each gives its own value; the feature is their list, the earliest first.
+
+5. Nulls are left out, then rows whose `where` column is not true, then the function is computed exactly
    and rounded once (`penstock.testing.reference_functions`).
 
 Where the design is silent, this is decided:
@@ -43,14 +45,17 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from penstock.core.time import to_us
-from penstock.definitions.windows import LifetimeWindow, TimeWindow
-from penstock.testing.reference_functions import Entry, compute
+from penstock.definitions.windows import LifetimeWindow, TimeWindow, TimeWindowSeries
+from penstock.testing.reference_functions import Entry, Scalar, compute, compute_one
 
 if TYPE_CHECKING:
     from penstock.core.types import DataType
     from penstock.definitions.aggregates import Aggregate
 
-Value = bool | int | float | str | None
+Value = Scalar
+"""A value of a column."""
+Feature = Value | list[Value]
+"""A value of a feature."""
 
 
 class Lateness(IntEnum):
@@ -73,7 +78,7 @@ class Row:
 class Result:
     """What an applied row is answered: its features by name, and how late it was."""
 
-    features: dict[str, Value]
+    features: dict[str, Feature]
     lateness: Lateness
 
 
@@ -124,12 +129,12 @@ class ReferenceView:
         self._rows[key] = rows if lateness is Lateness.TOO_LATE else with_asking
         return Result(features, lateness)
 
-    def lookup(self, key: Hashable, time_us: int) -> dict[str, Value]:
+    def lookup(self, key: Hashable, time_us: int) -> dict[str, Feature]:
         """The features of `key` as of a time, over the rows applied so far; changes nothing."""
         rows = self._rows.get(key, [])
         return self._features(rows, time_us, horizon_us=self._horizon(rows), asking=None)
 
-    def empty(self) -> dict[str, Value]:
+    def empty(self) -> dict[str, Feature]:
         """The features where nothing is known: what an event without a key is answered."""
         return self._features([], 0, horizon_us=None, asking=None)
 
@@ -152,7 +157,7 @@ class ReferenceView:
 
     def _features(
         self, rows: Sequence[Row], time_us: int, *, horizon_us: int | None, asking: Row | None
-    ) -> dict[str, Value]:
+    ) -> dict[str, Feature]:
         return {
             aggregate.name: feature(rows, aggregate, time_us, horizon_us=horizon_us, asking=asking)
             for aggregate in self.aggregates
@@ -161,13 +166,26 @@ class ReferenceView:
 
 def feature(
     rows: Sequence[Row], aggregate: Aggregate, time_us: int, *, horizon_us: int | None, asking: Row | None
-) -> Value:
+) -> Feature:
     """One aggregate's value, asked for at a time."""
     start_us = time_us if horizon_us is None else max(time_us, horizon_us)
     window = aggregate.time_window
     if isinstance(window, LifetimeWindow):
         held = rows_of_lifetime(rows, aggregate, start_us, too_late=time_us < start_us, asking=asking)
         return compute(aggregate, entries(held, aggregate, asking=asking), start_us)
+    if isinstance(window, TimeWindowSeries):
+        return [
+            compute_one(
+                aggregate,
+                entries(
+                    rows_in_window(rows, aggregate, one, time_us, start_us=start_us, asking=asking),
+                    aggregate,
+                    asking=asking,
+                ),
+                time_us,
+            )
+            for one in window.windows
+        ]
     held = rows_in_window(rows, aggregate, window, time_us, start_us=start_us, asking=asking)
     return compute(aggregate, entries(held, aggregate, asking=asking), time_us)
 

@@ -9,6 +9,9 @@ Where the design is silent, this is decided:
   even where the mean itself would fit. The mean of Int columns is not null when the sum leaves int64.
 * `time_since_last`, `time_since_first` and `lag` look at the other rows only, never at the asking row itself. The
   times are counted back from t, also where the window has an offset; another row of the same time gives 0.0.
+* `first(n)`, `last(n)` and their distinct kin give lists of up to n values, the earliest first; empty where there is none.
+* The entropy of one value, however often, is 0.0.
+* Where decayed weights make a number that no float can hold, the value is null; where they sum up to 0.0, `ewma` is null.
 """
 
 from __future__ import annotations
@@ -18,6 +21,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING
+
+from penstock.core.elementary import exp2, log
+from penstock.core.time import to_us
 
 if TYPE_CHECKING:
     from penstock.definitions.aggregates import Aggregate
@@ -38,16 +44,24 @@ class Entry:
     is_asking: bool
 
 
-def compute(aggregate: Aggregate, entries: Sequence[Entry], time_us: int) -> Scalar:
+def compute(aggregate: Aggregate, entries: Sequence[Entry], time_us: int) -> Scalar | list[Scalar]:
     """The aggregate's value over what its window holds, asked for at a time."""
     function = aggregate.function
-    others = [entry for entry in entries if not entry.is_asking]
-    if function.name == "time_since_last":
-        return seconds(time_us - others[-1].time_us) if others else None
-    if function.name == "time_since_first":
-        return seconds(time_us - others[0].time_us) if others else None
-    if function.name == "lag":
-        return others[-function.n].value if len(others) >= function.n else None
+    if function.traits.gives == "array":
+        return listed(function.name, [entry.value for entry in entries], function.n)
+    return compute_one(aggregate, entries, time_us)
+
+
+def compute_one(aggregate: Aggregate, entries: Sequence[Entry], time_us: int) -> Scalar:
+    """The value of a function that gives one."""
+    function = aggregate.function
+    if function.half_life is not None:
+        return DECAYED[function.name](entries, time_us, to_us(function.half_life))
+    if function.name in OF_OTHERS:
+        others = [entry for entry in entries if not entry.is_asking]
+        return OF_OTHERS[function.name](others, time_us, function.n)
+    if function.name == "slope":
+        return slope(entries)
     values = [entry.value for entry in entries]
     if function.name == "sum" and aggregate.input_column.dtype.kind != "float":
         return in_int64(exact_sum(values))
@@ -93,6 +107,113 @@ def root(square: float | None) -> float | None:
     return None if square is None else math.sqrt(square)
 
 
+def listed(name: str, values: Values, n: int) -> list[Scalar]:
+    """The first or last n values, or different values, the earliest first."""
+    if name == "first_distinct":
+        values = list(dict.fromkeys(values))
+    elif name == "last_distinct":
+        values = list(dict.fromkeys(reversed(values)))[::-1]
+    return [*(values[:n] if name.startswith("first") else values[-n:])]
+
+
+def median(values: Values) -> float | None:
+    """The middle value, or the exact mean of the two middle ones, rounded once."""
+    ordered = sorted(Fraction(value) for value in values)
+    if not ordered:
+        return None
+    middle = len(ordered) // 2
+    return rounded(ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2)
+
+
+def mode(values: Values) -> Scalar:
+    """The most frequent value; of several the one that occurred last."""
+    latest_first = list(dict.fromkeys(reversed(values)))
+    return max(latest_first, key=values.count, default=None)
+
+
+def entropy(values: Values) -> float | None:
+    """``log(n) - S / n`` in nats, S being the exact sum of the floats ``c * log(c)`` over the values' counts."""
+    counts = [values.count(value) for value in set(values)]
+    if len(counts) < 2:
+        return 0.0 if counts else None
+    terms = rounded(exact_sum([count * log(count) for count in counts]))
+    assert terms is not None, "counts are small"
+    return log(len(values)) - terms / len(values)
+
+
+def slope(entries: Sequence[Entry]) -> float | None:
+    """The least-squares slope of the values over time, per second."""
+    times = [Fraction(entry.time_us, 1_000_000) for entry in entries]
+    values = [Fraction(entry.value) for entry in entries]
+    count = len(entries)
+    total = sum(times, start=Fraction(0))
+    spread = count * sum(t * t for t in times) - total**2
+    if not spread:
+        return None
+    products = sum((t * x for t, x in zip(times, values, strict=True)), start=Fraction(0))
+    return rounded((count * products - total * sum(values)) / spread)
+
+
+def decayed_sum(entries: Sequence[Entry], time_us: int, half_life_us: int) -> float | None:
+    """The sum of the values, weighted by age."""
+    return decayed([(entry.time_us, float(entry.value)) for entry in entries], time_us, half_life_us)
+
+
+def decayed_count(entries: Sequence[Entry], time_us: int, half_life_us: int) -> float | None:
+    """The sum of the weights."""
+    return decayed([(entry.time_us, 1.0) for entry in entries], time_us, half_life_us)
+
+
+def ewma(entries: Sequence[Entry], time_us: int, half_life_us: int) -> float | None:
+    """The weighted mean."""
+    total = decayed_sum(entries, time_us, half_life_us)
+    weight = decayed_count(entries, time_us, half_life_us)
+    return finite(total / weight) if total is not None and weight else None
+
+
+def decayed(terms: Sequence[tuple[int, float]], time_us: int, half_life_us: int) -> float | None:
+    """The sum of values that halve every half-life, exact within blocks of 32 half-lives.
+
+    A term is the value times its weight at the end of its block, rounded. The terms of a block are summed exactly and
+    rounded; the blocks' sums, weighted by their age, are added from the newest to the oldest.
+    """
+    length = 32 * half_life_us
+    blocks: dict[int, list[float]] = {}
+    for t, value in terms:
+        end = (t // length + 1) * length
+        blocks.setdefault(end, []).append(exp2(float(t - end) / float(half_life_us)) * value)
+    total = 0.0
+    for end in sorted(blocks, reverse=True):
+        weight = exp2(float(end - time_us) / float(half_life_us))
+        if not weight:
+            break
+        held = rounded(exact_sum(blocks[end]))
+        if held is None:
+            return None
+        total += held * weight
+    return finite(total)
+
+
+def time_since_last(others: Sequence[Entry], time_us: int, _: int) -> float | None:
+    """Seconds since the latest other row."""
+    return seconds(time_us - others[-1].time_us) if others else None
+
+
+def time_since_first(others: Sequence[Entry], time_us: int, _: int) -> float | None:
+    """Seconds since the earliest other row."""
+    return seconds(time_us - others[0].time_us) if others else None
+
+
+def lag(others: Sequence[Entry], _: int, n: int) -> Scalar:
+    """The n-th latest value of the other rows."""
+    return others[-n].value if len(others) >= n else None
+
+
+def finite(value: float) -> float | None:
+    """A value, None where it is infinite or not a number."""
+    return value if math.isfinite(value) else None
+
+
 def seconds(elapsed_us: int) -> float:
     """Microseconds as seconds."""
     return float(elapsed_us) / 1e6
@@ -106,9 +227,26 @@ FUNCTIONS: dict[str, Callable[[Values], Scalar]] = {
     "min": lambda values: min(values, default=None),
     "max": lambda values: max(values, default=None),
     "last": lambda values: values[-1] if values else None,
+    "median": median,
+    "mode": mode,
+    "entropy": entropy,
     "var_pop": lambda values: variance(values, lost_degrees=0),
     "var_samp": lambda values: variance(values, lost_degrees=1),
     "stddev_pop": lambda values: root(variance(values, lost_degrees=0)),
     "stddev_samp": lambda values: root(variance(values, lost_degrees=1)),
 }
 """What each function makes of the values of a window, in row order (``sum`` of Float columns)."""
+
+DECAYED: dict[str, Callable[[Sequence[Entry], int, int], float | None]] = {
+    "decayed_sum": decayed_sum,
+    "decayed_count": decayed_count,
+    "ewma": ewma,
+}
+"""What functions with a half-life make of a window's entries, asked for at a time."""
+
+OF_OTHERS: dict[str, Callable[[Sequence[Entry], int, int], Scalar]] = {
+    "time_since_last": time_since_last,
+    "time_since_first": time_since_first,
+    "lag": lag,
+}
+"""What functions of the other rows make of them, asked for at a time, with their n."""
