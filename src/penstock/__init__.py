@@ -3,7 +3,7 @@
 Definitions are a few Python objects; importing them loads no heavy library.
 """
 
-from penstock.definitions.aggregates import Aggregate, TimeWindow
+from penstock.definitions.aggregates import Aggregate
 from penstock.definitions.entities import Entity
 from penstock.definitions.models import CostMatrix, Endpoint, Model, Policy, TimeSplit
 from penstock.definitions.services import FeatureService
@@ -15,6 +15,7 @@ from penstock.definitions.views import (
     realtime_feature_view,
     stream_feature_view,
 )
+from penstock.definitions.windows import LifetimeWindow, TimeWindow, TimeWindowSeries
 
 __version__ = "0.1.0"
 
@@ -27,6 +28,7 @@ __all__ = [
     "FeatureService",
     "FileConfig",
     "LabelSource",
+    "LifetimeWindow",
     "Model",
     "Policy",
     "PushConfig",
@@ -36,6 +38,7 @@ __all__ = [
     "StreamSource",
     "TimeSplit",
     "TimeWindow",
+    "TimeWindowSeries",
     "realtime_feature_view",
     "stream_feature_view",
 ]

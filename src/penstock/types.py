@@ -1,6 +1,7 @@
 """Fields and their data types: ``from penstock.types import Field, Float64, String, Timestamp``."""
 
 from penstock.core.types import (
+    Array,
     Bool,
     DataType,
     Field,
@@ -12,4 +13,15 @@ from penstock.core.types import (
     Timestamp,
 )
 
-__all__ = ["Bool", "DataType", "Field", "Float32", "Float64", "Int32", "Int64", "String", "Timestamp"]
+__all__ = [
+    "Array",
+    "Bool",
+    "DataType",
+    "Field",
+    "Float32",
+    "Float64",
+    "Int32",
+    "Int64",
+    "String",
+    "Timestamp",
+]

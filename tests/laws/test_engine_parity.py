@@ -22,6 +22,7 @@ from penstock import (
     Entity,
     FeatureService,
     LabelSource,
+    LifetimeWindow,
     Model,
     Policy,
     PushConfig,
@@ -30,10 +31,23 @@ from penstock import (
     StreamSource,
     TimeSplit,
     TimeWindow,
+    TimeWindowSeries,
     realtime_feature_view,
     stream_feature_view,
 )
+from penstock.aggregation_functions import (
+    decayed_count,
+    decayed_sum,
+    ewma,
+    first,
+    first_distinct,
+    lag,
+    last,
+    last_distinct,
+)
 from penstock.core.time import to_us
+from penstock.core.types import ArrayType
+from penstock.engine.arrays import Lists
 from penstock.engine.features import FeatureRows, FeatureState
 from penstock.engine.history import features_from_log
 from penstock.engine.local import LocalEngine
@@ -46,7 +60,7 @@ from penstock.stores.sqlite import ProjectStore
 from penstock.testing.clock import ManualClock
 from penstock.testing.reference_engine import ReferenceEngine
 from penstock.testing.streams import START_US, Step
-from penstock.types import Bool, Field, Float64, Int64, String, Timestamp
+from penstock.types import Array, Bool, Field, Float64, Int64, String, Timestamp
 from tests.laws.strategies import cuts, event_streams
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
@@ -111,6 +125,60 @@ totals = StreamFeatureView(
         Aggregate(AMOUNT, "last", time_window=HOUR),
     ],
 )
+BEYOND_THE_CORE = (*NUMBERS, "last", "time_since_first", lag(2))
+OF_FINITE_WINDOWS = ("median", "mode", "entropy", "slope")
+DECAYED = (ewma(MINUTE), decayed_sum(timedelta(seconds=1)), decayed_count(timedelta(hours=2)))
+beyond = StreamFeatureView(
+    "beyond",
+    source=payments,
+    entities=[card],
+    aggregation_interval=timedelta(seconds=20),
+    features=[
+        Aggregate(AMOUNT, function, time_window=window, **options)
+        for function in BEYOND_THE_CORE
+        for window, options in (
+            (MINUTE, {}),
+            (MINUTE, {"include_current": False, "aggregation_interval": timedelta(0)}),
+            (LifetimeWindow(), {}),
+            (LifetimeWindow(), {"where": "abroad", "aggregation_interval": timedelta(0)}),
+        )
+    ]
+    + [Aggregate(KIND, function, time_window=LifetimeWindow()) for function in ("sum", "min", lag(1))],
+)
+queued = StreamFeatureView(
+    "queued",
+    source=payments,
+    entities=[card],
+    features=[
+        Aggregate(AMOUNT, function, time_window=window, **options)
+        for function in (*OF_FINITE_WINDOWS, *DECAYED)
+        for window, options in (
+            (MINUTE, {}),
+            (TimeWindow(HOUR, -MINUTE), {}),
+            (MINUTE, {"include_current": False, "where": "abroad"}),
+            (HOUR, {"aggregation_interval": MINUTE}),
+        )
+    ]
+    + [Aggregate(KIND, function, time_window=HOUR) for function in (*OF_FINITE_WINDOWS, *DECAYED)],
+)
+SERIES = TimeWindowSeries(timedelta(minutes=-5), MINUTE, step_size=timedelta(seconds=30))
+lists = StreamFeatureView(
+    "lists",
+    source=payments,
+    entities=[card],
+    features=[
+        Aggregate(column, function(3), time_window=window, **options)
+        for column in (AMOUNT, Field("payee_id", String))
+        for function in (first, last, first_distinct, last_distinct)
+        for window, options in ((MINUTE, {}), (HOUR, {"aggregation_interval": MINUTE}))
+    ]
+    + [
+        Aggregate(column, function, time_window=LifetimeWindow())
+        for column in (AMOUNT, Field("payee_id", String), Field("time", Timestamp))
+        for function in (first(2), last(3))
+    ]
+    + [Aggregate(AMOUNT, function, time_window=SERIES) for function in ("sum", "median")],
+)
 texts = StreamFeatureView(
     "texts",
     source=logins,
@@ -118,6 +186,8 @@ texts = StreamFeatureView(
     features=[
         Aggregate(Field("device", String), "last", time_window=HOUR, name="last"),
         Aggregate(Field("device", String), "count_distinct", time_window=HOUR, name="distinct"),
+        Aggregate(Field("device", String), "count_distinct", time_window=LifetimeWindow(), name="ever"),
+        Aggregate(Field("device", String), lag(1), time_window=LifetimeWindow(), name="before"),
     ],
 )
 
@@ -169,11 +239,15 @@ numbers = FeatureService(
         large,
         risk,
         ratio,
-        texts[["distinct"]],
+        texts[["distinct", "ever"]],
+        beyond,
+        queued,
         totals[["amount_sum_1m_continuous"]].with_name("payee").with_join_key_map({"card_id": "payee_id"}),
     ],
 )
-everything = FeatureService("everything", features=[*numbers.features, texts[["last"]].with_name("texts")])
+everything = FeatureService(
+    "everything", features=[*numbers.features, texts[["last", "before"]].with_name("texts"), lists]
+)
 
 
 class NoEstimator:
@@ -298,7 +372,10 @@ def assert_same_vectors(found: Sequence[Sequence[float]], answers: Sequence[dict
 def typed_rows(features: FeatureRows, names: Sequence[str]) -> list[dict[str, object]]:
     """Feature rows with integers and texts exact, as the oracle gives them."""
     columns: list[list[object]] = []
-    for at in range(len(names)):
+    for at, name in enumerate(names):
+        if at in features.arrays:
+            columns.append(plain_lists(features.arrays[at], everything.feature_types[name]))
+            continue
         column = features.columns[at]
         if isinstance(column, Text):
             columns.append(list(column.to_strings()))
@@ -307,6 +384,13 @@ def typed_rows(features: FeatureRows, names: Sequence[str]) -> list[dict[str, ob
         pairs = zip(column.values.tolist(), valid.tolist(), strict=True)
         columns.append([value if ok else None for value, ok in pairs])
     return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def plain_lists(column: Lists, dtype: ArrayType) -> list[list[object]]:
+    """Lists as the oracle gives them: times as microseconds."""
+    if dtype.elem is Timestamp:
+        dtype = Array(Int64)
+    return column.to_lists(dtype)
 
 
 @settings(max_examples=160, deadline=None)

@@ -11,16 +11,43 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock import Aggregate
-from penstock.definitions.aggregates import TimeWindow
+from penstock import Aggregate, LifetimeWindow
+from penstock.aggregation_functions import AggregationFunction
+from penstock.definitions.windows import TimeWindow
 from penstock.kernel.columns import Text
 from penstock.kernel.program import AggregateSpec, Function, LaneKind, Program, Window
+from penstock.kernel.spec import LAST_OF_CORE, SEVERAL
 from penstock.kernel.state import Op, ViewState
 from penstock.testing.reference import ReferenceView
 from penstock.types import Field, Float64, Int64, String
 
 COLUMNS = {"f": (Float64, LaneKind.FLOAT), "i": (Int64, LaneKind.INT), "s": (String, LaneKind.CODE)}
-OF_TEXT = [Function.COUNT, Function.LAST, Function.COUNT_DISTINCT, Function.TIME_SINCE_LAST]
+CORE = [f for f in Function if f <= LAST_OF_CORE]
+WITH_N = {Function.LAG, *SEVERAL}
+WITH_HALF_LIFE = {Function.EWMA, Function.DECAYED_SUM, Function.DECAYED_COUNT}
+NAMES = {Function.FIRST_N: "first", Function.LAST_N: "last"}
+
+
+def name_of(function):
+    return NAMES.get(function, function.name.lower())
+
+
+def parameters_of(spec):
+    if spec.function in WITH_HALF_LIFE:
+        return {"half_life": spec.parameter * US}
+    return {"n": spec.parameter}
+
+
+def allowed(function, lane, window):
+    """Whether a function is for a lane and a window: as the table of traits says."""
+    spec = AggregateSpec(function, lane, 0, 1)
+    traits = AggregationFunction(
+        name_of(function), **(parameters_of(spec) if function in WITH_N | WITH_HALF_LIFE else {})
+    ).traits
+    return ("float", "int", "text")[lane] in traits.takes and (traits.lifetime or not window.lifetime)
+
+
+US = timedelta(microseconds=1)
 HARD_FLOATS = [
     0.0,
     -0.0,
@@ -50,19 +77,40 @@ events = st.lists(
 )
 
 
+sizes = st.sampled_from([1, 2, 5, 10, 50, 1000])
+offsets = st.sampled_from([0, 0, -1, -3, -10])
+sliding = st.builds(Window, sizes, offsets)
+
+
 @st.composite
-def programs(draw):
-    sizes = st.sampled_from([1, 2, 5, 10, 50, 1000])
-    windows = draw(
-        st.lists(st.builds(Window, sizes, st.sampled_from([0, 0, -1, -3, -10])), min_size=1, max_size=3)
-    )
+def tiled(draw):
+    interval = draw(st.sampled_from([1, 3, 10]))
+    size, offset = draw(st.sampled_from([1, 2, 7])), draw(st.sampled_from([0, 0, -1, -2]))
+    return Window(size * interval, offset * interval, interval)
+
+
+lifetimes = st.builds(
+    lambda interval, current: Window(0, 0, interval, current=current, lifetime=True),
+    st.sampled_from([0, 0, 3, 10]),
+    st.booleans(),
+)
+before_current = st.builds(lambda size: Window(size, current=False), sizes)
+EVERY_KIND = st.one_of(sliding, tiled(), lifetimes, before_current)
+
+
+@st.composite
+def programs(draw, kinds=sliding, functions=tuple(CORE)):
+    windows = draw(st.lists(kinds, min_size=1, max_size=3))
     lanes = st.integers(0, 2)
     specs = []
     for lane, window in draw(
         st.lists(st.tuples(lanes, st.integers(0, len(windows) - 1)), min_size=1, max_size=9)
     ):
-        function = draw(st.sampled_from(OF_TEXT if lane == 2 else list(Function)))
-        specs.append(AggregateSpec(function, lane, window))
+        function = draw(st.sampled_from([f for f in functions if allowed(f, lane, windows[window])]))
+        parameter = draw(st.integers(1, 4)) if function in WITH_N else 0
+        if function in WITH_HALF_LIFE:
+            parameter = draw(st.sampled_from([1, 3, 100]))
+        specs.append(AggregateSpec(function, lane, window, parameter))
     kinds = tuple(kind for _, kind in COLUMNS.values())
     lateness, keys = draw(st.sampled_from([0, 3, 10, 100])), draw(st.sampled_from([1, 2, 3, 1000]))
     return Program(kinds, tuple(windows), tuple(specs), lateness, keys)
@@ -73,10 +121,19 @@ def oracle_of(program):
     aggregates = []
     for n, spec in enumerate(program.aggregates):
         window = program.windows[spec.window]
-        size, offset = timedelta(microseconds=window.size_us), timedelta(microseconds=window.offset_us)
         column = Field(names[spec.lane], COLUMNS[names[spec.lane]][0])
-        window = TimeWindow(size, offset)
-        aggregates.append(Aggregate(column, spec.function.name.lower(), time_window=window, name=f"a{n}"))
+        aggregates.append(
+            Aggregate(
+                column,
+                AggregationFunction(name_of(spec.function), **parameters_of(spec)),
+                time_window=LifetimeWindow()
+                if window.lifetime
+                else TimeWindow(window.size_us * US, window.offset_us * US),
+                name=f"a{n}",
+                include_current=window.current,
+                aggregation_interval=window.interval_us * US,
+            )
+        )
     return ReferenceView(aggregates, program.allowed_lateness_us, max_keys=program.max_keys)
 
 
@@ -93,8 +150,19 @@ def answer_of_oracle(view, event):
     key, time, op, f, i, s = event
     if op == Op.APPLY:
         result = view.apply(key, time, {"f": f, "i": i, "s": s})
-        return list(result.features.values()), int(result.lateness)
-    return list((view.lookup(key, time) if op == Op.LOOKUP else view.empty()).values()), 0
+        return flat(view, result.features), int(result.lateness)
+    return flat(view, view.lookup(key, time) if op == Op.LOOKUP else view.empty()), 0
+
+
+def flat(view, features):
+    """The values one after another, as the kernel gives them: lists filled up to their n."""
+    values = []
+    for aggregate, value in zip(view.aggregates, features.values(), strict=True):
+        if isinstance(value, list):
+            values += [*value, *[None] * (aggregate.function.n - len(value))]
+        else:
+            values.append(value)
+    return values
 
 
 def bits(value):
@@ -138,6 +206,17 @@ def run(program, stream, *, size, restore_at=None):
 @settings(max_examples=500, deadline=None)
 @given(programs(), events, st.integers(0, 60))
 def test_kernel_is_the_oracle_however_the_log_is_cut(program, stream, restore_at):
+    assert not program.is_extended
+    check(program, stream, restore_at)
+
+
+@settings(max_examples=700, deadline=None)
+@given(programs(EVERY_KIND, tuple(Function)), events, st.integers(0, 60))
+def test_so_is_the_extension_with_every_function_over_every_kind_of_window(program, stream, restore_at):
+    check(program, stream, restore_at)
+
+
+def check(program, stream, restore_at):
     stream = timed(stream)
     view = oracle_of(program)
     expected = [answer_of_oracle(view, event) for event in stream]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keyword
 from dataclasses import dataclass
+from functools import cache
 
 from penstock.core.errors import DefinitionError
 
@@ -12,7 +13,7 @@ from penstock.core.errors import DefinitionError
 class DataType:
     """A column's type.
 
-    `kind` groups types that are stored alike: ``"int"``, ``"float"``, ``"bool"``, ``"text"``, ``"time"``.
+    `kind` groups types that are stored alike: ``"int"``, ``"float"``, ``"bool"``, ``"text"``, ``"time"``; ``"array"``.
     """
 
     name: str
@@ -29,6 +30,30 @@ Float64 = DataType("Float64", "float")
 String = DataType("String", "text")
 Bool = DataType("Bool", "bool")
 Timestamp = DataType("Timestamp", "time")
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class ArrayType(DataType):
+    """A feature of several values of one type, the earliest first; made by `Array`."""
+
+    elem: DataType
+
+
+@cache
+def Array(elem: DataType) -> ArrayType:  # noqa: N802 - it is used as a type
+    """The type of a list of `elem`.
+
+    >>> Array(Float64), Array(Float64) is Array(Float64)
+    (Array(Float64), True)
+    """
+    given: object = elem
+    if not isinstance(given, DataType) or isinstance(given, ArrayType):
+        allowed = ", ".join(TYPES_BY_NAME)
+        raise DefinitionError(
+            f"Array: elem is {elem!r}; allowed are {allowed} of penstock.types. Write for example Array(Float64)."
+        )
+    return ArrayType(f"Array({elem})", "array", elem)
+
 
 ALL_TYPES: tuple[DataType, ...] = (Int32, Int64, Float32, Float64, String, Bool, Timestamp)
 TYPES_BY_NAME: dict[str, DataType] = {t.name: t for t in ALL_TYPES}
@@ -60,7 +85,7 @@ class Field:
     def __post_init__(self) -> None:
         check_name(self.name, what="Field")
         dtype: object = self.dtype
-        if not isinstance(dtype, DataType):
+        if not isinstance(dtype, DataType) or isinstance(dtype, ArrayType):
             allowed = ", ".join(TYPES_BY_NAME)
             raise DefinitionError(
                 f"Field {self.name!r}: dtype is {dtype!r}; allowed are {allowed} of penstock.types. "

@@ -6,63 +6,19 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from penstock.core.errors import DefinitionError
-from penstock.core.time import LONGEST, format_duration, to_us
-from penstock.core.types import Bool, DataType, Field, Float64, Int64, check_name
-
-FUNCTIONS = (
-    "count",
-    "sum",
-    "mean",
-    "min",
-    "max",
-    "stddev_samp",
-    "stddev_pop",
-    "var_samp",
-    "var_pop",
-    "last",
-    "count_distinct",
-    "time_since_last",
+from penstock.core.time import format_duration, to_us
+from penstock.core.types import Array, Bool, DataType, Field, check_name
+from penstock.definitions.aggregate_functions import AggregationFunction, allowed_for, function_of
+from penstock.definitions.windows import (
+    LifetimeWindow,
+    TimeWindow,
+    TimeWindowSeries,
+    Window,
+    check_interval,
+    check_tiles,
 )
-_ANY_TYPE = {"count", "last", "count_distinct", "time_since_last"}
-_SAME_TYPE = {"min", "max", "last"}
-_COUNTS = {"count", "count_distinct"}
-_ALSO = {"bool": {"sum", "mean"}, "time": {"min", "max"}, "text": set[str]()}  # numbers: every function
 
-
-@dataclass(frozen=True, slots=True)
-class TimeWindow:
-    """The times ``(t + offset - window_size, t + offset]`` before an event at t.
-
-    Parameters
-    ----------
-    window_size
-        Longer than zero.
-    offset
-        Zero or negative: shifts both edges into the past.
-    """
-
-    window_size: timedelta
-    offset: timedelta = timedelta(0)
-
-    def __post_init__(self) -> None:
-        size: object = self.window_size
-        if not isinstance(size, timedelta) or not timedelta(0) < size <= LONGEST:
-            raise DefinitionError(
-                f"TimeWindow: window_size is {size!r}; allowed is a timedelta longer than zero, up to {LONGEST.days} "
-                "days. Write for example timedelta(hours=1)."
-            )
-        offset: object = self.offset
-        if not isinstance(offset, timedelta) or not -LONGEST <= offset <= timedelta(0):
-            raise DefinitionError(
-                f"TimeWindow: offset is {offset!r}; allowed is a timedelta of zero or less, down to -{LONGEST.days} "
-                "days. To look at the time that ended a week ago, write offset=timedelta(days=-7)."
-            )
-
-    @property
-    def label(self) -> str:
-        """The window's part of a default feature name, like ``1h`` or ``7d_offset_7d``."""
-        size = format_duration(to_us(self.window_size))
-        return f"{size}_offset_{format_duration(-to_us(self.offset))}" if self.offset else size
+SLIDING = timedelta(0)
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -74,13 +30,18 @@ class Aggregate:
     input_column
         The column of the view's function that is aggregated. Nulls are skipped.
     function
-        One of `FUNCTIONS`.
+        A name, or a function with a parameter from `penstock.aggregation_functions`; all stand in ``docs/aggregates.md``.
     time_window
-        A timedelta or a `TimeWindow`.
+        A timedelta, a `TimeWindow`, a `TimeWindowSeries` (the feature is an array) or a `LifetimeWindow`.
     name
-        Default: ``<column>_<function>_<window>_continuous``.
+        Default: ``<column>_<function>_<window>_continuous``, or ``_<interval>`` where the window moves by tiles.
     where
         A Bool column of the view: only rows where it is true count.
+    include_current
+        Whether the event that asks is in its own window. Other rows of its time that came before it are in either way.
+    aggregation_interval
+        The window moves in steps of this length: ``[floor(t) - size, floor(t))``. Default: the view's; ``timedelta(0)``
+        lets it slide with every event also where the view has an interval.
 
     Examples
     --------
@@ -90,19 +51,23 @@ class Aggregate:
     """
 
     input_column: Field
-    function: str
-    time_window: TimeWindow
+    function: AggregationFunction
+    time_window: Window
     name: str
     where: str | None
+    include_current: bool
+    aggregation_interval: timedelta | None
 
     def __init__(
         self,
         input_column: Field,
-        function: str,
+        function: str | AggregationFunction,
         *,
-        time_window: timedelta | TimeWindow,
+        time_window: timedelta | Window,
         name: str | None = None,
         where: str | Field | None = None,
+        include_current: bool = True,
+        aggregation_interval: timedelta | None = None,
     ) -> None:
         if not isinstance(input_column, Field):
             raise DefinitionError(
@@ -110,54 +75,103 @@ class Aggregate:
                 'Write for example Field("amount", Float64).'
             )
         what = f"Aggregate of {input_column.name!r}"
-        if function not in FUNCTIONS:
+        chosen = function_of(function, owner=what)
+        window = _window_of(time_window, owner=what)
+        _check_input(input_column, chosen, owner=what)
+        _check_window(chosen, window, aggregation_interval, owner=what)
+        if not isinstance(include_current, bool):
             raise DefinitionError(
-                f"{what}: function is {function!r}; allowed are {', '.join(FUNCTIONS)}. Choose one."
+                f"{what}: include_current is {include_current!r}; allowed are True and False. Write False to leave the event "
+                "that asks out of its own window."
             )
-        window = TimeWindow(time_window) if isinstance(time_window, timedelta) else time_window
-        if not isinstance(window, TimeWindow):
-            raise DefinitionError(
-                f"{what}: time_window is {time_window!r}; allowed are timedelta and TimeWindow(size, offset). "
-                "Write for example timedelta(hours=1)."
-            )
-        _check_input(input_column, function, owner=what)
-        condition = _where_name(where, owner=what)
-        chosen = name or _default_name(input_column.name, function, window, condition)
-        check_name(chosen, what="Aggregate")
         values = (
             ("input_column", input_column),
-            ("function", function),
+            ("function", chosen),
             ("time_window", window),
-            ("name", chosen),
-            ("where", condition),
+            ("where", _where_name(where, owner=what)),
+            ("include_current", include_current),
+            ("aggregation_interval", aggregation_interval),
         )
         for attribute, value in values:
             object.__setattr__(self, attribute, value)
+        object.__setattr__(self, "name", check_name(name or self.default_name, what="Aggregate"))
+
+    @property
+    def default_name(self) -> str:
+        """What it is called where no name is given."""
+        parts = [self.input_column.name, self.function.label, self.time_window.label]
+        parts += [f"where_{self.where}"] if self.where else []
+        parts += [] if self.include_current else ["excluding_current"]
+        parts.append(format_duration(to_us(self.interval)) if self.interval else "continuous")
+        return "_".join(parts)
+
+    @property
+    def interval(self) -> timedelta:
+        """By how much the window moves at a time; zero where it slides with every event."""
+        return self.aggregation_interval or SLIDING
 
     @property
     def dtype(self) -> DataType:
         """The type of the feature."""
-        column = self.input_column.dtype
-        if self.function in _COUNTS:
-            return Int64
-        if self.function in _SAME_TYPE:
-            return column
-        if self.function == "sum" and column.kind in {"int", "bool"}:
-            return Int64
-        return Float64
+        gives = self.function.gives(self.input_column.dtype)
+        return Array(gives) if isinstance(self.time_window, TimeWindowSeries) else gives
+
+    def in_view(self, interval: timedelta | None) -> Aggregate:
+        """The same aggregate in a view with this `aggregation_interval`."""
+        if interval is None or self.aggregation_interval is not None:
+            return self
+        return Aggregate(
+            self.input_column,
+            self.function,
+            time_window=self.time_window,
+            name=None if self.name == self.default_name else self.name,
+            where=self.where,
+            include_current=self.include_current,
+            aggregation_interval=interval,
+        )
 
 
-def _default_name(column: str, function: str, window: TimeWindow, where: str | None) -> str:
-    condition = f"_where_{where}" if where else ""
-    return f"{column}_{function}_{window.label}{condition}_continuous"
+def windows_of(window: Window) -> tuple[TimeWindow, ...]:
+    """The windows of finite length that `window` is made of."""
+    if isinstance(window, TimeWindowSeries):
+        return window.windows
+    return (window,) if isinstance(window, TimeWindow) else ()
 
 
-def _check_input(column: Field, function: str, *, owner: str) -> None:
-    allowed = [f for f in FUNCTIONS if f in _ANY_TYPE or f in _ALSO.get(column.dtype.kind, FUNCTIONS)]
-    if function in allowed:
+def _window_of(window: object, *, owner: str) -> Window:
+    made = TimeWindow(window) if isinstance(window, timedelta) else window
+    if isinstance(made, TimeWindow | TimeWindowSeries | LifetimeWindow):
+        return made
+    raise DefinitionError(
+        f"{owner}: time_window is {window!r}; allowed are timedelta, TimeWindow(size, offset), TimeWindowSeries(start, "
+        "size) and LifetimeWindow(). Write for example timedelta(hours=1)."
+    )
+
+
+def _check_window(
+    function: AggregationFunction, window: Window, interval: timedelta | None, *, owner: str
+) -> None:
+    if isinstance(window, LifetimeWindow) and not function.traits.lifetime:
+        raise DefinitionError(
+            f"{owner}: {function} over a LifetimeWindow would keep every row for ever; allowed is a window of finite "
+            "length. Write for example timedelta(days=365)."
+        )
+    if isinstance(window, TimeWindowSeries) and function.traits.gives == "array":
+        raise DefinitionError(
+            f"{owner}: {function} gives an array, and a TimeWindowSeries would make one of arrays; allowed over a series "
+            "are functions of one value. Write a TimeWindow for each."
+        )
+    if interval is not None and check_interval(interval, owner=owner):
+        for one in windows_of(window):
+            check_tiles(one, interval, owner=owner)
+
+
+def _check_input(column: Field, function: AggregationFunction, *, owner: str) -> None:
+    allowed = allowed_for(column.dtype)
+    if function.signature in allowed:
         return
     raise DefinitionError(
-        f"{owner}: function {function!r} cannot take type {column.dtype}; allowed for it are "
+        f"{owner}: function {str(function)!r} cannot take type {column.dtype}; allowed for it are "
         f"{', '.join(allowed)}. Use one of these, or turn the column into a number in the view's function."
     )
 

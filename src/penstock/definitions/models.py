@@ -13,6 +13,7 @@ from penstock.core.types import check_name
 from penstock.definitions.services import FeatureService
 from penstock.definitions.sources import LabelSource, StreamSource, check_not_negative
 from penstock.definitions.tags import Tags, tags_of
+from penstock.definitions.view_checks import check_no_arrays
 
 TASKS = ("binary", "regression")
 IMBALANCE = (None, "weight")
@@ -318,3 +319,4 @@ def _check_numeric(service: FeatureService, *, owner: str) -> None:
             f"{owner}: feature {texts[0]!r} is a String; allowed are numbers. Encode it in a realtime feature view "
             "and select the encoded feature."
         )
+    check_no_arrays(service.feature_types, owner=owner, taker="a model")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import FunctionType, MethodType
 from typing import TypeVar
 
 from penstock.core.errors import DefinitionError
+from penstock.core.types import DataType
 from penstock.definitions.entities import members_of
 from penstock.definitions.sources import LabelSource, StreamSource
 
@@ -29,6 +30,16 @@ def checked_max_keys(count: object, *, owner: str) -> int:
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
         raise DefinitionError(f"{owner}: max_keys is {count!r}; allowed is a whole number of at least 1.")
     return count
+
+
+def check_no_arrays(features: Mapping[str, DataType], *, owner: str, taker: str) -> None:
+    """Raise where a feature is an array; `taker` is what cannot take one."""
+    for name, dtype in features.items():
+        if dtype.kind == "array":
+            raise DefinitionError(
+                f"{owner}: feature {name!r} is of type {dtype}; allowed for {taker} are features of one value. Select "
+                'others, as in view[["a", "b"]], or use lag(1), lag(2), ... in its place.'
+            )
 
 
 def check_mode(mode: object, *, owner: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 
 from penstock.core.errors import DefinitionError
@@ -22,6 +23,7 @@ from penstock.definitions.view_checks import (
     check_distinct,
     check_function,
     check_mode,
+    check_no_arrays,
     check_source,
     checked_max_keys,
     description_of,
@@ -119,6 +121,8 @@ class StreamFeatureView(_Features):
         Source columns in, view columns out. It may drop rows, but not add or reorder them.
     max_keys
         Most keys held; beyond that the one seen longest ago leaves and later starts afresh. Departures are counted.
+    aggregation_interval
+        Windows of aggregates that name none of their own move in steps of this length; default: they slide.
     """
 
     name: str
@@ -129,6 +133,7 @@ class StreamFeatureView(_Features):
     timestamp_field: str
     function: Function | None
     max_keys: int
+    aggregation_interval: timedelta | None
     description: str
     owner: str
     tags: Tags
@@ -144,6 +149,7 @@ class StreamFeatureView(_Features):
         timestamp_field: str | None = None,
         function: Function | None = None,
         max_keys: int = DEFAULT_MAX_KEYS,
+        aggregation_interval: timedelta | None = None,
         description: str = "",
         owner: str = "",
         tags: Mapping[str, str] | None = None,
@@ -153,7 +159,8 @@ class StreamFeatureView(_Features):
         check_mode(mode, owner=what)
         check_function(function, 1, owner=what)
         members = at_least_one(entities, Entity, owner=what, argument="entities", example="entities=[user]")
-        aggregates = at_least_one(features, Aggregate, owner=what, argument="features", example=_AGGREGATE)
+        given = at_least_one(features, Aggregate, owner=what, argument="features", example=_AGGREGATE)
+        aggregates = tuple(aggregate.in_view(aggregation_interval) for aggregate in given)
         check_distinct([aggregate.name for aggregate in aggregates], owner=what, called="features")
         check_distinct([key.name for m in members for key in m.join_keys], owner=what, called="join keys")
         values = (
@@ -165,6 +172,7 @@ class StreamFeatureView(_Features):
             ("timestamp_field", _time_field(timestamp_field, source, function, owner=what)),
             ("function", function),
             ("max_keys", checked_max_keys(max_keys, owner=what)),
+            ("aggregation_interval", aggregation_interval),
             ("description", description),
             ("owner", owner),
             ("tags", tags_of(tags, owner=what)),
@@ -234,6 +242,7 @@ def stream_feature_view(
     timestamp_field: str | None = None,
     name: str | None = None,
     max_keys: int = DEFAULT_MAX_KEYS,
+    aggregation_interval: timedelta | None = None,
     description: str = "",
     owner: str = "",
     tags: Mapping[str, str] | None = None,
@@ -250,6 +259,7 @@ def stream_feature_view(
             timestamp_field=timestamp_field,
             function=function,
             max_keys=max_keys,
+            aggregation_interval=aggregation_interval,
             description=description or description_of(function),
             owner=owner,
             tags=tags,
@@ -447,6 +457,7 @@ def _realtime_source(source: object, *, owner: str) -> RequestSource | FeatureRe
     if isinstance(source, StreamFeatureView | FeatureReference):
         reference = reference_to(source, owner=owner)
         if isinstance(reference.view, StreamFeatureView):
+            check_no_arrays(reference.feature_types, owner=owner, taker="a realtime feature view")
             return reference
     raise DefinitionError(
         f"{owner}: sources holds {source!r}; allowed are RequestSource, stream feature views and selections of their "

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from penstock.core.errors import TransformError
-from penstock.core.types import Field, Float64
+from penstock.core.types import ArrayType, Field, Float64
+from penstock.engine.arrays import Lists, concat_lists
+from penstock.engine.frames import to_arrow
 from penstock.engine.kernel_rows import FloatMatrix
 from penstock.engine.row_wise import check_row_wise, needs_check
 from penstock.engine.transform import Fields, Transformed, by_name, call_realtime
@@ -19,6 +21,9 @@ from penstock.kernel.memory import to_floats
 from penstock.kernel.program import LaneKind
 from penstock.kernel.state import Output, ViewState
 from penstock.plan.nodes import Plan, RealtimeNode, Selected, ServiceNode
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _Places = IntArray | slice
 _Arguments = Sequence[tuple[Columns, Fields]]
@@ -35,9 +40,11 @@ class FeatureRows:
         uint8[n]: 0 in order, 1 late, 2 too late for at least one of the event's own views.
     degraded
         bool[n]: a realtime view failed on the event, so its features are null.
+    arrays
+        The features of several values by output index; their `values` are NaN.
     """
 
-    __slots__ = ("_values", "columns", "degraded", "lateness")
+    __slots__ = ("_values", "arrays", "columns", "degraded", "lateness")
 
     def __init__(
         self,
@@ -45,11 +52,13 @@ class FeatureRows:
         columns: Mapping[int, Column],
         lateness: npt.NDArray[np.uint8],
         degraded: BoolArray,
+        arrays: Mapping[int, Lists] | None = None,
     ) -> None:
         self._values = values
         self.columns = columns
         self.lateness = lateness
         self.degraded = degraded
+        self.arrays = arrays or {}
 
     def __len__(self) -> int:
         return len(self.lateness)
@@ -61,7 +70,7 @@ class FeatureRows:
         Of exact features the matrix is made when it is asked for first: a frame takes their columns alone.
         """
         if self._values is None:
-            self._values = np.full((len(self), len(self.columns)), np.nan, order="F")
+            self._values = np.full((len(self), len(self.columns) + len(self.arrays)), np.nan, order="F")
             for at, column in self.columns.items():
                 if isinstance(column, Numeric):
                     self._values[:, at] = as_float(column)
@@ -74,6 +83,7 @@ class FeatureRows:
             {i: column.take(rows) for i, column in self.columns.items()},
             self.lateness[rows],
             self.degraded[rows],
+            {i: lists.take(rows) for i, lists in self.arrays.items()},
         )
 
 
@@ -87,6 +97,7 @@ def concat_features(parts: Sequence[FeatureRows]) -> FeatureRows:
         {i: _joined([p.columns[i] for p in parts]) for i in parts[0].columns},
         np.concatenate([p.lateness for p in parts]),
         np.concatenate([p.degraded for p in parts]),
+        {i: concat_lists([p.arrays[i] for p in parts]) for i in parts[0].arrays},
     )
 
 
@@ -119,33 +130,38 @@ class _Emitted:
 class LookedUp:
     """The features of a service for keys that were asked for: Python values or columns, made when they are wanted."""
 
-    __slots__ = ("_attributes", "_emitted", "_service", "_texts", "length")
+    __slots__ = ("_columns", "_emitted", "_lists", "_service", "length")
 
     def __init__(
         self,
         service: ServiceNode,
         length: int,
         emitted: Sequence[Output],
-        texts: Mapping[int, Text],
-        attributes: Mapping[int, Column],
+        columns: Mapping[int, Column],
+        lists: Mapping[int, Lists],
     ) -> None:
         self.length = length
         self._service = service
         self._emitted = emitted
-        self._texts = texts
-        self._attributes = attributes
+        self._columns = columns
+        self._lists = lists
 
     def column(self, at: int) -> Column:
-        """Output `at` of the service as a column of its own type."""
+        """Output `at` of the service, which is no array, as a column of its own type."""
         output = self._service.outputs[at]
-        if output.kind == "realtime":
-            return self._attributes[at]
-        if at in self._texts:
-            return self._texts[at]
+        if at in self._columns:
+            return self._columns[at]
         piece = self._emitted[output.index]
         bits = piece.bits[:, output.column]
         values = bits.view(np.float64) if output.dtype.kind == "float" else bits
         return Numeric(values, piece.valid[:, output.column])
+
+    def to_arrow(self, at: int) -> pa.Array:
+        """Output `at` as an Arrow array."""
+        dtype = self._service.outputs[at].dtype
+        if isinstance(dtype, ArrayType):
+            return self._lists[at].to_arrow(dtype)
+        return to_arrow(self.column(at), dtype)
 
     def rows(self) -> list[list[Any]]:
         """Python values, a list a row in the order of the service: None for null, microseconds for a Timestamp."""
@@ -153,7 +169,8 @@ class LookedUp:
         floats = [piece.bits.view(np.float64).tolist() for piece in self._emitted]
         integers = [piece.bits.tolist() for piece in self._emitted]
         valid = [piece.valid.tolist() for piece in self._emitted]
-        apart = {at: _values(column) for at, column in {**self._attributes, **self._texts}.items()}
+        apart = {at: _values(column) for at, column in self._columns.items()}
+        apart |= {at: lists.to_lists(outputs[at].dtype) for at, lists in self._lists.items()}  # type: ignore[arg-type]
         sources = [floats if output.dtype.kind == "float" else integers for output in outputs]
         found = [
             [
@@ -182,12 +199,14 @@ class Assembler:
         nodes = [plan.views[lookup.view] for lookup in service.lookups]
         self._kinds = [node.program.output_kinds for node in nodes]
         self._kind_arrays = [np.array(kinds, np.int64) for kinds in self._kinds]
-        self._lane_of = [tuple(aggregate.lane for aggregate in node.aggregates) for node in nodes]
+        self._lane_of = [
+            tuple(a.lane for a in node.aggregates for _ in range(node.width(a))) for node in nodes
+        ]
         self._own = [i for i, lookup in enumerate(service.lookups) if lookup.own]
         self._calls = [_RealtimeCall(self, node) for node in service.realtime]
         self._moves = [
             _places(
-                [o for o in service.outputs if o.kind == "lookup" and o.index == i],
+                [o for o in service.outputs if _is_scalar(o) and o.index == i],
                 service.outputs,
                 len(self._kinds[i]),
             )
@@ -199,8 +218,9 @@ class Assembler:
             if output.kind == "realtime"
         ]
         self._texts = [
-            (at, o) for at, o in enumerate(service.outputs) if o.kind == "lookup" and o.dtype.kind == "text"
+            (at, o) for at, o in enumerate(service.outputs) if _is_scalar(o) and o.dtype.kind == "text"
         ]
+        self._arrays = [(at, o) for at, o in enumerate(service.outputs) if o.dtype.kind == "array"]
 
     def rows(self, columns: Columns, outputs: Sequence[Output], *, exact: bool) -> FeatureRows:
         """The rows for events with `columns`, for which the look-ups emitted `outputs`.
@@ -213,7 +233,8 @@ class Assembler:
         made = [call.run(columns, emitted, degraded) for call in self._calls]
         lateness = self._lateness(outputs, count)
         if exact:
-            return FeatureRows(None, self._columns(emitted, made), lateness, degraded)
+            arrays = self._all_lists(outputs)
+            return FeatureRows(None, self._columns(emitted, made), lateness, degraded, arrays)
         values = self._rows(emitted, count)
         texts = {at: self.typed(emitted, output) for at, output in self._texts} if self._texts else {}
         for at, call, name in self._attributes:
@@ -223,7 +244,10 @@ class Assembler:
                 texts[at] = column
             else:
                 values[:, at] = as_float(column)
-        return FeatureRows(values, texts, lateness, degraded)
+        lists = self._all_lists(outputs) if self._arrays else None
+        if lists is not None:
+            values[:, list(lists)] = np.nan
+        return FeatureRows(values, texts, lateness, degraded, lists)
 
     def looked_up(self, columns: Columns, outputs: Sequence[Output]) -> LookedUp:
         """`rows` for keys that were asked for by hand: nothing is made that is not read."""
@@ -231,12 +255,27 @@ class Assembler:
         made = [call.run(columns, emitted, np.zeros(columns.length, np.bool_)) for call in self._calls]
         texts: dict[int, Text] = {at: self.typed(emitted, output) for at, output in self._texts}  # type: ignore[misc]
         attributes = {at: _null_where_nan(made[call][name]) for at, call, name in self._attributes}
-        return LookedUp(self.service, columns.length, outputs, texts, attributes)
+        return LookedUp(
+            self.service, columns.length, outputs, {**texts, **attributes}, self._all_lists(outputs)
+        )
+
+    def _all_lists(self, outputs: Sequence[Output]) -> dict[int, Lists]:
+        return {at: self._lists(outputs[output.index], output) for at, output in self._arrays}
+
+    def _lists(self, piece: Output, output: Selected) -> Lists:
+        """The values of an array, row by row."""
+        places = slice(output.column, output.column + output.width)
+        bits, valid = piece.bits[:, places], piece.valid[:, places]
+        values = self._column(output, bits.ravel(), valid.ravel())
+        return Lists.of_row(np.ones_like(valid) if output.is_series else valid, values)
 
     def typed(self, emitted: _Emitted, output: Selected) -> Column:
         """An aggregate's values as a column of its own type."""
-        piece, kind = emitted.outputs[output.index], self._kinds[output.index][output.column]
-        bits, valid = piece.bits[:, output.column], piece.valid[:, output.column]
+        piece = emitted.outputs[output.index]
+        return self._column(output, piece.bits[:, output.column], piece.valid[:, output.column])
+
+    def _column(self, output: Selected, bits: IntArray, valid: BoolArray) -> Column:
+        kind = self._kinds[output.index][output.column]
         if kind == LaneKind.CODE:
             lane = self._lane_of[output.index][output.column]
             return self._states[output.index].texts(lane, bits, valid)
@@ -264,9 +303,7 @@ class Assembler:
 
     def _columns(self, emitted: _Emitted, made: Sequence[Columns]) -> dict[int, Column]:
         """All outputs as columns of their own types, as frames take them; aggregates are not copied."""
-        columns = {
-            at: self.typed(emitted, o) for at, o in enumerate(self.service.outputs) if o.kind == "lookup"
-        }
+        columns = {at: self.typed(emitted, o) for at, o in enumerate(self.service.outputs) if _is_scalar(o)}
         return columns | {at: _null_where_nan(made[call][name]) for at, call, name in self._attributes}
 
 
@@ -351,6 +388,11 @@ class _RealtimeCall:
                 degraded[i] = True
                 made.append(Columns(1, {field.name: nulls(field, 1) for field in self._node.attributes}))
         return concat(made)
+
+
+def _is_scalar(output: Selected) -> bool:
+    """Whether an output is one value of a look-up."""
+    return output.kind == "lookup" and output.dtype.kind != "array"
 
 
 def _places(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from penstock.core.errors import InputError
-from penstock.core.types import DataType, Field
+from penstock.core.types import ArrayType, DataType, Field
 from penstock.engine.checks import checked, column_of, in_nfc
 from penstock.engine.verdicts import REASONS, Problems
 from penstock.kernel.columns import Column, Columns, Numeric, Text
@@ -179,7 +179,7 @@ def to_chunks(parts: Sequence[Column], dtype: DataType) -> pa.ChunkedArray:
     """The parts of a column, one after another, as one Arrow column; no part is copied that `to_arrow` does not copy."""
     import pyarrow as pa
 
-    return pa.chunked_array([to_arrow(part, dtype) for part in parts], _given_as(dtype, pa))
+    return pa.chunked_array([to_arrow(part, dtype) for part in parts], arrow_type(dtype))
 
 
 def to_arrow(column: Column, dtype: DataType) -> pa.Array:
@@ -198,12 +198,16 @@ def to_arrow(column: Column, dtype: DataType) -> pa.Array:
     kind, stored = (np.float64, pa.float64()) if dtype.kind == "float" else (np.int64, pa.int64())
     values = np.ascontiguousarray(column.values, kind)
     array = pa.Array.from_buffers(stored, len(values), [mask, pa.py_buffer(values)], nulls)
-    wanted = _given_as(dtype, pa)
+    wanted = arrow_type(dtype)
     return array if stored == wanted else array.cast(wanted)
 
 
-def _given_as(dtype: DataType, pa: Any) -> pa.DataType:
+def arrow_type(dtype: DataType) -> pa.DataType:
     """The Arrow type of the columns that we give."""
+    import pyarrow as pa
+
+    if isinstance(dtype, ArrayType):
+        return pa.list_(arrow_type(dtype.elem))
     if dtype.kind == "time":
         return pa.timestamp("us", "UTC")
     return pa.string() if dtype.kind == "text" else pa.type_for_alias(_ARROW_TYPES[dtype.name])

@@ -21,7 +21,6 @@ from penstock.core.time import from_us
 from penstock.core.types import Field
 from penstock.engine.assembly import LookedUp
 from penstock.engine.contract import Contract
-from penstock.engine.frames import to_arrow
 from penstock.engine.kernel_rows import FloatMatrix
 from penstock.engine.ports import OnlineStore
 from penstock.engine.training_set import FeatureFrame
@@ -81,7 +80,7 @@ class OnlineFeatures:
         """A pyarrow Table with one typed column a feature."""
         import pyarrow as pa
 
-        arrays = [to_arrow(self._found.column(i), output.dtype) for i, output in enumerate(self._outputs)]
+        arrays = [self._found.to_arrow(i) for i in range(len(self._outputs))]
         return pa.table(arrays, names=list(self.names))
 
     def to_numpy(self) -> FloatMatrix:

@@ -21,6 +21,7 @@ from penstock.core.records import EventIds
 from penstock.core.types import Field
 from penstock.engine.admission import id_seed
 from penstock.engine.assembly import FeatureRows
+from penstock.engine.checks import FIRST_US
 from penstock.engine.decisions import Decisions, Flag
 from penstock.engine.features import FeatureState
 from penstock.engine.gathering import Value, Watched, gather, plain
@@ -32,6 +33,7 @@ from penstock.engine.replay import replay
 from penstock.engine.values import to_list
 from penstock.kernel.columns import Column, Columns, IntArray, Numeric, Text
 from penstock.kernel.hashing import encode_keys, hash_text
+from penstock.kernel.spec import Window
 from penstock.plan.nodes import EndpointNode, Plan, Selected, SourceNode
 
 
@@ -247,17 +249,28 @@ def _traces(
     return traces
 
 
+def _edges(window: Window, start_us: int, time_us: int) -> tuple[int, int]:
+    """The times (from, to] of a window's rows, from `start_us` at the lower edge and `time_us` at the upper."""
+    tiles = window.interval_us
+    if tiles:  # up to the beginning of the tile that the time is in
+        start_us, time_us = start_us - start_us % tiles - 1, time_us - time_us % tiles - 1
+    low = FIRST_US if window.lifetime else start_us + window.offset_us - window.size_us
+    return low, time_us + window.offset_us
+
+
 def _behind(plan: Plan, output: Selected, watched: Watched) -> Behind:
     view = plan.views[watched.lookup.view]
-    node = view.aggregates[output.column]
-    lane, window = view.lanes[node.lane], view.program.windows[node.window]
+    node = view.aggregate_at(output.column)
+    lane, windows = view.lanes[node.lane], [view.program.windows[window] for window in node.windows]
     lateness = view.program.allowed_lateness_us
     rows = watched.applied(lateness)
     start = watched.time_us if rows.newest is None else max(watched.time_us, rows.newest - lateness)
-    low, high = start + window.offset_us - window.size_us, watched.time_us + window.offset_us
+    edges = [_edges(window, start, watched.time_us) for window in windows]
+    low, high = min(low for low, _ in edges), max(high for _, high in edges)
     inside = (rows.times > low) & (rows.times <= high)
-    if watched.lookup.own and not window.offset_us:
-        inside |= rows.positions == watched.last
+    if watched.lookup.own:
+        asking = rows.positions == watched.last
+        inside = inside | asking if any(w.holds_asking for w in windows) else inside & ~asking
     used = np.flatnonzero(rows.kept & inside).tolist()
     used = [i for i in used if watched.lanes[i][node.lane] is not None]
     return Behind(

@@ -18,13 +18,13 @@ import numpy.typing as npt
 
 from penstock.core.errors import InputError, MissingDependencyError, PlanError
 from penstock.core.records import LabelRecords
-from penstock.core.types import Field, Timestamp
+from penstock.core.types import ArrayType, Field, Timestamp
 from penstock.definitions.sources import EventSource, LabelSource, StreamSource
 from penstock.definitions.views import FeatureReference, StreamFeatureView
 from penstock.engine.admission import rows_equal
 from penstock.engine.assembly import FeatureRows, concat_features
 from penstock.engine.features import FeatureState
-from penstock.engine.frames import believed_columns, to_chunks, to_table
+from penstock.engine.frames import arrow_type, believed_columns, to_chunks, to_table
 from penstock.engine.kernel_rows import Rows
 from penstock.engine.labels import entering_rows, first_known, label_values, take_labels
 from penstock.engine.replay import CHUNK_ROWS
@@ -32,7 +32,7 @@ from penstock.kernel.columns import Column, Columns, IntArray, Text
 from penstock.kernel.hashing import encode_keys
 from penstock.kernel.keys import KeyTable
 from penstock.plan.compile import Demand, compile_demands
-from penstock.plan.nodes import Plan, ServiceNode, SourceNode
+from penstock.plan.nodes import Plan, Selected, ServiceNode, SourceNode
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -71,12 +71,14 @@ class FeatureFrame:
         return pl.from_arrow(self._table)
 
     def to_numpy(self) -> npt.NDArray[np.float64]:
-        """The features alone: float64[n, F], NaN for null; text features are not numbers and raise `InputError`."""
+        """The features alone: float64[n, F], NaN for null; texts and arrays are not numbers and raise `InputError`."""
         columns = []
         for name in self.feature_names:
             column = self._table.column(name)
             if str(column.type) in {"string", "large_string"}:
                 raise InputError(f"feature {name!r} is text; encode it as a number, or use to_arrow().")
+            if str(column.type).startswith("list"):
+                raise InputError(f"feature {name!r} is an array; select others, or use to_arrow().")
             columns.append(column.cast("float64").to_numpy().astype(np.float64))
         return np.column_stack(columns) if columns else np.zeros((len(self), 0))
 
@@ -380,9 +382,18 @@ def append_features(table: pa.Table, service: ServiceNode, parts: Sequence[Featu
     for i, (name, output) in enumerate(zip(names, service.outputs, strict=True)):
         if name in table.column_names:
             raise InputError(f"events: column {name!r} has the name of a feature. Rename the column.")
-        column = to_chunks([part.columns[i] for part in parts], output.dtype)
+        column = _column_of(parts, i, output)
         table = table.append_column(name, column)
     return FeatureFrame(table, names)
+
+
+def _column_of(parts: Sequence[FeatureRows], index: int, output: Selected) -> pa.ChunkedArray:
+    if not isinstance(output.dtype, ArrayType):
+        return to_chunks([part.columns[index] for part in parts], output.dtype)
+    import pyarrow as pa
+
+    arrays = [part.arrays[index].to_arrow(output.dtype) for part in parts]
+    return pa.chunked_array(arrays, arrow_type(output.dtype))
 
 
 def _missing(name: str) -> MissingDependencyError:

@@ -54,7 +54,8 @@ from penstock.kernel.windows import front
 
 COUNT, SUM, MEAN, MIN, MAX = (int(f) for f in list(Function)[:5])
 STDDEV_SAMP, STDDEV_POP, VAR_SAMP, VAR_POP = (int(f) for f in list(Function)[5:9])
-LAST, COUNT_DISTINCT, TIME_SINCE_LAST = (int(f) for f in list(Function)[9:])
+LAST, COUNT_DISTINCT, TIME_SINCE_LAST = (int(f) for f in list(Function)[9:12])
+DECAYED_SUM, DECAYED_COUNT = int(Function.DECAYED_SUM), int(Function.DECAYED_COUNT)
 MICROSECONDS = 1e6
 
 
@@ -67,7 +68,7 @@ def emit_empty(k: Kernel, i: int, bits: IntArray, ok: BoolArray) -> None:
         function = program[program[AGGREGATE_TABLE] + a * AGGREGATE_WORDS + A_FUNCTION]
         at = i * program[AGGREGATES] + a
         bits[at] = 0
-        ok[at] = function == COUNT or function == COUNT_DISTINCT or function == SUM
+        ok[at] = function in (COUNT, COUNT_DISTINCT, SUM, DECAYED_SUM, DECAYED_COUNT)
 
 
 @inner
@@ -81,20 +82,28 @@ def emit_since(k: Kernel, r: int, time: int, i: int, bits: IntArray, ok: BoolArr
             continue
         at = i * program[AGGREGATES] + a
         c = program[CELL_TABLE] + program[entry + A_CELL] * CELL_WORDS
-        last = k.states[r + program[c + C_LAST]]
-        if last >= k.states[r + RECORD_HEADER + 2 * program[c + C_WINDOW]]:
-            elapsed = time - k.rows[row_at(k, r, last) + ROW_TIME]
-            bits[at] = bits_of(float(elapsed) / MICROSECONDS)
-            ok[at] = True
-        else:
-            bits[at] = 0
-            ok[at] = False
+        bits[at], ok[at] = since_last(k, r, c, time)
+
+
+@inner
+def since_last(k: Kernel, r: int, c: int, time: int) -> tuple[int, bool]:
+    """Return the seconds since the last valid row of the window."""
+    last = k.states[r + k.program[c + C_LAST]]
+    if last < k.states[r + RECORD_HEADER + 2 * k.program[c + C_WINDOW]]:
+        return 0, False
+    return seconds(time - k.rows[row_at(k, r, last) + ROW_TIME]), True
+
+
+@inner
+def seconds(elapsed: int) -> int:
+    """Return microseconds as float64 bits of seconds."""
+    return bits_of(float(elapsed) / MICROSECONDS)
 
 
 @inlined
 def emit(k: Kernel, r: int, i: int, bits: IntArray, ok: BoolArray) -> None:
     """Write all other aggregates of the key with record `r` as row `i` of the output."""
-    program, states = k.program, k.states
+    program = k.program
     for a in range(program[AGGREGATES]):
         entry = program[AGGREGATE_TABLE] + a * AGGREGATE_WORDS
         function = program[entry + A_FUNCTION]
@@ -102,27 +111,35 @@ def emit(k: Kernel, r: int, i: int, bits: IntArray, ok: BoolArray) -> None:
             continue
         at = i * program[AGGREGATES] + a
         c = program[CELL_TABLE] + program[entry + A_CELL] * CELL_WORDS
-        count = states[r + program[c + C_COUNT]]
-        value = np.int64(0)
-        valid = True
-        if function == COUNT:
-            value = count
-        elif function == COUNT_DISTINCT:
-            value = states[r + program[c + C_DISTINCT]]
-        elif function == SUM:
-            value, valid = total(k, r, c)
-        elif count == 0:
-            valid = False
-        elif function == MEAN:
-            value, valid = mean(k, r, c, count)
-        elif function == MIN or function == MAX:
-            value = extreme(k, r, c, function == MIN)
-        elif function == LAST:
-            value = k.rows[row_at(k, r, states[r + program[c + C_LAST]]) + ROW_LANES + program[c + C_LANE]]
-        else:
-            value, valid = spread(k, r, c, count, function)
+        value, valid = value_of(k, r, c, function)
         bits[at] = value if valid else 0
         ok[at] = valid
+
+
+@inlined
+def value_of(k: Kernel, r: int, c: int, function: int) -> tuple[int, bool]:
+    """Return the value of one function over what a cell holds."""
+    program, states = k.program, k.states
+    count = states[r + program[c + C_COUNT]]
+    value = np.int64(0)
+    valid = True
+    if function == COUNT:
+        value = count
+    elif function == COUNT_DISTINCT:
+        value = states[r + program[c + C_DISTINCT]]
+    elif function == SUM:
+        value, valid = total(k, r, c)
+    elif count == 0:
+        valid = False
+    elif function == MEAN:
+        value, valid = mean(k, r, c, count)
+    elif function == MIN or function == MAX:
+        value = extreme(k, r, c, function == MIN)
+    elif function == LAST:
+        value = k.rows[row_at(k, r, states[r + program[c + C_LAST]]) + ROW_LANES + program[c + C_LANE]]
+    else:
+        value, valid = spread(k, r, c, count, function)
+    return value, valid
 
 
 @inner

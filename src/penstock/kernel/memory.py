@@ -10,6 +10,7 @@ from numba import types
 
 from penstock.kernel.cells import DISTINCT_WORDS, grow_distinct, reset_record
 from penstock.kernel.columns import BoolArray, IntArray, Text
+from penstock.kernel.extension import X_BASE_COUNT
 from penstock.kernel.jit import (
     ANY_B1_2D,
     ANY_F8_2D,
@@ -34,6 +35,7 @@ from penstock.kernel.keys import (
 )
 from penstock.kernel.program import (
     CELLS,
+    EXTENSION,
     LANES,
     POOL_WORDS,
     R_BLOCK,
@@ -54,6 +56,7 @@ from penstock.kernel.rows import (
     META_WORDS,
     NEEDED,
     NEEDS_DISTINCT,
+    NEEDS_ENTRIES,
     NEEDS_POOL,
     NEEDS_ROWS,
     PENDING,
@@ -75,9 +78,18 @@ _MINIMUM_DISTINCT = 1 << 8
 _NO_END = 1 << 60
 
 _ARRAYS = (I8, I8, I8, U1, I8, I8, I8, I8, I8, I8)
-_Arrays = tuple[
+Arrays = tuple[
     IntArray, IntArray, IntArray, ByteArray, IntArray, IntArray, IntArray, IntArray, IntArray, IntArray
 ]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HeldBases:
+    """What lifetime windows hold of forgotten rows: words a key, and values and wide sums of all keys."""
+
+    words: IntArray
+    values: IntArray
+    wide: IntArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,6 +104,7 @@ class Held:
     counts: IntArray
     rows: IntArray
     evicted_keys: int
+    bases: HeldBases | None = None
 
 
 @entry(types.void, I8, I8, I8, I8, I8, I8)
@@ -262,6 +275,8 @@ class Memory:
             self._compact(int(meta[ARENA_LIVE] + meta[NEEDED]))
         elif status == NEEDS_DISTINCT:
             self._resize_distinct()
+        elif status == NEEDS_ENTRIES:
+            self._resize_distinct(more=int(meta[NEEDED]))
         elif status == NEEDS_POOL:
             self._grow_pool()
         else:
@@ -291,7 +306,12 @@ class Memory:
         slots, newest, counts = (np.empty(keys, np.int64) for _ in range(3))
         out = np.empty((rows, 2 + int(self.program[LANES])), np.int64)
         _export(*self.arrays, slots, newest, counts, out)
-        return Held(self.table.keys(slots), newest, counts, out, int(self.table.meta[EVICTED]))
+        bases = None
+        if self.program[EXTENSION]:
+            from penstock.kernel.extended_memory import save_bases
+
+            bases = HeldBases(*save_bases(self.arrays, slots))
+        return Held(self.table.keys(slots), newest, counts, out, int(self.table.meta[EVICTED]), bases)
 
     def load(self, held: Held) -> None:
         """Fill an empty state."""
@@ -301,14 +321,25 @@ class Memory:
         self.rows = np.empty(max(2 * int(blocks.sum()) * int(self.program[STRIDE]), _MINIMUM_ARENA), np.int64)
         self._gather()
         _load(*self.arrays, held.newest, held.counts, held.rows)
+        if held.bases is not None:
+            self._load_bases(held.bases)
         self.table.meta[EVICTED] = held.evicted_keys
+
+    def drop_key(self, slot: int) -> None:
+        """Drop a key and free all that it holds."""
+        if self.program[EXTENSION]:
+            from penstock.kernel.extended_memory import drop_extended_key
+
+            drop_extended_key(*self.arrays, slot)
+        else:
+            drop_key(*self.arrays, slot)
 
     def _slots(self) -> int:
         return len(self.table.entries) // ENTRY_WORDS
 
     def _gather(self) -> None:
         table = self.table
-        self.arrays: _Arrays = (
+        self.arrays: Arrays = (
             *(table.meta, table.buckets, table.entries, table.arena),
             *(self.program, self.states, self.rows, self.distinct, self.pool, self.scratch),
         )
@@ -322,8 +353,19 @@ class Memory:
         _compact(self.table.meta, self.table.entries, self.program, self.states, self.rows, target)
         self.rows = target
 
-    def _resize_distinct(self) -> None:
-        wanted = max(4 * int(self.table.meta[DISTINCT_USED] + self.program[CELLS]), _MINIMUM_DISTINCT)
+    def _load_bases(self, held: HeldBases) -> None:
+        from penstock.kernel.extended_memory import load_bases, saved_distinct, saved_wide
+
+        bases = int(self.program[self.program[EXTENSION] + X_BASE_COUNT])
+        self._resize_distinct(more=3 * saved_distinct(bases, held.words))
+        while self.table.meta[POOL_FREE_COUNT] < saved_wide(bases, held.words):
+            self._grow_pool()
+        self._gather()
+        load_bases(self.arrays, len(self.table), held.words, held.values, held.wide)
+
+    def _resize_distinct(self, *, more: int = 0) -> None:
+        used = int(self.table.meta[DISTINCT_USED] + self.program[CELLS])
+        wanted = max(4 * (used + more), _MINIMUM_DISTINCT)
         size = 1 << (wanted - 1).bit_length()
         target = np.zeros(DISTINCT_WORDS * size, np.int64)
         _rehash_distinct(self.distinct, target, size - 1, int(self.table.meta[0]))

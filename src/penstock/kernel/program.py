@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from enum import IntEnum
 from functools import reduce
 from operator import or_
 
@@ -16,10 +15,24 @@ import numpy as np
 
 from penstock.core.errors import DefinitionError
 from penstock.kernel.columns import IntArray
+from penstock.kernel.extension import Base, bases_of, encode_extension
+from penstock.kernel.spec import (
+    COUNTS,
+    KEEPS_KIND,
+    LAST_OF_CORE,
+    MAX_SPAN_US,
+    TEXT_FUNCTIONS,
+    AggregateSpec,
+    Function,
+    LaneKind,
+    Window,
+)
+
+__all__ = ["AggregateSpec", "Function", "LaneKind", "Program", "Window"]
 
 # Header of an encoded program.
 LANES, WINDOWS, CELLS, AGGREGATES, LATENESS, MAX_KEYS, SPAN, STRIDE, RECORD = range(9)
-WINDOW_TABLE, CELL_TABLE, AGGREGATE_TABLE, KIND_TABLE, POOL_WORDS, HAS_SINCE = range(9, 15)
+WINDOW_TABLE, CELL_TABLE, AGGREGATE_TABLE, KIND_TABLE, POOL_WORDS, HAS_SINCE, EXTENSION = range(9, 16)
 HEADER_WORDS = 16
 # A window's entry.
 W_SIZE, W_OFFSET, W_BEGIN, W_END, W_FLAGS, WINDOW_WORDS = range(6)  # flags: those of its cells, together
@@ -38,39 +51,8 @@ ROW_TIME, ROW_VALID, ROW_LANES = range(3)
 # Exact sums: words of the narrow and the wide (whole float64 range) integers. See limbs.py.
 SUM_WORDS, SQUARES_WORDS, WIDE_SUM_WORDS, WIDE_SQUARES_WORDS = 3, 6, 34, 68
 MAX_LANES = 62
-MAX_SPAN_US = 2**61
 
 
-class LaneKind(IntEnum):
-    """What the 64 bits of a lane mean: a float64, an int64, or the code of an interned text."""
-
-    FLOAT = 0
-    INT = 1
-    CODE = 2
-
-
-class Function(IntEnum):
-    """The aggregate functions."""
-
-    COUNT = 0
-    SUM = 1
-    MEAN = 2
-    MIN = 3
-    MAX = 4
-    STDDEV_SAMP = 5
-    STDDEV_POP = 6
-    VAR_SAMP = 7
-    VAR_POP = 8
-    LAST = 9
-    COUNT_DISTINCT = 10
-    TIME_SINCE_LAST = 11
-
-
-_TEXT_FUNCTIONS = frozenset(
-    {Function.COUNT, Function.LAST, Function.COUNT_DISTINCT, Function.TIME_SINCE_LAST}
-)
-_COUNTS = frozenset({Function.COUNT, Function.COUNT_DISTINCT})
-_KEEPS_KIND = frozenset({Function.SUM, Function.MIN, Function.MAX, Function.LAST})
 _SPREAD = KEEPS_SUM | KEEPS_SQUARES
 _KEEPS = {
     Function.COUNT: 0,
@@ -88,28 +70,8 @@ _KEEPS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
-    """The rows with ``t + offset - size < time <= t + offset``, in microseconds; the offset is never positive."""
-
-    size_us: int
-    offset_us: int = 0
-
-    def __post_init__(self) -> None:
-        if self.size_us <= 0 or self.offset_us > 0 or self.size_us - self.offset_us > MAX_SPAN_US:
-            raise DefinitionError(
-                f"window: size {self.size_us} µs, offset {self.offset_us} µs found; a size above 0 and an offset "
-                f"of 0 or below are allowed, {MAX_SPAN_US} µs together. Give a positive size."
-            )
-
-
-@dataclass(frozen=True, slots=True)
-class AggregateSpec:
-    """One function of one lane over one window; lane and window are indices into the program's."""
-
-    function: Function
-    lane: int
-    window: int
+_FLOAT_SUM = [0] * CELL_WORDS
+_FLOAT_SUM[C_FLAGS], _FLOAT_SUM[C_KIND] = KEEPS_SUM, LaneKind.FLOAT
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,8 +129,8 @@ class Program:
                 f"aggregate {spec.function.name}: lane {spec.lane} and window {spec.window} found; there are "
                 f"{len(self.lanes)} lanes and {len(self.windows)} windows."
             )
-        if self.lanes[spec.lane] is LaneKind.CODE and spec.function not in _TEXT_FUNCTIONS:
-            allowed = ", ".join(sorted(f.name for f in _TEXT_FUNCTIONS))
+        if self.lanes[spec.lane] is LaneKind.CODE and spec.function not in TEXT_FUNCTIONS:
+            allowed = ", ".join(sorted(f.name for f in TEXT_FUNCTIONS))
             raise DefinitionError(
                 f"aggregate {spec.function.name}: lane {spec.lane} holds text, which allows {allowed}."
             )
@@ -176,12 +138,24 @@ class Program:
     @property
     def output_kinds(self) -> tuple[LaneKind, ...]:
         """What the bits of each output mean."""
-        return tuple(self._output_kind(spec) for spec in self.aggregates)
+        return tuple(self._output_kind(spec) for spec in self.aggregates for _ in range(spec.width))
+
+    @property
+    def is_extended(self) -> bool:
+        """Whether it needs more than the core functions over sliding windows."""
+        return not all(w.of_core for w in self.windows) or any(
+            a.function > LAST_OF_CORE for a in self.aggregates
+        )
+
+    @property
+    def bases(self) -> tuple[Base, ...]:
+        """What its lifetime windows keep of forgotten rows."""
+        return tuple(bases_of(self.windows, self.aggregates, list(self._cells())))
 
     def _output_kind(self, spec: AggregateSpec) -> LaneKind:
-        if spec.function in _COUNTS:
+        if spec.function in COUNTS:
             return LaneKind.INT
-        return self.lanes[spec.lane] if spec.function in _KEEPS_KIND else LaneKind.FLOAT
+        return self.lanes[spec.lane] if spec.function in KEEPS_KIND else LaneKind.FLOAT
 
     def digest(self) -> bytes:
         """Return 16 bytes that differ between programs that compute or remember differently."""
@@ -196,20 +170,37 @@ class Program:
             len(self.lanes),
             len(self.windows),
             len(cells),
-            len(self.aggregates),
+            len(self.output_kinds),
         )
         header[[LATENESS, MAX_KEYS]] = self.allowed_lateness_us, self.max_keys
-        header[SPAN] = max((w.size_us - w.offset_us for w in self.windows), default=0)
+        header[SPAN] = max((w.span_us for w in self.windows), default=0)
         header[HAS_SINCE] = any(a.function is Function.TIME_SINCE_LAST for a in self.aggregates)
         squares = any(flags & KEEPS_SQUARES for flags in cells.values())
         header[POOL_WORDS] = WIDE_SUM_WORDS + (WIDE_SQUARES_WORDS if squares else 0)
         windows = self._window_table(cells)
         cell_table, header[RECORD], header[STRIDE] = self._cell_table(cells)
-        aggregates = [(int(a.function), places.index((a.window, a.lane))) for a in self.aggregates]
+        aggregates = [
+            (int(a.function), places.index((a.window, a.lane)))
+            for a in self.aggregates
+            for _ in range(a.width)
+        ]
         tables = [np.array(t, np.int64).ravel() for t in (windows, cell_table, aggregates, self.lanes)]
         header[[WINDOW_TABLE, CELL_TABLE, AGGREGATE_TABLE, KIND_TABLE]] = HEADER_WORDS + np.cumsum(
             [0, *map(len, tables[:-1])]
         )
+        if self.is_extended:
+            header[EXTENSION] = HEADER_WORDS + sum(map(len, tables))
+            more = encode_extension(
+                self.lanes,
+                self.windows,
+                self.aggregates,
+                places,
+                record=header[RECORD],
+                stride=header[STRIDE],
+                term_cell=_FLOAT_SUM,
+            )
+            header[[RECORD, STRIDE]] = more.record, more.stride
+            tables.append(more.table)
         return np.concatenate([header, *tables])
 
     def _cells(self) -> dict[tuple[int, int], int]:
@@ -217,7 +208,7 @@ class Program:
         flags: dict[tuple[int, int], int] = {}
         for spec in self.aggregates:
             place = spec.window, spec.lane
-            flags[place] = flags.get(place, 0) | _KEEPS[spec.function]
+            flags[place] = flags.get(place, 0) | _KEEPS.get(spec.function, 0)
         return dict(sorted(flags.items()))
 
     def _window_table(self, cells: dict[tuple[int, int], int]) -> list[tuple[int, int, int, int, int]]:

@@ -35,7 +35,7 @@ FREE_BLOCKS = 32  # one list of free blocks a size class
 SIZE_CLASSES = 48
 META_WORDS = FREE_BLOCKS + SIZE_CLASSES
 # What a step that could not finish needs before it is tried again.
-DONE, NEEDS_TABLE, NEEDS_ROWS, NEEDS_DISTINCT, NEEDS_POOL = range(5)
+DONE, NEEDS_TABLE, NEEDS_ROWS, NEEDS_DISTINCT, NEEDS_POOL, NEEDS_ENTRIES = range(6)
 
 
 class Kernel(NamedTuple):

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from penstock.core.errors import SnapshotError
 from penstock.kernel.columns import IntArray, Text, offsets_of
-from penstock.kernel.memory import Held
+from penstock.kernel.memory import Held, HeldBases
 from penstock.kernel.program import LaneKind, Program
 
 MAGIC = b"PSKERNEL"
@@ -33,6 +33,8 @@ def encode(program: Program, held: Held, texts: Mapping[int, Text]) -> bytes:
         held.keys.data,
     ]
     parts += [held.newest, held.counts, held.rows.ravel()]
+    if held.bases is not None:
+        parts += [held.bases.words.ravel(), held.bases.values, held.bases.wide]
     for lane in sorted(texts):
         parts += [np.diff(texts[lane].offsets), texts[lane].data]
     body = b"".join(_packed(part) for part in parts)
@@ -53,12 +55,17 @@ def decode(program: Program, data: bytes) -> tuple[Held, dict[int, Text]]:
     keys = parts.text()
     newest, counts = parts.ints(), parts.ints()
     rows = parts.ints().reshape(-1, 2 + len(program.lanes)).copy()
+    bases = None
+    if program.is_extended:
+        words = parts.ints()
+        words = words.reshape(len(keys), len(words) // max(len(keys), 1))
+        bases = HeldBases(words, parts.ints().copy(), parts.ints())
     texts = {lane: parts.text() for lane, kind in enumerate(program.lanes) if kind is LaneKind.CODE}
     if not (len(keys) == len(newest) == len(counts) and counts.sum() == len(rows)):
         raise SnapshotError(
             f"snapshot: {len(keys)} keys and {len(rows)} rows do not fit together. Recompute it."
         )
-    return Held(keys, newest, counts, rows, evicted), texts
+    return Held(keys, newest, counts, rows, evicted, bases), texts
 
 
 class _Parts:

@@ -6,6 +6,7 @@ larger one here. What the numbers mean is defined by `penstock.testing.reference
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -20,7 +21,7 @@ from penstock.kernel.columns import BoolArray, IntArray, Text
 from penstock.kernel.interner import Interner
 from penstock.kernel.jit import ByteArray
 from penstock.kernel.keys import COUNT
-from penstock.kernel.memory import Memory, drop_key, to_floats
+from penstock.kernel.memory import Held, Memory, to_floats
 from penstock.kernel.program import R_NEWEST, RECORD, LaneKind, Program
 from penstock.kernel.rows import EVICTED, ROWS_HELD
 from penstock.kernel.step import APPLY, LOOKUP, NO_KEY, PLANNED_IN_SCRATCH, run
@@ -92,13 +93,23 @@ class ViewState:
     ([1.5, 3.5], [0, 0])
     """
 
-    __slots__ = ("_interners", "_kinds", "_memory", "_outputs", "_since_shrink", "program", "seed")
+    __slots__ = (
+        "_interners",
+        "_kinds",
+        "_memory",
+        "_outputs",
+        "_run_rows",
+        "_since_shrink",
+        "program",
+        "seed",
+    )
 
     def __init__(self, program: Program, *, seed: int = 0) -> None:
         self.program = program
         self.seed = seed
         self._kinds = np.array(program.output_kinds, np.int64)
-        self._outputs = len(program.aggregates)
+        self._outputs = len(self._kinds)
+        self._run_rows = runner_of(program)
         self._memory = Memory(program.encode(), seed=seed)
         self._interners = {
             lane: Interner(seed=seed) for lane, kind in enumerate(program.lanes) if kind is LaneKind.CODE
@@ -181,7 +192,7 @@ class ViewState:
         plan = _NO_PLAN if n <= PLANNED_IN_SCRATCH else np.empty(2 * n, np.int64)
         memory = self._memory
         rows = times, lanes, valid, ops, output.bits, output.valid, output.lateness
-        while status := run(memory.frame, offsets, data, *rows, plan):
+        while status := self._run_rows(memory.frame, offsets, data, *rows, plan):
             memory.grow(status, offsets)
         self._since_shrink += n
         if self._since_shrink > _SHRINK_EVERY:
@@ -210,7 +221,7 @@ class ViewState:
         found = self._memory.table.find(_one_text(key))[0]
         if found < 0:
             return False
-        drop_key(*self._memory.arrays, found)
+        self._memory.drop_key(found)
         self._memory.table.pack()
         self._memory.shrink()  # last, since it looks up where the arrays are now
         return True
@@ -245,9 +256,10 @@ class ViewState:
         held = self._memory.export()
         texts = {}
         for lane, interner in self._interners.items():
-            column, present = held.rows[:, 2 + lane], (held.rows[:, 1] >> lane) & 1 == 1
-            codes, column[present] = _by_appearance(column[present])
+            places = self._codes_of(lane, held)
+            codes, renamed = _by_appearance(np.concatenate([column[at] for column, at in places]))
             texts[lane] = interner.texts(codes, None)
+            _rename(places, renamed)
         return snapshot.encode(self.program, held, texts)
 
     @classmethod
@@ -263,8 +275,8 @@ class ViewState:
         state = cls(program, seed=seed)
         for lane, interner in state._interners.items():
             codes = interner.intern(texts[lane])
-            present = (held.rows[:, 1] >> lane) & 1 == 1
-            held.rows[present, 2 + lane] = codes[held.rows[present, 2 + lane]]
+            places = state._codes_of(lane, held)
+            _rename(places, codes[np.concatenate([column[at] for column, at in places])])
         state._memory.load(held)
         return state
 
@@ -277,10 +289,20 @@ class ViewState:
         due = [lane for lane, interner in self._interners.items() if interner.is_due()]
         if not due:
             return
-        rows = self._memory.export().rows
+        held = self._memory.export()
         for lane in due:
-            present = (rows[:, 1] >> lane) & 1 == 1
-            self._interners[lane].collect(rows[present, 2 + lane])
+            places = self._codes_of(lane, held)
+            self._interners[lane].collect(np.concatenate([column[at] for column, at in places]))
+
+    def _codes_of(self, lane: int, held: Held) -> list[tuple[IntArray, BoolArray]]:
+        """Return the columns of `held` in which codes of a lane stand, and where."""
+        places = [(held.rows[:, 2 + lane], (held.rows[:, 1] >> lane) & 1 == 1)]
+        if held.bases is not None and len(held.bases.values):
+            from penstock.kernel.extended_memory import lanes_of_values
+
+            bases = tuple((base.lane, base.firsts, base.lasts) for base in self.program.bases)
+            places.append((held.bases.values, lanes_of_values(bases, held.bases.words) == lane))
+        return places
 
     def _cast(self, keys: Text, times: IntArray, lanes: IntArray, valid: BoolArray, ops: ByteArray) -> _Batch:
         """Return the batch in the exact types of the kernel; only lossless casts are made."""
@@ -303,6 +325,24 @@ class ViewState:
             f"batch of {len(keys)} keys: {found} found; times int64[n], lanes int64[n, {len(self.program.lanes)}], "
             "valid bool of the same shape and ops uint8[n] are allowed. Give arrays of these types and lengths."
         )
+
+
+def runner_of(program: Program) -> Callable[..., int]:
+    """Return what works on batches of a program: the core, or the extension, compiled where it is first needed."""
+    if not program.is_extended:
+        return run
+    from penstock.kernel.extended import run_extended
+
+    return run_extended
+
+
+def _rename(places: Sequence[tuple[IntArray, BoolArray]], codes: IntArray) -> None:
+    """Write codes, one after another, where others stand."""
+    start = 0
+    for column, at in places:
+        stop = start + int(np.count_nonzero(at))
+        column[at] = codes[start:stop]
+        start = stop
 
 
 def _room(rows: int, outputs: int) -> Output:

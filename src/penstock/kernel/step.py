@@ -10,6 +10,7 @@ Where an array is too small the function returns what must grow, and goes on fro
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -354,43 +355,65 @@ def find_keys(k: Kernel, b: Batch, n: int, slots: IntArray) -> bool:
     return True
 
 
-@inner
-def work_through(k: Kernel, b: Batch, plan: IntArray) -> int:
-    """Second pass, from POSITION on: do the planned rows, fetching what the coming ones need; DONE or what must grow."""
-    meta = k.meta
-    planned = meta[PLANNED]
-    for j in range(meta[POSITION], planned):
-        meta[POSITION] = j
-        if j + RECORDS_AHEAD < planned:
-            ahead = plan[j + RECORDS_AHEAD]
-            prefetch_record(k, ahead >> SLOT_SHIFT)
-            prefetch_batch(k, b, ahead & ROW_MASK)
-        if j + ROWS_AHEAD < planned:
-            prefetch_rows(k, plan[j + ROWS_AHEAD] >> SLOT_SHIFT)
-        status = work(k, b, plan[j] >> SLOT_SHIFT, plan[j] & ROW_MASK)
-        if status != DONE:
-            return status
-    return DONE
+def batches_of(work: Callable[..., int], drop: Callable[..., None]) -> Callable[..., int]:
+    """Return the function that does a batch, given what works on a row and what frees a key's state."""
+
+    @inner
+    def work_through(k: Kernel, b: Batch, plan: IntArray) -> int:
+        """Second pass, from POSITION on: do the planned rows, fetching what the coming ones need."""
+        meta = k.meta
+        planned = meta[PLANNED]
+        for j in range(meta[POSITION], planned):
+            meta[POSITION] = j
+            if j + RECORDS_AHEAD < planned:
+                ahead = plan[j + RECORDS_AHEAD]
+                prefetch_record(k, ahead >> SLOT_SHIFT)
+                prefetch_batch(k, b, ahead & ROW_MASK)
+            if j + ROWS_AHEAD < planned:
+                prefetch_rows(k, plan[j + ROWS_AHEAD] >> SLOT_SHIFT)
+            status = work(k, b, plan[j] >> SLOT_SHIFT, plan[j] & ROW_MASK)
+            if status != DONE:
+                return status
+        return DONE
+
+    @inner
+    def finish(k: Kernel) -> None:
+        """End a batch: free what was evicted in it."""
+        meta = k.meta
+        while meta[PENDING] >= 0:
+            slot = meta[PENDING]
+            meta[PENDING] = k.table.entries[slot * ENTRY_WORDS + FOLLOWING]
+            drop(k, slot)
+        meta[POSITION] = 0
+        meta[PHASE] = BY_ROW
+
+    @inner
+    def go(k: Kernel, b: Batch, n: int, plan: IntArray) -> int:
+        meta = k.meta
+        if meta[PHASE] == BY_ROW:
+            if not find_keys(k, b, n, plan):
+                return NEEDS_TABLE
+            meta[PLANNED] = sort_by_key(k, n, plan)
+            meta[PHASE] = BY_KEY
+            meta[POSITION] = 0
+        status = work_through(k, b, behind(plan, n))
+        if status == DONE:
+            finish(k)
+        return status
+
+    return go
 
 
-@inner
-def finish(k: Kernel) -> None:
-    """End a batch: free what was evicted in it."""
-    meta = k.meta
-    while meta[PENDING] >= 0:
-        slot = meta[PENDING]
-        meta[PENDING] = k.table.entries[slot * ENTRY_WORDS + FOLLOWING]
-        drop_state(k, slot)
-    meta[POSITION] = 0
-    meta[PHASE] = BY_ROW
-
-
-@entry(
+do_batch = batches_of(work, drop_state)
+RUN_TYPES = (
     types.int64,
     I8,
     *(READ_I8, READ_U1, READ_I8, READ_I8_2D, READ_B1_2D, READ_U1),
     *(I8_2D, B1_2D, U1, I8),
 )
+
+
+@entry(*RUN_TYPES)
 def run(
     frame: IntArray,
     offsets: IntArray,
@@ -410,7 +433,6 @@ def run(
     `plan` has room for two numbers a row; it may be empty up to PLANNED_IN_SCRATCH rows.
     """
     k = kernel_at(frame)
-    meta, scratch = k.meta, k.scratch
     b = Batch(
         pointer(offsets),
         pointer(data),
@@ -423,14 +445,5 @@ def run(
         pointer(lateness),
     )
     n = len(times)
-    order = behind(scratch, PLAN_AT) if n <= PLANNED_IN_SCRATCH else pointer(plan)
-    if meta[PHASE] == BY_ROW:
-        if not find_keys(k, b, n, order):
-            return NEEDS_TABLE
-        meta[PLANNED] = sort_by_key(k, n, order)
-        meta[PHASE] = BY_KEY
-        meta[POSITION] = 0
-    status = work_through(k, b, behind(order, n))
-    if status == DONE:
-        finish(k)
-    return status
+    order = behind(k.scratch, PLAN_AT) if n <= PLANNED_IN_SCRATCH else pointer(plan)
+    return do_batch(k, b, n, order)

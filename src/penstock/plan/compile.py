@@ -15,7 +15,6 @@ from dataclasses import dataclass, field, replace
 from penstock.core.errors import PlanError
 from penstock.core.time import to_us
 from penstock.core.types import DataType, Field
-from penstock.definitions.aggregates import Aggregate
 from penstock.definitions.models import Endpoint
 from penstock.definitions.services import FeatureService
 from penstock.definitions.sources import EventSource, LabelSource, RequestSource, StreamSource
@@ -26,12 +25,11 @@ from penstock.definitions.views import (
     describe_columns,
     source_schema,
 )
-from penstock.kernel.program import AggregateSpec, Function, LaneKind, Program, Window
+from penstock.kernel.program import LaneKind, Program
+from penstock.plan.aggregates import lane_of, nodes_of, specs_of, windows_of
 from penstock.plan.functions import columns_read, function_code
 from penstock.plan.nodes import (
-    AggregateNode,
     EndpointNode,
-    LaneNode,
     Lookup,
     Plan,
     RealtimeNode,
@@ -150,16 +148,15 @@ def _distinct_views(demands: Sequence[Demand]) -> dict[str, StreamFeatureView]:
 
 def _compile_view(view: StreamFeatureView, needed: set[str]) -> ViewNode:
     used = [aggregate for aggregate in view.features if aggregate.name in needed]
-    lanes = tuple(dict.fromkeys(_lane(aggregate) for aggregate in used))
-    windows = tuple(dict.fromkeys(_window(aggregate) for aggregate in used))
-    aggregates = tuple(
-        AggregateNode(a.name, a.function, lanes.index(_lane(a)), windows.index(_window(a)), a.dtype)
-        for a in used
-    )
+    lanes = tuple(dict.fromkeys(lane_of(aggregate) for aggregate in used))
+    windows = tuple(dict.fromkeys(window for aggregate in used for window in windows_of(aggregate)))
+    aggregates = nodes_of(used, lanes, windows)
     program = Program(
         lanes=tuple(_LANE_KINDS[lane.dtype.kind] for lane in lanes),
         windows=windows,
-        aggregates=tuple(AggregateSpec(Function[a.function.upper()], a.lane, a.window) for a in aggregates),
+        aggregates=tuple(
+            spec for a, node in zip(used, aggregates, strict=True) for spec in specs_of(a, node)
+        ),
         allowed_lateness_us=to_us(view.source.allowed_lateness),
         max_keys=view.max_keys,
     )
@@ -178,15 +175,6 @@ def _compile_view(view: StreamFeatureView, needed: set[str]) -> ViewNode:
         aggregates=aggregates,
         program=program,
     )
-
-
-def _lane(aggregate: Aggregate) -> LaneNode:
-    return LaneNode(aggregate.input_column.name, aggregate.where, aggregate.input_column.dtype)
-
-
-def _window(aggregate: Aggregate) -> Window:
-    window = aggregate.time_window
-    return Window(to_us(window.window_size), to_us(window.offset))
 
 
 @dataclass(slots=True)
@@ -227,8 +215,8 @@ class _ServiceCompiler:
         if output.kind == "lookup":
             lookup = self.lookups[output.index]
             view = self.views[lookup.view]
-            node = view.aggregates[output.column]
-            lane, window = view.lanes[node.lane], view.program.windows[node.window]
+            node = view.aggregate_at(output.column)
+            lane, windows = view.lanes[node.lane], [view.program.windows[at] for at in node.windows]
             meaning = (
                 view.name,
                 view.source,
@@ -243,7 +231,7 @@ class _ServiceCompiler:
                 lookup.own,
             )
             lateness = view.program.allowed_lateness_us
-            return repr((output.name, output.dtype, meaning, node.function, lane, window, lateness))
+            return repr((output.name, output.dtype, meaning, node.function, lane, windows, lateness))
         realtime = self.realtime[output.index]
         arguments = [
             [a if isinstance(a, Field) else self._output_text(a) for a in argument]
@@ -257,9 +245,17 @@ class _ServiceCompiler:
         if lookup not in self.lookups:
             self.lookups.append(lookup)
         at = self.lookups.index(lookup)
-        names = [aggregate.name for aggregate in view.aggregates]
+        nodes = {node.name: node for node in view.aggregates}
         return [
-            Selected("lookup", at, names.index(name), f"{reference.name}.{name}", dtype)
+            Selected(
+                kind="lookup",
+                index=at,
+                column=nodes[name].output,
+                name=f"{reference.name}.{name}",
+                dtype=dtype,
+                width=view.width(nodes[name]),
+                is_series=nodes[name].is_series,
+            )
             for name, dtype in reference.feature_types.items()
         ]
 

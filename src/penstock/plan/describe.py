@@ -49,9 +49,17 @@ def window_text(window: Window) -> str:
 
     >>> window_text(Window(86_400_000_000)), window_text(Window(3_600_000_000, -60_000_000))
     ('(t - 1d, t]', '(t - 1h1m, t - 1m]')
+    >>> (
+    ...     window_text(Window(3_600_000_000, 0, 60_000_000)),
+    ...     window_text(Window(0, current=False, lifetime=True)),
+    ... )
+    ('[t - 1h, t) in steps of 1m', '(-∞, t] without the event itself')
     """
     end = "t" if not window.offset_us else f"t - {format_duration(-window.offset_us)}"
-    return f"(t - {format_duration(window.size_us - window.offset_us)}, {end}]"
+    start = "-∞" if window.lifetime else f"t - {format_duration(window.size_us - window.offset_us)}"
+    if window.interval_us:
+        return f"[{start}, {end}) in steps of {format_duration(window.interval_us)}"
+    return f"({start}, {end}]" + ("" if window.current else " without the event itself")
 
 
 def _chosen(plan: Plan, name: str | None) -> tuple[list[EndpointNode], list[ServiceNode], list[ViewNode]]:
@@ -113,7 +121,7 @@ def _view(plan: Plan, view: ViewNode) -> Description:
                 "function": a.function,
                 "column": view.lanes[a.lane].column,
                 "where": view.lanes[a.lane].where,
-                "window": windows[a.window],
+                "window": " … ".join(dict.fromkeys((windows[a.windows[0]], windows[a.windows[-1]]))),
                 "type": a.dtype.name,
             }
             for a in view.aggregates

@@ -16,7 +16,6 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from penstock.core.errors import NotFoundError
-from penstock.core.time import to_us
 from penstock.definitions.models import CostMatrix, Endpoint, Model
 from penstock.definitions.project import Project
 from penstock.definitions.services import FeatureService
@@ -28,7 +27,7 @@ from penstock.definitions.views import (
     StreamFeatureView,
     source_schema,
 )
-from penstock.kernel.program import Window
+from penstock.plan.aggregates import windows_of
 from penstock.plan.describe import window_text
 from penstock.plan.functions import columns_read
 
@@ -222,9 +221,9 @@ class _Builder:
         if isinstance(view.source, LabelSource):
             self._joins_into(view.source, top)
         for aggregate in view.features:
-            window = aggregate.time_window
+            windows = windows_of(aggregate)
             where = f" where {aggregate.where}" if aggregate.where else ""
-            text = window_text(Window(to_us(window.window_size), to_us(window.offset)))
+            text = " … ".join(dict.fromkeys((window_text(windows[0]), window_text(windows[-1]))))
             described = f"{aggregate.function} of {aggregate.input_column.name}{where} over {text}"
             feature = self._feature(view, aggregate.name, aggregate.dtype.name, described)
             own = () if view.function else filter(None, (aggregate.input_column.name, aggregate.where))

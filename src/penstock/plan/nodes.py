@@ -39,13 +39,15 @@ class LaneNode:
 
 @dataclass(frozen=True, slots=True)
 class AggregateNode:
-    """A windowed feature: which of the program's aggregates it is, and its type."""
+    """A windowed feature and its type: over one window or a series of them, from program output `output` on."""
 
     name: str
     function: str
     lane: int
-    window: int
+    windows: tuple[int, ...]
     dtype: DataType
+    output: int
+    is_series: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,15 @@ class ViewNode:
     aggregates: tuple[AggregateNode, ...]
     program: Program
 
+    def width(self, node: AggregateNode) -> int:
+        """How many of the program's outputs an aggregate has."""
+        starts = [*(other.output for other in self.aggregates), len(self.program.output_kinds)]
+        return next(start for start in starts if start > node.output) - node.output
+
+    def aggregate_at(self, output: int) -> AggregateNode:
+        """The aggregate that begins at an output of the program."""
+        return next(node for node in self.aggregates if node.output == output)
+
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
@@ -84,13 +95,19 @@ class Lookup:
 
 @dataclass(frozen=True, slots=True)
 class Selected:
-    """One value of a row: aggregate `column` of look-up `index`, or attribute `column` of realtime view `index`."""
+    """One value of a row: output `column` of look-up `index`, or attribute `column` of realtime view `index`.
+
+    An array is made of `width` outputs from `column` on; of a series (`is_series`) nulls are values of it, of others they
+    are not there.
+    """
 
     kind: str
     index: int
     column: int
     name: str
     dtype: DataType
+    width: int = 1
+    is_series: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,22 +14,24 @@ For each key there is one list of rows. Rows are ordered by time; rows of equal 
    * ``newest - allowed_lateness <= t < newest``: it is late, and put in its place all the same;
    * older: it is too late. It is answered as if put in its place, but it is not kept.
 
-2. A window (size w, offset o) holds the rows with ``t + o - w < time <= t + o``. Where t lies further back than
+2. A window (size w, offset o) holds the rows with ``t + o - w < time <= t + o``; one that moves by tiles of length i,
+   ``floor(t) + o - w <= time < floor(t) + o`` with t floored to a multiple of i. Where t lies further back than
    `allowed_lateness` behind the newest row, nothing older than that horizon's own window is remembered: the
-   lower edge is then ``(newest - allowed_lateness) + o - w``. The row that asks is always in its own windows
-   without offset.
+   lower edge is then that of ``newest - allowed_lateness``. The row that asks is always in its own windows
+   without offset and tiles, unless they are declared not to include it.
 
-3. Nulls are left out, then rows whose `where` column is not true, then the function is computed exactly
-   and rounded once.
+3. A lifetime window has no lower edge. What is older than the horizon is remembered as one lump, so a question from
+   before the horizon is answered as of the horizon, and a row that is too late is not in the window.
+
+4. Of a series of windows each gives its own value; the feature is their list, the earliest first.
+
+5. Nulls are left out, then rows whose `where` column is not true, then the function is computed exactly
+   and rounded once (`penstock.testing.reference_functions`).
 
 Where the design is silent, this is decided:
 
 * A Float value that is NaN or infinite is null, -0.0 is 0.0, from the moment it enters; so `last` and `min`
   never give -0.0.
-* The mean is ``float(sum) / count``. A sum too large for a float is null, and so is the mean made from it,
-  even where the mean itself would fit. The mean of Int columns is not null when the sum leaves int64.
-* `time_since_last` looks back from t, also where the window has an offset, and never at the asking row
-  itself; another row of the same time gives 0.0.
 * `where` null counts as not true. It filters rows, not times: a filtered-out row still moves `newest`.
 * A key that was dropped for `max_keys` starts afresh when it returns: what was too late may then be in order.
 """
@@ -37,23 +39,23 @@ Where the design is silent, this is decided:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from penstock.core.time import to_us
+from penstock.definitions.windows import LifetimeWindow, TimeWindow, TimeWindowSeries
+from penstock.testing.reference_functions import Entry, Scalar, compute, compute_one
 
 if TYPE_CHECKING:
     from penstock.core.types import DataType
     from penstock.definitions.aggregates import Aggregate
 
-Value = bool | int | float | str | None
-Present = bool | int | float | str
-Values = Sequence[Present]
-
-INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
+Value = Scalar
+"""A value of a column."""
+Feature = Value | list[Value]
+"""A value of a feature."""
 
 
 class Lateness(IntEnum):
@@ -76,7 +78,7 @@ class Row:
 class Result:
     """What an applied row is answered: its features by name, and how late it was."""
 
-    features: dict[str, Value]
+    features: dict[str, Feature]
     lateness: Lateness
 
 
@@ -127,12 +129,12 @@ class ReferenceView:
         self._rows[key] = rows if lateness is Lateness.TOO_LATE else with_asking
         return Result(features, lateness)
 
-    def lookup(self, key: Hashable, time_us: int) -> dict[str, Value]:
+    def lookup(self, key: Hashable, time_us: int) -> dict[str, Feature]:
         """The features of `key` as of a time, over the rows applied so far; changes nothing."""
         rows = self._rows.get(key, [])
         return self._features(rows, time_us, horizon_us=self._horizon(rows), asking=None)
 
-    def empty(self) -> dict[str, Value]:
+    def empty(self) -> dict[str, Feature]:
         """The features where nothing is known: what an event without a key is answered."""
         return self._features([], 0, horizon_us=None, asking=None)
 
@@ -155,13 +157,37 @@ class ReferenceView:
 
     def _features(
         self, rows: Sequence[Row], time_us: int, *, horizon_us: int | None, asking: Row | None
-    ) -> dict[str, Value]:
-        features: dict[str, Value] = {}
-        for aggregate in self.aggregates:
-            window = rows_in_window(rows, aggregate, time_us, horizon_us=horizon_us, asking=asking)
-            counted = [row for row in window if counts(row, aggregate)]
-            features[aggregate.name] = compute(aggregate, counted, time_us, asking=asking)
-        return features
+    ) -> dict[str, Feature]:
+        return {
+            aggregate.name: feature(rows, aggregate, time_us, horizon_us=horizon_us, asking=asking)
+            for aggregate in self.aggregates
+        }
+
+
+def feature(
+    rows: Sequence[Row], aggregate: Aggregate, time_us: int, *, horizon_us: int | None, asking: Row | None
+) -> Feature:
+    """One aggregate's value, asked for at a time."""
+    start_us = time_us if horizon_us is None else max(time_us, horizon_us)
+    window = aggregate.time_window
+    if isinstance(window, LifetimeWindow):
+        held = rows_of_lifetime(rows, aggregate, start_us, too_late=time_us < start_us, asking=asking)
+        return compute(aggregate, entries(held, aggregate, asking=asking), start_us)
+    if isinstance(window, TimeWindowSeries):
+        return [
+            compute_one(
+                aggregate,
+                entries(
+                    rows_in_window(rows, aggregate, one, time_us, start_us=start_us, asking=asking),
+                    aggregate,
+                    asking=asking,
+                ),
+                time_us,
+            )
+            for one in window.windows
+        ]
+    held = rows_in_window(rows, aggregate, window, time_us, start_us=start_us, asking=asking)
+    return compute(aggregate, entries(held, aggregate, asking=asking), time_us)
 
 
 def newest(rows: Sequence[Row]) -> int:
@@ -177,21 +203,50 @@ def inserted(rows: Sequence[Row], new: Row) -> list[Row]:
 
 
 def rows_in_window(
-    rows: Sequence[Row], aggregate: Aggregate, time_us: int, *, horizon_us: int | None, asking: Row | None
+    rows: Sequence[Row],
+    aggregate: Aggregate,
+    window: TimeWindow,
+    time_us: int,
+    *,
+    start_us: int,
+    asking: Row | None,
 ) -> list[Row]:
-    """The rows in the aggregate's window as of a time, in row order."""
-    size = to_us(aggregate.time_window.window_size)
-    offset = to_us(aggregate.time_window.offset)
-    start = time_us if horizon_us is None else max(time_us, horizon_us)
-    lower, upper = start + offset - size, time_us + offset
-    return [row for row in rows if lower < row.time_us <= upper or (row is asking and offset == 0)]
+    """The rows in a window of finite length as of a time, in row order."""
+    size, offset = to_us(window.window_size), to_us(window.offset)
+    lower = edge(start_us, aggregate) + offset - size
+    upper = edge(time_us, aggregate) + offset
+    has_asking = aggregate.include_current and not offset and not aggregate.interval
+    return [row for row in rows if (has_asking if row is asking else lower < row.time_us <= upper)]
+
+
+def rows_of_lifetime(
+    rows: Sequence[Row], aggregate: Aggregate, start_us: int, *, too_late: bool, asking: Row | None
+) -> list[Row]:
+    """The rows in a lifetime window, in row order."""
+    upper = edge(start_us, aggregate)
+    has_asking = aggregate.include_current and not too_late
+    return [row for row in rows if row.time_us <= upper and (has_asking or row is not asking)]
+
+
+def edge(time_us: int, aggregate: Aggregate) -> int:
+    """The last microsecond of a window without offset that is asked for at a time."""
+    interval = to_us(aggregate.interval)
+    return time_us // interval * interval - 1 if interval else time_us
+
+
+def entries(rows: Sequence[Row], aggregate: Aggregate, *, asking: Row | None) -> list[Entry]:
+    """Of the rows that count, what the functions look at."""
+    found = []
+    for row in rows:
+        value = present(row, aggregate)
+        if value is not None and counts(row, aggregate):
+            found.append(Entry(row.time_us, value, is_asking=row is asking))
+    return found
 
 
 def counts(row: Row, aggregate: Aggregate) -> bool:
-    """Whether the row's value is there and the aggregate's condition holds."""
-    if aggregate.where is not None and row.columns.get(aggregate.where) is not True:
-        return False
-    return present(row, aggregate) is not None
+    """Whether the aggregate's condition holds."""
+    return aggregate.where is None or row.columns.get(aggregate.where) is True
 
 
 def present(row: Row, aggregate: Aggregate) -> Value:
@@ -206,73 +261,3 @@ def entering(value: Value, dtype: DataType) -> Value:
     if dtype.kind == "float":
         return float(value) + 0.0  # -0.0 + 0.0 is 0.0
     return value
-
-
-def compute(aggregate: Aggregate, rows: Sequence[Row], time_us: int, *, asking: Row | None) -> Value:
-    """The aggregate's value over the rows of its window that count."""
-    if aggregate.function == "time_since_last":
-        return time_since_last([row.time_us for row in rows if row is not asking], time_us)
-    values = [value for row in rows if (value := present(row, aggregate)) is not None]
-    if aggregate.function == "sum" and aggregate.input_column.dtype.kind != "float":
-        return in_int64(exact_sum(values))
-    return FUNCTIONS[aggregate.function](values)
-
-
-def exact_sum(values: Values) -> Fraction:
-    """The sum, without any rounding; true is 1 and false 0."""
-    return sum((Fraction(value) for value in values), start=Fraction(0))
-
-
-def rounded(exact: Fraction) -> float | None:
-    """The float nearest to an exact number (ties to even); None where it is too large for a float."""
-    try:
-        return float(exact)
-    except OverflowError:
-        return None
-
-
-def in_int64(exact: Fraction) -> int | None:
-    """An exact whole number as an int; None where it is outside int64."""
-    return int(exact) if INT64_MIN <= exact <= INT64_MAX else None
-
-
-def mean(values: Values) -> float | None:
-    """The rounded sum divided by the count."""
-    total = rounded(exact_sum(values))
-    return total / len(values) if values and total is not None else None
-
-
-def variance(values: Values, *, lost_degrees: int) -> float | None:
-    """The mean squared distance from the exact mean, exact and rounded once."""
-    degrees = len(values) - lost_degrees
-    if degrees < 1:
-        return None
-    centre = exact_sum(values) / len(values)
-    squares = sum(((Fraction(value) - centre) ** 2 for value in values), start=Fraction(0))
-    return rounded(squares / degrees)
-
-
-def root(square: float | None) -> float | None:
-    """The square root of a rounded variance."""
-    return None if square is None else math.sqrt(square)
-
-
-def time_since_last(times_us: Sequence[int], time_us: int) -> float | None:
-    """Seconds from the latest of the times until now."""
-    return float(time_us - max(times_us)) / 1e6 if times_us else None
-
-
-FUNCTIONS: dict[str, Callable[[Values], Value]] = {
-    "count": len,
-    "count_distinct": lambda values: len(set(values)),
-    "sum": lambda values: rounded(exact_sum(values)),
-    "mean": mean,
-    "min": lambda values: min(values, default=None),
-    "max": lambda values: max(values, default=None),
-    "last": lambda values: values[-1] if values else None,
-    "var_pop": lambda values: variance(values, lost_degrees=0),
-    "var_samp": lambda values: variance(values, lost_degrees=1),
-    "stddev_pop": lambda values: root(variance(values, lost_degrees=0)),
-    "stddev_samp": lambda values: root(variance(values, lost_degrees=1)),
-}
-"""What each function makes of the values of a window, in row order (``sum`` of Float columns)."""

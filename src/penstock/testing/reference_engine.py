@@ -34,14 +34,14 @@ from penstock.core.time import to_us
 from penstock.core.types import Bool, DataType, Field, Float64, Timestamp
 from penstock.definitions.sources import LabelSource, RequestSource, StreamSource
 from penstock.definitions.views import RealtimeFeatureView, StreamFeatureView, source_schema
-from penstock.testing.reference import ReferenceView, Value
+from penstock.testing.reference import Feature, ReferenceView, Value
 from penstock.testing.reference_rows import call_on_row, cast
 
 if TYPE_CHECKING:
     from penstock.definitions.views import FeatureReference
 
 Record = dict[str, Value]
-Features = dict[str, Value]
+Features = dict[str, Feature]
 
 
 class ReferenceEngine:
@@ -148,7 +148,7 @@ class ReferenceEngine:
     def _realtime(
         self, view: RealtimeFeatureView, event: Record, own: Mapping[str, Features | None]
     ) -> Features:
-        arguments: list[tuple[Sequence[Field], Mapping[str, Value]]] = []
+        arguments: list[tuple[Sequence[Field], Mapping[str, Any]]] = []  # no array is an argument
         for source in view.sources:
             if isinstance(source, RequestSource):
                 arguments.append((self._requested(source), event))

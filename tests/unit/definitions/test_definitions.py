@@ -17,6 +17,7 @@ from penstock import (
     FeatureService,
     FileConfig,
     LabelSource,
+    LifetimeWindow,
     Policy,
     PushConfig,
     RequestSource,
@@ -24,10 +25,12 @@ from penstock import (
     StreamSource,
     TimeSplit,
     TimeWindow,
+    TimeWindowSeries,
     realtime_feature_view,
     stream_feature_view,
 )
-from penstock.types import Bool, Field, Float32, Float64, Int32, Int64, String, Timestamp
+from penstock.aggregation_functions import ewma, first_distinct, lag, last
+from penstock.types import Array, Bool, Field, Float32, Float64, Int32, Int64, String, Timestamp
 
 AMOUNT = Field("amount", Float64)
 HOUR = timedelta(hours=1)
@@ -110,6 +113,9 @@ training_data = fraud_detection_feature_service.get_features_for_events(training
         service,
         view.features[0],
         TimeWindow(HOUR),
+        LifetimeWindow(),
+        TimeWindowSeries(-HOUR, HOUR),
+        lag(1),
         PushConfig(),
         FileConfig("a.csv", "csv"),
         RequestSource([AMOUNT]),
@@ -145,6 +151,11 @@ def test_lists_given_are_not_shared():
         (HOUR, {"where": "ok"}, "amount_sum_1h_where_ok_continuous"),
         (HOUR, {"where": Field("ok", Bool)}, "amount_sum_1h_where_ok_continuous"),
         (HOUR, {"name": "mine"}, "mine"),
+        (LifetimeWindow(), {}, "amount_sum_lifetime_continuous"),
+        (HOUR, {"include_current": False}, "amount_sum_1h_excluding_current_continuous"),
+        (HOUR, {"aggregation_interval": timedelta(minutes=5)}, "amount_sum_1h_5m"),
+        (HOUR, {"aggregation_interval": timedelta(0)}, "amount_sum_1h_continuous"),
+        (TimeWindow(HOUR, -HOUR), {"aggregation_interval": HOUR}, "amount_sum_1h_offset_1h_1h"),
     ],
 )
 def test_default_names(window, options, name):
@@ -152,8 +163,60 @@ def test_default_names(window, options, name):
 
 
 @pytest.mark.parametrize(
+    ("function", "window", "name"),
+    [
+        (last(3), HOUR, "amount_last_3_1h_continuous"),
+        ("last", HOUR, "amount_last_1h_continuous"),
+        (ewma(timedelta(minutes=5)), HOUR, "amount_ewma_5m_1h_continuous"),
+        (
+            "sum",
+            TimeWindowSeries(timedelta(days=-7), timedelta(days=1)),
+            "amount_sum_1d_series_7d_continuous",
+        ),
+        (
+            "sum",
+            TimeWindowSeries(-HOUR * 4, HOUR * 2, -HOUR, HOUR),
+            "amount_sum_2h_series_4h_to_1h_step_1h_continuous",
+        ),
+    ],
+)
+def test_default_names_of_functions_with_parameters_and_of_series(function, window, name):
+    assert Aggregate(AMOUNT, function, time_window=window).name == name
+
+
+def test_a_series_of_numbers_is_an_array():
+    series = TimeWindowSeries(-HOUR * 3, HOUR)
+    assert Aggregate(AMOUNT, "count", time_window=series).dtype is Array(Int64)
+    assert [w.offset for w in series.windows] == [-HOUR * 2, -HOUR, HOUR * 0]
+
+
+def test_a_views_interval_holds_for_aggregates_without_one():
+    minute = timedelta(minutes=1)
+    totals = StreamFeatureView(
+        "totals",
+        source=payments,
+        entities=[user],
+        aggregation_interval=minute,
+        features=[
+            Aggregate(AMOUNT, "sum", time_window=HOUR),
+            Aggregate(AMOUNT, "sum", time_window=HOUR, aggregation_interval=timedelta(0)),
+            Aggregate(AMOUNT, "sum", time_window=HOUR, aggregation_interval=HOUR, name="hourly"),
+        ],
+    )
+    assert list(totals.feature_types) == ["amount_sum_1h_1m", "amount_sum_1h_continuous", "hourly"]
+    assert [a.interval for a in totals.features] == [minute, timedelta(0), HOUR]
+
+
+@pytest.mark.parametrize(
     ("function", "column", "dtype"),
     [
+        (lag(2), String, String),
+        ("time_since_first", Bool, Float64),
+        (last(2), Timestamp, Array(Timestamp)),
+        (first_distinct(2), String, Array(String)),
+        ("median", Int64, Float64),
+        ("mode", Bool, Bool),
+        (ewma(HOUR), Bool, Float64),
         ("count", String, Int64),
         ("count_distinct", Float64, Int64),
         ("sum", Int32, Int64),

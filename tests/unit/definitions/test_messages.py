@@ -16,6 +16,7 @@ from penstock import (
     FeatureService,
     FileConfig,
     LabelSource,
+    LifetimeWindow,
     Model,
     Policy,
     PushConfig,
@@ -25,9 +26,11 @@ from penstock import (
     StreamSource,
     TimeSplit,
     TimeWindow,
+    TimeWindowSeries,
 )
+from penstock.aggregation_functions import AggregationFunction, ewma, lag, last
 from penstock.core.errors import DefinitionError
-from penstock.types import Bool, Field, Float64, Int64, String, Timestamp
+from penstock.types import Array, Bool, Field, Float64, Int64, String, Timestamp
 
 HOUR = timedelta(hours=1)
 AMOUNT = Field("amount", Float64)
@@ -37,6 +40,7 @@ payments = StreamSource("payments", PushConfig(), schema=SCHEMA, event_id_field=
 nameless = StreamSource("nameless", PushConfig(), schema=SCHEMA)
 labels = LabelSource("labels", of=payments, label=Field("fraud", Bool), known_at="known_at")
 total = Aggregate(AMOUNT, "sum", time_window=HOUR)
+last_two = Aggregate(AMOUNT, last(2), time_window=HOUR)
 view = StreamFeatureView("totals", source=payments, entities=[user], features=[total])
 request = RequestSource([AMOUNT])
 
@@ -102,6 +106,59 @@ CASES = {
     "window into the future": (lambda: TimeWindow(HOUR, HOUR), "TimeWindow", "timedelta(seconds=3600)"),
     "window far into the past": (lambda: TimeWindow(HOUR, timedelta.min), "TimeWindow", "-999999999"),
     "aggregate of a name": (lambda: Aggregate("amount", "sum", time_window=HOUR), "Aggregate", "'amount'"),
+    "function that needs a parameter": (
+        lambda: Aggregate(AMOUNT, "lag(n)", time_window=HOUR),
+        "Aggregate",
+        "'lag(n)'",
+    ),
+    "lag of nothing": (lambda: lag(0), "lag", "0"),
+    "last of too many": (lambda: last(1001), "last", "1001"),
+    "half-life": (lambda: ewma(60), "ewma", "60"),
+    "function from nowhere": (lambda: AggregationFunction("avg"), "aggregation function", "'avg'"),
+    "median of a lifetime": (
+        lambda: Aggregate(AMOUNT, "median", time_window=LifetimeWindow()),
+        "Aggregate of 'amount'",
+        "median",
+    ),
+    "series start": (lambda: TimeWindowSeries(HOUR, HOUR), "TimeWindowSeries", "timedelta(seconds=3600)"),
+    "series step": (
+        lambda: TimeWindowSeries(-HOUR, HOUR, step_size=-HOUR),
+        "TimeWindowSeries",
+        "timedelta(days=-1",
+    ),
+    "series of a broken number": (lambda: TimeWindowSeries(-HOUR * 2.5, HOUR), "TimeWindowSeries", "1h"),
+    "series of arrays": (
+        lambda: Aggregate(AMOUNT, last(2), time_window=TimeWindowSeries(-HOUR, HOUR)),
+        "Aggregate of 'amount'",
+        "last(2)",
+    ),
+    "array column": (lambda: Field("x", Array(Float64)), "Field 'x'", "Array(Float64)"),
+    "array of arrays": (lambda: Array(Array(Float64)), "Array", "Array(Float64)"),
+    "array in a realtime view": (
+        lambda: realtime_of(sources=[view_of(features=[last_two])], function=lambda view: {}),
+        "realtime feature view",
+        "'amount_last_2_1h_continuous'",
+    ),
+    "array in a model": (
+        lambda: model_of(features=FeatureService("f", features=[view_of(features=[last_two])])),
+        "Model 'm'",
+        "'v.amount_last_2_1h_continuous'",
+    ),
+    "interval": (
+        lambda: Aggregate(AMOUNT, "sum", time_window=HOUR, aggregation_interval=-HOUR),
+        "Aggregate of 'amount'",
+        "timedelta(days=-1",
+    ),
+    "window that is not made of tiles": (
+        lambda: Aggregate(AMOUNT, "sum", time_window=HOUR, aggregation_interval=HOUR * 2),
+        "Aggregate of 'amount'",
+        "2h",
+    ),
+    "include_current": (
+        lambda: Aggregate(AMOUNT, "sum", time_window=HOUR, include_current=None),
+        "Aggregate of 'amount'",
+        "None",
+    ),
     "function": (lambda: Aggregate(AMOUNT, "avg", time_window=HOUR), "Aggregate of 'amount'", "'avg'"),
     "time_window": (lambda: Aggregate(AMOUNT, "sum", time_window="1h"), "Aggregate of 'amount'", "'1h'"),
     "sum of a text": (
@@ -318,14 +375,36 @@ def test_a_text_feature_cannot_enter_a_model():
         model_of(features=texts)
 
 
+LISTS = "first(n), last(n), first_distinct(n), last_distinct(n)"
+WEIGHT = "decayed_count(half_life)"
+
+
 @pytest.mark.parametrize(
     ("function", "dtype", "allowed"),
     [
-        ("sum", String, "count, last, count_distinct, time_since_last"),
-        ("min", Bool, "count, sum, mean, last, count_distinct, time_since_last"),
-        ("sum", Timestamp, "count, min, max, last, count_distinct, time_since_last"),
+        (
+            "sum",
+            String,
+            f"count, last, count_distinct, time_since_last, time_since_first, lag(n), {LISTS}, mode, entropy, {WEIGHT}",
+        ),
+        (
+            "min",
+            Bool,
+            (
+                "count, sum, mean, last, count_distinct, time_since_last, time_since_first, lag(n), "
+                f"{LISTS}, mode, entropy, ewma(half_life), decayed_sum(half_life), {WEIGHT}"
+            ),
+        ),
+        (
+            "sum",
+            Timestamp,
+            (
+                "count, min, max, last, count_distinct, time_since_last, time_since_first, lag(n), "
+                f"{LISTS}, mode, entropy, {WEIGHT}"
+            ),
+        ),
     ],
 )
 def test_the_functions_that_a_type_allows_are_listed(function, dtype, allowed):
-    with pytest.raises(DefinitionError, match=f"allowed for it are {allowed}\\."):
+    with pytest.raises(DefinitionError, match=f"allowed for it are {re.escape(allowed)}\\."):
         Aggregate(Field("a", dtype), function, time_window=HOUR)

@@ -7,7 +7,8 @@ from datetime import timedelta
 
 import pytest
 
-from penstock import Aggregate, TimeWindow
+from penstock import Aggregate, LifetimeWindow, TimeWindow
+from penstock.aggregation_functions import lag
 from penstock.testing.reference import Lateness, ReferenceView
 from penstock.types import Bool, Field, Float64, Int64, String, Timestamp
 
@@ -27,6 +28,8 @@ FUNCTIONS = (
     "last",
     "count_distinct",
     "time_since_last",
+    "time_since_first",
+    lag(1),
 )
 
 
@@ -69,6 +72,10 @@ FOUR = ((1 * S, 2.0), (2 * S, 4.0), (4 * S, 4.0), (8 * S, 6.0))
         ("last", 6.0),
         ("count_distinct", 3),
         ("time_since_last", 4.0),
+        ("time_since_first", 7.0),
+        (lag(1), 4.0),
+        (lag(3), 2.0),
+        (lag(4), None),
     ],
 )
 def test_each_function_over_four_values(function, expected):
@@ -423,3 +430,52 @@ def test_the_caller_may_change_its_row_afterwards():
     view.apply("k", 0, row)
     row["x"] = 100.0
     assert view.lookup("k", 0) == {"f": 1.0}
+
+
+# --- kinds of windows ---------------------------------------------------------------------------------------------
+def kind_of(function, window=MINUTE, lateness_us=0, **options):
+    made = Aggregate(AMOUNT, function, time_window=window, name="f", **options)
+    return ReferenceView([made], lateness_us)
+
+
+def test_without_the_current_row_earlier_rows_of_its_time_stay():
+    view = kind_of("sum", include_current=False)
+    assert applied(view, (0, 1.0), (0, 2.0), (0, 4.0), (60 * S, 8.0)) == [0.0, 1.0, 3.0, 0.0]
+    assert view.lookup("k", 60 * S)["f"] == 8.0
+
+
+@pytest.mark.parametrize(
+    ("time_us", "count"), [(20 * S - 1, 0), (20 * S, 1), (30 * S - 1, 1), (30 * S, 1), (40 * S, 0)]
+)
+def test_a_tiled_window_moves_by_its_interval(time_us, count):
+    view = kind_of("count", timedelta(seconds=20), aggregation_interval=timedelta(seconds=10))
+    assert applied(view, (10 * S, 1.0), (time_us, 1.0)) == [0, count]
+
+
+def test_tiles_lie_at_multiples_before_1970_too():
+    view = kind_of("count", timedelta(seconds=10), aggregation_interval=timedelta(seconds=10))
+    assert applied(view, (-15 * S, 1.0), (-10 * S - 1, 1.0), (-10 * S, 1.0)) == [0, 0, 2]
+
+
+def test_a_tiled_window_has_an_offset():
+    tens = timedelta(seconds=10)
+    view = kind_of("count", TimeWindow(tens, -tens), aggregation_interval=tens)
+    assert applied(view, (0, 1.0), (15 * S, 1.0), (25 * S, 1.0)) == [0, 0, 1]
+
+
+def test_a_lifetime_has_no_lower_edge():
+    view = kind_of("sum", LifetimeWindow())
+    assert applied(view, (0, 1.0), (10**15, 2.0), (2 * 10**15, 4.0)) == [1.0, 3.0, 7.0]
+
+
+def test_before_the_horizon_a_lifetime_is_that_of_the_horizon():
+    view = kind_of("sum", LifetimeWindow(), lateness_us=10 * S)
+    assert applied(view, (0, 1.0), (20 * S, 2.0), (30 * S, 4.0)) == [1.0, 3.0, 7.0]
+    assert [view.lookup("k", t * S)["f"] for t in (5, 19, 20, 29, 30)] == [3.0, 3.0, 3.0, 3.0, 7.0]
+    late, too_late = view.apply("k", 25 * S, {"x": 8.0}), view.apply("k", 5 * S, {"x": 16.0})
+    assert (late.features["f"], late.lateness) == (11.0, Lateness.LATE)
+    assert (too_late.features["f"], too_late.lateness) == (3.0, Lateness.TOO_LATE)
+
+
+def test_lag_looks_at_the_other_rows():
+    assert applied(view_of(lag(1)), (0, 1.0), (S, 2.0), (S, None), (S, 4.0)) == [None, 1.0, 2.0, 2.0]
