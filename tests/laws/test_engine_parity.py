@@ -464,4 +464,6 @@ def test_reads_by_key_equal_the_oracle_and_disturb_nothing(batches, moments):
 
 
 def comparable(value: object) -> object:
+    if isinstance(value, list):
+        return [comparable(one) for one in value]
     return to_us(value) if isinstance(value, datetime) else value

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from penstock.app.explaining import as_json, explain_event
 from penstock.cli.main import app
 from penstock.core.errors import NotFoundError
-from penstock.testing.reference import FUNCTIONS
+from penstock.testing.reference_functions import FUNCTIONS
 from tests.unit.app.shop import feed, open_project, write_project
 
 
