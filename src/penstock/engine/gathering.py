@@ -13,7 +13,7 @@ from penstock.core.errors import TransformError
 from penstock.engine.features import FeatureState
 from penstock.engine.kernel_rows import KernelRows, Rows, asking_rows
 from penstock.engine.values import to_list
-from penstock.kernel.columns import BoolArray, Column, IntArray, Numeric, Text
+from penstock.kernel.columns import BoolArray, Column, Columns, IntArray, Numeric, Text
 from penstock.kernel.hashing import hash_text
 from penstock.kernel.program import LaneKind
 from penstock.kernel.state import Op
@@ -51,17 +51,22 @@ class Watched:
         key = None if asked.ops[0] == Op.NONE else _bytes(asked.keys, 0)
         return cls(lookup, key, int(asked.times[0]), position - is_label)
 
-    def take(self, rows: KernelRows, ids: Sequence[Any], lanes: list[list[Value]]) -> None:
-        """Keep those rows that entered under the key."""
+    def hits(self, rows: KernelRows) -> IntArray:
+        """Which of the rows entered under the key, and can be seen."""
         if self.key is None:
-            return
+            return np.zeros(0, np.int64)
         wanted = hash_text(Text(np.array([0, len(self.key)]), np.frombuffer(self.key, np.uint8)), 0)[0]
         same = (hash_text(rows.keys, 0) == wanted) & (rows.ops == Op.APPLY) & (rows.positions <= self.last)
-        hits = [i for i in np.flatnonzero(same).tolist() if _bytes(rows.keys, i) == self.key]
-        self.positions.append(rows.positions[hits])
-        self.times.append(rows.times[hits])
-        self.ids += [ids[i] for i in hits]
-        self.lanes += [lanes[i] for i in hits]
+        return np.array(
+            [i for i in np.flatnonzero(same).tolist() if _bytes(rows.keys, i) == self.key], np.int64
+        )
+
+    def take(self, rows: KernelRows, ids: Sequence[Any], lanes: list[list[Value]]) -> None:
+        """Keep these rows."""
+        self.positions.append(rows.positions)
+        self.times.append(rows.times)
+        self.ids += ids
+        self.lanes += lanes
 
     def applied(self, lateness_us: int) -> Entered:
         """The rows, which of them entered the key's windows, and the newest time before the event."""
@@ -96,16 +101,22 @@ def gather(plan: Plan, scratch: FeatureState, watched: Sequence[Watched], rows: 
         if source not in rows:
             continue
         prepared, kept = _prepared(scratch, source, rows[source])
-        columns = rows[source].columns.take(kept)
-        stream = plan.sources[plan.sources[source].label_of or source]
-        ids: Sequence[Any] = [None] * columns.length
-        if stream.id_field is not None:
-            dtype = next(f.dtype for f in stream.fields if f.name == stream.id_field)
-            ids = to_list(columns[stream.id_field], dtype)
         for one in watched:
-            if one.lookup.view in prepared:
-                made = prepared[one.lookup.view]
-                one.take(made, ids, _lane_values(plan, scratch, one.lookup.view, made))
+            made = prepared.get(one.lookup.view)
+            hits = np.zeros(0, np.int64) if made is None else one.hits(made)
+            if made is not None and len(hits):
+                own = made.take(hits)
+                ids = _ids(plan, source, rows[source].columns.take(kept[hits]))
+                one.take(own, ids, _lane_values(plan, scratch, one.lookup.view, own))
+
+
+def _ids(plan: Plan, source: str, columns: Columns) -> list[Any]:
+    """The ids of the events that rows are of; None where their stream has no ids."""
+    stream = plan.sources[plan.sources[source].label_of or source]
+    if stream.id_field is None:
+        return [None] * columns.length
+    dtype = next(f.dtype for f in stream.fields if f.name == stream.id_field)
+    return to_list(columns[stream.id_field], dtype)
 
 
 def _prepared(scratch: FeatureState, source: str, rows: Rows) -> tuple[dict[int, KernelRows], IntArray]:

@@ -41,7 +41,7 @@ frauds = LabelSource("frauds", of=payments, label=Field("fraud", Bool), known_at
         Aggregate(AMOUNT, "sum", time_window=3 * HOUR, name="s"),
         Aggregate(AMOUNT, "max", time_window=24 * HOUR, where=BIG.name, name="most"),
         Aggregate(AMOUNT, "sum", time_window=TimeWindow(window_size=5 * HOUR, offset=-1 * HOUR), name="before"),
-        Aggregate(SHOP, "last", time_window=24 * HOUR, name="where"),
+        Aggregate(SHOP, "count_distinct", time_window=6 * HOUR, name="shops"),
     ],
 )
 def spending(rows):
@@ -70,7 +70,7 @@ def ratio(request, usual):
 
 features = FeatureService(
     "features",
-    features=[spending[["n", "s", "most", "before"]], risk, received.with_join_key_map({"card_id": "to_card"}), ratio],
+    features=[spending[["n", "s", "most", "before", "shops"]], risk, received.with_join_key_map({"card_id": "to_card"}), ratio],
 )
 model = Model(
     "model", features=features, label=frauds, estimator=LogisticRegression(),

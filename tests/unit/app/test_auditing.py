@@ -18,7 +18,7 @@ from penstock.engine.running_audit import RunningAudit
 from penstock.stores.reader import ProjectReader
 from tests.unit.app.shop import CLOCK, feed, open_project, write_project
 
-EVENTS, VALUES = 140, 140 * 7
+EVENTS, VALUES = 140, 140 * 8
 
 
 @pytest.fixture

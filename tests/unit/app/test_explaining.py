@@ -25,7 +25,7 @@ def project(tmp_path_factory):
 def test_the_rows_behind_a_feature_give_its_value(project, number):
     found = explain_event(project, f"p{number}")
     assert found.differing == 0
-    assert [one.same for one in found.features if one.is_output] == [True] * 7
+    assert [one.same for one in found.features if one.is_output] == [True] * 8
     for one in found.features:
         if one.behind is not None:
             values = list(one.behind.values)
@@ -44,6 +44,7 @@ def test_all_kinds_of_rows_were_among_them(project):
         "spending.s",
         "spending.most",
         "spending.before",
+        "spending.shops",
         "risk.known",
         "received.usual",
     }
@@ -92,7 +93,7 @@ def test_the_command_fits_the_terminal_and_has_it_all_as_json(project):
     result = CliRunner().invoke(app, ["explain-event", "p139", "--project", str(project)])
     assert result.exit_code == 0, result.output
     assert max(map(len, result.stdout.splitlines())) <= 80
-    assert "7 values compared with their recomputation from the log, 0 differ" in result.stdout
+    assert "8 values compared with their recomputation from the log, 0 differ" in result.stdout
     result = CliRunner().invoke(app, ["explain-event", "p139", "--json", "--project", str(project)])
     found = json.loads(result.stdout)
     assert found["event_id"] == "p139"
