@@ -10,7 +10,7 @@ LINK there is the last row of the block before.
 
 from __future__ import annotations
 
-from penstock.core import elementary
+from penstock.kernel import elementary
 from penstock.kernel.bits import bits_of, float_of
 from penstock.kernel.cells import INT, WIDE_COUNT, WIDE_ROW, add_value
 from penstock.kernel.emit import rounded_sum

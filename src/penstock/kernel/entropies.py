@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from penstock.core import elementary
+from penstock.kernel import elementary
 from penstock.kernel.bits import bits_of, float_of
 from penstock.kernel.extension import Q_STATE
 from penstock.kernel.jit import inner

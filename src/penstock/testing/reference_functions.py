@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from penstock.core.elementary import exp2, log
 from penstock.core.time import to_us
+from penstock.kernel.elementary import exp2, log
 
 if TYPE_CHECKING:
     from penstock.definitions.aggregates import Aggregate

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numba import njit
 
-from penstock.core import elementary
+from penstock.kernel import elementary
 
 
 def ulps(found, expected):
