@@ -68,7 +68,7 @@ class FeatureService:
             for name, dtype in reference.feature_types.items()
         }
 
-    def get_features_for_events(self, events: Any, **options: Any) -> Any:
+    def get_features_for_events(self, events: Any = None, **options: Any) -> Any:
         """Point-in-time features for a frame of events.
 
         Parameters
@@ -76,6 +76,8 @@ class FeatureService:
         events
             A pyarrow Table, pandas or polars frame, or a list of dicts, with the join keys, the request's columns
             and the time of each row. Every row and column is kept; features are appended as ``view__feature``.
+            None: every event in the open project's log, as a stream that needs little memory (``.batches()``,
+            ``.to_parquet(path)``), in log order (``"served"``) or event-time order (``"corrected"``).
         history
             ``{"source": frame}``: what the features are computed from. Default: the project's log; where a source
             has none and the events carry its columns, the events themselves.
@@ -88,7 +90,7 @@ class FeatureService:
         Returns
         -------
         penstock.engine.training_set.FeatureFrame
-            With ``.to_arrow() .to_pandas() .to_polars() .to_numpy()``.
+            With ``.to_arrow() .to_pandas() .to_polars() .to_numpy() .batches() .to_parquet(path)``.
         """
         from penstock.definitions.actions import features_for_events
 

@@ -74,7 +74,7 @@ class _Features:
         """All of the view's features."""
         return FeatureReference(self, self.name, tuple(self.feature_types))  # type: ignore[arg-type]
 
-    def get_features_for_events(self, events: Any, **options: Any) -> Any:
+    def get_features_for_events(self, events: Any = None, **options: Any) -> Any:
         """Point-in-time features for a frame of events; see `FeatureService.get_features_for_events`."""
         from penstock.definitions.actions import features_for_events
 

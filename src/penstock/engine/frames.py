@@ -192,3 +192,11 @@ def to_arrow(column: Column, dtype: DataType) -> pa.Array:
     values = np.ascontiguousarray(column.values, np.float64 if dtype.kind == "float" else np.int64)
     array = pa.Array.from_buffers(stored, len(values), [mask, pa.py_buffer(values)], nulls)
     return array if stored == wanted else array.cast(wanted)
+
+
+def empty_table(columns: Sequence[tuple[str, DataType]]) -> pa.Table:
+    """A table of these names and types without rows."""
+    import pyarrow as pa
+
+    arrays = [to_arrow(column_of([], Field("x", dtype), {}), dtype) for _, dtype in columns]
+    return pa.Table.from_arrays(arrays, names=[name for name, _ in columns])
