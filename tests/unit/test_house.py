@@ -24,6 +24,8 @@ HEAVY = {
     "onnxmltools",
     "onnxruntime",
     "pandas",
+    "deltalake",
+    "duckdb",
     "polars",
     "pyarrow",
     "pydantic",

@@ -6,7 +6,7 @@ import sys
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from penstock.app.settings import EngineSettings, ProjectSettings
+from penstock.app.settings import EngineSettings, OfflineSettings, ProjectSettings
 from penstock.core.errors import DefinitionError
 from penstock.core.types import ALL_TYPES, Field
 from penstock.definitions.aggregates import FUNCTIONS, Aggregate
@@ -77,7 +77,13 @@ def reference() -> str:
     """The page."""
     return _PAGE.format(
         aggregates="\n".join(map(_aggregate, FUNCTIONS)),
-        settings="\n".join([*_settings("project", ProjectSettings), *_settings("engine", EngineSettings)]),
+        settings="\n".join(
+            [
+                *_settings("project", ProjectSettings),
+                *_settings("engine", EngineSettings),
+                *_settings("offline", OfflineSettings),
+            ]
+        ),
         formats=", ".join(f"`{name}`" for name in FILE_FORMATS),
         reasons="\n".join(f"| `{reason}` | {meaning} |" for reason, meaning in sorted(REASONS.items())),
         flags="\n".join(f"| `{str(flag.name).lower()}` | {_FLAGS[flag]} |" for flag in Flag),

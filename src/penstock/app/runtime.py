@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -12,11 +13,12 @@ from typing import TYPE_CHECKING, Any, Self
 from penstock.app.settings import Settings, load_settings
 from penstock.core.clock import Clock, SystemClock
 from penstock.core.errors import ModelError, NotFoundError, PlanError, SnapshotError
+from penstock.core.time import to_us
 from penstock.definitions.project import Project, load_project
 from penstock.definitions.services import FeatureService
 from penstock.definitions.sources import StreamSource
 from penstock.engine.answers import Answer, answers_of
-from penstock.engine.history import LoggedFeatures, features_from_log
+from penstock.engine.history import LoggedFeatures, check_as_of, features_from_log
 from penstock.engine.local import LocalEngine, Processed
 from penstock.engine.recovery import Progress, catch_up, encode_state, no_progress, schema_hash
 from penstock.engine.training_set import driving_source
@@ -32,6 +34,7 @@ from penstock.stores.snapshots import Snapshot, SnapshotStore
 from penstock.stores.sqlite import ProjectStore
 
 if TYPE_CHECKING:
+    from penstock.app.datasets import Dataset
     from penstock.engine.contract import Decoded
 
 STATE_FOLDER = ".penstock"
@@ -47,9 +50,14 @@ def store_path(root: Path) -> Path:
     return state_folder(root) / "penstock.db"
 
 
+def spill_folder(root: Path) -> Path:
+    """Where large answers about the project in `root` are kept aside while they are made."""
+    return state_folder(root) / "tmp"
+
+
 def plan_of(project: Project) -> Plan:
     """The plan of all of a project's services and endpoints."""
-    services = [(service, _stream_of(project, service)) for service in project.services.values()]
+    services = [(service, stream_of(project, service)) for service in project.services.values()]
     if not services and not project.endpoints:
         raise PlanError(
             f"project {project.name!r}: it defines no FeatureService and no Endpoint, so there is nothing to run. "
@@ -58,7 +66,7 @@ def plan_of(project: Project) -> Plan:
     return compile_plan(services, project.endpoints.values())
 
 
-def _stream_of(project: Project, service: FeatureService) -> StreamSource:
+def stream_of(project: Project, service: FeatureService) -> StreamSource:
     """The stream that a service's features are for: its endpoint's, its model's, else its views'."""
     for endpoint in project.endpoints.values():
         if endpoint.model.features is service:
@@ -276,6 +284,47 @@ class Runtime:
         self.engine.flush()
         return features_from_log(
             self.store, self.plan, self.plan.services[service], as_of=as_of, progress=progress
+        )
+
+    def dataset(
+        self,
+        service: str,
+        *,
+        label: str | None = None,
+        as_of: str = "served",
+        start_time: datetime | None = None,
+        end_time: datetime | None = None,
+        label_delay: timedelta | None = None,
+        progress: Progress = no_progress,
+    ) -> Dataset:
+        """Record the training set of a service as the log stands, so that it can be made again bit for bit.
+
+        Parameters
+        ----------
+        label
+            The label source; None for features alone.
+        as_of
+            ``"served"`` or ``"corrected"``, as in `features`.
+        start_time, end_time
+            Event times, from inclusive to exclusive; naive ones are UTC.
+        label_delay
+            Only labels that were known at most so long after their event count.
+        """
+        from penstock.app.dataset_rows import Question
+        from penstock.app.datasets import record_dataset
+
+        self.engine.flush()
+        check_as_of(as_of)
+        question = Question(
+            as_of=as_of,
+            position=self.store.next_position,
+            label=label,
+            start_us=None if start_time is None else to_us(start_time),
+            end_us=None if end_time is None else to_us(end_time),
+            label_delay_us=None if label_delay is None else to_us(label_delay),
+        )
+        return record_dataset(
+            self.project.root, service, question, project=self.project, clock=self.clock, progress=progress
         )
 
     def source_name(self, source: str) -> str:

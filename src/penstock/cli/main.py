@@ -9,9 +9,11 @@ import typer
 from penstock.cli import (
     audit,
     backfill,
+    dataset,
     explain,
     forget,
     init,
+    offline,
     registry,
     replay,
     run,
@@ -63,6 +65,8 @@ app.command("up")(run.up)
 app.command("score")(score.score)
 app.command("train")(train.train)
 app.add_typer(registry.commands, name="registry")
+app.add_typer(dataset.commands, name="dataset")
+app.add_typer(offline.commands, name="offline")
 app.command("backfill")(backfill.backfill)
 app.command("replay")(replay.replay)
 app.command("audit")(audit.audit)
