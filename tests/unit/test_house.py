@@ -24,8 +24,6 @@ HEAVY = {
     "onnxmltools",
     "onnxruntime",
     "pandas",
-    "deltalake",
-    "duckdb",
     "polars",
     "pyarrow",
     "pydantic",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from penstock.app.runtime import Runtime, active, spill_folder
 from penstock.core.errors import InputError, ProjectError
+from penstock.core.time import to_us
 from penstock.definitions.sources import EventSource, StreamSource
 from penstock.definitions.views import FeatureReference, FeatureView
 from penstock.engine.answers import Answer
@@ -15,6 +17,7 @@ from penstock.engine.feature_stream import logged_stream
 from penstock.engine.history import check_as_of
 from penstock.engine.logged_history import features_for_logged, history_of
 from penstock.engine.preview import run_view
+from penstock.engine.ranges import features_in_range as in_range
 from penstock.engine.training_set import FeatureFrame, driving_source, features_for_frame, source_names
 from penstock.plan.compile import Demand, compile_demands, source_node
 from penstock.stores.spill import SpillFile
@@ -95,6 +98,29 @@ def features_of_log(
         plan,
         plan.services["logged"],
         as_of=as_of,
+        shelves=lambda: SpillFile(spill_folder(root)),
+    )
+
+
+def features_in_range(
+    references: Sequence[FeatureReference], start_time: datetime, end_time: datetime, *, entities: Any = None
+) -> FeatureFrame:
+    """The intervals in which features stay the same; see `FeatureService.get_features_in_range`."""
+    source = driving_source(references)
+    runtime = _with_log_of(source)
+    if runtime is None:
+        raise InputError(
+            f"get_features_in_range: no open project has the source {source.name!r}, and features in a range come from a "
+            'project\'s log. Open it: with penstock.app.Runtime.open("path/to/project"): ...'
+        )
+    runtime.engine.flush()
+    root = runtime.project.root
+    return in_range(
+        runtime.store,
+        references,
+        start_us=to_us(start_time),
+        end_us=to_us(end_time),
+        entities=entities,
         shelves=lambda: SpillFile(spill_folder(root)),
     )
 

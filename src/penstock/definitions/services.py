@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from penstock.core.errors import DefinitionError
@@ -95,3 +96,27 @@ class FeatureService:
         from penstock.definitions.actions import features_for_events
 
         return features_for_events(list(self.features), events, **options)
+
+    def get_features_in_range(self, start_time: datetime, end_time: datetime, *, entities: Any = None) -> Any:
+        """Features over a range of time: one row for each key and interval in which they stay the same.
+
+        A look-up of the key at any time of an interval gives its values. A key has intervals from its first event on;
+        late events count as in their places. All features must be of one key, and change only when events enter or leave
+        a window.
+
+        Parameters
+        ----------
+        start_time, end_time
+            From inclusive to exclusive; naive ones are UTC.
+        entities
+            A frame of join keys: only these. Default: every key in the open project's log.
+
+        Returns
+        -------
+        penstock.engine.feature_stream.FeatureStream
+            Join keys, features as ``view__feature``, ``_valid_from`` (inclusive) and ``_valid_to`` (exclusive), in the
+            order in which the intervals end. ``.batches()`` and ``.to_parquet(path)`` need little memory.
+        """
+        from penstock.definitions.actions import features_in_range
+
+        return features_in_range(list(self.features), start_time, end_time, entities=entities)

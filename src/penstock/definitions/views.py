@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from penstock.core.errors import DefinitionError
@@ -79,6 +80,12 @@ class _Features:
         from penstock.definitions.actions import features_for_events
 
         return features_for_events([self.reference()], events, **options)
+
+    def get_features_in_range(self, start_time: datetime, end_time: datetime, *, entities: Any = None) -> Any:
+        """The view's features over a range of time; see `FeatureService.get_features_in_range`."""
+        from penstock.definitions.actions import features_in_range
+
+        return features_in_range([self.reference()], start_time, end_time, entities=entities)
 
     def run_transformation(self, input_data: Any) -> Any:
         """What the view's function makes of `input_data`, as the engine would call it."""

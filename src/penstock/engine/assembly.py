@@ -175,7 +175,9 @@ class Assembler:
         """The same values column after column, as frames take them."""
         values = np.empty((count, len(self.service.outputs)), order="F")
         for at, output in enumerate(self.service.outputs):
-            if output.kind == "lookup" and output.dtype.kind != "text":
+            if output.dtype.kind == "text":
+                values[:, at] = np.nan
+            elif output.kind == "lookup":
                 column = self.typed(emitted, output)
                 values[:, at] = column.values  # type: ignore[union-attr]
                 if not column.valid.all():  # type: ignore[union-attr]

@@ -12,8 +12,8 @@ were shuffled.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -76,15 +76,30 @@ class OrderedRows:
     logged: Mapping[str, IntArray]
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
+class Asking:
+    """Rows that are not in the log but ask for features: of source `name`, made from what enters; last at equal times."""
+
+    name: str
+    rows: Callable[[Mapping[str, Rows]], Iterator[Rows]]
+
+
+@dataclass(frozen=True, slots=True)
 class _Block:
-    """Rows of one source, ascending by time; on the shelf, or taken down."""
+    """Rows of one source, ascending by time, on the shelf."""
 
     source: str
     first_us: int
     ticket: int
-    columns: Columns = field(default_factory=lambda: Columns(0))
-    times: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
+
+
+@dataclass(slots=True, eq=False)
+class _Taken:
+    """A block that was taken down, and how many of its rows were handed on."""
+
+    source: str
+    columns: Columns
+    times: IntArray
     start: int = 0
 
 
@@ -94,6 +109,7 @@ def rows_by_event_time(
     *,
     stop: int,
     shelf: Shelf | None = None,
+    asking: Asking | None = None,
     chunk_rows: int = CHUNK_ROWS,
     progress: Progress = no_progress,
 ) -> Iterator[OrderedRows]:
@@ -102,8 +118,10 @@ def rows_by_event_time(
     A label enters at the time from which it was known; of an event's labels, the one that was known first.
     """
     kept = shelf or MemoryShelf()
-    blocks = _shelved(store, plan, stop=stop, shelf=kept, progress=progress)
+    blocks = _shelved(store, plan, asking, stop=stop, shelf=kept, progress=progress)
     ranks = {name: int(source.label_of is None) for name, source in plan.sources.items()}
+    if asking is not None:
+        ranks[asking.name] = 2
     place = 0
     for pieces in _sweep(blocks, kept, plan, chunk_rows):
         ordered = _in_order(pieces, ranks, place)
@@ -111,7 +129,9 @@ def rows_by_event_time(
         yield ordered
 
 
-def _shelved(store: LogReader, plan: Plan, *, stop: int, shelf: Shelf, progress: Progress) -> list[_Block]:
+def _shelved(
+    store: LogReader, plan: Plan, asking: Asking | None, *, stop: int, shelf: Shelf, progress: Progress
+) -> list[_Block]:
     """Step 1."""
     streams = replace(plan, sources={n: s for n, s in plan.sources.items() if s.label_of is None})
     blocks: list[_Block] = []
@@ -119,6 +139,9 @@ def _shelved(store: LogReader, plan: Plan, *, stop: int, shelf: Shelf, progress:
         entering = {**chunk.rows, **_labels(store, plan, chunk.rows, stop)}
         for name, rows in entering.items():
             blocks += _cut(name, rows, plan.sources[name].time_field, shelf)
+        if asking is not None:
+            for rows in asking.rows(entering):
+                blocks += _cut(asking.name, rows, plan.sources[asking.name].time_field, shelf)
         progress(chunk.stop, stop)
     return sorted(blocks, key=lambda block: block.first_us)
 
@@ -160,11 +183,10 @@ def _sweep(
     blocks: Sequence[_Block], shelf: Shelf, plan: Plan, chunk_rows: int
 ) -> Iterator[list[tuple[str, Columns, IntArray]]]:
     """Step 2: source, rows and times of what may be handed on."""
-    down: list[_Block] = []
+    down: list[_Taken] = []
     for i, block in enumerate(blocks):
-        block.columns = Columns.from_bytes(shelf.get(block.ticket))
-        block.times = _times(block.columns, plan.sources[block.source].time_field)
-        down.append(block)
+        columns = Columns.from_bytes(shelf.get(block.ticket))
+        down.append(_Taken(block.source, columns, _times(columns, plan.sources[block.source].time_field)))
         last = i + 1 == len(blocks)
         ready = [len(b.times) if last else int(b.times.searchsorted(blocks[i + 1].first_us)) for b in down]
         if last or sum(ready) - sum(b.start for b in down) >= chunk_rows:
