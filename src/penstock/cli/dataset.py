@@ -72,7 +72,7 @@ def show(dataset: Id, project: Project = None, as_json: AsJson = False) -> None:
             ("tables", ", ".join(f"{name} version {at.version}" for name, at in found.tables.items())),
             ("digest", found.digest),
             ("recorded", f"{moment(found.created_us)} by Penstock {found.penstock}"),
-            ("can be made again", f"no: {found.unavailable}" if found.unavailable else "yes"),
+            ("again", f"no: {found.unavailable}" if found.unavailable else "yes"),
         ]
     )
     hint(f"penstock dataset rebuild {found.id} --output FILE.parquet")

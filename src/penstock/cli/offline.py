@@ -54,13 +54,14 @@ def status(project: Project = None, as_json: AsJson = False) -> None:
     """Print the tables: version, rows, files, sizes, and how far they are behind the log."""
     from penstock.app.offline import status as ask
 
-    found = ask(project_root(project))
+    root = project_root(project)
+    found = ask(root)
     if as_json:
         print_json(asdict(found))
         return
     print_facts(
         [
-            ("place", found.uri),
+            ("place", found.uri.removeprefix(f"{root}/")),
             ("log", f"{number(found.position)} events and labels"),
             ("data sets", number(found.datasets)),
         ]

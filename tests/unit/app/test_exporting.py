@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import deltalake
 import duckdb
 import numpy as np
@@ -124,6 +127,34 @@ def test_labels_are_every_version_of_the_truth(history):
     early = (records.label_positions < records.event_positions).sum()
     assert early, "the history must have early labels"
     assert len(kept) > len({e for e, _, _, _ in kept}), "and corrections"
+
+
+def test_the_page_lists_the_columns(history):
+    page = (Path(__file__).parents[3] / "docs" / "offline.md").read_text("utf-8")
+    listed = {}
+    for line in page.splitlines():
+        if line.startswith("| `"):
+            kind, _, columns = (cell.strip() for cell in line.strip("|").split("|"))
+            listed[kind.strip("`").split("/")[0]] = {
+                c for c in re.findall(r"`(\w+)`", columns) if "__" not in c
+            }
+    fields = {
+        "tx",
+        "id",
+        "card_id",
+        "shop_id",
+        "at",
+        "amount",
+        "small",
+        "kind",
+        "abroad",
+        "note",
+        "is_fraud",
+        "known",
+    }
+    for name, table in content(history).items():
+        own = {c for c in table.column_names if "__" not in c} - {"_position"} - fields
+        assert own == listed[name.split("/")[0]], name
 
 
 def test_exporting_again_adds_nothing(history):
