@@ -166,7 +166,8 @@ class BackgroundExport:
 
         root = self._runtime.project.root
         try:
-            with exporter_of(root, self._runtime.plan, settings=self._runtime.settings.offline) as exporter:
+            settings = self._runtime.settings.offline
+            with exporter_of(root, self._runtime.plan, settings=settings, wait_s=1.0) as exporter:
                 synced = exporter.sync(progress=progress, stop=stop)
         except (PenstockError, OSError, ArrowException) as error:
             self.failures += 1
@@ -212,10 +213,12 @@ def offline_lock(root: Path, *, wait_s: float = LOCK_WAIT_S) -> Iterator[None]:
 
 
 @contextmanager
-def exporter_of(root: Path, plan: Plan, *, settings: OfflineSettings | None = None) -> Iterator[Exporter]:
+def exporter_of(
+    root: Path, plan: Plan, *, settings: OfflineSettings | None = None, wait_s: float = LOCK_WAIT_S
+) -> Iterator[Exporter]:
     """An exporter for the project in `root`, which nobody else exports meanwhile."""
     chosen = settings or load_settings(root).offline
-    with open_reader(root) as store, offline_lock(root):
+    with open_reader(root) as store, offline_lock(root, wait_s=wait_s):
         offline = OfflineStore(offline_uri(root, chosen), store_id=store.store_id)
         yield Exporter(store, plan, offline, settings=chosen, manifest=_manifests(root))
 

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 
+from penstock.app import forgetting, offline_erasure
 from penstock.app.dataset_rows import DatasetDigest
 from penstock.app.datasets import DatasetFolder, rebuild_dataset
 from penstock.app.forgetting import forget
@@ -217,6 +218,28 @@ def test_a_forgotten_key_leaves_the_tables_and_marks_the_sets_that_held_it(tmp_p
     rebuilt = rebuild_dataset(root, again.id).to_arrow()
     assert key not in rebuilt.column("card_id").to_pylist()
     assert forget(root, "card", [key], clock=ManualClock(START)).offline_rows == 0
+
+
+@pytest.mark.parametrize("at", ["_saved", "_vacuumed", "_erased"])
+def test_forgetting_that_was_cut_off_is_run_again(tmp_path, monkeypatch, at):
+    key = "dora-the-forgotten"
+    root = fill(project(tmp_path / "p"), BATCHES)
+    with open_runtime(root) as runtime:
+        dataset = record(runtime)
+    place, name = {
+        "_saved": (DatasetFolder, "mark_forgotten"),
+        "_vacuumed": (offline_erasure, "vacuum_tables"),
+        "_erased": (forgetting, "_erase"),
+    }[at]
+    monkeypatch.setattr(place, name, lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        forget(root, "card", [key], clock=ManualClock(START))
+    monkeypatch.undo()
+    assert forget(root, "card", [key], clock=ManualClock(START)).events > 1
+    sync(root)
+    assert not holders(root, key)
+    with pytest.raises(StoreError, match="cannot be made again"):
+        rebuild_dataset(root, dataset.id)
 
 
 def holders(root, key):
