@@ -120,7 +120,7 @@ def forget(
         snapshots = SnapshotStore(state_folder(root) / "snapshots", store_id=store.store_id)
         snapshots.clear()
         with OfflineErasure(root, settings.offline, store_id=store.store_id) as tables:
-            offline = tables.erase(found.all_positions, found.events)
+            offline = tables.erase(found.all_positions)
             forgotten = Forgotten(
                 entity=entity,
                 events=len(found.events),

@@ -18,7 +18,6 @@ import numpy as np
 from penstock.app.datasets import DatasetFolder
 from penstock.app.exporting import offline_lock, offline_uri
 from penstock.app.offline import vacuum_tables
-from penstock.app.offline_rows import EVENT_POSITION, LABEL_POSITION
 from penstock.app.settings import OfflineSettings
 from penstock.core.errors import MissingDependencyError
 from penstock.kernel.columns import IntArray
@@ -55,8 +54,10 @@ class OfflineErasure:
     ) -> None:
         self._closing.close()
 
-    def erase(self, positions: IntArray, events: IntArray) -> ErasedOffline:
-        """Remove the rows at log `positions`, and the labels of `events`, from every table and every file.
+    def erase(self, positions: IntArray) -> ErasedOffline:
+        """Remove the rows at log `positions`, of events and of their labels, from every table and every file.
+
+        A label's row stands at its own position or, where it had waited, at its event's: one of `positions` either way.
 
         Raises `MissingDependencyError` where there are tables and deltalake is not installed.
         """
@@ -65,11 +66,7 @@ class OfflineErasure:
         store = OfflineStore(self._uri, store_id=self._store_id)
         rows = 0
         for name in store.names():
-            predicates = positions_predicates(POSITION, positions)
-            if name.startswith("labels/"):
-                predicates += positions_predicates(EVENT_POSITION, events)
-                predicates += positions_predicates(LABEL_POSITION, positions)
-            rows += store.table(name).delete(predicates)
+            rows += store.table(name).delete(positions_predicates(POSITION, positions))
         folder = DatasetFolder(self._root)
         reason = "a key that it held was forgotten"
         marked = folder.mark_forgotten(int(np.min(positions)), reason=reason)

@@ -14,7 +14,7 @@ from deltalake import DeltaTable
 
 from penstock.app import forgetting, offline_erasure
 from penstock.app.dataset_rows import DatasetDigest
-from penstock.app.datasets import DatasetFolder, rebuild_dataset
+from penstock.app.datasets import DatasetFolder, rebuild_dataset, record_dataset
 from penstock.app.forgetting import forget
 from penstock.app.offline import compact, store_of, sync, vacuum
 from penstock.app.recording import recorded
@@ -118,6 +118,16 @@ def test_more_data_compaction_and_vacuum_change_nothing(recorded_early, tmp_path
 def rebuilt_file(root, dataset, path):
     rebuild_dataset(root, dataset).to_parquet(path)
     return path.read_bytes()
+
+
+def test_what_the_log_held_later_is_not_seen(recorded_early):
+    root, found, rows = recorded_early
+    for one, table in zip(found, rows, strict=True):
+        later = record_dataset(root, one.service, one.question, clock=ManualClock(START))
+        assert later.id == one.id
+        assert max(at.exported for at in later.tables.values()) > one.question.position
+        assert rebuild_dataset(root, one.id).to_arrow().equals(table)
+        DatasetFolder(root).save(one)
 
 
 def test_the_same_set_has_the_same_id_and_another_another(recorded_early, tmp_path):

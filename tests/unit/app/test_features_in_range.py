@@ -18,7 +18,7 @@ from penstock.types import Field, Float64
 from tests.unit.app.offline_project import DAY, MINUTE, START, open_runtime, project, steps
 
 BATCHES = steps(5, count=10)
-FROM, TO = START + DAY // 3, START + DAY
+FROM, TO = START + DAY // 3, START + 2 * DAY
 
 
 @pytest.fixture(scope="module")

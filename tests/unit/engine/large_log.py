@@ -32,7 +32,8 @@ from penstock.types import Bool, Field, Float64, Int64, Timestamp
 
 START = 1_700_000_000_000_000
 COMMIT_ROWS = 8192
-KEYS = 20_000
+KEYS = 2_000
+TICK_US = 100_000  # many events share a time, with labels among them
 SECOND = 1_000_000
 
 card = Entity("card", [Field("card_id", Int64)])
@@ -81,7 +82,7 @@ def write(folder: Path, count: int, *, disorder_s: int = 300, seed: int = 0) -> 
             rows = min(COMMIT_ROWS, count - first)
             positions = np.arange(first, first + rows)
             late = chance.integers(0, disorder_s * SECOND, rows) * (chance.random(rows) < 0.1)
-            times = START + positions * 1000 - late
+            times = (START + positions * 1000 - late) // TICK_US * TICK_US
             columns = {
                 "id": positions,
                 "card_id": chance.integers(0, KEYS, rows),
@@ -94,7 +95,7 @@ def write(folder: Path, count: int, *, disorder_s: int = 300, seed: int = 0) -> 
                 event_positions=labelled,
                 label_positions=labelled,
                 values=(chance.random(len(labelled)) < 0.5).astype(np.float64),
-                known_at_us=times[labelled - first] + 60 * SECOND,
+                known_at_us=times[labelled - first] + 5 * SECOND,
             )
             payload = Columns(rows, {name: Numeric(values) for name, values in columns.items()}).to_bytes()
             batch = LogBatch("payments", positions, ingest_time_us=START, payload=payload)
