@@ -60,6 +60,25 @@ def test_the_stream_is_the_features_of_the_log(small_log, monkeypatch, as_of, tm
     assert stream.to_numpy().shape == (30_000, 7)
 
 
+def test_rows_come_in_the_order_of_time_labels_first_then_the_log(small_log, monkeypatch):
+    store, _ = small_log
+    monkeypatch.setattr(ordered_log, "_BLOCK_ROWS", 40)
+    monkeypatch.setattr(ordered_log, "_SORTED_ROWS", 1000)
+    found, places, parts = [], [], 0
+    for part in ordered_log.rows_by_event_time(store, large_log.plan, stop=30_000, chunk_rows=200):
+        parts += 1
+        for name, rows in part.rows.items():
+            times = rows.columns["known" if name == "frauds" else "time"].values
+            found += [(t, name != "frauds", p) for t, p in zip(times, part.logged[name], strict=True)]
+            places += rows.positions.tolist()
+    assert parts > 50
+    assert sorted(places) == list(range(len(found)))
+    ordered = [found[i] for i in np.argsort(places)]
+    assert ordered == sorted(found)
+    assert len(found) > 30_000, "labels are among them"
+    assert len({t for t, _, _ in found}) < len(found) // 10, "and many times are equal"
+
+
 def test_a_failing_stream_leaves_no_file(small_log, monkeypatch, tmp_path):
     store, folder = small_log
     stream = stream_of(store, folder, "served")
