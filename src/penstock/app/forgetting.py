@@ -1,9 +1,10 @@
 """Forgetting a key: its events, labels, decisions, state and dead letters, so that nothing of it is left on the disk.
 
 1. The snapshots go first: from then on a crash can only lead to state folded from the log.
-2. Events, labels, decisions, dead letters and the record of the erasure change in one transaction.
-3. The database is rebuilt, so that the old bytes leave the files.
-4. State is folded from the log without the key, and written to a new snapshot.
+2. The rows leave the offline tables, old versions and their files among them (see `offline_erasure`).
+3. Events, labels, decisions, dead letters and the record of the erasure change in one transaction.
+4. The database is rebuilt, so that the old bytes leave the files.
+5. State is folded from the log without the key, and written to a new snapshot.
 
 Every step may be repeated: a run that was cut off is simply run again.
 """
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from penstock.app.offline_erasure import OfflineErasure
 from penstock.app.runtime import plan_of, state_folder, store_path
 from penstock.app.settings import load_settings
 from penstock.core.clock import Clock
@@ -46,13 +48,15 @@ _PAGE = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forgotten:
-    """How much of a key was found and removed."""
+    """How much of a key was found and removed, and which data sets cannot be made again without it."""
 
     entity: str
     events: int
     labels: int
     pending_labels: int
     dead_letters: int
+    offline_rows: int = 0
+    datasets: tuple[str, ...] = ()
 
     @property
     def anything(self) -> bool:
@@ -69,6 +73,11 @@ class _Found:
     labels: int
     pending: list[int]
     letters: list[int]
+
+    @property
+    def all_positions(self) -> IntArray:
+        """The positions of events and labels, ascending."""
+        return np.sort(np.concatenate([np.zeros(0, np.int64), *self.positions.values()]))
 
 
 def forget(
@@ -100,23 +109,29 @@ def forget(
     project = load_project(root)
     plan = plan_of(project)
     wanted = _Key(_entity(project, entity), key, plan)
-    settings = load_settings(root).engine
+    settings = load_settings(root)
     store = ProjectStore.open(
-        store_path(root), durability=settings.durability, max_dead_letters=settings.max_dead_letters
+        store_path(root),
+        durability=settings.engine.durability,
+        max_dead_letters=settings.engine.max_dead_letters,
     )
     try:
         found = _find(store, plan, wanted)
         snapshots = SnapshotStore(state_folder(root) / "snapshots", store_id=store.store_id)
         snapshots.clear()
-        forgotten = Forgotten(
-            entity=entity,
-            events=len(found.events),
-            labels=found.labels,
-            pending_labels=len(found.pending),
-            dead_letters=len(found.letters),
-        )
-        if forgotten.anything:
-            _erase(store, plan, wanted, found, clock=clock, progress=progress)
+        with OfflineErasure(root, settings.offline, store_id=store.store_id) as tables:
+            offline = tables.erase(found.all_positions)
+            forgotten = Forgotten(
+                entity=entity,
+                events=len(found.events),
+                labels=found.labels,
+                pending_labels=len(found.pending),
+                dead_letters=len(found.letters),
+                offline_rows=offline.rows,
+                datasets=offline.datasets,
+            )
+            if forgotten.anything:
+                _erase(store, plan, wanted, found, clock=clock, progress=progress)
         store.purge()
         _save_state(store, plan, snapshots)
     finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from penstock.app.settings import AuditSettings, EngineSettings, ProjectSettings
+from penstock.app.settings import AuditSettings, EngineSettings, OfflineSettings, ProjectSettings
 from penstock.definitions.sources import FILE_FORMATS
 from penstock.engine.decisions import Flag
 from penstock.engine.verdicts import REASONS
@@ -51,6 +51,7 @@ def reference() -> str:
                 *_settings("project", ProjectSettings),
                 *_settings("engine", EngineSettings),
                 *_settings("audit", AuditSettings),
+                *_settings("offline", OfflineSettings),
             ]
         ),
         formats=", ".join(f"`{name}`" for name in FILE_FORMATS),

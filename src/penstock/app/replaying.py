@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from penstock.app.runtime import open_reader, plan_of
 from penstock.core.errors import InputError, NotFoundError
-from penstock.core.types import Int64
+from penstock.core.types import DataType, Int64
 from penstock.definitions.project import load_project
-from penstock.engine.features import FeatureState
-from penstock.engine.frames import to_arrow
-from penstock.engine.history import LoggedFeatures
+from penstock.engine.frames import empty_table, to_arrow
+from penstock.engine.history import LoggedFeatures, feature_parts
+from penstock.engine.parquet_files import write_parquet
 from penstock.engine.recovery import Progress, no_progress
-from penstock.engine.replay import replay
 from penstock.engine.training_set import append_features
 from penstock.kernel.columns import Numeric
 from penstock.plan.nodes import Plan, ServiceNode
@@ -55,71 +53,41 @@ def recompute(
     """
     plan = plan_of(load_project(root))
     node = _service(plan, service)
-    with open_reader(root) as store, ExitStack() as closing:
+    with open_reader(root) as store:
         end = store.next_position if stop is None else min(stop, store.next_position)
         if start > end:
             raise InputError(
                 f"replay: --from is {start} and the stretch ends at {end}; allowed is a smaller --from."
             )
-        writer = _Writer(out, closing)
-        for replayed in replay(store, FeatureState(plan), stop=end, services=[node], exact=True):
-            progress(replayed.chunk.stop, end)
-            rows = replayed.chunk.rows.get(node.source)
-            if rows is not None and replayed.chunk.stop > start:
-                features = replayed.features[node.name]
-                writer.write(
-                    _table(plan, node, LoggedFeatures(rows.columns, rows.positions, features), start)
-                )
+        parts = feature_parts(store, plan, node, as_of="served", start=start, stop=end, progress=progress)
+        tables = (_table(plan, node, part) for part in parts)
+        if out is None:
+            rows = sum(table.num_rows for table in tables)
+        else:
+            rows = write_parquet(tables, out, schema=_schema(plan, node))
     return Recomputed(
-        service=node.name, start=start, stop=end, rows=writer.rows, features=len(node.outputs), out=out
+        service=node.name, start=start, stop=end, rows=rows, features=len(node.outputs), out=out
     )
 
 
-class _Writer:
-    """Counts tables, and appends them to a Parquet file that appears when it is complete."""
-
-    def __init__(self, out: Path | None, closing: ExitStack) -> None:
-        self.rows = 0
-        self._out = out
-        self._closing = closing
-        self._file: Any = None
-
-    def write(self, table: pa.Table) -> None:
-        self.rows += table.num_rows
-        if self._out is None:
-            return
-        if self._file is None:
-            self._file = self._open(self._out, table.schema)
-        self._file.write_table(table)
-
-    def _open(self, out: Path, schema: pa.Schema) -> Any:
-        from pyarrow.parquet import ParquetWriter
-
-        out.parent.mkdir(parents=True, exist_ok=True)
-        aside = out.with_name(out.name + ".tmp")
-        writer = ParquetWriter(aside, schema)
-
-        def finish(kind: object, *_: object) -> None:
-            writer.close()
-            if kind is None:
-                aside.replace(out)
-            else:
-                aside.unlink()
-
-        self._closing.push(finish)
-        return writer
-
-
-def _table(plan: Plan, node: ServiceNode, logged: LoggedFeatures, start: int) -> pa.Table:
+def _table(plan: Plan, node: ServiceNode, logged: LoggedFeatures) -> pa.Table:
     import pyarrow as pa
 
+    columns = {name: logged.events[name] for name, _ in _keys(plan, node)[1:]}
+    columns["position"] = Numeric(logged.positions)
+    keys = pa.table({name: to_arrow(columns[name], dtype) for name, dtype in _keys(plan, node)})
+    return append_features(keys, node, [logged.features]).to_arrow()
+
+
+def _schema(plan: Plan, node: ServiceNode) -> pa.Schema:
+    features = [(output.name.replace(".", "__"), output.dtype) for output in node.outputs]
+    return empty_table([*_keys(plan, node), *features]).schema
+
+
+def _keys(plan: Plan, node: ServiceNode) -> list[tuple[str, DataType]]:
+    """What a row begins with: its position, and its event's id where the source has one."""
     source = plan.sources[node.source]
-    keys: dict[str, Any] = {"position": to_arrow(Numeric(logged.positions), Int64)}
-    if source.id_field is not None:
-        dtype = next(f.dtype for f in source.fields if f.name == source.id_field)
-        keys[source.id_field] = to_arrow(logged.events[source.id_field], dtype)
-    whole = append_features(pa.table(keys), node, [logged.features]).to_arrow()
-    return whole.slice(int((logged.positions < start).sum()))
+    return [("position", Int64), *((f.name, f.dtype) for f in source.fields if f.name == source.id_field)]
 
 
 def _service(plan: Plan, name: str | None) -> ServiceNode:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
-from penstock.app.runtime import Runtime, active
+from penstock.app.runtime import Runtime, active, spill_folder
 from penstock.core.errors import InputError, ProjectError
-from penstock.definitions.sources import EventSource
+from penstock.core.time import to_us
+from penstock.definitions.sources import EventSource, StreamSource
 from penstock.definitions.views import FeatureReference, FeatureView
 from penstock.engine.answers import Answer
 from penstock.engine.contract import Contract, Decoded
+from penstock.engine.feature_stream import logged_stream
 from penstock.engine.history import check_as_of
 from penstock.engine.logged_history import features_for_logged, history_of
 from penstock.engine.online import OnlineFeatures
 from penstock.engine.preview import inputs_by_name, run_view
+from penstock.engine.ranges import features_in_range as in_range
 from penstock.engine.training_set import FeatureFrame, driving_source, features_for_frame, source_names
-from penstock.plan.compile import source_node
+from penstock.plan.compile import Demand, compile_demands, source_node
+from penstock.stores.spill import SpillFile
 
 
 def ingest(
@@ -47,7 +52,7 @@ def verdicts(decoded: Decoded) -> list[Answer]:
 
 def features_for_events(
     references: Sequence[FeatureReference],
-    events: Any,
+    events: Any = None,
     *,
     history: Mapping[str, Any] | None = None,
     mock_inputs: Mapping[str, Any] | None = None,
@@ -61,6 +66,10 @@ def features_for_events(
         history = mock_inputs
     check_as_of(as_of)
     source = driving_source(references)
+    if events is None:
+        return features_of_log(
+            references, source, as_of=as_of, alone=history is None and timestamp_key is None
+        )
     runtime = _with_log_of(source) if history is None else None
     if as_of == "served" and runtime is None:
         raise InputError(_not_logged(source, given=history is not None))
@@ -85,6 +94,56 @@ def online_features(
             'with penstock.app.Runtime.open("path/to/project"): ...'
         )
     return runtime.online.read(name, join_keys, request_data)
+
+
+def features_of_log(
+    references: Sequence[FeatureReference], source: StreamSource, *, as_of: str, alone: bool
+) -> FeatureFrame:
+    """The features of every event in the open project's log, as a stream."""
+    runtime = _with_log_of(source)
+    if runtime is None or not alone:
+        found = (
+            f"no open project has the source {source.name!r}"
+            if alone
+            else "history= or timestamp_key= is given"
+        )
+        raise InputError(
+            f"get_features_for_events: without events it takes those of the open project's log, and {found}. Give events, "
+            'or open the project (with penstock.app.Runtime.open("path/to/project"): ...) and give nothing else.'
+        )
+    runtime.engine.flush()
+    plan = compile_demands([Demand("logged", tuple(references), source)])
+    root = runtime.project.root
+    return logged_stream(
+        runtime.store,
+        plan,
+        plan.services["logged"],
+        as_of=as_of,
+        shelves=lambda: SpillFile(spill_folder(root)),
+    )
+
+
+def features_in_range(
+    references: Sequence[FeatureReference], start_time: datetime, end_time: datetime, *, entities: Any = None
+) -> FeatureFrame:
+    """The intervals in which features stay the same; see `FeatureService.get_features_in_range`."""
+    source = driving_source(references)
+    runtime = _with_log_of(source)
+    if runtime is None:
+        raise InputError(
+            f"get_features_in_range: no open project has the source {source.name!r}, and features in a range come from a "
+            'project\'s log. Open it: with penstock.app.Runtime.open("path/to/project"): ...'
+        )
+    runtime.engine.flush()
+    root = runtime.project.root
+    return in_range(
+        runtime.store,
+        references,
+        start_us=to_us(start_time),
+        end_us=to_us(end_time),
+        entities=entities,
+        shelves=lambda: SpillFile(spill_folder(root)),
+    )
 
 
 def _with_log_of(source: EventSource) -> Runtime | None:

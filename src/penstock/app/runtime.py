@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -14,11 +15,12 @@ from penstock.app import contracts
 from penstock.app.settings import Settings, load_settings
 from penstock.core.clock import Clock, SystemClock
 from penstock.core.errors import ModelError, NotFoundError, PlanError, SnapshotError
+from penstock.core.time import to_us
 from penstock.definitions.project import Project, load_project
 from penstock.definitions.services import FeatureService
 from penstock.definitions.sources import StreamSource
 from penstock.engine.answers import Answer, answers_of
-from penstock.engine.history import LoggedFeatures, features_from_log
+from penstock.engine.history import LoggedFeatures, check_as_of, features_from_log
 from penstock.engine.instant import Fold
 from penstock.engine.local import LocalEngine, Processed
 from penstock.engine.online import OnlineReader
@@ -36,6 +38,7 @@ from penstock.stores.snapshots import Snapshot, SnapshotStore
 from penstock.stores.sqlite import ProjectStore
 
 if TYPE_CHECKING:
+    from penstock.app.datasets import Dataset
     from penstock.engine.contract import Decoded
 
 STATE_FOLDER = ".penstock"
@@ -49,6 +52,11 @@ def state_folder(root: Path) -> Path:
 def store_path(root: Path) -> Path:
     """The database with the log, decisions and labels of the project in `root`."""
     return state_folder(root) / "penstock.db"
+
+
+def spill_folder(root: Path) -> Path:
+    """Where large answers about the project in `root` are kept aside while they are made."""
+    return state_folder(root) / "tmp"
 
 
 def plan_of(project: Project) -> Plan:
@@ -336,6 +344,47 @@ class Runtime:
         self.engine.flush()
         return features_from_log(
             self.store, self.plan, self.plan.services[service], as_of=as_of, progress=progress
+        )
+
+    def dataset(
+        self,
+        service: str,
+        *,
+        label: str | None = None,
+        as_of: str = "served",
+        start_time: datetime | None = None,
+        end_time: datetime | None = None,
+        label_delay: timedelta | None = None,
+        progress: Progress = no_progress,
+    ) -> Dataset:
+        """Record the training set of a service as the log stands, so that it can be made again bit for bit.
+
+        Parameters
+        ----------
+        label
+            The label source; None for features alone.
+        as_of
+            ``"served"`` or ``"corrected"``, as in `features`.
+        start_time, end_time
+            Event times, from inclusive to exclusive; naive ones are UTC.
+        label_delay
+            Only labels that were known at most so long after their event count.
+        """
+        from penstock.app.dataset_rows import Question
+        from penstock.app.datasets import record_dataset
+
+        self.engine.flush()
+        check_as_of(as_of)
+        question = Question(
+            as_of=as_of,
+            position=self.store.next_position,
+            label=label,
+            start_us=None if start_time is None else to_us(start_time),
+            end_us=None if end_time is None else to_us(end_time),
+            label_delay_us=None if label_delay is None else to_us(label_delay),
+        )
+        return record_dataset(
+            self.project.root, service, question, project=self.project, clock=self.clock, progress=progress
         )
 
     def source_name(self, source: str) -> str:

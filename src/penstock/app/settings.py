@@ -67,6 +67,27 @@ class AuditSettings(BaseModel):
     )
 
 
+class OfflineSettings(BaseModel):
+    """``[offline]``: the Delta Lake tables that history is kept in."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    export: bool = Field(
+        True,
+        description="Append what is committed to the tables while the project runs, where deltalake is installed.",
+    )
+    uri: str = Field(
+        ".penstock/offline",
+        min_length=1,
+        description="A folder, seen from the project's, or s3://bucket/path.",
+    )
+    block_rows: int = Field(200_000, ge=1, description="Most rows in one append to a table.")
+    interval_s: float = Field(5.0, gt=0, description="Seconds between two exports while the project runs.")
+    compact_files: int = Field(
+        64, ge=2, description="Small files in a table from which on an export rewrites them as larger ones."
+    )
+
+
 class Settings(BaseSettings):
     """All settings of a project."""
 
@@ -77,6 +98,7 @@ class Settings(BaseSettings):
     project: ProjectSettings = ProjectSettings()
     engine: EngineSettings = EngineSettings()
     audit: AuditSettings = AuditSettings()
+    offline: OfflineSettings = OfflineSettings()
 
     @classmethod
     def settings_customise_sources(

@@ -26,13 +26,3 @@ def read_table(path: Path, *, owner: str) -> pa.Table:
         raise InputError(
             f"{owner}: {path} cannot be read ({error}). Correct the file, or its name's ending."
         ) from error
-
-
-def write_parquet(table: pa.Table, path: Path) -> None:
-    """Write a table as Parquet, making its folder; the file appears whole or not at all."""
-    from pyarrow import parquet
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".tmp")
-    parquet.write_table(table, aside)
-    aside.replace(path)

@@ -18,6 +18,7 @@ from penstock.definitions.sources import StreamSource
 from penstock.engine.frames import table_columns, to_table
 from penstock.engine.history import LoggedFeatures
 from penstock.engine.labels import label_values
+from penstock.engine.ordered_log import labels_before
 from penstock.engine.training_set import FeatureFrame, positions_of_ids
 from penstock.kernel.columns import Column, Columns, IntArray, Numeric
 from penstock.kernel.hashing import encode_keys
@@ -29,6 +30,7 @@ from penstock.models.registry import LocalRegistry, ModelVersion
 from penstock.models.training import TrainedModel, TrainingData, train
 from penstock.plan.compile import source_node
 from penstock.plan.nodes import Plan, ServiceNode
+from penstock.stores.labels import newest
 
 if TYPE_CHECKING:
     from penstock.engine.ports import LogReader
@@ -60,11 +62,18 @@ def policy_of(project: Project, model: Model) -> Policy | None:
 
 
 def data_from_log(
-    store: LogReader, plan: Plan, model: Model, logged: LoggedFeatures, *, policy: Policy | None
+    store: LogReader,
+    plan: Plan,
+    model: Model,
+    logged: LoggedFeatures,
+    *,
+    policy: Policy | None,
+    stop: int | None = None,
 ) -> TrainingData:
-    """Training data from the project's own log: features as computed, labels as known now."""
+    """Training data from the project's own log: features as computed, labels as known at log length `stop`."""
     service = plan.services[model.features.name]
-    labels, known = labels_at(logged.positions, store.latest_labels())
+    end = store.next_position if stop is None else stop
+    labels, known = labels_at(logged.positions, newest(labels_before(store, logged.positions, end)))
     return _data(
         service,
         model.label.of,
@@ -116,6 +125,7 @@ def train_model(
     actor: str,
     reason: str,
     tell: Tell | None = None,
+    dataset: str | None = None,
 ) -> TrainingRun:
     """Fit, judge, draw, export, verify and register a version of `model`.
 
@@ -126,7 +136,7 @@ def train_model(
     trained = train(training_spec(model, policy), data, progress=tell)
     tell(f"{model.name}: exporting and verifying")
     parent = next((v.label for v in registry.versions(model.name) if v.stage == "Production"), None)
-    files = trained.export(created_us=clock.now_us(), parent=parent)
+    files = trained.export(created_us=clock.now_us(), parent=parent, dataset=dataset)
     version = registry.register(files, actor=actor, reason=reason)
     tell(f"{model.name}: drawing")
     pictures = _draw(trained, version, reports / f"{model.name}-{version.version}")

@@ -37,7 +37,7 @@ def backfill(
 
     Each row gets the features of a service as of its own time.
     """
-    from penstock.app.tables import read_table, write_parquet
+    from penstock.app.tables import read_table
     from penstock.definitions.project import load_project
     from penstock.engine.training_set import features_for_frame, source_names
 
@@ -52,7 +52,7 @@ def backfill(
     found: Any = {n: read_table(p, owner=f"history of {n!r}") for n, p in _pairs(history or [])}
     found = found or _logged(root, loaded, source_names(references))
     frame = features_for_frame(references, table, history=found, timestamp_key=timestamp)
-    write_parquet(frame.to_arrow(), out)
+    frame.to_parquet(out)
     if as_json:
         print_json({"rows": len(frame), "features": list(frame.feature_names), "out": str(out)})
         return

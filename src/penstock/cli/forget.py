@@ -24,7 +24,7 @@ def forget(
 ) -> None:
     """Remove a key for good.
 
-    Its events, labels, decisions, state and dead letters leave the project's files. Copies outside the project, such as input files and backups, are not touched.
+    Its events, labels, decisions, state and dead letters leave the project's files, offline tables and their old versions among them. Copies outside the project, such as input files and backups, are not touched.
     """
     from penstock.app.forgetting import forget as erase
     from penstock.core.clock import SystemClock
@@ -46,6 +46,9 @@ def forget(
             ("labels", number(done.labels)),
             ("waiting labels", number(done.pending_labels)),
             ("dead letters", number(done.dead_letters)),
+            ("offline rows", number(done.offline_rows)),
         ]
     )
+    if done.datasets:
+        say(f"Data sets that held it cannot be made again: {', '.join(done.datasets)}")
     hint("penstock audit")

@@ -12,11 +12,13 @@ from penstock.cli import (
     catalog,
     change,
     contracts,
+    dataset,
     explain,
     explain_event,
     forget,
     init,
     lineage,
+    offline,
     prove,
     registry,
     replay,
@@ -75,6 +77,8 @@ app.command("up")(run.up)
 app.command("score")(score.score)
 app.command("train")(train.train)
 app.add_typer(registry.commands, name="registry")
+app.add_typer(dataset.commands, name="dataset")
+app.add_typer(offline.commands, name="offline")
 app.command("backfill")(backfill.backfill)
 app.command("replay")(replay.replay)
 app.command("test")(prove.prove)

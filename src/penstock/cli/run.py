@@ -50,6 +50,7 @@ def up(files: Files = None, project: Project = None, as_json: AsJson = False) ->
 def _drive(files: list[str] | None, project: Path | None, *, as_json: bool, follow: bool) -> None:
     from penstock.app.auditing import AuditBeside, read_totals
     from penstock.app.changing import ensure_applied
+    from penstock.app.exporting import exporting
     from penstock.app.inputs import configured_inputs, given_inputs
     from penstock.app.running import Runner, stop_on_signals
     from penstock.app.runtime import Runtime
@@ -80,7 +81,12 @@ def _drive(files: list[str] | None, project: Path | None, *, as_json: bool, foll
                 runner = Runner(runtime, inputs, stop=stop.event, watch=watch)
                 if follow:
                     tell(f"penstock: following {', '.join(one.source for one in inputs)}; Ctrl-C ends it")
-                summary = runner.follow() if follow else runner.run()
+                with exporting(runtime) as export:
+                    summary = runner.follow() if follow else runner.run()
+            if export is not None and not stop.asked:
+                with progress_bar("exporting") as progress:
+                    export.once(progress=progress, stop=stop.event.is_set)
+            _notice_export(runtime)
             length = runtime.engine.position
     _report(summary, length, as_json=as_json, stopped=stop.asked and not follow)
     if audit.started and not as_json and (totals := read_totals(root)) is not None:
@@ -125,6 +131,13 @@ def _notice(runtime: Runtime) -> None:
         tell(f"penstock: snapshot skipped: {skipped}")
     for what, problem in runtime.problems.items():
         tell(f"penstock: {what}: {problem}")
+
+
+def _notice_export(runtime: Runtime) -> None:
+    from penstock.app.exporting import PROBLEM
+
+    if PROBLEM in runtime.problems:
+        tell(f"penstock: {PROBLEM}: {runtime.problems[PROBLEM]}")
 
 
 def _report(summary: LiveSummary, length: int, *, as_json: bool, stopped: bool) -> None:

@@ -57,9 +57,9 @@ def train(
     if as_of not in {"served", "corrected"}:
         raise InputError(f"train: --as-of is {as_of!r}; allowed are served and corrected.")
     if events is not None and labels is not None:
-        data = _from_files(loaded, chosen, events, labels)
+        data, dataset = _from_files(loaded, chosen, events, labels), None
     else:
-        data = _from_log(root, loaded, chosen, as_of)
+        data, dataset = _from_log(root, loaded, chosen, as_of)
     run = train_model(
         loaded,
         chosen,
@@ -70,6 +70,7 @@ def train(
         actor=actor_name(actor),
         reason=reason,
         tell=tell,
+        dataset=dataset,
     )
     if as_json:
         print_json(_json(run))
@@ -77,16 +78,20 @@ def train(
         _print(run)
 
 
-def _from_log(root: Path, loaded: Definitions, model: Model, as_of: str) -> TrainingData:
+def _from_log(root: Path, loaded: Definitions, model: Model, as_of: str) -> tuple[TrainingData, str | None]:
+    """The training data, and the id of the data set under which it was recorded."""
+    from penstock.app.recording import recorded
     from penstock.app.runtime import open_reader, plan_of
     from penstock.app.training import data_from_log, policy_of
     from penstock.engine.history import features_from_log
 
     plan = plan_of(loaded)
     with open_reader(root) as store, progress_bar("features") as progress:
-        service = plan.services[model.features.name]
-        logged = features_from_log(store, plan, service, as_of=as_of, progress=progress)
-        return data_from_log(store, plan, model, logged, policy=policy_of(loaded, model))
+        service, stop = plan.services[model.features.name], store.next_position
+        logged = features_from_log(store, plan, service, as_of=as_of, stop=stop, progress=progress)
+        dataset = recorded(loaded, plan, model, logged, log=store, as_of=as_of, stop=stop, tell=tell)
+        data = data_from_log(store, plan, model, logged, policy=policy_of(loaded, model), stop=stop)
+        return data, dataset
 
 
 def _from_files(loaded: Definitions, model: Model, events: Path, labels: Path) -> TrainingData:
@@ -107,6 +112,7 @@ def _json(run: TrainingRun) -> dict[str, object]:
     return {
         "version": run.version.label,
         "digest": run.version.digest,
+        "dataset": run.version.manifest().dataset,
         "folder": str(run.version.folder),
         "split": str(run.trained.split),
         "report": run.trained.report.to_dict(),
@@ -130,6 +136,8 @@ def _print(run: TrainingRun) -> None:
     if run.pictures:
         folder = next(iter(run.pictures.values())).parent
         say(f"plots       {folder}: {', '.join(run.pictures)}")
+    if (dataset := run.version.manifest().dataset) is not None:
+        say(f"data set    {dataset}")
     say(f"registered  {run.version.label}, digest {run.version.digest[:12]}")
     hint(f"penstock registry promote {run.version.name} {run.version.version}")
 

@@ -7,6 +7,7 @@ themselves. The definitions stay inert; these functions import `penstock.app` at
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -26,6 +27,15 @@ def online_features(name: str, join_keys: Any, request_data: Any) -> Any:
     from penstock import app
 
     return app.online_features(name, join_keys, request_data)
+
+
+def features_in_range(
+    references: Sequence[FeatureReference], start_time: datetime, end_time: datetime, *, entities: Any
+) -> Any:
+    """Features of `references` over a range of time; see `penstock.app.features_in_range`."""
+    from penstock import app
+
+    return app.features_in_range(references, start_time, end_time, entities=entities)
 
 
 def ingest(

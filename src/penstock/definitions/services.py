@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from penstock.core.errors import DefinitionError
@@ -72,7 +73,7 @@ class FeatureService:
             for name, dtype in reference.feature_types.items()
         }
 
-    def get_features_for_events(self, events: Any, **options: Any) -> Any:
+    def get_features_for_events(self, events: Any = None, **options: Any) -> Any:
         """Point-in-time features for a frame of events.
 
         Parameters
@@ -80,6 +81,8 @@ class FeatureService:
         events
             A pyarrow Table, pandas or polars frame, or a list of dicts, with the join keys, the request's columns
             and the time of each row. Every row and column is kept; features are appended as ``view__feature``.
+            None: every event in the open project's log, as a stream that needs little memory (``.batches()``,
+            ``.to_parquet(path)``), in log order (``"served"``) or event-time order (``"corrected"``).
         history
             ``{"source": frame}``: what the features are computed from. Default: the project's log; where a source
             has none and the events carry its columns, the events themselves.
@@ -94,7 +97,7 @@ class FeatureService:
         Returns
         -------
         penstock.engine.training_set.FeatureFrame
-            With ``.to_arrow() .to_pandas() .to_polars() .to_numpy()``.
+            With ``.to_arrow() .to_pandas() .to_polars() .to_numpy() .batches() .to_parquet(path)``.
         """
         from penstock.definitions.actions import features_for_events
 
@@ -120,3 +123,27 @@ class FeatureService:
         from penstock.definitions.actions import online_features
 
         return online_features(self.name, join_keys, request_data)
+
+    def get_features_in_range(self, start_time: datetime, end_time: datetime, *, entities: Any = None) -> Any:
+        """Features over a range of time: one row for each key and interval in which they stay the same.
+
+        A look-up of the key at any time of an interval gives its values. A key has intervals from its first event on;
+        late events count as in their places. All features must be of one key, and change only when events enter or leave
+        a window.
+
+        Parameters
+        ----------
+        start_time, end_time
+            From inclusive to exclusive; naive ones are UTC.
+        entities
+            A frame of join keys: only these. Default: every key in the open project's log.
+
+        Returns
+        -------
+        penstock.engine.feature_stream.FeatureStream
+            Join keys, features as ``view__feature``, ``_valid_from`` (inclusive) and ``_valid_to`` (exclusive), in the
+            order in which the intervals end. ``.batches()`` and ``.to_parquet(path)`` need little memory.
+        """
+        from penstock.definitions.actions import features_in_range
+
+        return features_in_range(list(self.features), start_time, end_time, entities=entities)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from penstock.core.errors import DefinitionError
@@ -77,11 +77,17 @@ class _Features:
         """All of the view's features."""
         return FeatureReference(self, self.name, tuple(self.feature_types))  # type: ignore[arg-type]
 
-    def get_features_for_events(self, events: Any, **options: Any) -> Any:
+    def get_features_for_events(self, events: Any = None, **options: Any) -> Any:
         """Point-in-time features for a frame of events; see `FeatureService.get_features_for_events`."""
         from penstock.definitions.actions import features_for_events
 
         return features_for_events([self.reference()], events, **options)
+
+    def get_features_in_range(self, start_time: datetime, end_time: datetime, *, entities: Any = None) -> Any:
+        """The view's features over a range of time; see `FeatureService.get_features_in_range`."""
+        from penstock.definitions.actions import features_in_range
+
+        return features_in_range([self.reference()], start_time, end_time, entities=entities)
 
     def run_transformation(
         self, input_data: Any = None, *, mock_inputs: Mapping[str, Any] | None = None

@@ -211,3 +211,10 @@ def arrow_type(dtype: DataType) -> pa.DataType:
     if dtype.kind == "time":
         return pa.timestamp("us", "UTC")
     return pa.string() if dtype.kind == "text" else pa.type_for_alias(_ARROW_TYPES[dtype.name])
+
+
+def empty_table(columns: Sequence[tuple[str, DataType]]) -> pa.Table:
+    """A table of these names and types without rows."""
+    import pyarrow as pa
+
+    return pa.schema([(name, arrow_type(dtype)) for name, dtype in columns]).empty_table()

@@ -9,8 +9,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from penstock.engine.features import FeatureState
 from penstock.engine.frames import arrow_type, believed_columns, to_chunks, to_table
 from penstock.engine.kernel_rows import Rows
 from penstock.engine.labels import entering_rows, first_known, label_values, take_labels
+from penstock.engine.parquet_files import regrouped, write_parquet
 from penstock.engine.replay import CHUNK_ROWS
 from penstock.kernel.columns import Column, Columns, IntArray, Text
 from penstock.kernel.hashing import encode_keys
@@ -55,10 +57,20 @@ class FeatureFrame:
         """A pyarrow Table."""
         return self._table
 
+    def batches(self, *, rows: int = 1 << 16) -> Iterator[pa.RecordBatch]:
+        """Record batches of `rows` rows; the last may be shorter."""
+        for table in regrouped([self.to_arrow()], rows):
+            yield from table.to_batches()
+
+    def to_parquet(self, path: Path | str) -> int:
+        """Write a Parquet file, which appears when it is complete; how many rows it has."""
+        table = self.to_arrow()
+        return write_parquet([table], Path(path), schema=table.schema)
+
     def to_pandas(self) -> Any:
         """A pandas DataFrame."""
         try:
-            return self._table.to_pandas()
+            return self.to_arrow().to_pandas()
         except ImportError as error:
             raise _missing("pandas") from error
 
@@ -68,13 +80,13 @@ class FeatureFrame:
             import polars as pl
         except ImportError as error:
             raise _missing("polars") from error
-        return pl.from_arrow(self._table)
+        return pl.from_arrow(self.to_arrow())
 
     def to_numpy(self) -> npt.NDArray[np.float64]:
         """The features alone: float64[n, F], NaN for null; texts and arrays are not numbers and raise `InputError`."""
         columns = []
         for name in self.feature_names:
-            column = self._table.column(name)
+            column = self.to_arrow().column(name)
             if str(column.type) in {"string", "large_string"}:
                 raise InputError(f"feature {name!r} is text; encode it as a number, or use to_arrow().")
             if str(column.type).startswith("list"):

@@ -59,6 +59,7 @@ class Provenance:
     metrics: Mapping[str, Any] = field(default_factory=dict)
     thresholds: Mapping[str, float] = field(default_factory=dict)
     parent: str | None = None
+    dataset: str | None = None
 
 
 def export_model(estimator: Any, vectors: NDArray[np.float64], *, provenance: Provenance) -> ModelFiles:
@@ -101,6 +102,7 @@ def export_model(estimator: Any, vectors: NDArray[np.float64], *, provenance: Pr
         files=entries,
         created_us=provenance.created_us,
         parent=provenance.parent,
+        dataset=provenance.dataset,
     )
     files = ModelFiles(manifest, sha256(manifest.to_bytes()), contents)
     verify(build_model(files, version=provenance.name), golden=golden)

@@ -63,6 +63,7 @@ class Manifest:
     `engine` says who scores: ``"onnx"`` is ONNX Runtime alone, ``"xgboost"`` ONNX Runtime and XGBoost, bit-equal.
     `link` turns the model's output into a score. `metrics` and `parameters` hold JSON values. `thresholds` are the
     policy's at the time of training. `created_us` and all other times are microseconds since 1970-01-01 UTC.
+    `dataset` is the id of the recorded data set that it was trained on, where there is one.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Manifest:
     files: tuple[FileEntry, ...]
     created_us: int
     parent: str | None = None
+    dataset: str | None = None
     format_version: int = FORMAT_VERSION
 
     @property

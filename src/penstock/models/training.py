@@ -120,7 +120,7 @@ class TrainedModel:
     service_fingerprint: str
     data: DataRange
 
-    def export(self, *, created_us: int, parent: str | None = None) -> ModelFiles:
+    def export(self, *, created_us: int, parent: str | None = None, dataset: str | None = None) -> ModelFiles:
         """The version's files, verified, for `ModelRegistry.register`.
 
         Parameters
@@ -129,6 +129,8 @@ class TrainedModel:
             The time now, from the caller's clock.
         parent
             The version that this one was retrained from.
+        dataset
+            The recorded data set that `data` is of.
         """
         provenance = Provenance(
             name=self.spec.name,
@@ -140,6 +142,7 @@ class TrainedModel:
             metrics=self.report.to_dict(),
             thresholds=self.spec.thresholds,
             parent=parent,
+            dataset=dataset,
         )
         return export_model(self.estimator, self.train_vectors, provenance=provenance)
 

@@ -92,9 +92,9 @@ def latest(fetch: Fetch, start: int, stop: int, as_of_us: int | None) -> LabelRe
             "ORDER BY event_position, label_position LIMIT ?",
             (event, label, stop, _PAGE_ROWS),
         )
-        pages.append(_newest(_records([row for row in rows if row[3] <= known])))
+        pages.append(newest(_records([row for row in rows if row[3] <= known])))
         if len(rows) < _PAGE_ROWS:
-            return _newest(_concatenated(pages))
+            return newest(_concatenated(pages))
         event, label = rows[-1][:2]
 
 
@@ -177,8 +177,8 @@ def _records(rows: Sequence[Row]) -> LabelRecords:
     )
 
 
-def _newest(labels: LabelRecords) -> LabelRecords:
-    """The newest label of each event."""
+def newest(labels: LabelRecords) -> LabelRecords:
+    """The label of each event that was known last, of equally late ones the last in the log; by event position."""
     order = np.lexsort((labels.label_positions, labels.known_at_us, labels.event_positions))
     events = labels.event_positions[order]
     last = np.ones(len(order), np.bool_)

@@ -4,30 +4,36 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from pathlib import Path
 
 from penstock.core.errors import StoreError
 
+_POLL_S = 0.02
+
 
 class WriterLock:
-    """The exclusive right to write to a project. The system releases it when the process ends, however it ends."""
+    """The exclusive right to write to `what`. The system releases it when the process ends, however it ends."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, what: str | None = None) -> None:
         self._path = path
+        self._what = what or f"store {path.parent}"
         self._descriptor = -1
 
-    def acquire(self) -> None:
-        """Take the lock; raises `StoreError` naming the process that holds it."""
+    def acquire(self, *, wait_s: float = 0.0) -> None:
+        """Take the lock, within `wait_s`; raises `StoreError` naming the process that holds it."""
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        give_up = time.monotonic() + wait_s
+        while not _taken(descriptor):
+            if time.monotonic() < give_up:
+                time.sleep(_POLL_S)
+                continue
             holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
             os.close(descriptor)
             raise StoreError(
-                f"store {self._path.parent}: process {holder} is writing to it, and only one may. Stop that process "
+                f"{self._what}: process {holder} is writing to it, and only one may. Stop that process "
                 "first; `penstock status` and `penstock audit` read beside it."
-            ) from error
+            )
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         self._descriptor = descriptor
@@ -37,3 +43,11 @@ class WriterLock:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+def _taken(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
