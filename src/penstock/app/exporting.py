@@ -15,7 +15,8 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING
 
-from penstock.app.offline_rows import Block, OfflineRows, known_types, problem_of
+from penstock.app.applied import AppliedHistory
+from penstock.app.offline_rows import Block, FeatureTypes, OfflineRows, known_types, problem_of
 from penstock.app.runtime import open_reader, registry_of, state_folder
 from penstock.app.settings import OfflineSettings, load_settings
 from penstock.core.errors import ModelError, NotFoundError, PenstockError
@@ -66,11 +67,11 @@ class Exporter:
         offline: OfflineStore,
         *,
         settings: OfflineSettings,
-        manifest: Callable[[str], Manifest | None],
+        types: FeatureTypes,
     ) -> None:
         self._store = store
         self._settings = settings
-        self._rows = OfflineRows(store, plan, known_types(plan, manifest))
+        self._rows = OfflineRows(store, plan, types)
         self._tables = {name: offline.table(name) for name in self._rows.tables()}
         self._seen: dict[str, int] = {}
 
@@ -220,7 +221,9 @@ def exporter_of(
     chosen = settings or load_settings(root).offline
     with open_reader(root) as store, offline_lock(root, wait_s=wait_s):
         offline = OfflineStore(offline_uri(root, chosen), store_id=store.store_id)
-        yield Exporter(store, plan, offline, settings=chosen, manifest=_manifests(root))
+        history = AppliedHistory(state_folder(root))
+        types = known_types(plan, _manifests(root), lambda: [one.description for one in history.all()])
+        yield Exporter(store, plan, offline, settings=chosen, types=types)
 
 
 def _manifests(root: Path) -> Callable[[str], Manifest | None]:

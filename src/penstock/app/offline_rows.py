@@ -7,7 +7,7 @@ position holds all that was known there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from penstock.engine.ports import LogReader
+    from penstock.plan.describe import Description
     from penstock.plan.nodes import EndpointNode, Plan, SourceNode
 
 INGEST_TIME = "_ingest_time"
@@ -197,25 +198,37 @@ class OfflineRows:
 _LABEL_WINDOW = 1 << 18
 
 
-def known_types(plan: Plan, manifest: Callable[[str], Any]) -> FeatureTypes:
-    """Names and types from the plan, or from the manifest of the model version that scored."""
-    of_plan = {
+def known_types(
+    plan: Plan, manifest: Callable[[str], Any], applied: Callable[[], Iterable[Description]]
+) -> FeatureTypes:
+    """Names and types from the plan, from the manifest of the model version that scored, or from what was ever applied."""
+    known = {
         service.fingerprint: tuple((output.name, output.dtype) for output in service.outputs)
         for service in plan.services.values()
     }
-    of_models: dict[str, Any] = {}
+    asked: set[tuple[str, str]] = set()
 
     def types(fingerprint: str, model: str) -> Sequence[tuple[str, DataType]] | None:
-        if fingerprint in of_plan:
-            return of_plan[fingerprint]
-        if model and model not in of_models:
-            of_models[model] = manifest(model)
-        found = of_models.get(model)
-        if found is None or found.service_fingerprint != fingerprint:
-            return None
-        return tuple((feature.name, TYPES_BY_NAME[feature.dtype]) for feature in found.features)
+        if fingerprint not in known and (fingerprint, model) not in asked:
+            asked.add((fingerprint, model))
+            found = manifest(model) if model else None
+            if found is not None:
+                features = [(feature.name, TYPES_BY_NAME[feature.dtype]) for feature in found.features]
+                known.setdefault(found.service_fingerprint, tuple(features))
+            for description in applied() if fingerprint not in known else ():
+                known.update(_described(description))
+        return known.get(fingerprint)
 
     return types
+
+
+def _described(description: Description) -> dict[str, tuple[tuple[str, DataType], ...]]:
+    """Names and types by service fingerprint; a service with arrays has no endpoint, and so no vectors."""
+    return {
+        service["fingerprint"]: tuple((one["name"], TYPES_BY_NAME[one["type"]]) for one in service["outputs"])
+        for service in description["services"]
+        if all(one["type"] in TYPES_BY_NAME for one in service["outputs"])
+    }
 
 
 def _bound(rows: Callable[..., Iterator[Block]], node: Any) -> Callable[[int, int], Iterator[Block]]:
@@ -307,6 +320,6 @@ def problem_of(unknown: Unknown) -> str | None:
     if not unknown.vectors:
         return None
     return (
-        f"{unknown.vectors} vectors were served by definitions that neither the project nor a registered model has any "
-        "more, so their features have no names. They stay in the log, and are left out of the features tables."
+        f"{unknown.vectors} vectors were served by definitions that neither the project nor its history nor a registered "
+        "model has, so their features have no names. They stay in the log, and are left out of the features tables."
     )

@@ -50,7 +50,27 @@ _RANGE = "range_of_time"
 _KEY, _TIME = "key", "time"
 _SLICE_ROWS = 1 << 14
 _STEADY = frozenset(
-    ["count", "sum", "mean", "min", "max", "stddev_samp", "stddev_pop", "var_samp", "var_pop", "count_distinct", "first", "last", "first_distinct", "last_distinct", "lag", "median", "mode", "entropy", "slope"]
+    [
+        "count",
+        "sum",
+        "mean",
+        "min",
+        "max",
+        "stddev_samp",
+        "stddev_pop",
+        "var_samp",
+        "var_pop",
+        "count_distinct",
+        "first",
+        "last",
+        "first_distinct",
+        "last_distinct",
+        "lag",
+        "median",
+        "mode",
+        "entropy",
+        "slope",
+    ]
 )
 """Functions whose values change only when a row enters or leaves their window."""
 

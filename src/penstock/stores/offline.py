@@ -35,6 +35,7 @@ KINDS = ("events", "features", "decisions", "labels")
 
 _DELETED_AT_ONCE = 2_000
 _SMALL_FILE_BYTES = 32 << 20
+_WIDER = {("int32", "int64"), ("float", "double")}
 _CONFIGURATION = {
     "delta.dataSkippingStatsColumns": POSITION,
     "delta.enableExpiredLogCleanup": "false",  # a data set may name any version
@@ -132,7 +133,8 @@ class OfflineTable:
         ----------
         rows
             With the columns `POSITION` and, where the table is to be partitioned, `EVENT_DATE`. Columns that the
-            table does not have yet are added to it.
+            table does not have yet are added to it. A column that has a wider type now gets that in the whole table,
+            which is rewritten.
 
         Raises
         ------
@@ -154,7 +156,7 @@ class OfflineTable:
                 )
             delta = self._opened()
             self._check_continues(start)
-            self._check_types(delta, rows)
+            self._widen(delta, rows)
             write_deltalake(
                 delta,
                 rows,
@@ -307,17 +309,40 @@ class OfflineTable:
                 "was started afresh. Move it away, or choose another place: uri of [offline] in penstock.toml."
             )
 
-    def _check_types(self, delta: DeltaTable, rows: pa.Table) -> None:
+    def _widen(self, delta: DeltaTable, rows: pa.Table) -> None:
+        """Give the table the wider types of `rows`; older versions keep theirs."""
         import pyarrow as pa
+        from deltalake import write_deltalake
 
         there = pa.schema(delta.schema().to_arrow())
-        for field in rows.schema:
+        wider = self._wider(there, rows.schema)
+        if wider == there:
+            return
+        source = delta.to_pyarrow_dataset()
+        batches = (pa.record_batch(batch.cast(wider)) for batch in source.to_batches(columns=wider.names))
+        write_deltalake(
+            delta,
+            pa.RecordBatchReader.from_batches(wider, batches),
+            mode="overwrite",
+            schema_mode="overwrite",
+            partition_by=delta.metadata().partition_columns or None,
+        )
+        delta.update_incremental()
+
+    def _wider(self, there: pa.Schema, now: pa.Schema) -> pa.Schema:
+        """`there` with the wider types that some of its columns have `now`."""
+        for field in now:
             at = there.get_field_index(field.name)
-            if at >= 0 and there.field(at).type != field.type:
+            if at < 0 or there.field(at).type == field.type:
+                continue
+            if (str(there.field(at).type), str(field.type)) not in _WIDER:
                 raise StoreError(
                     f"offline table {self.name!r}: column {field.name!r} is {there.field(at).type} there and "
-                    f"{field.type} now; allowed is to add columns. Give the field or feature a new name."
+                    f"{field.type} now; allowed is to add columns, and to widen numbers. Give the field or feature a new "
+                    "name."
                 )
+            there = there.set(at, there.field(at).with_type(field.type))
+        return there
 
 
 def positions_predicates(column: str, positions: PositionArray) -> list[str]:

@@ -13,6 +13,7 @@ DAY = 1440 * MINUTE
 DEFINITIONS = """
 from datetime import timedelta
 from penstock import *
+from penstock.aggregation_functions import last
 from penstock.types import Bool, Field, Float32, Float64, Int32, Int64, String, Timestamp
 
 class Estimator:
@@ -38,7 +39,11 @@ entries = StreamFeatureView("entries", source=logins, entities=[card],
     features=[Aggregate(Field("card_id", String), "count", time_window=day)])
 risk = StreamFeatureView("risk", source=frauds, entities=[shop],
     features=[Aggregate(Field("is_fraud", Bool), f, time_window=TimeWindow(day, offset=-hour)) for f in ("count", "mean")])
+lists = StreamFeatureView("lists", source=tx, entities=[card],
+    features=[Aggregate(Field("note", String), last(3), time_window=day), Aggregate(Field("kind", Int32), last(2), time_window=hour),
+        Aggregate(amount, "mean", time_window=TimeWindowSeries(-4 * hour, hour))])
 features = FeatureService("features", features=[spending, entries, risk])
+arrays = FeatureService("arrays", features=[lists, spending])
 numbers = FeatureService("numbers", features=[spending[["amount_count_1h_continuous", "amount_sum_1h_continuous"]], risk])
 model = Model("m", features=numbers, label=frauds, estimator=Estimator(), split=TimeSplit(train=day, delay=day, test=day))
 checkout = Endpoint("checkout", source=tx, model=model, policy=Policy("p", actions={"block": 0.9}))

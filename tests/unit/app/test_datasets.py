@@ -44,6 +44,7 @@ def asked_by_everyone(runtime):
         record(runtime, start_time=middle, end_time=middle + timedelta(hours=20)),
         record(runtime, as_of="corrected", label_delay=timedelta(hours=2)),
         runtime.dataset("numbers"),
+        runtime.dataset("arrays", label="frauds", as_of="corrected"),
     ]
 
 
@@ -80,6 +81,31 @@ def test_the_rows_are_those_of_the_log(recorded_early):
     times = rows[1].column("at").cast(pa.int64()).to_numpy()
     assert (np.diff(times) >= 0).all()
     assert not (np.diff(rows[0].column("at").cast(pa.int64()).to_numpy()) >= 0).all(), "events must come late"
+
+
+def test_arrays_are_lists_of_their_types(recorded_early):
+    root, found, rows = recorded_early
+    table = rows[-1]
+    service = plan_of(load_project(root)).services["arrays"]
+    with open_reader(root) as store:
+        logged = features_from_log(
+            store,
+            plan_of(load_project(root)),
+            service,
+            as_of="corrected",
+            stop=found[-1].question.position,
+        )
+    order = np.argsort(table.column("_position").to_numpy())
+    lists = {at: output for at, output in enumerate(service.outputs) if output.dtype.kind == "array"}
+    assert [str(o.dtype) for o in lists.values()] == ["Array(String)", "Array(Int32)", "Array(Float64)"]
+    for at, output in lists.items():
+        column = table.column(output.name.replace(".", "__")).combine_chunks()
+        assert column.type == pa.list_(
+            {"S": pa.string(), "I": pa.int32(), "F": pa.float64()}[str(output.dtype)[6]]
+        )
+        assert column.take(order).to_pylist() == logged.features.arrays[at].to_lists(output.dtype)
+        assert any(value is None for value in column.flatten().to_pylist()) == output.is_series
+    assert len({len(one) for one in table.column("lists__note_last_3_1d_continuous").to_pylist()}) > 1
 
 
 def test_labels_are_those_known_then(recorded_early, tmp_path):
@@ -192,7 +218,9 @@ def test_what_is_asked_wrongly_is_refused(tmp_path):
             NotFoundError, match="label source 'chargebacks' is none of 'tx'; there are frauds"
         ):
             runtime.dataset("features", label="chargebacks")
-        with pytest.raises(NotFoundError, match="'nothing' does not exist; there are features, numbers"):
+        with pytest.raises(
+            NotFoundError, match="'nothing' does not exist; there are features, arrays, numbers"
+        ):
             runtime.dataset("nothing")
 
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
+from penstock.app.changing import apply, ensure_applied, plan_change
 from penstock.app.exporting import BackgroundExport, exporter_of, exporting, offline_uri
 from penstock.app.offline import compact, status, store_of, sync, vacuum
 from penstock.app.runtime import open_reader, plan_of
@@ -249,6 +250,55 @@ def test_a_new_field_is_a_new_column_and_a_retyped_one_is_refused(tmp_path):
         store.table("events/tx").append(
             pa.table({"_position": [position], "id": [1]}), start=position, upto=position + 1
         )
+
+
+def test_a_widened_field_is_widened_in_the_whole_table(tmp_path):
+    root = project(tmp_path / "p", SMALL)
+    batches = steps(1)
+    fill(root, batches[:4])
+    sync(root)
+    store, _ = store_of(root)
+    before, narrow = content(root)["events/tx"], store.table("events/tx").at()
+    wider = DEFINITIONS.replace('Field("kind", Int32', 'Field("kind", Int64').replace(
+        'Field("small", Float32)', 'Field("small", Float64)'
+    )
+    (root / "definitions.py").write_text(wider)
+    fill(root, batches[4:], rebuild=True)
+    sync(root)
+    table = content(root)["events/tx"]
+    assert table.schema.field("kind").type == pa.int64()
+    assert table.schema.field("small").type == pa.float64()
+    assert len(table) == sum(len(e) for s, e in batches if s == "tx")
+    assert table.slice(0, len(before)).cast(before.schema).equals(before)
+    old = store.table("events/tx").read(0, narrow.exported, version=narrow.version)
+    assert old.equals(before), "older versions keep their types"
+    assert sync(root).rows == {}
+    again, (_, position) = store.table("events/tx"), store_of(root)
+    with pytest.raises(
+        StoreError, match=r"column 'small' is double there and float now; allowed is .* to widen"
+    ):
+        again.append(before, start=again.exported(), upto=position + 1)
+
+
+def test_vectors_served_by_earlier_definitions_have_the_names_of_those(tmp_path):
+    root = project(tmp_path / "p")
+    batches = steps(1)
+    ensure_applied(load_project(root), actor="ann")
+    fill(root, batches[:4])
+    other = DEFINITIONS.replace('"numbers", features=[', '"numbers", features=[entries, ')
+    (root / "definitions.py").write_text(other)
+    change = plan_change(load_project(root))
+    apply(change, root, actor="ann", reason="more features")
+    fill(root, batches[4:])
+    done = sync(root)
+    assert done.problem is None
+    tables = content(root)
+    vectors = tables["features/checkout"]
+    assert len(vectors) == len(tables["decisions/checkout"])
+    assert len(set(vectors.column("_service").to_pylist())) == 2
+    new = vectors.column("entries__card_id_count_1d_continuous")
+    assert new.null_count >= sum(len(e) for s, e in batches[:4] if s == "tx")
+    assert new.null_count < len(new)
 
 
 def test_vectors_of_lost_definitions_are_counted_and_left_out(tmp_path):

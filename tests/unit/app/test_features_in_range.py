@@ -10,14 +10,24 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from penstock import Aggregate, FeatureService, StreamFeatureView, TimeWindow
+from penstock import (
+    Aggregate,
+    FeatureService,
+    LifetimeWindow,
+    StreamFeatureView,
+    TimeWindow,
+    TimeWindowSeries,
+)
+from penstock import aggregation_functions as functions
 from penstock.core.errors import InputError, PlanError
 from penstock.core.time import from_us
+from penstock.definitions.aggregate_functions import TRAITS
 from penstock.engine import ordered_log, ranges
-from penstock.types import Field, Float64
+from penstock.types import Field, Float64, String
 from tests.unit.app.offline_project import DAY, MINUTE, START, open_runtime, project, steps
 
 BATCHES = steps(5, count=10)
+UNSTEADY = {"time_since_last", "time_since_first", "ewma", "decayed_sum", "decayed_count"}
 FROM, TO = START + DAY // 3, START + 2 * DAY
 
 
@@ -37,7 +47,7 @@ def listed(table):
             bits = [None if v is None else np.float64(v).tobytes() for v in column.to_pylist()]
             columns.append(bits)
         else:
-            columns.append(column.to_pylist())
+            columns.append([repr(v) if isinstance(v, list) else v for v in column.to_pylist()])
     return list(zip(*columns, strict=True))
 
 
@@ -45,10 +55,35 @@ def times_of(table, name):
     return table.column(name).cast(pa.int64()).to_numpy()
 
 
-@pytest.mark.parametrize("view", ["spending", "risk"])
-def test_a_look_up_at_any_time_gives_the_interval_that_holds_it(runtime, view):
-    views = {name: runtime.project.views[name] for name in ("spending", "risk")}
-    made = views[view].get_features_in_range(from_us(FROM), from_us(TO))
+def every_kind(runtime):
+    """All functions that have intervals, over all kinds of windows."""
+    hour = timedelta(hours=1)
+    names = [name.partition("(") for name in TRAITS]
+    steady = [(getattr(functions, n)(2) if p else n) for n, p, _ in names if n in ranges._STEADY]
+    steady += ["last"]
+    assert {n for n, _, _ in names} - {str(one).partition("(")[0] for one in steady} == UNSTEADY
+    amount, note = Field("amount", Float64), Field("note", String)
+    features = [Aggregate(amount, one, time_window=2 * hour) for one in dict.fromkeys(steady)]
+    for window, options in [
+        (TimeWindow(3 * hour, offset=-hour), {}),
+        (hour, {"aggregation_interval": timedelta(minutes=30)}),
+        (TimeWindow(2 * hour, offset=-hour), {"aggregation_interval": timedelta(minutes=20)}),
+        (hour, {"include_current": False}),
+        (LifetimeWindow(), {}),
+        (LifetimeWindow(), {"aggregation_interval": hour}),
+        (TimeWindowSeries(-4 * hour, hour), {}),
+    ]:
+        features += [Aggregate(amount, "sum", time_window=window, **options)]
+        features += [Aggregate(note, "last", time_window=window, **options)]
+    entities = [runtime.project.entities["card"]]
+    source = runtime.project.sources["tx"]
+    return StreamFeatureView("every_kind", source=source, entities=entities, features=features)
+
+
+@pytest.mark.parametrize("name", ["spending", "risk", "lists", "every_kind"])
+def test_a_look_up_at_any_time_gives_the_interval_that_holds_it(runtime, name):
+    view = every_kind(runtime) if name == "every_kind" else runtime.project.views[name]
+    made = view.get_features_in_range(from_us(FROM), from_us(TO))
     table = made.to_arrow()
     key = table.column_names[0]
     names = list(made.feature_names)
@@ -65,7 +100,7 @@ def test_a_look_up_at_any_time_gives_the_interval_that_holds_it(runtime, view):
     events = pa.table(
         {key: [k for k, _ in asked], "at": pa.array([t for _, t in asked], pa.timestamp("us", "UTC"))}
     )
-    found = views[view].get_features_for_events(events).to_arrow().select(names)
+    found = view.get_features_for_events(events).to_arrow().select(names)
     intervals = {}
     for row, k, a, b in zip(
         listed(table.select(names)), table.column(key).to_pylist(), start, stop, strict=True
@@ -82,8 +117,9 @@ def test_a_look_up_at_any_time_gives_the_interval_that_holds_it(runtime, view):
     assert checked > len(table)
 
 
-def test_intervals_of_a_key_follow_each_other_and_differ(runtime):
-    table = runtime.project.views["spending"].get_features_in_range(from_us(FROM), from_us(TO)).to_arrow()
+@pytest.mark.parametrize("name", ["spending", "lists"])
+def test_intervals_of_a_key_follow_each_other_and_differ(runtime, name):
+    table = runtime.project.views[name].get_features_in_range(from_us(FROM), from_us(TO)).to_arrow()
     by_key = {}
     values = listed(table.drop_columns(["card_id", "_valid_from", "_valid_to"]))
     for k, a, b, v in zip(
@@ -167,6 +203,13 @@ def test_what_has_no_intervals_is_refused(runtime):
     )
     with pytest.raises(PlanError, match=r"since\..* is a time_since_last, which changes with time itself"):
         since.get_features_in_range(from_us(FROM), from_us(TO))
+    decayed = Aggregate(
+        Field("amount", Float64), functions.ewma(timedelta(hours=2)), time_window=timedelta(hours=1)
+    )
+    with pytest.raises(PlanError, match=r"is a ewma\(2h\), which changes with time itself"):
+        StreamFeatureView("ewma", source=tx, entities=[card], features=[decayed]).get_features_in_range(
+            from_us(FROM), from_us(TO)
+        )
     with pytest.raises(PlanError, match=r"of the keys \(card_id\) and \(shop_id\)"):
         runtime.project.services["features"].get_features_in_range(from_us(FROM), from_us(TO))
     with pytest.raises(InputError, match="start_time before end_time"):
