@@ -126,7 +126,7 @@ def _given(files: list[str]) -> dict[str, Path | IO[bytes]]:
 
 def _notice(runtime: Runtime) -> None:
     for change in runtime.contract_changes:
-        tell(f"penstock: contract of {change}; state was folded from the log")
+        tell(f"penstock: contract of {change}")
     for skipped in runtime.skipped_snapshots:
         tell(f"penstock: snapshot skipped: {skipped}")
     for what, problem in runtime.problems.items():
