@@ -13,14 +13,15 @@ from hypothesis import strategies as st
 
 from penstock import Aggregate
 from penstock.definitions.aggregates import TimeWindow
+from penstock.definitions.batch_views import Latest
 from penstock.kernel.columns import Text
-from penstock.kernel.program import AggregateSpec, Function, LaneKind, Program, Window
+from penstock.kernel.program import ENDLESS_US, AggregateSpec, Function, LaneKind, Program, Window
 from penstock.kernel.state import Op, ViewState
 from penstock.testing.reference import ReferenceView
 from penstock.types import Field, Float64, Int64, String
 
 COLUMNS = {"f": (Float64, LaneKind.FLOAT), "i": (Int64, LaneKind.INT), "s": (String, LaneKind.CODE)}
-OF_TEXT = [Function.COUNT, Function.LAST, Function.COUNT_DISTINCT, Function.TIME_SINCE_LAST]
+OF_TEXT = [Function.COUNT, Function.LAST, Function.COUNT_DISTINCT, Function.TIME_SINCE_LAST, Function.LATEST]
 HARD_FLOATS = [
     0.0,
     -0.0,
@@ -58,13 +59,16 @@ def programs(draw):
     )
     lanes = st.integers(0, 2)
     specs = []
+    lateness, keys = draw(st.sampled_from([0, 3, 10, 100])), draw(st.sampled_from([1, 2, 3, 1000]))
+    kinds = tuple(kind for _, kind in COLUMNS.values())
+    if draw(st.integers(0, 4)) == 0:  # a profile without ttl
+        specs = [AggregateSpec(Function.LATEST, lane, 0) for lane in draw(st.sets(lanes, min_size=1))]
+        return Program(kinds, (Window(ENDLESS_US),), tuple(specs), lateness, keys)
     for lane, window in draw(
         st.lists(st.tuples(lanes, st.integers(0, len(windows) - 1)), min_size=1, max_size=9)
     ):
         function = draw(st.sampled_from(OF_TEXT if lane == 2 else list(Function)))
         specs.append(AggregateSpec(function, lane, window))
-    kinds = tuple(kind for _, kind in COLUMNS.values())
-    lateness, keys = draw(st.sampled_from([0, 3, 10, 100])), draw(st.sampled_from([1, 2, 3, 1000]))
     return Program(kinds, tuple(windows), tuple(specs), lateness, keys)
 
 
@@ -76,6 +80,9 @@ def oracle_of(program):
         size, offset = timedelta(microseconds=window.size_us), timedelta(microseconds=window.offset_us)
         column = Field(names[spec.lane], COLUMNS[names[spec.lane]][0])
         window = TimeWindow(size, offset)
+        if spec.function is Function.LATEST:
+            aggregates.append(Latest(column, time_window=window, name=f"a{n}"))
+            continue
         aggregates.append(Aggregate(column, spec.function.name.lower(), time_window=window, name=f"a{n}"))
     return ReferenceView(aggregates, program.allowed_lateness_us, max_keys=program.max_keys)
 
@@ -148,6 +155,15 @@ def test_kernel_is_the_oracle_however_the_log_is_cut(program, stream, restore_at
         assert state.stats.evicted_keys == view.evicted_keys
         snapshots.add(state.snapshot())
     assert len(snapshots) == 1
+
+
+def test_a_profile_without_end_holds_few_rows_however_often_it_changes():
+    program = Program((LaneKind.INT,), (Window(ENDLESS_US),), (AggregateSpec(Function.LATEST, 0, 0),), 10)
+    state = ViewState(program)
+    for time in range(1_000):
+        lanes = np.array([[time]])
+        state.process(Text.from_strings(["a"]), np.array([time]), lanes, np.ones((1, 1), bool), np.zeros(1, np.uint8))
+    assert state.stats.rows == 11  # from the horizon on, and the one that counts there
 
 
 @pytest.mark.parametrize("off", [-1, 0, 1])

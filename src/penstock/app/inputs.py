@@ -12,8 +12,9 @@ from typing import IO, TYPE_CHECKING, Protocol
 from penstock.connectors.files import SUFFIXES, FileReader, decode
 from penstock.core.errors import InputError
 from penstock.core.limits import MAX_EVENT_BYTES
+from penstock.definitions.batch_configs import FileConfig
 from penstock.definitions.project import Project
-from penstock.definitions.sources import EventSource, FileConfig
+from penstock.definitions.sources import EventSource
 from penstock.plan.nodes import Plan, SourceNode
 
 if TYPE_CHECKING:

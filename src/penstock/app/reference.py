@@ -10,7 +10,7 @@ from penstock.app.settings import EngineSettings, ProjectSettings
 from penstock.core.errors import DefinitionError
 from penstock.core.types import ALL_TYPES, Field
 from penstock.definitions.aggregates import FUNCTIONS, Aggregate
-from penstock.definitions.sources import FILE_FORMATS
+from penstock.definitions.batch_configs import FILE_FORMATS
 from penstock.engine.decisions import Flag
 from penstock.engine.verdicts import REASONS
 

@@ -16,7 +16,7 @@ from penstock.connectors.blocks import blocks_of_lines
 from penstock.connectors.places import Place, guard_of_file, guard_of_lines
 from penstock.core.errors import InputError
 from penstock.core.limits import MAX_EVENT_BYTES
-from penstock.definitions.sources import FileConfig
+from penstock.definitions.batch_configs import FileConfig
 from penstock.plan.nodes import SourceNode
 
 if TYPE_CHECKING:

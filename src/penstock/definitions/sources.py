@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from penstock.core.errors import DefinitionError
 from penstock.core.time import LONGEST
 from penstock.core.types import Field, Timestamp, check_name
+from penstock.definitions.batch_configs import FileConfig
 from penstock.definitions.entities import fields_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-FILE_FORMATS = ("parquet", "csv", "ndjson")
+    from penstock.definitions.batch_sources import BatchSource
+
 DEFAULT_LATENESS = timedelta(hours=1)
 DEFAULT_FUTURE_SKEW = timedelta(minutes=5)
 
@@ -31,32 +33,6 @@ class PushConfig:
     """
 
     timestamp_field: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class FileConfig:
-    """Events are read from a file, or from the files of a folder in the order of their names.
-
-    Parameters
-    ----------
-    uri
-        A path; relative paths start at the project folder.
-    file_format
-        ``"parquet"``, ``"csv"`` or ``"ndjson"``.
-    timestamp_field
-        The column with the event time; needed only where the schema has several Timestamp fields.
-    """
-
-    uri: str
-    file_format: str
-    timestamp_field: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.file_format not in FILE_FORMATS:
-            raise DefinitionError(
-                f"FileConfig {self.uri!r}: file_format is {self.file_format!r}; allowed are "
-                f"{', '.join(FILE_FORMATS)}. Choose one, or convert the file."
-            )
 
 
 StreamConfig = PushConfig | FileConfig
@@ -263,7 +239,7 @@ class LabelSource:
         return ingest(self, events, dry_run=dry_run)
 
 
-EventSource = StreamSource | LabelSource
+EventSource: TypeAlias = "StreamSource | LabelSource | BatchSource"
 
 
 def check_stream_config(config: object, *, owner: str) -> None:
@@ -272,6 +248,11 @@ def check_stream_config(config: object, *, owner: str) -> None:
         raise DefinitionError(
             f"{owner}: stream_config is {config!r}; allowed are PushConfig() and FileConfig(uri, file_format). "
             "Write PushConfig() where events are sent to Penstock."
+        )
+    if isinstance(config, FileConfig) and config.data_delay:
+        raise DefinitionError(
+            f"{owner}: its FileConfig has a data_delay of {config.data_delay}, but an event of a stream counts from its own "
+            "time on; allowed is none. Leave it out, or make it a BatchSource."
         )
 
 

@@ -87,7 +87,7 @@ class ViewPreparer:
     def __init__(self, view: ViewNode, state: ViewState) -> None:
         self._view = view
         self._state = state
-        self._owner = f"stream feature view {view.name!r}"
+        self._owner = f"feature view {view.name!r}"
         self._unchecked = needs_check(view.function, view.mode)
         self._key_names = tuple(key.name for key in view.keys)
         fields = [*view.keys, Field(view.time_field, Timestamp)]
@@ -120,7 +120,12 @@ class ViewPreparer:
         ops = np.zeros(columns.length, np.uint8)
         if present is not None:
             ops[~present] = Op.NONE
-        out = KernelRows(keys, times.values.astype(np.int64, copy=False), lanes, valid, ops, rows.positions)
+        times_us = times.values.astype(np.int64, copy=False)
+        if view.start_us is not None:
+            ops[times_us < view.start_us] = Op.NONE
+        if view.delay_us:
+            times_us = times_us + view.delay_us
+        out = KernelRows(keys, times_us, lanes, valid, ops, rows.positions)
         return out if kept is None else self._with_dropped(out, kept, rows)
 
     def _called(self, columns: Columns) -> Transformed:

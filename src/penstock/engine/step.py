@@ -31,6 +31,7 @@ from penstock.engine.kernel_rows import KernelRows, Rows
 from penstock.engine.labels import JoinedLabels, LabelJoin, NewEvents, entering_rows
 from penstock.engine.lookup import RowReader
 from penstock.engine.ports import EngineStore, EventIdIndex, Scorer
+from penstock.engine.times import row_times
 from penstock.kernel.columns import BoolArray, Columns, IntArray, concat
 from penstock.plan.nodes import EndpointNode, Plan, SourceNode
 
@@ -116,6 +117,7 @@ class Stepper:
         self._join_labels(batch)
         evicted = self.features.evicted_keys
         skipped = self.features.skipped_rows
+        too_late = self.features.too_late_rows
         features = self.features.advance(
             batch.rows, services=self._services, prepared=batch.prepared, skip_failing=True
         )
@@ -126,6 +128,7 @@ class Stepper:
         counters = {
             "keys_evicted": self.features.evicted_keys - evicted,
             "labels_without_view": self.features.skipped_rows - skipped,
+            "batch_too_late": self.features.too_late_rows - too_late,
         }
         counted = {name: count for name, count in counters.items() if count}
         return Stepped(outcomes, batch.labels, now_us, offsets, counted)
@@ -186,11 +189,9 @@ class Stepper:
         positions = self.position + np.arange(bounds[-1])
         if by_time:
             # The running maximum keeps each input's own order, whatever its times.
-            times = [np.maximum.accumulate(a.columns[a.source.time_field].values) for a in inputs]  # type: ignore[union-attr]
-            labels_first = [
-                np.full(n, a.source.label_of is None) for n, a in zip(counts, inputs, strict=True)
-            ]
-            order = np.lexsort((np.concatenate(labels_first), np.concatenate(times)))
+            times = [np.maximum.accumulate(row_times(a.columns, a.source)) for a in inputs]
+            events_last = [np.full(n, not a.source.comes_first) for n, a in zip(counts, inputs, strict=True)]
+            order = np.lexsort((np.concatenate(events_last), np.concatenate(times)))
             positions = np.empty_like(positions)
             positions[order] = self.position + np.arange(bounds[-1])
         return [positions[a:b] for a, b in pairwise(bounds)]

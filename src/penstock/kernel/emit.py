@@ -43,6 +43,7 @@ from penstock.kernel.program import (
     RECORD_HEADER,
     ROW_LANES,
     ROW_TIME,
+    ROW_VALID,
     SQUARES_WORDS,
     SUM_WORDS,
     WIDE_SQUARES_WORDS,
@@ -54,7 +55,7 @@ from penstock.kernel.windows import front
 
 COUNT, SUM, MEAN, MIN, MAX = (int(f) for f in list(Function)[:5])
 STDDEV_SAMP, STDDEV_POP, VAR_SAMP, VAR_POP = (int(f) for f in list(Function)[5:9])
-LAST, COUNT_DISTINCT, TIME_SINCE_LAST = (int(f) for f in list(Function)[9:])
+LAST, COUNT_DISTINCT, TIME_SINCE_LAST, LATEST = (int(f) for f in list(Function)[9:])
 MICROSECONDS = 1e6
 
 
@@ -111,6 +112,8 @@ def emit(k: Kernel, r: int, i: int, bits: IntArray, ok: BoolArray) -> None:
             value = states[r + program[c + C_DISTINCT]]
         elif function == SUM:
             value, valid = total(k, r, c)
+        elif function == LATEST:
+            value, valid = latest(k, r, c)
         elif count == 0:
             valid = False
         elif function == MEAN:
@@ -123,6 +126,17 @@ def emit(k: Kernel, r: int, i: int, bits: IntArray, ok: BoolArray) -> None:
             value, valid = spread(k, r, c, count, function)
         bits[at] = value if valid else 0
         ok[at] = valid
+
+
+@inner
+def latest(k: Kernel, r: int, c: int) -> tuple[int, bool]:
+    """Return the value of the window's latest row, which may be null there."""
+    edges = r + RECORD_HEADER + 2 * k.program[c + C_WINDOW]
+    if k.states[edges] >= k.states[edges + 1]:
+        return 0, False
+    row = row_at(k, r, k.states[edges + 1] - 1)
+    lane = k.program[c + C_LANE]
+    return k.rows[row + ROW_LANES + lane], (k.rows[row + ROW_VALID] >> lane) & 1 != 0
 
 
 @inner

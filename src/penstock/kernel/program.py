@@ -19,7 +19,7 @@ from penstock.kernel.columns import IntArray
 
 # Header of an encoded program.
 LANES, WINDOWS, CELLS, AGGREGATES, LATENESS, MAX_KEYS, SPAN, STRIDE, RECORD = range(9)
-WINDOW_TABLE, CELL_TABLE, AGGREGATE_TABLE, KIND_TABLE, POOL_WORDS, HAS_SINCE = range(9, 15)
+WINDOW_TABLE, CELL_TABLE, AGGREGATE_TABLE, KIND_TABLE, POOL_WORDS, HAS_SINCE, ENDLESS_LATEST = range(9, 16)
 HEADER_WORDS = 16
 # A window's entry.
 W_SIZE, W_OFFSET, W_BEGIN, W_END, W_FLAGS, WINDOW_WORDS = range(6)  # flags: those of its cells, together
@@ -39,6 +39,8 @@ ROW_TIME, ROW_VALID, ROW_LANES = range(3)
 SUM_WORDS, SQUARES_WORDS, WIDE_SUM_WORDS, WIDE_SQUARES_WORDS = 3, 6, 34, 68
 MAX_LANES = 62
 MAX_SPAN_US = 2**61
+ENDLESS_US = 365_000 * 86_400_000_000
+"""A window of this size or more reaches back to the beginning of all events."""
 
 
 class LaneKind(IntEnum):
@@ -64,13 +66,14 @@ class Function(IntEnum):
     LAST = 9
     COUNT_DISTINCT = 10
     TIME_SINCE_LAST = 11
+    LATEST = 12
 
 
 _TEXT_FUNCTIONS = frozenset(
-    {Function.COUNT, Function.LAST, Function.COUNT_DISTINCT, Function.TIME_SINCE_LAST}
+    {Function.COUNT, Function.LAST, Function.COUNT_DISTINCT, Function.TIME_SINCE_LAST, Function.LATEST}
 )
 _COUNTS = frozenset({Function.COUNT, Function.COUNT_DISTINCT})
-_KEEPS_KIND = frozenset({Function.SUM, Function.MIN, Function.MAX, Function.LAST})
+_KEEPS_KIND = frozenset({Function.SUM, Function.MIN, Function.MAX, Function.LAST, Function.LATEST})
 _SPREAD = KEEPS_SUM | KEEPS_SQUARES
 _KEEPS = {
     Function.COUNT: 0,
@@ -85,6 +88,7 @@ _KEEPS = {
     Function.LAST: KEEPS_LAST,
     Function.COUNT_DISTINCT: KEEPS_DISTINCT,
     Function.TIME_SINCE_LAST: KEEPS_LAST,
+    Function.LATEST: 0,
 }
 
 
@@ -183,6 +187,14 @@ class Program:
             return LaneKind.INT
         return self.lanes[spec.lane] if spec.function in _KEEPS_KIND else LaneKind.FLOAT
 
+    @property
+    def keeps_newest_only(self) -> bool:
+        """Whether of the rows behind the horizon only those of the newest time can be seen: profiles without end."""
+        return bool(self.aggregates) and all(
+            spec.function is Function.LATEST and self.windows[spec.window] == Window(ENDLESS_US)
+            for spec in self.aggregates
+        )
+
     def digest(self) -> bytes:
         """Return 16 bytes that differ between programs that compute or remember differently."""
         return hashlib.blake2b(self.encode().tobytes(), digest_size=16).digest()
@@ -201,6 +213,7 @@ class Program:
         header[[LATENESS, MAX_KEYS]] = self.allowed_lateness_us, self.max_keys
         header[SPAN] = max((w.size_us - w.offset_us for w in self.windows), default=0)
         header[HAS_SINCE] = any(a.function is Function.TIME_SINCE_LAST for a in self.aggregates)
+        header[ENDLESS_LATEST] = self.keeps_newest_only
         squares = any(flags & KEEPS_SQUARES for flags in cells.values())
         header[POOL_WORDS] = WIDE_SUM_WORDS + (WIDE_SQUARES_WORDS if squares else 0)
         windows = self._window_table(cells)

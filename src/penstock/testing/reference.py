@@ -19,7 +19,11 @@ For each key there is one list of rows. Rows are ordered by time; rows of equal 
    lower edge is then ``(newest - allowed_lateness) + o - w``. The row that asks is always in its own windows
    without offset.
 
-3. Nulls are left out, then rows whose `where` column is not true, then the function is computed exactly
+   A view whose features are all attributes of a profile without `ttl` remembers less and more: of the rows up to the
+   horizon only those of the latest time, but these for ever.
+
+3. The attribute of a profile is its value in the window's latest row, null where it is null there. For all other
+   functions nulls are left out, then rows whose `where` column is not true, then the function is computed exactly
    and rounded once.
 
 Where the design is silent, this is decided:
@@ -43,7 +47,7 @@ from enum import IntEnum
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from penstock.core.time import to_us
+from penstock.core.time import LONGEST, to_us
 
 if TYPE_CHECKING:
     from penstock.core.types import DataType
@@ -124,7 +128,7 @@ class ReferenceView:
         asking = Row(time_us, dict(row))
         with_asking = inserted(rows, asking)
         features = self._features(with_asking, time_us, horizon_us=self._horizon(rows), asking=asking)
-        self._rows[key] = rows if lateness is Lateness.TOO_LATE else with_asking
+        self._rows[key] = rows if lateness is Lateness.TOO_LATE else self._remembered(with_asking)
         return Result(features, lateness)
 
     def lookup(self, key: Hashable, time_us: int) -> dict[str, Value]:
@@ -153,15 +157,30 @@ class ReferenceView:
             return Lateness.IN_ORDER
         return Lateness.LATE if time_us >= newest(rows) - self.allowed_lateness_us else Lateness.TOO_LATE
 
+    def _remembered(self, rows: list[Row]) -> list[Row]:
+        """The rows without those that a profile without `ttl` forgets."""
+        if not all(is_attribute(a) and a.time_window.window_size == LONGEST for a in self.aggregates):
+            return rows
+        passed = [row.time_us for row in rows if row.time_us <= newest(rows) - self.allowed_lateness_us]
+        return [row for row in rows if not passed or row.time_us >= max(passed)]
+
     def _features(
         self, rows: Sequence[Row], time_us: int, *, horizon_us: int | None, asking: Row | None
     ) -> dict[str, Value]:
         features: dict[str, Value] = {}
         for aggregate in self.aggregates:
             window = rows_in_window(rows, aggregate, time_us, horizon_us=horizon_us, asking=asking)
+            if is_attribute(aggregate):
+                features[aggregate.name] = present(window[-1], aggregate) if window else None
+                continue
             counted = [row for row in window if counts(row, aggregate)]
             features[aggregate.name] = compute(aggregate, counted, time_us, asking=asking)
         return features
+
+
+def is_attribute(aggregate: Aggregate) -> bool:
+    """Whether it is the attribute of a profile."""
+    return aggregate.function == "latest"
 
 
 def newest(rows: Sequence[Row]) -> int:
