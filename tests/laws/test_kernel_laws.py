@@ -162,7 +162,9 @@ def test_a_profile_without_end_holds_few_rows_however_often_it_changes():
     state = ViewState(program)
     for time in range(1_000):
         lanes = np.array([[time]])
-        state.process(Text.from_strings(["a"]), np.array([time]), lanes, np.ones((1, 1), bool), np.zeros(1, np.uint8))
+        state.process(
+            Text.from_strings(["a"]), np.array([time]), lanes, np.ones((1, 1), bool), np.zeros(1, np.uint8)
+        )
     assert state.stats.rows == 11  # from the horizon on, and the one that counts there
 
 

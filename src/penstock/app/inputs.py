@@ -14,7 +14,7 @@ from penstock.core.errors import InputError
 from penstock.core.limits import MAX_EVENT_BYTES
 from penstock.definitions.batch_configs import FileConfig
 from penstock.definitions.project import Project
-from penstock.definitions.sources import EventSource
+from penstock.definitions.sources import LabelSource, StreamSource
 from penstock.plan.nodes import Plan, SourceNode
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class _OnePass:
 
 def configured_inputs(project: Project, plan: Plan) -> list[FileInput]:
     """The inputs of all sources of the plan that have a `FileConfig`."""
-    definitions: dict[str, EventSource] = {**project.sources, **project.label_sources}
+    definitions: dict[str, StreamSource | LabelSource] = {**project.sources, **project.label_sources}
     found = []
     for name, node in plan.sources.items():
         config = definitions[name].stream_config if name in definitions else None

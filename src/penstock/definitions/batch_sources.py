@@ -94,6 +94,10 @@ class BatchSource:
             object.__setattr__(self, attribute, value)
 
     @property
+    def event_id_field(self) -> None:
+        """No column of the table names its rows: the log knows them by their content."""
+
+    @property
     def data_delay(self) -> timedelta:
         """How long after its timestamp a row counts."""
         return self.batch_config.data_delay
