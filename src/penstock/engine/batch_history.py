@@ -1,12 +1,17 @@
 """Batch rows for a training set: of a table, those that somebody asks for.
 
 A profile may have millions of rows while a few thousand keys are asked for. Keys do not see each other, so the rows of
-the others need not be read, put in order or held: their keys and times are looked at, and no other column.
+the others need not be read, put in order or held: their keys and times are looked at, and no other column. Where only the
+latest row of a key counts, nor do rows that are superseded before anybody asks. What is left goes to the kernel, which
+alone says what the values are.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,12 +23,16 @@ from penstock.definitions.views import FeatureReference, StreamFeatureView
 from penstock.engine.frames import believed_columns
 from penstock.engine.kernel_rows import encoded_keys
 from penstock.engine.times import row_times
-from penstock.kernel.columns import BoolArray, Columns, Text
+from penstock.kernel.asof import seen_rows
+from penstock.kernel.columns import BoolArray, Columns, IntArray, Text
 from penstock.kernel.keys import KeyTable
-from penstock.plan.nodes import Plan, SourceNode
+from penstock.kernel.program import Function
+from penstock.plan.nodes import Plan, SourceNode, ViewNode
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+_THREADED_ROWS = 1 << 16
 
 
 def asked_rows(
@@ -46,7 +55,6 @@ def asked_rows(
         if of_view is None:
             return believed_columns(table, fields, owner=owner)
         wanted |= of_view
-    wanted &= row_times(read, source) <= _latest(plan, blocks, services)
     if wanted.all():
         rest = believed_columns(table, [f for f in fields if f.name not in names], owner=owner)
         return rest.with_columns(read.columns)
@@ -62,29 +70,55 @@ def _seen(
 ) -> BoolArray | None:
     """Which rows have a key that is asked for in view `index`; None where that says nothing about what it holds."""
     view = plan.views[index]
-    keys, _ = encoded_keys(rows, [key.name for key in view.keys])
+    keys, present_rows = encoded_keys(rows, [key.name for key in view.keys])
     if rows.length > view.program.max_keys and _count_distinct(keys) > view.program.max_keys:
         return None
-    asked = KeyTable()
+    table = KeyTable()
+    slots, times = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     for name in services:
         service = plan.services[name]
         for lookup in service.lookups:
             if lookup.view == index:
-                asked.assign(encoded_keys(blocks[service.source], lookup.key_columns)[0])
-    found: BoolArray = asked.find(keys) >= 0
-    return found
+                events = blocks[service.source]
+                asked, present = encoded_keys(events, lookup.key_columns)
+                found = table.assign(asked)
+                slots.append(found if present is None else np.where(present, found, -1))
+                times.append(row_times(events, plan.sources[service.source]))
+    source = plan.sources[view.source]
+    row_slots = _find(table, keys)
+    if present_rows is not None:
+        row_slots[~present_rows] = -1
+    at = row_times(rows, source)
+    if view.start_us is not None:
+        row_slots[at < view.start_us + source.data_delay_us] = -1
+    ask_slots, ask_times = np.concatenate(slots), np.concatenate(times)
+    if view.time_field == source.time_field and _only_latest(view):
+        return seen_rows(row_slots, at, ask_slots, ask_times, slots=len(table))
+    seen: BoolArray = (row_slots >= 0) & (at <= ask_times.max(initial=np.iinfo(np.int64).min))
+    return seen
+
+
+def _only_latest(view: ViewNode) -> bool:
+    return all(spec.function is Function.LATEST for spec in view.program.aggregates)
+
+
+def _find(table: KeyTable, keys: Text) -> IntArray:
+    """`KeyTable.find` of many keys, on all processors."""
+    rows, workers = len(keys), os.cpu_count() or 1
+    if rows < _THREADED_ROWS or workers == 1:
+        return table.find(keys)
+    bounds = np.linspace(0, rows, workers + 1).astype(np.int64)
+    with ThreadPoolExecutor(workers) as threads:
+        parts = threads.map(
+            lambda part: table.find(Text(keys.offsets[part[0] : part[1] + 1], keys.data)), pairwise(bounds)
+        )
+        return np.concatenate(list(parts))
 
 
 def _count_distinct(keys: Text) -> int:
     table = KeyTable()
     table.assign(keys)
     return len(table)
-
-
-def _latest(plan: Plan, blocks: Mapping[str, Columns], services: Sequence[str]) -> int:
-    """The time of the latest event that asks."""
-    sources = [plan.sources[plan.services[name].source] for name in services]
-    return max(int(row_times(blocks[s.name], s).max(initial=np.iinfo(np.int64).min)) for s in sources)
 
 
 def asking_stream(
