@@ -1,11 +1,12 @@
 """Wiring: settings, a project opened and running, and the use cases that commands and definitions call."""
 
-from penstock.app.requests import features_for_events, ingest, run_transformation
+from penstock.app.requests import features_for_events, features_in_range, ingest, run_transformation
 from penstock.app.runtime import Runtime, open_reader, plan_of, registry_of, state_folder, store_path
 
 __all__ = [
     "Runtime",
     "features_for_events",
+    "features_in_range",
     "ingest",
     "open_reader",
     "plan_of",

@@ -16,6 +16,7 @@ from threading import Event
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from penstock.app.batch_inputs import BatchInput
 from penstock.app.merging import Feed, Resume, merged
 from penstock.engine.contract import Contract
 from penstock.monitoring.live import LiveMetrics, LiveSummary
@@ -143,6 +144,10 @@ class Runner:
 
     def _feed(self, order: int, one: Input, *, final: bool) -> Feed:
         resume = Resume.parse(None if one.key is None else self._offsets.get(one.key))
+        if isinstance(one, BatchInput):
+            resume = Resume(
+                resume.at
+            )  # the table may have changed; rows that the log has are known by their ids
         rows = self._runtime.settings.engine.batch_rows
         contract = self._contracts[one.source]
         blocks = one.read(contract, resume.at, rows=rows, final=final, stop=self._stop)

@@ -12,6 +12,7 @@ from penstock.cli import (
     explain,
     forget,
     init,
+    materialize,
     registry,
     replay,
     run,
@@ -60,6 +61,7 @@ app.command("init")(init.init)
 app.command("explain")(explain.explain)
 app.command("run")(run.run)
 app.command("up")(run.up)
+app.command("materialize")(materialize.materialize)
 app.command("score")(score.score)
 app.command("train")(train.train)
 app.add_typer(registry.commands, name="registry")

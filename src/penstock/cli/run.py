@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
@@ -48,7 +48,7 @@ def up(files: Files = None, project: Project = None, as_json: AsJson = False) ->
 
 
 def _drive(files: list[str] | None, project: Path | None, *, as_json: bool, follow: bool) -> None:
-    from penstock.app.inputs import configured_inputs, given_inputs
+    from penstock.app.inputs import inputs_of
     from penstock.app.running import Runner, stop_on_signals
     from penstock.app.runtime import Runtime
 
@@ -56,21 +56,17 @@ def _drive(files: list[str] | None, project: Path | None, *, as_json: bool, foll
     given = _given(files or [])
     with stop_on_signals() as stop:
         with progress_bar("recovering") as progress:
-            runtime = Runtime.open(root, progress=_interruptible(progress, stop))
+            runtime = Runtime.open(root, progress=interruptible(progress, stop))
         with runtime:
-            _notice(runtime)
+            notice(runtime)
             plan = runtime.plan
-            inputs: Any = (
-                given_inputs(given, plan.sources, root=root)
-                if given
-                else configured_inputs(runtime.project, plan)
-            )
+            inputs = inputs_of(runtime, given)
             if not inputs:
                 raise InputError(
-                    f"run: no source of project {runtime.project.name!r} has a FileConfig, so there is nothing to read. Name "
+                    f"run: no source of project {runtime.project.name!r} has a FileConfig or is a batch source, so there is nothing to read. Name "
                     f"files: penstock run {next(iter(plan.sources))}=FILE"
                 )
-            with _live_line() as watch:
+            with live_line() as watch:
                 runner = Runner(runtime, inputs, stop=stop.event, watch=watch)
                 if follow:
                     tell(f"penstock: following {', '.join(one.source for one in inputs)}; Ctrl-C ends it")
@@ -81,7 +77,7 @@ def _drive(files: list[str] | None, project: Path | None, *, as_json: bool, foll
         raise typer.Exit(ExitCode.INTERRUPTED)
 
 
-def _interruptible(progress: Progress, stop: Stop) -> Progress:
+def interruptible(progress: Progress, stop: Stop) -> Progress:
     """Recovery ends at once when asked to: nothing was taken in yet."""
 
     def step(done: int, total: int) -> None:
@@ -110,7 +106,8 @@ def _given(files: list[str]) -> dict[str, Path | IO[bytes]]:
     return found
 
 
-def _notice(runtime: Runtime) -> None:
+def notice(runtime: Runtime) -> None:
+    """Say what of the project does not work though it is open."""
     for skipped in runtime.skipped_snapshots:
         tell(f"penstock: snapshot skipped: {skipped}")
     for what, problem in runtime.problems.items():
@@ -149,7 +146,7 @@ def _ms(seconds: float | None) -> str:
 
 
 @contextmanager
-def _live_line() -> Iterator[Callable[[LiveSummary], None]]:
+def live_line() -> Iterator[Callable[[LiveSummary], None]]:
     """A line of live metrics on stderr, where that is a terminal."""
     from penstock.app.running import no_watch
 

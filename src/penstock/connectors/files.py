@@ -124,6 +124,10 @@ class FileReader:
                     return
             stop.wait(poll_seconds)
 
+    def files(self) -> list[Path]:
+        """The files that there are now, in the order of their names; raises `InputError` where there is none."""
+        return self._files(growing=False)
+
     def _blocks(self, offset: str | None, rows: int, *, growing: bool) -> Iterator[Step]:
         if rows < 1:
             raise InputError(f"{self._owner}: blocks of {rows} rows were asked for; allowed is 1 or more.")

@@ -22,8 +22,9 @@ class BatchSource:
     """A table of rows, each with a time: user profiles, account balances, a nightly export.
 
     Every row enters the log once, as an event of this source, and counts from its time on: its timestamp plus the
-    config's `data_delay`. A row whose time has not come yet waits outside the log. A row is known by its content: read
-    again, it is not taken again; with any other value it is a new row, and at equal times the later in the log counts.
+    config's `data_delay`. A row whose time has not come yet waits outside the log. A row is known by its content, and by how
+    many equal rows come before it in its file: read again, also from a file that was written anew, it is not taken again.
+    With any other value it is a new row, and at equal times the later in the log counts.
 
     Parameters
     ----------
@@ -36,8 +37,7 @@ class BatchSource:
     timestamp_field
         The column with the rows' timestamp, if the schema has several Timestamp fields.
     allowed_lateness
-        How much older than the newest row of its key a row may be and still enter the features. Rows further back than
-        this behind the latest reading are not looked for in a table that has changed.
+        How much older than the newest row of its key a row may be and still enter the features.
 
     Examples
     --------

@@ -89,8 +89,6 @@ def _seen(
     if present_rows is not None:
         row_slots[~present_rows] = -1
     at = row_times(rows, source)
-    if view.start_us is not None:
-        row_slots[at < view.start_us + source.data_delay_us] = -1
     ask_slots, ask_times = np.concatenate(slots), np.concatenate(times)
     if view.time_field == source.time_field and _only_latest(view):
         return seen_rows(row_slots, at, ask_slots, ask_times, slots=len(table))
