@@ -96,16 +96,20 @@ def _content(columns: Columns, contract: Contract) -> str:
     return f"{columns.length}:{int(ids.values.view(np.uint64).sum(dtype=np.uint64)):x}"
 
 
-def in_time_order(parts: Sequence[PartRows], rows: int) -> Iterator[Decoded]:
-    """The rows of all parts as blocks of up to `rows` in the order of time; what was refused comes first."""
-    refused = [(one, part) for part in parts for one in part.refused]
-    if refused:
-        yield _refusals(parts[0].columns, [one for one, _ in refused])
+def in_time_order(parts: Sequence[PartRows], rows: int, *, skip: int = 0) -> Iterator[Decoded]:
+    """The rows of all parts as blocks of up to `rows` in the order of time; what was refused comes first.
+
+    The first `skip` rows are left out: whole blocks of the same parts.
+    """
+    refused = [one for part in parts for one in part.refused]
+    if refused and not skip:
+        yield _refusals(parts[0].columns, refused)
+    skip = max(skip - len(refused), 0)
     columns = concat([part.columns for part in parts])
     times = np.concatenate([part.times for part in parts])
     order = np.argsort(times, kind="stable")
     bounds = np.cumsum([0, *(part.columns.length for part in parts)])
-    for start in range(0, len(order), rows):
+    for start in range(skip, len(order), rows):
         some = order[start : start + rows]
 
         def original(row: int, some: IntArray = some) -> bytes:

@@ -27,12 +27,13 @@ def materialize(
 ) -> None:
     """Take the new rows of batch tables in.
 
-    Each row enters the log once, however often this is run. `penstock run` and `penstock up` do the same when they start,
+    The history of streams that have none yet comes first. Each row enters the log once, however often this is run. `penstock run` and `penstock up` do the same when they start,
     and `up` then on each view's schedule.
     """
     from penstock.app.materializing import Materialized, chosen_inputs, materialize_one
     from penstock.app.running import stop_on_signals
     from penstock.app.runtime import Runtime
+    from penstock.app.stream_history import load_histories
 
     root = project_root(project)
     done: list[Materialized] = []
@@ -41,6 +42,8 @@ def materialize(
             runtime = Runtime.open(root, progress=interruptible(progress, stop))
         with runtime:
             notice(runtime)
+            with live_line() as watch:
+                load_histories(runtime, stop=stop.event, watch=watch)
             for one in chosen_inputs(runtime, name):
                 if not stop.asked:
                     with live_line() as watch:

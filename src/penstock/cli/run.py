@@ -51,6 +51,7 @@ def _drive(files: list[str] | None, project: Path | None, *, as_json: bool, foll
     from penstock.app.inputs import inputs_of
     from penstock.app.running import Runner, stop_on_signals
     from penstock.app.runtime import Runtime
+    from penstock.app.stream_history import load_histories
 
     root = project_root(project)
     given = _given(files or [])
@@ -67,6 +68,10 @@ def _drive(files: list[str] | None, project: Path | None, *, as_json: bool, foll
                     f"files: penstock run {next(iter(plan.sources))}=FILE"
                 )
             with live_line() as watch:
+                if not stop.asked and load_histories(runtime, stop=stop.event, watch=watch):
+                    tell("penstock: the history of streams is loaded")
+                for what in set(runtime.problems) & set(plan.sources):
+                    tell(f"penstock: {runtime.problems[what]}")
                 runner = Runner(runtime, inputs, stop=stop.event, watch=watch)
                 if follow:
                     tell(f"penstock: following {', '.join(one.source for one in inputs)}; Ctrl-C ends it")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from penstock.core.errors import DefinitionError
 from penstock.core.time import LONGEST
 from penstock.core.types import Field, Timestamp, check_name
-from penstock.definitions.batch_configs import FileConfig
+from penstock.definitions.batch_configs import BatchConfig, FileConfig, check_batch_config
 from penstock.definitions.entities import fields_of
 
 if TYPE_CHECKING:
@@ -60,6 +60,10 @@ class StreamSource:
         How much older than its key's newest event an event may be and still enter the features.
     max_future_skew
         How far ahead of the clock an event may be; later ones are rejected (live streams only).
+    batch_config
+        Where the stream's history lies: a table with the same columns, which enters the log once, without decisions,
+        before the first event. What the stream repeats of it is a duplicate; where there is no `event_id_field`, events up
+        to the history's newest time are refused.
 
     Examples
     --------
@@ -80,6 +84,7 @@ class StreamSource:
     time_field: str
     allowed_lateness: timedelta
     max_future_skew: timedelta
+    batch_config: BatchConfig | None
     description: str
     owner: str
 
@@ -88,6 +93,7 @@ class StreamSource:
         name: str,
         stream_config: StreamConfig,
         *,
+        batch_config: BatchConfig | None = None,
         schema: Sequence[Field],
         event_id_field: str | None = None,
         timestamp_field: str | None = None,
@@ -103,9 +109,13 @@ class StreamSource:
         check_not_negative(max_future_skew, owner=what, argument="max_future_skew")
         _check_id_field(event_id_field, fields, owner=what)
         time_field = find_time_field(timestamp_field or stream_config.timestamp_field, fields, owner=what)
+        if batch_config is not None:
+            check_batch_config(batch_config, owner=what)
+            _check_no_delay(batch_config, owner=what)
         values = (
             ("name", name),
             ("stream_config", stream_config),
+            ("batch_config", batch_config),
             ("schema", fields),
             ("event_id_field", event_id_field),
             ("time_field", time_field),
@@ -249,10 +259,15 @@ def check_stream_config(config: object, *, owner: str) -> None:
             f"{owner}: stream_config is {config!r}; allowed are PushConfig() and FileConfig(uri, file_format). "
             "Write PushConfig() where events are sent to Penstock."
         )
-    if isinstance(config, FileConfig) and config.data_delay:
+    if isinstance(config, FileConfig):
+        _check_no_delay(config, owner=owner)
+
+
+def _check_no_delay(config: BatchConfig, *, owner: str) -> None:
+    if config.data_delay:
         raise DefinitionError(
-            f"{owner}: its FileConfig has a data_delay of {config.data_delay}, but an event of a stream counts from its own "
-            "time on; allowed is none. Leave it out, or make it a BatchSource."
+            f"{owner}: its {type(config).__name__} has a data_delay of {config.data_delay}, but an event of a stream counts from "
+            "its own time on; allowed is none. Leave it out, or make it a BatchSource."
         )
 
 

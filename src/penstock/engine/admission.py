@@ -61,6 +61,8 @@ class Admission:
         self._rows = rows
         self._seed = seed
         self._settle = settle
+        self.covered: dict[str, int] = {}
+        """Up to which time a history was loaded, by source."""
 
     def admit(self, source: SourceNode, decoded: Decoded, *, now_us: int | None) -> Admitted:
         """Sort `decoded` into new events, duplicates and refused rows; `now_us` None skips the future check."""
@@ -70,6 +72,12 @@ class Admission:
             if ahead.any():
                 refused = (*refused, *_in_future(source, decoded, ahead, now_us))
                 columns, rows = columns.take(np.flatnonzero(~ahead)), rows[~ahead]
+        until_us = self.covered.get(source.name) if source.id_field is None else None
+        if until_us is not None:
+            old = _times(columns, source) <= until_us
+            if old.any():
+                refused = (*refused, *_in_history(source, decoded, rows[old]))
+                columns, rows = columns.take(np.flatnonzero(~old)), rows[~old]
         if source.id_field is None or source.label_of is not None:
             return Admitted(source, columns, rows, None, (), (), refused, decoded.received)
         hashes = hash_text(encode_keys([columns[source.id_field]]), id_seed(self._seed, source.name))
@@ -238,6 +246,13 @@ def _in_future(source: SourceNode, decoded: Decoded, ahead: BoolArray, now_us: i
         detail = f"{by} ahead of the clock; {allowed} is allowed - at `$.{source.time_field}`"
         refused.append(Refused(row, "in_future", detail, decoded.original(row)))
     return refused
+
+
+def _in_history(source: SourceNode, decoded: Decoded, rows: IntArray) -> list[Refused]:
+    detail = (
+        f"not later than the loaded history, and without ids it may be in it - at `$.{source.time_field}`"
+    )
+    return [Refused(row, "in_history", detail, decoded.original(row)) for row in rows.tolist()]
 
 
 def _erased(stored: Columns) -> BoolArray:

@@ -81,6 +81,8 @@ class LocalEngine:
         self._stepper = Stepper(
             features, store=store, ids=ids, rows=self.rows, scorers=scorers, settle=self._settle
         )
+        self.covered = self._stepper.covered
+        """Up to which time (µs) a history was loaded, by source; of streams without ids older events are refused."""
         self._writer = ThreadPoolExecutor(1, "penstock-commit")
         self._inflight: tuple[int, Future[None]] = (store.next_position, _DONE)
         self._labels_inflight = False

@@ -92,6 +92,7 @@ class Stepper:
         self._rows = rows
         self._scorers = scorers
         self._admission = Admission(ids, rows, seed=store.hash_seed, settle=settle)
+        self.covered = self._admission.covered
         plan = features.plan
         # Only what somebody reads is computed: services that an endpoint decides with.
         self._services = [plan.services[n] for n in dict.fromkeys(e.service for e in plan.endpoints.values())]

@@ -329,9 +329,10 @@ def _in_order(
     blocks |= {name: asked_rows(plan, plan.sources[name], t, blocks, services) for name, t in batch.items()}
     order_of = _positions(plan, blocks)
     state = FeatureState(plan)
+    asking = {plan.services[name].source for name in services}
     placed = {name: _sorted(blocks[name], order_of[name]) for name in blocks}
     made = state.advance(
-        {name: rows_ for name, (rows_, _) in placed.items() if rows_.columns.length},
+        {name: rows_ for name, (rows_, _) in placed.items() if rows_.columns.length or name in asking},
         services=[plan.services[name] for name in services],
         exact=True,
     )

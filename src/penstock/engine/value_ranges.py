@@ -48,9 +48,9 @@ def ranges_of(
     names = list(view.feature_types)
     values = asked.select([f"{view.name}__{name}" for name in names]).rename_columns(names)
     begins = np.flatnonzero(_is_new(at_slots, here, values))
-    last = np.append(begins[1:], len(at_slots)) - 1
-    until = np.append(at_times[1:], end_us)
-    until[np.append(at_slots[1:] != at_slots[:-1], True)] = end_us
+    last = np.append(begins[1:], len(at_slots))[: len(begins)] - 1
+    until = np.append(at_times[1:], end_us)[: len(at_times)]
+    until[np.append(at_slots[1:] != at_slots[:-1], True)[: len(until)]] = end_us
     out = keys.take(at_slots[begins])
     out = out.append_column(VALID_FROM, to_arrow(Numeric(at_times[begins]), Timestamp))
     out = out.append_column(VALID_TO, to_arrow(Numeric(until[last]), Timestamp))
