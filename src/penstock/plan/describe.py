@@ -7,7 +7,7 @@ from typing import Any
 
 from penstock.core.errors import NotFoundError
 from penstock.core.time import format_duration
-from penstock.kernel.program import Window
+from penstock.kernel.program import ENDLESS_US, Window
 from penstock.plan.nodes import (
     EndpointNode,
     Lookup,
@@ -48,7 +48,11 @@ def window_text(window: Window) -> str:
 
     >>> window_text(Window(86_400_000_000)), window_text(Window(3_600_000_000, -60_000_000))
     ('(t - 1d, t]', '(t - 1h1m, t - 1m]')
+    >>> window_text(Window(ENDLESS_US))
+    'up to t'
     """
+    if window == Window(ENDLESS_US):
+        return "up to t"
     end = "t" if not window.offset_us else f"t - {format_duration(-window.offset_us)}"
     return f"(t - {format_duration(window.size_us - window.offset_us)}, {end}]"
 
@@ -77,6 +81,7 @@ def _names(plan: Plan) -> str:
 
 
 def _source(node: SourceNode) -> Description:
+    batch = {"data_delay": format_duration(node.data_delay_us)} if node.is_batch else {}
     return {
         "name": node.name,
         "fields": [{"name": f.name, "type": f.dtype.name, "optional": f.optional} for f in node.fields],
@@ -86,6 +91,7 @@ def _source(node: SourceNode) -> Description:
         "label_field": node.label_field,
         "allowed_lateness": format_duration(node.allowed_lateness_us),
         "max_future_skew": format_duration(node.max_future_skew_us),
+        **batch,
     }
 
 
