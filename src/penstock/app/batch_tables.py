@@ -135,25 +135,30 @@ def _original(part: PartRows, row: int) -> bytes:
     raise AssertionError("a row is in one of its part's blocks")
 
 
-def with_tables(given: Mapping[str, Any] | None, sources: Iterable[BatchSource]) -> dict[str, Any]:
+def with_tables(
+    given: Mapping[str, Any] | None, sources: Iterable[BatchSource], *, root: Path | None = None
+) -> dict[str, Any]:
     """`given` histories, with those of batch sources that are not among them read from their tables.
 
-    Relative paths start at the folder of the open project, else at the current folder. Raises `InputError` where a table
+    Relative paths start at `root`; default: the folder of the open project, else the current folder. Raises `InputError` where a table
     cannot be read or breaks its contract.
     """
     tables = dict(given or {})
     for source in sources:
         if source.name not in tables:
-            tables[source.name] = _whole(source)
+            tables[source.name] = _whole(source, root or _default_root())
     return tables
 
 
-def _whole(source: BatchSource) -> pa.Table:
+def _default_root() -> Path:
+    runtime = active()
+    return Path.cwd() if runtime is None else runtime.project.root
+
+
+def _whole(source: BatchSource, root: Path) -> pa.Table:
     import pyarrow as pa
 
     node = source_node(source)
-    runtime = active()
-    root = Path.cwd() if runtime is None else runtime.project.root
     reader, contract = batch_reader(source.batch_config, root, node), Contract(node)
     parts = [part_rows(reader, contract, part, until_us=_FOREVER, stop=Event()) for part in reader.parts()]
     refused = [one for part in parts for one in part.refused]
