@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,7 +31,8 @@ from penstock.plan.nodes import Plan, SourceNode, ViewNode
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_THREADED_ROWS = 1 << 16
+_THREADED_ROWS = 1 << 15
+"""How many rows a thread takes at a time."""
 
 
 def asked_rows(
@@ -105,12 +105,16 @@ def _find(table: KeyTable, keys: Text) -> IntArray:
     rows, workers = len(keys), os.cpu_count() or 1
     if rows < _THREADED_ROWS or workers == 1:
         return table.find(keys)
-    bounds = np.linspace(0, rows, workers + 1).astype(np.int64)
+    found = np.empty(rows, np.int64)
+
+    def find(begin: int) -> None:
+        stop = min(begin + _THREADED_ROWS, rows)
+        found[begin:stop] = table.find(Text(keys.offsets[begin : stop + 1], keys.data))
+
     with ThreadPoolExecutor(workers) as threads:
-        parts = threads.map(
-            lambda part: table.find(Text(keys.offsets[part[0] : part[1] + 1], keys.data)), pairwise(bounds)
-        )
-        return np.concatenate(list(parts))
+        for job in [threads.submit(find, begin) for begin in range(0, rows, _THREADED_ROWS)]:
+            job.result()
+    return found
 
 
 def _count_distinct(keys: Text) -> int:

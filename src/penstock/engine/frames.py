@@ -103,7 +103,10 @@ def arrow_column(values: pa.ChunkedArray, field: Field, *, owner: str) -> Column
     import pyarrow as pa
 
     wanted = pa.type_for_alias(_ARROW_TYPES[field.dtype.name])
-    array = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+    array = values
+    if isinstance(values, pa.ChunkedArray):
+        # Combining copies, even where there is one chunk.
+        array = values.chunk(0) if values.num_chunks == 1 else values.combine_chunks()
     if isinstance(array, pa.ChunkedArray):
         array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], wanted)
     try:
@@ -178,6 +181,8 @@ def _text(array: pa.Array) -> Text:
     data = np.frombuffer(data_buffer, np.uint8) if data_buffer is not None else np.zeros(0, np.uint8)
     if len(offsets) == 0:
         return Text(np.zeros(1, np.int64), data[:0], valid)
+    if offsets[0] == 0:
+        return Text(offsets, data[: offsets[-1]], valid)
     return Text(offsets - offsets[0], data[offsets[0] : offsets[-1]], valid)
 
 
