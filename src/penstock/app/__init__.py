@@ -1,11 +1,18 @@
 """Wiring: settings, a project opened and running, and the use cases that commands and definitions call."""
 
-from penstock.app.requests import features_for_events, ingest, online_features, run_transformation
+from penstock.app.requests import (
+    features_for_events,
+    features_in_range,
+    ingest,
+    online_features,
+    run_transformation,
+)
 from penstock.app.runtime import Runtime, open_reader, plan_of, registry_of, state_folder, store_path
 
 __all__ = [
     "Runtime",
     "features_for_events",
+    "features_in_range",
     "ingest",
     "online_features",
     "open_reader",

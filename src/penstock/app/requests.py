@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
+from penstock.app.batch_tables import with_tables
 from penstock.app.runtime import Runtime, active
 from penstock.core.errors import InputError, ProjectError
+from penstock.core.time import to_us
+from penstock.definitions.batch_sources import BatchSource
+from penstock.definitions.batch_views import BatchFeatureView
 from penstock.definitions.sources import EventSource
 from penstock.definitions.views import FeatureReference, FeatureView
 from penstock.engine.answers import Answer
@@ -15,7 +20,14 @@ from penstock.engine.history import check_as_of
 from penstock.engine.logged_history import features_for_logged, history_of
 from penstock.engine.online import OnlineFeatures
 from penstock.engine.preview import inputs_by_name, run_view
-from penstock.engine.training_set import FeatureFrame, driving_source, features_for_frame, source_names
+from penstock.engine.training_set import (
+    FeatureFrame,
+    batch_sources_of,
+    driving_source,
+    features_for_frame,
+    source_names,
+)
+from penstock.engine.value_ranges import ranges_of
 from penstock.plan.compile import source_node
 
 
@@ -60,6 +72,9 @@ def features_for_events(
             raise InputError("history= and mock_inputs= are both given; allowed is one. Leave one out.")
         history = mock_inputs
     check_as_of(as_of)
+    batch = batch_sources_of(references)
+    if source_names(references) == set(batch):
+        return _profiles_for_events(references, events, history, timestamp_key, as_of)
     source = driving_source(references)
     runtime = _with_log_of(source) if history is None else None
     if as_of == "served" and runtime is None:
@@ -69,6 +84,7 @@ def features_for_events(
         if as_of == "served":
             return features_for_logged(runtime.store, references, events)
         history = history_of(runtime.store, runtime.plan, sources=source_names(references))
+    history = with_tables(history, batch.values())
     return features_for_frame(references, events, history=history, timestamp_key=timestamp_key)
 
 
@@ -85,6 +101,52 @@ def online_features(
             'with penstock.app.Runtime.open("path/to/project"): ...'
         )
     return runtime.online.read(name, join_keys, request_data)
+
+
+def _profiles_for_events(
+    references: Sequence[FeatureReference],
+    events: Any,
+    history: Mapping[str, Any] | None,
+    timestamp_key: str | None,
+    as_of: str,
+) -> FeatureFrame:
+    """Features of batch views alone, which are looked up for any rows with keys and times."""
+    if as_of == "served":
+        raise InputError(
+            'as_of="served": the features come from batch views alone, which were served to no stream of their own. Use '
+            'as_of="corrected", or ask the service that a model uses.'
+        )
+    sources = list(batch_sources_of(references).values())
+    given = dict(history) if history is not None else _logged(sources)
+    return features_for_frame(
+        references, events, history=with_tables(given, sources), timestamp_key=timestamp_key
+    )
+
+
+def features_in_range(
+    view: BatchFeatureView,
+    start: datetime,
+    end: datetime,
+    *,
+    entities: Any = None,
+    history: Mapping[str, Any] | None = None,
+) -> FeatureFrame:
+    """The stretches in which the values of `view` stay the same; see `BatchFeatureView.get_features_in_range`."""
+    source = view.source
+    assert isinstance(source, BatchSource), "a batch view has no other"
+    tables = with_tables(dict(history) if history is not None else _logged([source]), [source])
+    return ranges_of(view, tables[source.name], start_us=to_us(start), end_us=to_us(end), entities=entities)
+
+
+def _logged(sources: Sequence[BatchSource]) -> dict[str, Any]:
+    """What the log of the open project holds of those of `sources` that are its own."""
+    found: dict[str, Any] = {}
+    for source in sources:
+        runtime = _with_log_of(source)
+        if runtime is not None:
+            runtime.engine.flush()
+            found |= history_of(runtime.store, runtime.plan, sources=[source.name])
+    return found
 
 
 def _with_log_of(source: EventSource) -> Runtime | None:

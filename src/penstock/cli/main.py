@@ -17,6 +17,7 @@ from penstock.cli import (
     forget,
     init,
     lineage,
+    materialize,
     prove,
     registry,
     replay,
@@ -72,6 +73,7 @@ app.command("lineage")(lineage.lineage)
 app.command("contracts")(contracts.contracts)
 app.command("run")(run.run)
 app.command("up")(run.up)
+app.command("materialize")(materialize.materialize)
 app.command("score")(score.score)
 app.command("train")(train.train)
 app.add_typer(registry.commands, name="registry")

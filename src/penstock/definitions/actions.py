@@ -10,6 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
+    from penstock.definitions.batch_views import BatchFeatureView
     from penstock.definitions.sources import EventSource
     from penstock.definitions.views import FeatureReference, FeatureView
 
@@ -26,6 +29,13 @@ def online_features(name: str, join_keys: Any, request_data: Any) -> Any:
     from penstock import app
 
     return app.online_features(name, join_keys, request_data)
+
+
+def features_in_range(view: BatchFeatureView, start: datetime, end: datetime, **options: Any) -> Any:
+    """The stretches in which the values of `view` stay the same; see `penstock.app.features_in_range`."""
+    from penstock import app
+
+    return app.features_in_range(view, start, end, **options)
 
 
 def ingest(

@@ -16,6 +16,7 @@ from penstock.engine.labels import concat_labels, entering_rows, first_known, ta
 from penstock.engine.ports import LogReader
 from penstock.engine.recovery import Progress, no_progress
 from penstock.engine.replay import CHUNK_ROWS, read_chunks, replay
+from penstock.engine.times import row_times
 from penstock.kernel.columns import Columns, IntArray, concat
 from penstock.plan.nodes import Plan, ServiceNode
 
@@ -95,14 +96,14 @@ def _all(parts: list[LoggedFeatures], service: ServiceNode) -> LoggedFeatures:
 def _corrected(
     store: LogReader, plan: Plan, service: ServiceNode, *, start: int, stop: int
 ) -> LoggedFeatures:
-    """All rows at once, in event-time order; at equal times labels first, then log order."""
+    """All rows at once, in event-time order; at equal times labels and batch rows first, then log order."""
     merged = _events(store, plan, stop)
     if service.source not in merged:
         return _all([], service)
     merged |= _labels(store, plan, merged, stop)
     names = list(merged)
-    times = [_times(merged[name].columns, plan.sources[name].time_field) for name in names]
-    ranks = [np.full(len(t), plan.sources[n].label_of is None) for n, t in zip(names, times, strict=True)]
+    times = [row_times(merged[name].columns, plan.sources[name]) for name in names]
+    ranks = [np.full(len(t), not plan.sources[n].comes_first) for n, t in zip(names, times, strict=True)]
     logged = [merged[name].positions for name in names]
     order = np.lexsort((np.concatenate(logged), np.concatenate(ranks), np.concatenate(times)))
     places = np.empty(len(order), np.int64)
@@ -153,7 +154,3 @@ def _labels_of(store: LogReader, positions: IntArray, stop: int) -> LabelRecords
 
 def _merged(parts: list[Rows]) -> Rows:
     return Rows(concat([p.columns for p in parts]), np.concatenate([p.positions for p in parts]))
-
-
-def _times(columns: Columns, field: str) -> IntArray:
-    return columns[field].values.astype(np.int64)  # type: ignore[union-attr]
