@@ -122,7 +122,7 @@ def _given(files: list[str]) -> dict[str, Path | IO[bytes]]:
 def notice(runtime: Runtime) -> None:
     """Say what of the project does not work though it is open, and what changed."""
     for change in runtime.contract_changes:
-        tell(f"penstock: contract of {change}; state was folded from the log")
+        tell(f"penstock: contract of {change}")
     for skipped in runtime.skipped_snapshots:
         tell(f"penstock: snapshot skipped: {skipped}")
     for what, problem in runtime.problems.items():
