@@ -135,3 +135,15 @@ def test_what_changes_values_changes_the_fingerprint():
     assert len({fingerprint(**change) for change in changes}) == len(changes)
     moved = BatchSource("users", DeltaConfig("elsewhere"), schema=COLUMNS)
     assert fingerprint(sources=[moved], batch_schedule="0 3 * * *") == fingerprint()
+
+
+def test_what_an_attribute_is_cannot_be_named_in_an_aggregate():
+    for function in ("latest", view().features[0].function):
+        with pytest.raises(DefinitionError, match="latest"):
+            Aggregate(Field("age", Int64), function, time_window=timedelta(days=1))
+
+
+def test_tags_are_kept():
+    tagged = BatchSource("users", FILE, schema=COLUMNS, tags={"team": "crm"})
+    assert tagged.tags == (("team", "crm"),)
+    assert view(sources=[tagged], tags={"a": "b"}).tags == (("a", "b"),)

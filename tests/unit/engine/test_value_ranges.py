@@ -6,10 +6,20 @@ from random import Random
 
 import pytest
 
-from penstock import Aggregate, Attribute, BatchFeatureView, BatchSource, Entity, FileConfig, TimeWindow
+from penstock import (
+    Aggregate,
+    Attribute,
+    BatchFeatureView,
+    BatchSource,
+    Entity,
+    FileConfig,
+    LifetimeWindow,
+    TimeWindow,
+    TimeWindowSeries,
+)
+from penstock.aggregation_functions import decayed_sum, last
 from penstock.core.errors import InputError
 from penstock.core.time import from_us
-from penstock.definitions.batch_views import Latest
 from penstock.testing.reference import ReferenceView
 from penstock.types import Field, Int64, String, Timestamp
 
@@ -42,6 +52,32 @@ VIEWS = {
     "ttl": view(ttl=6 * SECOND),
     "started": view(feature_start_time=from_us(15_000_000)),
     "function": view(function=grown, features=[Attribute("home", String)]),
+    "tiles": view(
+        features=[
+            Aggregate(
+                Field("age", Int64),
+                "sum",
+                time_window=TimeWindow(6 * SECOND, offset),
+                name=f"s{n}",
+                aggregation_interval=3 * SECOND,
+            )
+            for n, offset in enumerate((0 * SECOND, -3 * SECOND))
+        ]
+    ),
+    "lifetime": view(
+        features=[Aggregate(Field("age", Int64), "sum", time_window=LifetimeWindow(), name="s")]
+    ),
+    "lists": view(
+        features=[
+            Aggregate(Field("home", String), last(2), time_window=9 * SECOND, name="homes"),
+            Aggregate(
+                Field("age", Int64),
+                "count",
+                time_window=TimeWindowSeries(-8 * SECOND, 4 * SECOND),
+                name="ages",
+            ),
+        ]
+    ),
     "count": view(
         features=[
             Aggregate(Field("age", Int64), "count", time_window=w, name=f"n{i}")
@@ -65,12 +101,17 @@ def random_rows(random, count):
 
 def expected(asked, rows, key):
     """The values at each second, by the oracle, rows in the order of time; None where no window holds a row."""
-    present = [Latest(Field("here", Int64), time_window=w) for w in {f.time_window for f in asked.features}]
     oracle = ReferenceView([*asked.features], 10**15)
     shadow = ReferenceView(
         [
-            Aggregate(Field("here", Int64), "count", time_window=p.time_window, name=f"h{i}")
-            for i, p in enumerate(present)
+            Aggregate(
+                Field("here", Int64),
+                "count",
+                time_window=f.time_window,
+                name=f"h{i}",
+                aggregation_interval=f.aggregation_interval,
+            )
+            for i, f in enumerate(asked.features)
         ],
         10**15,
     )
@@ -81,7 +122,9 @@ def expected(asked, rows, key):
             oracle.apply(key, row["changed"] + 2_000_000, row)
             shadow.apply(key, row["changed"] + 2_000_000, {"here": 1})
     for second in range(1, 50):
-        held = any(shadow.lookup(key, second * 1_000_000).values())
+        held = any(
+            any(v) if isinstance(v, list) else v for v in shadow.lookup(key, second * 1_000_000).values()
+        )
         yield oracle.lookup(key, second * 1_000_000) if held else None
 
 
@@ -103,6 +146,13 @@ def test_the_ranges_hold_what_the_view_says_at_each_moment(name):
                 hits = [row for row in ranges if row["_valid_from"] <= at < row["_valid_to"]]
                 values = [{f: row[f] for f in asked.feature_types} for row in hits]
                 assert values == ([] if answer is None else [answer]), (key, second)
+
+
+@pytest.mark.parametrize("function", ["time_since_last", decayed_sum(SECOND)])
+def test_what_changes_at_every_moment_has_no_ranges(function):
+    asked = view(features=[Aggregate(Field("age", Int64), function, time_window=SECOND, name="moving")])
+    with pytest.raises(InputError, match="'moving' changes at every moment"):
+        asked.get_features_in_range(from_us(0), from_us(9), history={"users": arrow({})})
 
 
 def arrow(columns):
