@@ -112,6 +112,4 @@ def _grid(published: Score, enriched: dict[str, Score], *, columns: int) -> Grid
         (f"enriched, {name}", str(columns), f"{score.roc_auc:.3f}", f"{score.average_precision:.3f}")
         for name, score in enriched.items()
     ]
-    return Grid(
-        ("the test week", "features", "AUC ROC", "average precision"), tuple(rows)
-    )
+    return Grid(("the test week", "features", "AUC ROC", "average precision"), tuple(rows))

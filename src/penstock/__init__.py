@@ -4,10 +4,13 @@ Definitions are a few Python objects; importing them loads no heavy library.
 """
 
 from penstock.definitions.aggregates import Aggregate
+from penstock.definitions.batch_configs import DeltaConfig, DuckDBConfig, FileConfig
+from penstock.definitions.batch_sources import BatchSource
+from penstock.definitions.batch_views import BatchFeatureView, batch_feature_view
 from penstock.definitions.entities import Entity
 from penstock.definitions.models import CostMatrix, Endpoint, Model, Policy, TimeSplit
 from penstock.definitions.services import FeatureService
-from penstock.definitions.sources import FileConfig, LabelSource, PushConfig, RequestSource, StreamSource
+from penstock.definitions.sources import LabelSource, PushConfig, RequestSource, StreamSource
 from penstock.definitions.views import (
     Attribute,
     RealtimeFeatureView,
@@ -22,7 +25,11 @@ __version__ = "0.1.0"
 __all__ = [
     "Aggregate",
     "Attribute",
+    "BatchFeatureView",
+    "BatchSource",
     "CostMatrix",
+    "DeltaConfig",
+    "DuckDBConfig",
     "Endpoint",
     "Entity",
     "FeatureService",
@@ -39,6 +46,7 @@ __all__ = [
     "TimeSplit",
     "TimeWindow",
     "TimeWindowSeries",
+    "batch_feature_view",
     "realtime_feature_view",
     "stream_feature_view",
 ]

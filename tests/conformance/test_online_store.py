@@ -19,8 +19,11 @@ import pytest
 from penstock import (
     Aggregate,
     Attribute,
+    BatchFeatureView,
+    BatchSource,
     Entity,
     FeatureService,
+    FileConfig,
     LabelSource,
     PushConfig,
     RequestSource,
@@ -29,6 +32,7 @@ from penstock import (
     TimeWindow,
     realtime_feature_view,
 )
+from penstock.aggregation_functions import last
 from penstock.app import Runtime
 from penstock.app.settings import Settings
 from penstock.core.errors import InputError, NotFoundError, ProjectError
@@ -91,6 +95,25 @@ def compared(request, spending):
 payee = spending[["minute"]].with_name("payee").with_join_key_map({"card_id": "payee_id"})
 service = FeatureService("service", features=[spending, risk, compared, payee])
 
+holders = BatchSource(
+    "holders",
+    FileConfig("holders.csv", "csv", data_delay=HOUR),
+    schema=[Field("card_id", String), Field("changed", Timestamp), Field("age", Int64, optional=True)],
+)
+profile = BatchFeatureView(
+    "profile", sources=[holders], entities=[card], features=[Attribute("age", Int64)], ttl=DAY
+)
+ages = BatchFeatureView(
+    "ages",
+    sources=[holders],
+    entities=[card],
+    features=[
+        Aggregate(Field("age", Int64), last(2), time_window=DAY, name="two"),
+        Aggregate(Field("age", Int64), "max", time_window=DAY, name="most"),
+    ],
+)
+about = FeatureService("about", features=[spending[["minute"]], profile, ages])
+
 
 @dataclass
 class Store:
@@ -122,7 +145,8 @@ def in_memory(folder: Path) -> Iterator[Store]:
     definitions = {
         "sources": {"payments": payments},
         "label_sources": {"frauds": frauds},
-        "services": {"service": service},
+        "batch_sources": {"holders": holders},
+        "services": {"service": service, "about": about},
     }
     clock = ManualClock(to_us(START))
     project = Project(folder, "p", {}, **definitions)
@@ -244,6 +268,37 @@ def test_a_view_is_read_alone(store):
     ).names == tuple(service.feature_types)
 
 
+def test_a_profile_counts_from_its_delay_on_until_it_expires_or_is_superseded(store):
+    def age(moment: timedelta, view: str = "profile", card: str = "ann") -> int | None:
+        return store.at(moment).online.read(view, {"card_id": card}).to_dict()["profile.age"]
+
+    def change(at: timedelta, age: int | None) -> None:
+        (answer,) = store.runtime.ingest("holders", [{"card_id": "ann", "changed": START + at, "age": age}])
+        assert answer.status == "logged"
+
+    change(timedelta(), 30)
+    assert [age(HOUR - timedelta(microseconds=1)), age(HOUR), age(HOUR, "about")] == [None, 30, 30]
+    assert age(HOUR, card="bob") is None
+    change(HOUR, None)
+    assert [age(HOUR), age(2 * HOUR)] == [30, None], "a null is the value, not the one before"
+    change(2 * HOUR, 31)
+    assert [age(3 * HOUR), age(DAY + 3 * HOUR - timedelta(microseconds=1)), age(DAY + 3 * HOUR)] == [
+        31,
+        31,
+        None,
+    ]
+    (found,) = store.at(4 * HOUR).online.read("profile", {"card_id": "ann"}).metadata()
+    assert (found["effective_time"], found["freshness"]) == (START + 3 * HOUR, HOUR)
+    assert profile.get_online_features({"card_id": "ann"}).to_dict() == {"profile.age": 31}
+
+
+def test_lists_and_what_comes_behind_them_are_read_from_a_view_alone(store):
+    for hours, age in enumerate([3, 1, 2]):
+        store.runtime.ingest("holders", [{"card_id": "ann", "changed": START + hours * HOUR, "age": age}])
+    found = store.at(4 * HOUR).online.read("ages", {"card_id": "ann"}).to_dict()
+    assert found == {"ages.two": [1, 2], "ages.most": 3}
+
+
 def test_reading_beside_a_stream_gives_whole_events(store):
     keys = {"card_id": "ann"}
 
@@ -278,7 +333,7 @@ def test_a_wrong_request_says_what_is_wrong(store, keys, data, found):
 
 
 def test_unknown_names_are_answered_with_those_that_there_are(store):
-    with pytest.raises(NotFoundError, match=r"there are service, spending, risk"):
+    with pytest.raises(NotFoundError, match=r"there are service, about, spending, risk, profile, ages"):
         store.online.read("sevice", {})
 
 

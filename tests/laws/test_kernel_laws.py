@@ -13,17 +13,18 @@ from hypothesis import strategies as st
 
 from penstock import Aggregate, LifetimeWindow
 from penstock.aggregation_functions import AggregationFunction
+from penstock.definitions.batch_views import Latest
 from penstock.definitions.windows import TimeWindow
 from penstock.kernel.columns import Text
-from penstock.kernel.program import AggregateSpec, Function, LaneKind, Program, Window
+from penstock.kernel.program import ENDLESS_US, AggregateSpec, Function, LaneKind, Program, Window
 from penstock.kernel.rows import DISTINCT_USED
-from penstock.kernel.spec import LAST_OF_CORE, SEVERAL
+from penstock.kernel.spec import EXTENDED, SEVERAL
 from penstock.kernel.state import Op, ViewState
 from penstock.testing.reference import ReferenceView
 from penstock.types import Field, Float64, Int64, String
 
 COLUMNS = {"f": (Float64, LaneKind.FLOAT), "i": (Int64, LaneKind.INT), "s": (String, LaneKind.CODE)}
-CORE = [f for f in Function if f <= LAST_OF_CORE]
+CORE = [f for f in Function if f not in EXTENDED]
 WITH_N = {Function.LAG, *SEVERAL}
 WITH_HALF_LIFE = {Function.EWMA, Function.DECAYED_SUM, Function.DECAYED_COUNT}
 NAMES = {Function.FIRST_N: "first", Function.LAST_N: "last"}
@@ -41,6 +42,8 @@ def parameters_of(spec):
 
 def allowed(function, lane, window):
     """Whether a function is for a lane and a window: as the table of traits says."""
+    if function is Function.LATEST:
+        return window.of_core
     spec = AggregateSpec(function, lane, 0, 1)
     traits = AggregationFunction(
         name_of(function), **(parameters_of(spec) if function in WITH_N | WITH_HALF_LIFE else {})
@@ -107,6 +110,11 @@ def programs(draw, kinds=sliding, functions=tuple(CORE)):
     windows = draw(st.lists(kinds, min_size=1, max_size=3))
     lanes = st.integers(0, 2)
     specs = []
+    lateness, keys = draw(st.sampled_from([0, 3, 10, 100])), draw(st.sampled_from([1, 2, 3, 1000]))
+    kinds = tuple(kind for _, kind in COLUMNS.values())
+    if draw(st.integers(0, 4)) == 0:  # a profile without ttl
+        specs = [AggregateSpec(Function.LATEST, lane, 0) for lane in draw(st.sets(lanes, min_size=1))]
+        return Program(kinds, (Window(ENDLESS_US),), tuple(specs), lateness, keys)
     for lane, window in draw(
         st.lists(st.tuples(lanes, st.integers(0, len(windows) - 1)), min_size=1, max_size=9)
     ):
@@ -115,8 +123,6 @@ def programs(draw, kinds=sliding, functions=tuple(CORE)):
         if function in WITH_HALF_LIFE:
             parameter = draw(st.sampled_from([1, 3, 100]))
         specs.append(AggregateSpec(function, lane, window, parameter))
-    kinds = tuple(kind for _, kind in COLUMNS.values())
-    lateness, keys = draw(st.sampled_from([0, 3, 10, 100])), draw(st.sampled_from([1, 2, 3, 1000]))
     return Program(kinds, tuple(windows), tuple(specs), lateness, keys)
 
 
@@ -126,13 +132,15 @@ def oracle_of(program):
     for n, spec in enumerate(program.aggregates):
         window = program.windows[spec.window]
         column = Field(names[spec.lane], COLUMNS[names[spec.lane]][0])
+        size = TimeWindow(window.size_us * US, window.offset_us * US) if window.size_us else LifetimeWindow()
+        if spec.function is Function.LATEST:
+            aggregates.append(Latest(column, time_window=size, name=f"a{n}"))
+            continue
         aggregates.append(
             Aggregate(
                 column,
                 AggregationFunction(name_of(spec.function), **parameters_of(spec)),
-                time_window=LifetimeWindow()
-                if window.lifetime
-                else TimeWindow(window.size_us * US, window.offset_us * US),
+                time_window=size,
                 name=f"a{n}",
                 include_current=window.current,
                 aggregation_interval=window.interval_us * US,
@@ -234,6 +242,17 @@ def check(program, stream, restore_at):
             state.forget(key.encode())
         assert state._memory.table.meta[DISTINCT_USED] == 0  # a key leaves nothing behind
     assert len(snapshots) == 1
+
+
+def test_a_profile_without_end_holds_few_rows_however_often_it_changes():
+    program = Program((LaneKind.INT,), (Window(ENDLESS_US),), (AggregateSpec(Function.LATEST, 0, 0),), 10)
+    state = ViewState(program)
+    for time in range(1_000):
+        lanes = np.array([[time]])
+        state.process(
+            Text.from_strings(["a"]), np.array([time]), lanes, np.ones((1, 1), bool), np.zeros(1, np.uint8)
+        )
+    assert state.stats.rows == 11  # from the horizon on, and the one that counts there
 
 
 @pytest.mark.parametrize("off", [-1, 0, 1])

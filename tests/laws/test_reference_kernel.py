@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock import Aggregate, TimeWindow
+from penstock.definitions.batch_views import Latest
 from penstock.kernel.columns import Text
 from penstock.kernel.program import AggregateSpec, Function, LaneKind, Program, Window
-from penstock.kernel.spec import LAST_OF_CORE
+from penstock.kernel.spec import EXTENDED
 from penstock.kernel.state import Op, Output, ViewState
 from penstock.testing.reference import ReferenceView
 from penstock.testing.streams import KeyedRow
@@ -24,8 +25,8 @@ from tests.laws.strategies import cuts, rows
 WINDOWS = ((60_000_000, 0), (3_600_000_000, 0), (60_000_000, -1), (10_000_000, -60_000_000))
 LANES = (Field("x", Float64), Field("i", Int64), Field("c", String))
 KINDS = (LaneKind.FLOAT, LaneKind.INT, LaneKind.CODE)
-CORE = [function for function in Function if function <= LAST_OF_CORE]
-OF_CODES = (Function.COUNT, Function.LAST, Function.COUNT_DISTINCT, Function.TIME_SINCE_LAST)
+CORE = [function for function in Function if function not in EXTENDED]
+OF_CODES = (Function.COUNT, Function.LAST, Function.COUNT_DISTINCT, Function.TIME_SINCE_LAST, Function.LATEST)
 SPECS = [
     AggregateSpec(function, lane, window)
     for lane, kind in enumerate(KINDS)
@@ -50,6 +51,9 @@ class Asked:
 def aggregate_of(spec: AggregateSpec) -> Aggregate:
     size, offset = WINDOWS[spec.window]
     window = TimeWindow(size * US, offset * US)
+    if spec.function is Function.LATEST:
+        name = f"{LANES[spec.lane].name}_latest_{spec.window}"
+        return Latest(LANES[spec.lane], time_window=window, name=name)
     return Aggregate(LANES[spec.lane], spec.function.name.lower(), time_window=window)
 
 

@@ -5,6 +5,7 @@ from penstock.app.requests import (
     features_in_range,
     ingest,
     online_features,
+    profiles_in_range,
     run_transformation,
 )
 from penstock.app.runtime import Runtime, open_reader, plan_of, registry_of, state_folder, store_path
@@ -17,6 +18,7 @@ __all__ = [
     "online_features",
     "open_reader",
     "plan_of",
+    "profiles_in_range",
     "registry_of",
     "run_transformation",
     "state_folder",

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import select
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
 from typing import IO, TYPE_CHECKING, Protocol
 
+from penstock.app.batch_inputs import batch_inputs
 from penstock.connectors.files import SUFFIXES, FileReader, decode
 from penstock.core.errors import InputError
 from penstock.core.limits import MAX_EVENT_BYTES
+from penstock.definitions.batch_configs import FileConfig
 from penstock.definitions.project import Project
-from penstock.definitions.sources import EventSource, FileConfig
+from penstock.definitions.sources import LabelSource, StreamSource
 from penstock.plan.nodes import Plan, SourceNode
 
 if TYPE_CHECKING:
+    from penstock.app.runtime import Runtime
     from penstock.engine.contract import Contract, Decoded
 
 PIPE_BYTES = 1 << 20
@@ -100,9 +103,31 @@ class _OnePass:
         self.passed = True
 
 
+def inputs_of(runtime: Runtime, given: Mapping[str, Path | IO[bytes]]) -> list[Input]:
+    """What a run reads: `given` by hand, or else every source with a file; the plan's batch tables in any case."""
+    plan, root = runtime.plan, runtime.project.root
+    batch = {name for name, node in plan.sources.items() if node.is_batch}
+    tables = {name: _table(name, place) for name, place in given.items() if name in batch}
+    streams = {name: place for name, place in given.items() if name not in batch}
+    found: Sequence[Input] = (
+        given_inputs(streams, plan.sources, root=root) if given else configured_inputs(runtime.project, plan)
+    )
+    return [*batch_inputs(runtime, tables), *found]
+
+
+def _table(name: str, place: Path | IO[bytes]) -> FileConfig:
+    if not isinstance(place, Path):
+        raise InputError(
+            f"source {name!r}: it is a batch source, whose rows cannot come by a pipe; allowed is a file or a folder. Write "
+            f"{name}=FILE."
+        )
+    path = place.resolve()
+    return FileConfig(str(path), format_of(path))
+
+
 def configured_inputs(project: Project, plan: Plan) -> list[FileInput]:
     """The inputs of all sources of the plan that have a `FileConfig`."""
-    definitions: dict[str, EventSource] = {**project.sources, **project.label_sources}
+    definitions: dict[str, StreamSource | LabelSource] = {**project.sources, **project.label_sources}
     found = []
     for name, node in plan.sources.items():
         config = definitions[name].stream_config if name in definitions else None

@@ -5,7 +5,7 @@ Each step takes, of every source, the rows that no source can undercut any more:
 1. every source holds one block in its head; its rows count with the running maximum of their times, since a source
    keeps its own order whatever its times;
 2. the source whose block ends first sets the bound: what it reads next is at or after it;
-3. of every source the rows up to the bound make one micro-batch (at equal times labels come first).
+3. of every source the rows up to the bound make one micro-batch (at equal times labels and batch rows come first).
 
 The source that sets the bound gives its whole block, so that every step makes progress in bounded memory.
 """
@@ -21,6 +21,7 @@ from msgspec import structs
 
 from penstock.core.errors import StoreError
 from penstock.engine.contract import Decoded
+from penstock.engine.times import row_times
 from penstock.kernel.columns import IntArray
 from penstock.plan.nodes import SourceNode
 
@@ -80,7 +81,7 @@ class Feed:
     ) -> None:
         self.source = source
         self._blocks = blocks
-        self._rank = (int(source.label_of is None), order)
+        self._rank = (int(not source.comes_first), order)
         self._skip = resume.skip
         self._before = resume.at
         self._after = resume.at
@@ -129,7 +130,7 @@ class Feed:
         return Part(self.source.name, part, Resume(self._before, stop))
 
     def _running(self, head: Decoded) -> IntArray:
-        times = head.columns[self.source.time_field].values.astype(np.int64)  # type: ignore[union-attr]
+        times = row_times(head.columns, self.source)
         running: IntArray = np.maximum.accumulate(np.concatenate([[self._latest], times]))[1:]
         if len(running):
             self._latest = running[-1]

@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from penstock.app.settings import AuditSettings, EngineSettings, OfflineSettings, ProjectSettings
-from penstock.definitions.sources import FILE_FORMATS
+from penstock.definitions.batch_configs import FILE_FORMATS
 from penstock.engine.decisions import Flag
 from penstock.engine.verdicts import REASONS
 

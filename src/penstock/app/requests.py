@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from penstock.app.batch_tables import with_tables
 from penstock.app.runtime import Runtime, active, spill_folder
 from penstock.core.errors import InputError, ProjectError
 from penstock.core.time import to_us
+from penstock.definitions.batch_sources import BatchSource
+from penstock.definitions.batch_views import BatchFeatureView
 from penstock.definitions.sources import EventSource, StreamSource
 from penstock.definitions.views import FeatureReference, FeatureView
 from penstock.engine.answers import Answer
@@ -19,7 +22,14 @@ from penstock.engine.logged_history import features_for_logged, history_of
 from penstock.engine.online import OnlineFeatures
 from penstock.engine.preview import inputs_by_name, run_view
 from penstock.engine.ranges import features_in_range as in_range
-from penstock.engine.training_set import FeatureFrame, driving_source, features_for_frame, source_names
+from penstock.engine.training_set import (
+    FeatureFrame,
+    batch_sources_of,
+    driving_source,
+    features_for_frame,
+    source_names,
+)
+from penstock.engine.value_ranges import ranges_of
 from penstock.plan.compile import Demand, compile_demands, source_node
 from penstock.stores.spill import SpillFile
 
@@ -65,6 +75,9 @@ def features_for_events(
             raise InputError("history= and mock_inputs= are both given; allowed is one. Leave one out.")
         history = mock_inputs
     check_as_of(as_of)
+    batch = batch_sources_of(references)
+    if source_names(references) == set(batch):
+        return _profiles_for_events(references, events, history, timestamp_key, as_of)
     source = driving_source(references)
     if events is None:
         return features_of_log(
@@ -78,6 +91,7 @@ def features_for_events(
         if as_of == "served":
             return features_for_logged(runtime.store, references, events)
         history = history_of(runtime.store, runtime.plan, sources=source_names(references))
+    history = with_tables(history, batch.values())
     return features_for_frame(references, events, history=history, timestamp_key=timestamp_key)
 
 
@@ -123,6 +137,26 @@ def features_of_log(
     )
 
 
+def _profiles_for_events(
+    references: Sequence[FeatureReference],
+    events: Any,
+    history: Mapping[str, Any] | None,
+    timestamp_key: str | None,
+    as_of: str,
+) -> FeatureFrame:
+    """Features of batch views alone, which are looked up for any rows with keys and times."""
+    if events is None or as_of == "served":
+        raise InputError(
+            "get_features_for_events: the features come from batch views alone, which were served to no stream of their own; "
+            'allowed are events with keys and times, and as_of="corrected". Or ask the service that a model uses.'
+        )
+    sources = list(batch_sources_of(references).values())
+    given = dict(history) if history is not None else _logged(sources)
+    return features_for_frame(
+        references, events, history=with_tables(given, sources), timestamp_key=timestamp_key
+    )
+
+
 def features_in_range(
     references: Sequence[FeatureReference], start_time: datetime, end_time: datetime, *, entities: Any = None
 ) -> FeatureFrame:
@@ -144,6 +178,33 @@ def features_in_range(
         entities=entities,
         shelves=lambda: SpillFile(spill_folder(root)),
     )
+
+
+def profiles_in_range(
+    view: BatchFeatureView,
+    start_time: datetime,
+    end_time: datetime,
+    *,
+    entities: Any = None,
+    history: Mapping[str, Any] | None = None,
+) -> FeatureFrame:
+    """The intervals in which the values of `view` stay the same; see `BatchFeatureView.get_features_in_range`."""
+    source = view.source
+    assert isinstance(source, BatchSource), "a batch view has no other"
+    tables = with_tables(dict(history) if history is not None else _logged([source]), [source])
+    bounds = {"start_us": to_us(start_time), "end_us": to_us(end_time)}
+    return ranges_of(view, tables[source.name], **bounds, entities=entities)
+
+
+def _logged(sources: Sequence[BatchSource]) -> dict[str, Any]:
+    """What the log of the open project holds of those of `sources` that are its own."""
+    found: dict[str, Any] = {}
+    for source in sources:
+        runtime = _with_log_of(source)
+        if runtime is not None:
+            runtime.engine.flush()
+            found |= history_of(runtime.store, runtime.plan, sources=[source.name])
+    return found
 
 
 def _with_log_of(source: EventSource) -> Runtime | None:

@@ -17,6 +17,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from penstock.app.adopting import Adoption
+from penstock.app.batch_inputs import BatchInput
 from penstock.app.merging import Feed, Resume, merged
 from penstock.engine.contract import Contract
 from penstock.monitoring.live import LiveMetrics, LiveSummary
@@ -97,6 +98,8 @@ class Runner:
         Set to end after the micro-batch under way.
     watch
         Called with the live metrics after each micro-batch.
+    decide
+        Whether endpoints decide; without, what is read is history.
     """
 
     def __init__(
@@ -106,12 +109,14 @@ class Runner:
         *,
         stop: Event,
         watch: Watch = no_watch,
+        decide: bool = True,
         now_s: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._runtime = runtime
         self._inputs = inputs
         self._stop = stop
         self._watch = watch
+        self._decide = decide
         self._now_s = now_s
         self._offsets: dict[str, str] = dict(runtime.store.offsets())
         self._keys = {one.source: one.key for one in inputs}
@@ -177,6 +182,9 @@ class Runner:
 
     def _feed(self, order: int, one: Input, *, final: bool) -> Feed:
         resume = Resume.parse(None if one.key is None else self._offsets.get(one.key))
+        if isinstance(one, BatchInput):
+            # Nothing is skipped: the table may have changed, and rows that the log has are known by their ids.
+            resume = Resume(resume.at)
         rows = self._runtime.settings.engine.batch_rows
         contract = Contract(self._runtime.plan.sources[one.source])
         blocks = one.read(contract, resume.at, rows=rows, final=final, stop=self._stop)
@@ -186,7 +194,10 @@ class Runner:
         started = self._now_s()
         offsets = {key: str(part.resume) for part in parts if (key := self._keys[part.source]) is not None}
         processed = self._runtime.process(
-            [(part.source, part.decoded) for part in parts], by_time=len(parts) > 1, offsets=offsets
+            [(part.source, part.decoded) for part in parts],
+            by_time=len(parts) > 1,
+            decide=self._decide,
+            offsets=offsets,
         )
         self._offsets |= offsets
 

@@ -261,6 +261,13 @@ class Runtime:
         processed = self.process([(source, decoded)], overlap=False)
         return answers_of(processed.outcomes[0], self.plan, self.engine.rows, with_features=with_features)
 
+    def note_histories(self) -> None:
+        """Let the engine know up to which time the loaded histories of streams reach."""
+        from penstock.app.stream_history import covered_by_history
+
+        self.engine.flush()
+        self.engine.covered |= covered_by_history(self.store.offsets())
+
     def snapshot(self, committed: Future[None] | None = None) -> None:
         """Write the state as it stands to a snapshot, in the background, once `committed` is durable."""
         if self._snapshot is not None and not self._snapshot.done():
@@ -425,6 +432,7 @@ class Runtime:
             live=self.settings.engine.future_check,
         )
         self.online = OnlineReader(self.plan, self.engine, self.clock)
+        self.note_histories()
 
     def _contract_history(self) -> contracts.ContractHistory | None:
         return contracts.read_history(state_folder(self.project.root))

@@ -24,7 +24,9 @@ def backfill(
     history: Annotated[
         list[str] | None,
         typer.Option(
-            "--history", metavar="SOURCE=FILE", help="A source's history; default: the project's log."
+            "--history",
+            metavar="SOURCE=FILE",
+            help="A source's history; default: the project's log, of batch sources also their tables.",
         ),
     ] = None,
     timestamp: Annotated[
@@ -37,9 +39,10 @@ def backfill(
 
     Each row gets the features of a service as of its own time.
     """
+    from penstock.app.batch_tables import with_tables
     from penstock.app.tables import read_table
     from penstock.definitions.project import load_project
-    from penstock.engine.training_set import features_for_frame, source_names
+    from penstock.engine.training_set import batch_sources_of, features_for_frame, source_names
 
     root = project_root(project)
     loaded = load_project(root)
@@ -51,6 +54,7 @@ def backfill(
     references = loaded.services[service].features
     found: Any = {n: read_table(p, owner=f"history of {n!r}") for n, p in _pairs(history or [])}
     found = found or _logged(root, loaded, source_names(references))
+    found = with_tables(found, batch_sources_of(references).values(), root=root)
     frame = features_for_frame(references, table, history=found, timestamp_key=timestamp)
     frame.to_parquet(out)
     if as_json:

@@ -18,6 +18,7 @@ from penstock.cli import (
     forget,
     init,
     lineage,
+    materialize,
     offline,
     prove,
     registry,
@@ -74,6 +75,7 @@ app.command("lineage")(lineage.lineage)
 app.command("contracts")(contracts.contracts)
 app.command("run")(run.run)
 app.command("up")(run.up)
+app.command("materialize")(materialize.materialize)
 app.command("score")(score.score)
 app.command("train")(train.train)
 app.add_typer(registry.commands, name="registry")

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
@@ -51,9 +51,10 @@ def _drive(files: list[str] | None, project: Path | None, *, as_json: bool, foll
     from penstock.app.auditing import AuditBeside, read_totals
     from penstock.app.changing import ensure_applied
     from penstock.app.exporting import exporting
-    from penstock.app.inputs import configured_inputs, given_inputs
+    from penstock.app.inputs import inputs_of
     from penstock.app.running import Runner, stop_on_signals
     from penstock.app.runtime import Runtime
+    from penstock.app.stream_history import load_histories
     from penstock.definitions.project import load_project
 
     root = project_root(project)
@@ -62,22 +63,22 @@ def _drive(files: list[str] | None, project: Path | None, *, as_json: bool, foll
         with progress_bar("recovering") as progress:
             loaded = load_project(root)
             ensure_applied(loaded, actor=actor_name(None))
-            runtime = Runtime.open(root, project=loaded, progress=_interruptible(progress, stop))
+            runtime = Runtime.open(root, project=loaded, progress=interruptible(progress, stop))
         with runtime:
-            _notice(runtime)
+            notice(runtime)
             plan = runtime.plan
-            inputs: Any = (
-                given_inputs(given, plan.sources, root=root)
-                if given
-                else configured_inputs(runtime.project, plan)
-            )
+            inputs = inputs_of(runtime, given)
             if not inputs:
                 raise InputError(
-                    f"run: no source of project {runtime.project.name!r} has a FileConfig, so there is nothing to read. Name "
+                    f"run: no source of project {runtime.project.name!r} has a FileConfig or is a batch source, so there is nothing to read. Name "
                     f"files: penstock run {next(iter(plan.sources))}=FILE"
                 )
             audit = AuditBeside(root, runtime.settings.audit.rate)
-            with audit, _live_line(audit.look) as watch:
+            with audit, live_line(audit.look) as watch:
+                if not stop.asked and load_histories(runtime, stop=stop.event, watch=watch):
+                    tell("penstock: the history of streams is loaded")
+                for what in set(runtime.problems) & set(plan.sources):
+                    tell(f"penstock: {runtime.problems[what]}")
                 runner = Runner(runtime, inputs, stop=stop.event, watch=watch)
                 if follow:
                     tell(f"penstock: following {', '.join(one.source for one in inputs)}; Ctrl-C ends it")
@@ -95,7 +96,7 @@ def _drive(files: list[str] | None, project: Path | None, *, as_json: bool, foll
         raise typer.Exit(ExitCode.INTERRUPTED)
 
 
-def _interruptible(progress: Progress, stop: Stop) -> Progress:
+def interruptible(progress: Progress, stop: Stop) -> Progress:
     """Recovery ends at once when asked to: nothing was taken in yet."""
 
     def step(done: int, total: int) -> None:
@@ -124,7 +125,8 @@ def _given(files: list[str]) -> dict[str, Path | IO[bytes]]:
     return found
 
 
-def _notice(runtime: Runtime) -> None:
+def notice(runtime: Runtime) -> None:
+    """Say what of the project does not work though it is open, and what changed."""
     for change in runtime.contract_changes:
         tell(f"penstock: contract of {change}")
     for skipped in runtime.skipped_snapshots:
@@ -172,7 +174,7 @@ def _ms(seconds: float | None) -> str:
 
 
 @contextmanager
-def _live_line(also: Callable[[], str]) -> Iterator[Callable[[LiveSummary], None]]:
+def live_line(also: Callable[[], str] = str) -> Iterator[Callable[[LiveSummary], None]]:
     """A line of live metrics on stderr, where that is a terminal, and what else there is to say behind it."""
     if not sys.stderr.isatty():
         yield lambda _: _ignored(also())

@@ -16,7 +16,7 @@ from penstock.connectors.blocks import blocks_of_lines
 from penstock.connectors.places import Place, guard_of_file, guard_of_lines
 from penstock.core.errors import InputError
 from penstock.core.limits import MAX_EVENT_BYTES
-from penstock.definitions.sources import FileConfig
+from penstock.definitions.batch_configs import FileConfig
 from penstock.plan.nodes import SourceNode
 
 if TYPE_CHECKING:
@@ -123,6 +123,10 @@ class FileReader:
                 if stop.is_set():
                     return
             stop.wait(poll_seconds)
+
+    def files(self) -> list[Path]:
+        """The files that there are now, in the order of their names; raises `InputError` where there is none."""
+        return self._files(growing=False)
 
     def _blocks(self, offset: str | None, rows: int, *, growing: bool) -> Iterator[Step]:
         if rows < 1:

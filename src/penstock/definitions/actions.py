@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from penstock.definitions.batch_views import BatchFeatureView
     from penstock.definitions.sources import EventSource
     from penstock.definitions.views import FeatureReference, FeatureView
 
@@ -36,6 +37,15 @@ def features_in_range(
     from penstock import app
 
     return app.features_in_range(references, start_time, end_time, entities=entities)
+
+
+def profiles_in_range(
+    view: BatchFeatureView, start_time: datetime, end_time: datetime, **options: Any
+) -> Any:
+    """The intervals in which the values of `view` stay the same; see `penstock.app.profiles_in_range`."""
+    from penstock import app
+
+    return app.profiles_in_range(view, start_time, end_time, **options)
 
 
 def ingest(

@@ -183,6 +183,11 @@ TRAITS: Mapping[str, FunctionTraits] = {
 
 FUNCTIONS = tuple(TRAITS)
 """The functions as they are written."""
+_ATTRIBUTE = "latest"
+_KNOWN = {
+    **TRAITS,
+    _ATTRIBUTE: FunctionTraits(ANYTHING, "same", "the value of the latest row, also where it is null"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +203,7 @@ class AggregationFunction:
     half_life: timedelta | None = None
 
     def __post_init__(self) -> None:
-        if self.signature not in TRAITS:
+        if self.signature not in _KNOWN:
             raise DefinitionError(
                 f"aggregation function: {self.signature!r} found; allowed are {', '.join(FUNCTIONS)}. Choose one."
             )
@@ -221,7 +226,7 @@ class AggregationFunction:
     @property
     def traits(self) -> FunctionTraits:
         """What is known of it."""
-        return TRAITS[self.signature]
+        return _KNOWN[self.signature]
 
     @property
     def label(self) -> str:
@@ -242,6 +247,10 @@ class AggregationFunction:
         if gives == "array":
             return Array(column)
         return {"same": column, "Int64": Int64, "Float64": Float64}[gives]
+
+
+LATEST = AggregationFunction(_ATTRIBUTE)
+"""What an attribute of a profile is; aggregates cannot name it."""
 
 
 def allowed_for(column: DataType) -> list[str]:

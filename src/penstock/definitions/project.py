@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from penstock.core.errors import DefinitionError, ProjectError, SettingsError
+from penstock.definitions.batch_sources import BatchSource
 from penstock.definitions.entities import Entity
 from penstock.definitions.loading import SETTINGS_FILE, run_files, shown
 from penstock.definitions.models import Endpoint, Model, Policy
@@ -23,6 +24,7 @@ _PLACES: tuple[tuple[type, str, str], ...] = (
     (Entity, "entity", "entities"),
     (StreamSource, "source", "sources"),
     (LabelSource, "source", "label_sources"),
+    (BatchSource, "source", "batch_sources"),
     (StreamFeatureView, "feature view", "views"),
     (RealtimeFeatureView, "feature view", "views"),
     (FeatureService, "feature service", "services"),
@@ -52,6 +54,7 @@ class Project:
     entities: dict[str, Entity] = field(default_factory=dict)
     sources: dict[str, StreamSource] = field(default_factory=dict)
     label_sources: dict[str, LabelSource] = field(default_factory=dict)
+    batch_sources: dict[str, BatchSource] = field(default_factory=dict)
     views: dict[str, FeatureView] = field(default_factory=dict)
     services: dict[str, FeatureService] = field(default_factory=dict)
     models: dict[str, Model] = field(default_factory=dict)

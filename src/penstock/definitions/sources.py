@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from penstock.core.errors import DefinitionError
 from penstock.core.time import LONGEST
 from penstock.core.types import Field, Timestamp, check_name
+from penstock.definitions.batch_configs import BatchConfig, FileConfig, check_batch_config
 from penstock.definitions.entities import fields_of
 from penstock.definitions.tags import Tags, tags_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-FILE_FORMATS = ("parquet", "csv", "ndjson")
+    from penstock.definitions.batch_sources import BatchSource
+
 DEFAULT_LATENESS = timedelta(hours=1)
 DEFAULT_FUTURE_SKEW = timedelta(minutes=5)
 
@@ -32,32 +34,6 @@ class PushConfig:
     """
 
     timestamp_field: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class FileConfig:
-    """Events are read from a file, or from the files of a folder in the order of their names.
-
-    Parameters
-    ----------
-    uri
-        A path; relative paths start at the project folder.
-    file_format
-        ``"parquet"``, ``"csv"`` or ``"ndjson"``.
-    timestamp_field
-        The column with the event time; needed only where the schema has several Timestamp fields.
-    """
-
-    uri: str
-    file_format: str
-    timestamp_field: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.file_format not in FILE_FORMATS:
-            raise DefinitionError(
-                f"FileConfig {self.uri!r}: file_format is {self.file_format!r}; allowed are "
-                f"{', '.join(FILE_FORMATS)}. Choose one, or convert the file."
-            )
 
 
 StreamConfig = PushConfig | FileConfig
@@ -85,6 +61,10 @@ class StreamSource:
         How much older than its key's newest event an event may be and still enter the features.
     max_future_skew
         How far ahead of the clock an event may be; later ones are rejected (live streams only).
+    batch_config
+        Where the stream's history lies: a table with the same columns, which enters the log once, without decisions,
+        before the first event. What the stream repeats of it is a duplicate; where there is no `event_id_field`, events up
+        to the history's newest time are refused.
 
     Examples
     --------
@@ -105,6 +85,7 @@ class StreamSource:
     time_field: str
     allowed_lateness: timedelta
     max_future_skew: timedelta
+    batch_config: BatchConfig | None
     description: str
     owner: str
     tags: Tags
@@ -114,6 +95,7 @@ class StreamSource:
         name: str,
         stream_config: StreamConfig,
         *,
+        batch_config: BatchConfig | None = None,
         schema: Sequence[Field],
         event_id_field: str | None = None,
         timestamp_field: str | None = None,
@@ -130,9 +112,13 @@ class StreamSource:
         check_not_negative(max_future_skew, owner=what, argument="max_future_skew")
         _check_id_field(event_id_field, fields, owner=what)
         time_field = find_time_field(timestamp_field or stream_config.timestamp_field, fields, owner=what)
+        if batch_config is not None:
+            check_batch_config(batch_config, owner=what)
+            _check_no_delay(batch_config, owner=what)
         values = (
             ("name", name),
             ("stream_config", stream_config),
+            ("batch_config", batch_config),
             ("schema", fields),
             ("event_id_field", event_id_field),
             ("time_field", time_field),
@@ -270,7 +256,7 @@ class LabelSource:
         return ingest(self, events, dry_run=dry_run)
 
 
-EventSource = StreamSource | LabelSource
+EventSource: TypeAlias = "StreamSource | LabelSource | BatchSource"
 
 
 def check_stream_config(config: object, *, owner: str) -> None:
@@ -279,6 +265,16 @@ def check_stream_config(config: object, *, owner: str) -> None:
         raise DefinitionError(
             f"{owner}: stream_config is {config!r}; allowed are PushConfig() and FileConfig(uri, file_format). "
             "Write PushConfig() where events are sent to Penstock."
+        )
+    if isinstance(config, FileConfig):
+        _check_no_delay(config, owner=owner)
+
+
+def _check_no_delay(config: BatchConfig, *, owner: str) -> None:
+    if config.data_delay:
+        raise DefinitionError(
+            f"{owner}: its {type(config).__name__} has a data_delay of {config.data_delay}, but an event of a stream counts from "
+            "its own time on; allowed is none. Leave it out, or make it a BatchSource."
         )
 
 

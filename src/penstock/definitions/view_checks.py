@@ -17,12 +17,13 @@ MODES = ("numpy", "python", "pandas", "polars")
 T = TypeVar("T")
 
 
-def check_source(source: object, *, owner: str) -> None:
-    """Raise unless `source` is a stream or label source."""
-    if not isinstance(source, StreamSource | LabelSource):
-        raise DefinitionError(
-            f"{owner}: source is {source!r}; allowed are StreamSource and LabelSource. Give one."
-        )
+def check_source(
+    source: object, *, owner: str, kinds: tuple[type, ...] = (StreamSource, LabelSource)
+) -> None:
+    """Raise unless `source` is of one of the `kinds`."""
+    if not isinstance(source, kinds):
+        allowed = " and ".join(kind.__name__ for kind in kinds)
+        raise DefinitionError(f"{owner}: source is {source!r}; allowed are {allowed}. Give one.")
 
 
 def checked_max_keys(count: object, *, owner: str) -> int:

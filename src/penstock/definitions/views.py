@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 from penstock.core.errors import DefinitionError
 from penstock.core.types import Bool, DataType, Field, Timestamp, check_name
@@ -15,6 +15,7 @@ from penstock.definitions.sources import (
     EventSource,
     LabelSource,
     RequestSource,
+    StreamSource,
     find_time_field,
 )
 from penstock.definitions.tags import Tags, tags_of
@@ -37,7 +38,7 @@ _AGGREGATE = 'features=[Aggregate(Field("amount", Float64), "sum", time_window=t
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
-    """A feature that a realtime feature view's function computes.
+    """A feature that a realtime feature view's function computes, or a column of a profile.
 
     >>> from penstock.types import Float64
     >>> Attribute("amount_ratio", Float64).name
@@ -131,6 +132,9 @@ class StreamFeatureView(_Features):
         Windows of aggregates that name none of their own move in steps of this length; default: they slide.
     """
 
+    called: ClassVar[str] = "stream feature view"
+    source_kinds: ClassVar[tuple[type, ...]] = (StreamSource, LabelSource)
+
     name: str
     source: EventSource
     entities: tuple[Entity, ...]
@@ -160,8 +164,8 @@ class StreamFeatureView(_Features):
         owner: str = "",
         tags: Mapping[str, str] | None = None,
     ) -> None:
-        what = f"stream feature view {check_name(name, what='stream feature view')!r}"
-        check_source(source, owner=what)
+        what = f"{self.called} {check_name(name, what=self.called)!r}"
+        check_source(source, owner=what, kinds=self.source_kinds)
         check_mode(mode, owner=what)
         check_function(function, 1, owner=what)
         members = at_least_one(entities, Entity, owner=what, argument="entities", example="entities=[user]")
@@ -223,7 +227,7 @@ class StreamFeatureView(_Features):
             known = types.setdefault(field.name, field.dtype)
             if known is not field.dtype:
                 raise DefinitionError(
-                    f"stream feature view {self.name!r}: column {field.name!r} is used as {known} and as "
+                    f"{self.called} {self.name!r}: column {field.name!r} is used as {known} and as "
                     f"{field.dtype}; allowed is one type for a column. Correct one, or make a second column in the "
                     "function."
                 )
@@ -233,7 +237,7 @@ class StreamFeatureView(_Features):
         for field in self.columns:
             if columns.get(field.name) is not field.dtype:
                 raise DefinitionError(
-                    f"stream feature view {self.name!r}: column {field.name!r} of type {field.dtype} is not in "
+                    f"{self.called} {self.name!r}: column {field.name!r} of type {field.dtype} is not in "
                     f"source {self.source.name!r}; allowed are {describe_columns(columns)}. Correct the "
                     "name or type, or compute the column in a function."
                 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache, partial
 
 import msgspec
@@ -52,15 +52,25 @@ def id_seed(store_seed: int, source: str) -> int:
 
 
 class Admission:
-    """Decides row by row what is new; touches nothing."""
+    """Decides row by row what is new; touches nothing.
+
+    `covered` says up to which time (µs) a history was loaded, by source.
+    """
 
     def __init__(
-        self, ids: EventIdIndex, rows: RowReader, *, seed: int, settle: Callable[[int], None]
+        self,
+        ids: EventIdIndex,
+        rows: RowReader,
+        *,
+        seed: int,
+        settle: Callable[[int], None],
+        covered: Mapping[str, int] | None = None,
     ) -> None:
         self._ids = ids
         self._rows = rows
         self._settle = settle
         self._id_seed = cache(partial(id_seed, seed))
+        self._covered = {} if covered is None else covered
 
     def admit(self, source: SourceNode, decoded: Decoded, *, now_us: int | None) -> Admitted:
         """Sort `decoded` into new events, duplicates and refused rows; `now_us` None skips the future check."""
@@ -72,6 +82,12 @@ class Admission:
                 ahead = times > latest_us
                 refused = (*refused, *_in_future(source, decoded, ahead, now_us))
                 columns, rows = columns.take(np.flatnonzero(~ahead)), rows[~ahead]
+        until_us = self._covered.get(source.name) if source.id_field is None else None
+        if until_us is not None:
+            old = _times(columns, source) <= until_us
+            if old.any():
+                refused = (*refused, *_in_history(source, decoded, rows[old]))
+                columns, rows = columns.take(np.flatnonzero(~old)), rows[~old]
         if source.id_field is None or source.label_of is not None:
             return Admitted(source, columns, rows, None, (), (), refused, decoded.received)
         hashes = hash_text(encode_keys([columns[source.id_field]]), self._id_seed(source.name))
@@ -240,6 +256,13 @@ def _in_future(source: SourceNode, decoded: Decoded, ahead: BoolArray, now_us: i
         detail = f"{by} ahead of the clock; {allowed} is allowed - at `$.{source.time_field}`"
         refused.append(Refused(row, "in_future", detail, decoded.original(row)))
     return refused
+
+
+def _in_history(source: SourceNode, decoded: Decoded, rows: IntArray) -> list[Refused]:
+    detail = (
+        f"not later than the loaded history, and without ids it may be in it - at `$.{source.time_field}`"
+    )
+    return [Refused(row, "in_history", detail, decoded.original(row)) for row in rows.tolist()]
 
 
 def _erased(stored: Columns) -> BoolArray:

@@ -29,6 +29,7 @@ from penstock.engine import cells
 from penstock.engine.checks import checked, column_of, single_of
 from penstock.engine.lines import BOM, Lines
 from penstock.engine.originals import as_json, plain_values, row_as_json
+from penstock.engine.row_ids import with_row_ids
 from penstock.engine.verdicts import REASONS, TYPES, Problems, reason_of, why_malformed
 from penstock.kernel.columns import Column, Columns, Numeric, Text
 from penstock.plan.nodes import SourceNode
@@ -78,14 +79,15 @@ class Contract:
 
     def __init__(self, source: SourceNode) -> None:
         self.source = source
+        self._fields = tuple(f for f in source.fields if not (source.is_batch and f.name == source.id_field))
         self._row_type: Any = msgspec.defstruct(
-            "Event", [_member(f) for f in source.fields], gc=False, kw_only=True
+            "Event", [_member(f) for f in self._fields], gc=False, kw_only=True
         )
         self._rows_type: Any = list[self._row_type]  # type: ignore[name-defined]
         self._decoder = msgspec.json.Decoder(self._row_type)
-        self._read = [(f, attrgetter(f.name)) for f in source.fields]
-        self._singles = [(f.name, single_of(f)) for f in source.fields]
-        self._is_known = frozenset(f.name for f in source.fields).issuperset
+        self._read = [(f, attrgetter(f.name)) for f in self._fields]
+        self._singles = [(f.name, single_of(f)) for f in self._fields]
+        self._is_known = frozenset(f.name for f in self._fields).issuperset
 
     def decode_json(self, data: bytes) -> Decoded:
         """Decode NDJSON: one event a line; blank lines do not count, and a byte order mark is skipped."""
@@ -123,7 +125,7 @@ class Contract:
         for row, line in enumerate(block.lines):
             if len(line) > MAX_EVENT_BYTES:
                 problems[row] = _too_large(len(line))
-        columns = cells.columns_of(block, self.source.fields, problems)
+        columns = cells.columns_of(block, self._fields, problems)
         return self._checked(columns, problems, block.lines.__getitem__)
 
     def decode_table(self, table: pa.Table) -> Decoded:
@@ -131,7 +133,7 @@ class Contract:
         from penstock.engine import tables
 
         problems: Problems = {}
-        columns = tables.columns_of(table, self.source.fields, problems)
+        columns = tables.columns_of(table, self._fields, problems)
         return self._checked(columns, problems, lambda row: row_as_json(table, row))
 
     def _single_line(self, data: bytes) -> Decoded:
@@ -214,7 +216,7 @@ class Contract:
         if len(rows) == 1:
             columns = self._single_row(rows[0])
             if columns is not None:
-                return Decoded(columns, _FIRST, (), original, 1)
+                return Decoded(self._with_ids(columns), _FIRST, (), original, 1)
         problems: Problems = {}
         found: dict[str, Column] = {
             f.name: column_of(list(map(read, rows)), f, problems) for f, read in self._read
@@ -236,13 +238,20 @@ class Contract:
 
     def _checked(self, columns: Columns, problems: Problems, original: Callable[[int], bytes]) -> Decoded:
         """Step 3, and the end of every way in: `columns` without the rows that have problems."""
-        columns = checked(columns, self.source.fields, problems)
+        columns = checked(columns, self._fields, problems)
         if not problems:
-            return Decoded(columns, np.arange(columns.length), (), original, columns.length)
+            return Decoded(self._with_ids(columns), np.arange(columns.length), (), original, columns.length)
         refused = tuple(_refused(row, *problems[row], original) for row in sorted(problems))
         bad = np.fromiter(problems, np.int64, len(problems))
         keep = np.setdiff1d(np.arange(columns.length), bad)
-        return Decoded(_all_valid(columns.take(keep)), keep, refused, original, columns.length)
+        kept = self._with_ids(_all_valid(columns.take(keep)))
+        return Decoded(kept, keep, refused, original, columns.length)
+
+    def _with_ids(self, columns: Columns) -> Columns:
+        """Rows of a batch source get the id by which they are known."""
+        if not self.source.is_batch:
+            return columns
+        return with_row_ids(columns, self._fields, str(self.source.id_field))
 
 
 def _member(field: Field) -> Any:

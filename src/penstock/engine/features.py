@@ -23,7 +23,9 @@ from penstock.core.errors import TransformError
 from penstock.engine.assembly import Assembler, FeatureRows, LookedUp
 from penstock.engine.kernel_rows import KernelRows, Rows, ViewPreparer, asking_rows, take_output
 from penstock.kernel.columns import Columns, IntArray
+from penstock.kernel.jit import ByteArray
 from penstock.kernel.state import Output, ViewState
+from penstock.kernel.step import TOO_LATE
 from penstock.plan.nodes import Lookup, Plan, ServiceNode
 
 _THREADED_ROWS = 1 << 16
@@ -69,6 +71,8 @@ class FeatureState:
         self._schedules: dict[tuple[tuple[str, ...], tuple[str, ...]], _Schedule] = {}
         self.skipped_rows = 0
         """Rows that were left out of a view because its function failed on them."""
+        self._too_late_of = [0] * len(plan.views)
+        self._is_batch = [plan.sources[view.source].is_batch for view in plan.views]
         self._preparers_of = {
             name: [(i, self._preparers[i]) for i, view in enumerate(plan.views) if view.source == name]
             for name in plan.sources
@@ -78,6 +82,11 @@ class FeatureState:
     def evicted_keys(self) -> int:
         """How many keys have left a view because it held its most, since the log began."""
         return sum(view.evicted_keys for view in self.views)
+
+    @property
+    def too_late_rows(self) -> int:
+        """Batch rows that were too late to enter a view, since this state was made."""
+        return sum(self._too_late_of)
 
     def prepare(self, source: str, columns: Columns, positions: IntArray) -> dict[int, KernelRows]:
         """Run the functions of all views over `source`: what each view's kernel gets.
@@ -216,7 +225,7 @@ class FeatureState:
     def _run_view(self, run: _ViewRun, own: KernelRows | None, batch: Mapping[str, Rows]) -> Emitted:
         """Steps 2 and 3 for one view: what services asked for, by (service, look-up)."""
         if not run.asked:
-            return {} if own is None else dict.fromkeys(run.owners, self._process(run.index, own))
+            return {} if own is None else dict.fromkeys(run.owners, self._process_own(run.index, own))
         view = self.plan.views[run.index]
         asked = []
         for name, service, lookup in run.asked:
@@ -255,8 +264,19 @@ class FeatureState:
             stop = start + len(rows.times)
             if names:
                 emitted |= dict.fromkeys(names, take_output(output, back[start:stop]))
+            elif self._is_batch[index]:
+                self._note_too_late(index, output.lateness[back[start:stop]])
             start = stop
         return emitted
+
+    def _process_own(self, index: int, rows: KernelRows) -> Output:
+        output = self._process(index, rows)
+        if self._is_batch[index]:
+            self._note_too_late(index, output.lateness)
+        return output
+
+    def _note_too_late(self, index: int, lateness: ByteArray) -> None:
+        self._too_late_of[index] += int(np.count_nonzero(lateness == TOO_LATE))
 
     def _process(self, index: int, rows: KernelRows) -> Output:
         return self.views[index].process(rows.keys, rows.times, rows.lanes, rows.valid, rows.ops)

@@ -61,17 +61,28 @@ def table_columns(table: pa.Table, fields: Sequence[Field], *, owner: str) -> Co
     return Columns(table.num_rows, found)
 
 
-def believed_columns(table: pa.Table, fields: Sequence[Field], *, owner: str) -> Columns:
-    """As `table_columns`, held to the contract of live events; an optional column may be left out."""
+def believed_columns(
+    table: pa.Table,
+    fields: Sequence[Field],
+    *,
+    owner: str,
+    numbers: np.ndarray[Any, np.dtype[np.int64]] | None = None,
+) -> Columns:
+    """As `table_columns`, held to the contract of live events; an optional column may be left out.
+
+    `numbers` are what the rows are called in errors, where they are some of a larger table.
+    """
     there = [field for field in fields if field.name in table.column_names or not field.optional]
     columns = table_columns(table, there, owner=owner)
     for field in there:
-        columns = columns.with_columns({field.name: _believed(columns, field, owner)})
+        columns = columns.with_columns({field.name: _believed(columns, field, owner, numbers)})
     absent = [field for field in fields if field not in there]
     return columns.with_columns({f.name: column_of([None] * table.num_rows, f, {}) for f in absent})
 
 
-def _believed(columns: Columns, field: Field, owner: str) -> Column:
+def _believed(
+    columns: Columns, field: Field, owner: str, numbers: np.ndarray[Any, np.dtype[np.int64]] | None
+) -> Column:
     problems: Problems = {}
     valid = columns[field.name].valid
     if valid is not None and not field.optional and not valid.all():
@@ -79,6 +90,7 @@ def _believed(columns: Columns, field: Field, owner: str) -> Column:
     column = checked(columns, [field], problems)[field.name]
     if problems:
         row, (reason, detail) = min(problems.items())
+        row = row if numbers is None else int(numbers[row])
         raise InputError(
             f"{owner}: column {field.name!r}, row {row}: {reason} ({detail.partition(' - at ')[0]}): {REASONS[reason]}. "
             "Live events like it are refused; correct the value, or leave the row out."
@@ -172,6 +184,8 @@ def _text(array: pa.Array) -> Text:
     data = np.frombuffer(data_buffer, np.uint8) if data_buffer is not None else np.zeros(0, np.uint8)
     if len(offsets) == 0:
         return Text(np.zeros(1, np.int64), data[:0], valid)
+    if offsets[0] == 0:
+        return Text(offsets, data[: offsets[-1]], valid)
     return Text(offsets - offsets[0], data[offsets[0] : offsets[-1]], valid)
 
 

@@ -15,15 +15,16 @@ from penstock.plan.nodes import Plan, SourceNode
 
 _START_US = 1_750_000_000_000_000
 _MINUTE_US = 60_000_000
+_LONGEST_US = 365 * 1440 * _MINUTE_US
+"""Windows longer than this are not filled: the times of events have an end."""
 _KEYS, _KINDS = 8, 3
 
 
 def generated_rows(plan: Plan, *, count: int, seed: int = 0) -> dict[str, Rows]:
     """`count` events of each stream of `plan`, and labels for two thirds of those that have a label source."""
     draw = np.random.default_rng(seed)
-    longest = max(
-        (w.size_us - w.offset_us for v in plan.views for w in v.program.windows), default=_MINUTE_US
-    )
+    spans = (w.size_us - w.offset_us for view in plan.views for w in view.program.windows)
+    longest = max((min(span, _LONGEST_US) for span in spans), default=_MINUTE_US)
     keys = {f.name for view in plan.views for f in view.keys}
     keys |= {name for one in plan.services.values() for look in one.lookups for name in look.key_columns}
     rows: dict[str, Rows] = {}

@@ -91,7 +91,7 @@ class ViewPreparer:
     def __init__(self, view: ViewNode, state: ViewState) -> None:
         self._view = view
         self._state = state
-        self._owner = f"stream feature view {view.name!r}"
+        self._owner = f"feature view {view.name!r}"
         self._unchecked = needs_check(view.function, view.mode)
         self._key_names = tuple(key.name for key in view.keys)
         self._given = by_name(view.columns)
@@ -129,6 +129,10 @@ class ViewPreparer:
         micros: IntArray = times.values  # type: ignore[assignment]
         if micros.dtype != np.int64:
             micros = micros.astype(np.int64)
+        if view.start_us is not None:
+            ops = np.where(micros < view.start_us, np.uint8(Op.NONE), ops)
+        if view.delay_us:
+            micros = micros + view.delay_us
         out = KernelRows(keys, micros, lanes, valid, ops, rows.positions)
         return out if kept is None else self._with_dropped(out, kept, rows)
 

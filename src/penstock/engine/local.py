@@ -81,6 +81,8 @@ class LocalEngine:
         self._ids = ids
         self._clock = clock
         self._live = live
+        self.covered: dict[str, int] = {}
+        """Up to which time (µs) a history was loaded, by source; of streams without ids older events are refused."""
         self._take(plan, features, scorers)
         self._turn = Lock()  # the state is moved, or read, by one thread at a time
         self._writer = ThreadPoolExecutor(1, "penstock-commit")
@@ -95,7 +97,13 @@ class LocalEngine:
         self._label_sources = frozenset(name for name, s in plan.sources.items() if s.label_of is not None)
         self._contracts = {name: Contract(source) for name, source in plan.sources.items()}
         self._stepper = Stepper(
-            features, store=self._store, ids=self._ids, rows=self.rows, scorers=scorers, settle=self._settle
+            features,
+            store=self._store,
+            ids=self._ids,
+            rows=self.rows,
+            scorers=scorers,
+            settle=self._settle,
+            covered=self.covered,
         )
 
     @property

@@ -240,13 +240,21 @@ def _view_service(plan: Plan, name: str) -> ServiceNode:
     for i, view in enumerate(plan.views):
         if view.name == name:
             outputs = tuple(
-                Selected("lookup", 0, j, f"{name}.{aggregate.name}", aggregate.dtype)
-                for j, aggregate in enumerate(view.aggregates)
+                Selected(
+                    kind="lookup",
+                    index=0,
+                    column=node.output,
+                    name=f"{name}.{node.name}",
+                    dtype=node.dtype,
+                    width=view.width(node),
+                    is_series=node.is_series,
+                )
+                for node in view.aggregates
             )
             lookup = Lookup(i, tuple(key.name for key in view.keys), own=False)
             return ServiceNode(f"view {name}", "", (lookup,), (), outputs, (), "")
     known = [*plan.services, *(view.name for view in plan.views)]
     raise NotFoundError(
-        f"online features: {name!r} is no feature service and no stream feature view that runs; there are "
+        f"online features: {name!r} is no feature service and no feature view that runs; there are "
         f"{', '.join(known)}. A view runs when a service, model or endpoint uses it."
     )

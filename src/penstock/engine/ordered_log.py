@@ -24,8 +24,9 @@ from penstock.engine.labels import concat_labels, entering_rows, first_known, ta
 from penstock.engine.ports import LogReader
 from penstock.engine.recovery import Progress, no_progress
 from penstock.engine.replay import CHUNK_ROWS, read_chunks
+from penstock.engine.times import row_times
 from penstock.kernel.columns import Columns, IntArray, Numeric, concat
-from penstock.plan.nodes import Plan
+from penstock.plan.nodes import Plan, SourceNode
 
 _SORTED_ROWS = 4 * CHUNK_ROWS
 _BLOCK_ROWS = 16_384
@@ -119,7 +120,7 @@ def rows_by_event_time(
     """
     kept = shelf or MemoryShelf()
     blocks = _shelved(store, plan, asking, stop=stop, shelf=kept, progress=progress)
-    ranks = {name: int(source.label_of is None) for name, source in plan.sources.items()}
+    ranks = {name: int(not source.comes_first) for name, source in plan.sources.items()}
     if asking is not None:
         ranks[asking.name] = 2
     place = 0
@@ -138,10 +139,10 @@ def _shelved(
     for chunk in read_chunks(store, streams, start=0, stop=stop, chunk_rows=_SORTED_ROWS):
         entering = {**chunk.rows, **_labels(store, plan, chunk.rows, stop)}
         for name, rows in entering.items():
-            blocks += _cut(name, rows, plan.sources[name].time_field, shelf)
+            blocks += _cut(plan.sources[name], rows, shelf)
         if asking is not None:
             for rows in asking.rows(entering):
-                blocks += _cut(asking.name, rows, plan.sources[asking.name].time_field, shelf)
+                blocks += _cut(plan.sources[asking.name], rows, shelf)
         progress(chunk.stop, stop)
     return sorted(blocks, key=lambda block: block.first_us)
 
@@ -170,13 +171,13 @@ def labels_before(store: LogReader, positions: IntArray, stop: int) -> LabelReco
     return take_labels(records, records.label_positions < stop)
 
 
-def _cut(source: str, rows: Rows, time_field: str, shelf: Shelf) -> Iterator[_Block]:
-    times = _times(rows.columns, time_field)
+def _cut(source: SourceNode, rows: Rows, shelf: Shelf) -> Iterator[_Block]:
+    times = row_times(rows.columns, source)
     order = np.argsort(times, kind="stable")
     whole = rows.columns.with_columns({_POSITION: Numeric(rows.positions)})
     for first in range(0, len(order), _BLOCK_ROWS):
         at = order[first : first + _BLOCK_ROWS]
-        yield _Block(source, int(times[at[0]]), shelf.put(whole.take(at).to_bytes()))
+        yield _Block(source.name, int(times[at[0]]), shelf.put(whole.take(at).to_bytes()))
 
 
 def _sweep(
@@ -186,7 +187,7 @@ def _sweep(
     down: list[_Taken] = []
     for i, block in enumerate(blocks):
         columns = Columns.from_bytes(shelf.get(block.ticket))
-        down.append(_Taken(block.source, columns, _times(columns, plan.sources[block.source].time_field)))
+        down.append(_Taken(block.source, columns, row_times(columns, plan.sources[block.source])))
         last = i + 1 == len(blocks)
         ready = [len(b.times) if last else int(b.times.searchsorted(blocks[i + 1].first_us)) for b in down]
         if last or sum(ready) - sum(b.start for b in down) >= chunk_rows:
@@ -208,7 +209,7 @@ def _in_order(
     names = list(dict.fromkeys(name for name, _, _ in pieces))
     merged = {name: concat([columns for source, columns, _ in pieces if source == name]) for name in names}
     times = {name: np.concatenate([t for source, _, t in pieces if source == name]) for name in names}
-    logged = {name: _times(merged[name], _POSITION) for name in names}
+    logged = {name: _positions(merged[name]) for name in names}
     rank = [np.full(len(times[name]), ranks[name]) for name in names]
     order = np.lexsort(
         (
@@ -230,7 +231,7 @@ def _in_order(
     return OrderedRows(rows, positions)
 
 
-def _times(columns: Columns, field_name: str) -> IntArray:
-    column = columns[field_name]
+def _positions(columns: Columns) -> IntArray:
+    column = columns[_POSITION]
     assert isinstance(column, Numeric)
     return column.values.astype(np.int64, copy=False)

@@ -19,12 +19,13 @@ import numpy as np
 from penstock.core.errors import NotFoundError
 from penstock.core.records import EventIds
 from penstock.core.types import Field
+from penstock.definitions.aggregate_functions import LATEST
 from penstock.engine.admission import id_seed
 from penstock.engine.assembly import FeatureRows
 from penstock.engine.checks import FIRST_US
 from penstock.engine.decisions import Decisions, Flag
 from penstock.engine.features import FeatureState
-from penstock.engine.gathering import Value, Watched, gather, plain
+from penstock.engine.gathering import Entered, Value, Watched, gather, plain
 from penstock.engine.kernel_rows import Rows
 from penstock.engine.lookup import ERASED, RowReader
 from penstock.engine.ports import LogReader
@@ -33,6 +34,7 @@ from penstock.engine.replay import replay
 from penstock.engine.values import to_list
 from penstock.kernel.columns import Column, Columns, IntArray, Numeric, Text
 from penstock.kernel.hashing import encode_keys, hash_text
+from penstock.kernel.program import Program
 from penstock.kernel.spec import Window
 from penstock.plan.nodes import EndpointNode, Plan, Selected, SourceNode
 
@@ -272,20 +274,31 @@ def _behind(plan: Plan, output: Selected, watched: Watched) -> Behind:
         asking = rows.positions == watched.last
         inside = inside | asking if any(w.holds_asking for w in windows) else inside & ~asking
     used = np.flatnonzero(rows.kept & inside).tolist()
-    used = [i for i in used if watched.lanes[i][node.lane] is not None]
+    if node.function == LATEST.name:  # one row says it all, a null too
+        used = _latest(view.program, rows, used)
+    else:
+        used = [i for i in used if watched.lanes[i][node.lane] is not None]
     return Behind(
         view=view.name,
         source=view.source,
         function=node.function,
         column=lane.column,
         where=lane.where,
-        from_us=low,
+        from_us=max(low, FIRST_US),
         to_us=high,
         positions=rows.positions[used],
         times_us=rows.times[used],
         ids=[watched.ids[i] for i in used],
         values=[watched.lanes[i][node.lane] for i in used],
     )
+
+
+def _latest(program: Program, rows: Entered, used: Sequence[int]) -> list[int]:
+    """The latest of the rows `used`; none where a profile without end has forgotten them all by now."""
+    if program.keeps_newest_only and rows.newest is not None:
+        passed = rows.times[rows.kept & (rows.times <= rows.newest - program.allowed_lateness_us)]
+        used = [i for i in used if rows.times[i] >= passed.max(initial=FIRST_US)]
+    return sorted(used, key=lambda i: int(rows.times[i]))[-1:]
 
 
 def _inputs(

@@ -33,12 +33,15 @@ from penstock.engine.kernel_rows import KernelRows, Rows
 from penstock.engine.labels import JoinedLabels, LabelJoin, NewEvents, entering_rows
 from penstock.engine.lookup import RowReader
 from penstock.engine.ports import EngineStore, EventIdIndex, Scorer
+from penstock.engine.times import row_times
 from penstock.engine.unknown_fields import UnknownFields
 from penstock.kernel.columns import BoolArray, Columns, IntArray, concat
 from penstock.plan.nodes import Plan, SourceNode
 
 Input = tuple[str, Decoded]
 _NO_POSITIONS = np.zeros(0, np.int64)
+
+_COUNTED = "keys_evicted", "labels_without_view", "batch_too_late"
 
 Scorers = Mapping[str, Callable[[], Scorer | None]]
 
@@ -97,6 +100,7 @@ class Stepper:
         rows: RowReader,
         scorers: Scorers,
         settle: Callable[[int], None],
+        covered: Mapping[str, int] | None = None,
     ) -> None:
         self.features = features
         self.position = store.next_position
@@ -108,9 +112,9 @@ class Stepper:
             for source, endpoint in features.plan.endpoint_of.items()
         }
         self._unknown = UnknownFields(features.plan.sources, store.counters())
-        self._admission = Admission(ids, rows, seed=store.hash_seed, settle=settle)
+        self._admission = Admission(ids, rows, seed=store.hash_seed, settle=settle, covered=covered)
         plan = features.plan
-        self._seen = features.evicted_keys, features.skipped_rows
+        self._seen = _totals(features)
         self._has_views = {name: any(view.source == name for view in plan.views) for name in plan.sources}
         # Only what somebody reads is computed: services that an endpoint decides with.
         self._services = [plan.services[n] for n in dict.fromkeys(e.service for e in plan.endpoints.values())]
@@ -150,12 +154,11 @@ class Stepper:
 
     def _counted(self) -> dict[str, int]:
         """What the state's own counters say since the last step."""
-        evicted, skipped = self.features.evicted_keys, self.features.skipped_rows
-        if (evicted, skipped) == self._seen:
+        before, self._seen = self._seen, _totals(self.features)
+        if self._seen == before:
             return {}
-        counters = {"keys_evicted": evicted - self._seen[0], "labels_without_view": skipped - self._seen[1]}
-        self._seen = evicted, skipped
-        return {name: count for name, count in counters.items() if count}
+        grown = zip(_COUNTED, self._seen, before, strict=True)
+        return {name: now - then for name, now, then in grown if now != then}
 
     def _admit(self, source: SourceNode, decoded: Decoded, limit_us: int | None, batch: _Batch) -> None:
         """Admit one input, give its new rows the next positions and run its views' functions.
@@ -191,13 +194,13 @@ class Stepper:
             return self.features.prepare_each(source, columns, positions)
 
     def _place_by_time(self, batch: _Batch) -> None:
-        """Give the new rows of several inputs their positions anew, by event time; at equal times labels come first."""
+        """Give the new rows of several inputs their positions anew, by event time; at equal times events come last."""
         inputs, counts = batch.inputs, [len(positions) for positions in batch.positions]
         bounds = np.cumsum([0, *counts])
         # The running maximum keeps each input's own order, whatever its times.
-        times = [np.maximum.accumulate(a.columns[a.source.time_field].values) for a in inputs]  # type: ignore[union-attr]
-        labels_first = [np.full(n, a.source.label_of is None) for n, a in zip(counts, inputs, strict=True)]
-        order = np.lexsort((np.concatenate(labels_first), np.concatenate(times)))
+        times = [np.maximum.accumulate(row_times(a.columns, a.source)) for a in inputs]
+        events_last = [np.full(n, not a.source.comes_first) for n, a in zip(counts, inputs, strict=True)]
+        order = np.lexsort((np.concatenate(events_last), np.concatenate(times)))
         positions = np.empty(bounds[-1], np.int64)
         positions[order] = self.position - bounds[-1] + np.arange(bounds[-1])
         batch.positions = [positions[a:b] for a, b in pairwise(bounds)]
@@ -248,6 +251,11 @@ class Stepper:
             return None
         endpoint, scorer, fingerprint = deciding
         return decide(endpoint, features[endpoint.service], scorer(), fingerprint)
+
+
+def _totals(features: FeatureState) -> tuple[int, int, int]:
+    """What the state has counted so far, as `_COUNTED` names it."""
+    return features.evicted_keys, features.skipped_rows, features.too_late_rows
 
 
 def labelled_events(

@@ -1,7 +1,7 @@
 """Point-in-time features for a frame of events: the same plan and kernel as live, over history in order.
 
-1. History rows of all sources are put in one order: by event time, at equal times labels before events, then row order
-   (``as_of="corrected"``), or as the log has them (``as_of="served"``).
+1. History rows of all sources are put in one order: by event time, at equal times labels and batch rows before events, then
+   row order (``as_of="corrected"``), or as the log has them (``as_of="served"``).
 2. An event that is part of the history takes what its own row emits. One that is not - a bare key and time - looks up,
    after everything that happened up to and including its time.
 3. Features are appended to the events' own columns; every row and column is kept.
@@ -20,16 +20,19 @@ import numpy.typing as npt
 from penstock.core.errors import InputError, MissingDependencyError, PlanError
 from penstock.core.records import LabelRecords
 from penstock.core.types import ArrayType, Field, Timestamp
+from penstock.definitions.batch_sources import BatchSource
 from penstock.definitions.sources import EventSource, LabelSource, StreamSource
 from penstock.definitions.views import FeatureReference, StreamFeatureView
 from penstock.engine.admission import rows_equal
 from penstock.engine.assembly import FeatureRows, concat_features
+from penstock.engine.batch_history import asked_rows, asking_stream
 from penstock.engine.features import FeatureState
 from penstock.engine.frames import arrow_type, believed_columns, to_chunks, to_table
 from penstock.engine.kernel_rows import Rows
 from penstock.engine.labels import entering_rows, first_known, label_values, take_labels
 from penstock.engine.parquet_files import regrouped, write_parquet
 from penstock.engine.replay import CHUNK_ROWS
+from penstock.engine.times import row_times
 from penstock.kernel.columns import Column, Columns, IntArray, Text
 from penstock.kernel.hashing import encode_keys
 from penstock.kernel.keys import KeyTable
@@ -98,7 +101,8 @@ class FeatureFrame:
 def driving_source(references: Sequence[FeatureReference]) -> StreamSource:
     """The stream whose events the features are for: that of the first view, or the one that its labels are of."""
     for source in _sources_of(references):
-        return source.of if isinstance(source, LabelSource) else source
+        if not isinstance(source, BatchSource):
+            return source.of if isinstance(source, LabelSource) else source
     raise PlanError("features: none of them is of a stream; add a stream feature view to the service.")
 
 
@@ -106,6 +110,11 @@ def source_names(references: Sequence[FeatureReference]) -> set[str]:
     """The sources that the features come from, and the streams that their labels are of."""
     sources = list(_sources_of(references))
     return {s.name for s in sources} | {s.of.name for s in sources if isinstance(s, LabelSource)}
+
+
+def batch_sources_of(references: Sequence[FeatureReference]) -> dict[str, BatchSource]:
+    """The batch sources that the features come from, by name."""
+    return {s.name: s for s in _sources_of(references) if isinstance(s, BatchSource)}
 
 
 def _sources_of(references: Sequence[FeatureReference]) -> Iterable[EventSource]:
@@ -135,15 +144,24 @@ def features_for_frame(
         A column is missing or of another type, a value breaks the contract, one id has two contents, or there is no
         history to compute from.
     """
-    source = driving_source(references)
     table = to_table(events, owner="events")
     given = dict(history or {})
     names = source_names(references)
+    is_bare = names == set(batch_sources_of(references))
+    source = (
+        asking_stream(references, table, _SPINE, timestamp_key) if is_bare else driving_source(references)
+    )
     if unknown := set(given) - names:
         raise InputError(
             f"history: {min(unknown)!r} is no source of these features; they come from {', '.join(sorted(names))}. "
             "Leave it out."
         )
+    batch = _batch_tables(references, given)
+    if is_bare:
+        plan = compile_demands([Demand(_SPINE, tuple(references), source)])
+        spine = believed_columns(table, source.schema, owner="events")
+        bare = _in_order(plan, {}, spine, [_SPINE], batch)
+        return append_features(table, plan.services[_SPINE], bare[_SPINE])
     events_are_history = source.name not in given
     if events_are_history:
         _check_carries(table, source)
@@ -154,14 +172,26 @@ def features_for_frame(
             plan.sources[name], frame, owner="events" if frame is table else f"history of {name!r}"
         )
         for name, frame in given.items()
-        if name in plan.sources
+        if name in plan.sources and name not in batch
     }
     rows = {name: columns for name, (columns, _) in distinct.items()}
     if events_are_history:
-        made = _in_order(plan, rows, None, [_HISTORY])[_HISTORY]
+        made = _in_order(plan, rows, None, [_HISTORY], batch)[_HISTORY]
         place = distinct[source.name][1]
         return append_features(table, plan.services[_HISTORY], made if place is None else _taken(made, place))
-    return _match(plan, table, rows, source)
+    return _match(plan, table, rows, source, batch)
+
+
+def _batch_tables(references: Sequence[FeatureReference], given: Mapping[str, Any]) -> dict[str, pa.Table]:
+    """The history of each batch source as it was given; which rows of it are needed turns out later."""
+    sources = batch_sources_of(references)
+    for name, source in sources.items():
+        if name not in given:
+            raise InputError(
+                f"history: features come from the batch source {name!r}, and there is no history of it. Give "
+                f'history={{"{name}": frame}} with the columns {", ".join(f.name for f in source.schema)}.'
+            )
+    return {name: to_table(given[name], owner=f"history of {name!r}") for name in sources}
 
 
 def _history(source: SourceNode, frame: Any, *, owner: str) -> tuple[Columns, IntArray | None]:
@@ -203,7 +233,13 @@ def _first_row_of(slots: IntArray) -> IntArray:
     return row_of
 
 
-def _match(plan: Plan, table: pa.Table, rows: dict[str, Columns], source: StreamSource) -> FeatureFrame:
+def _match(
+    plan: Plan,
+    table: pa.Table,
+    rows: dict[str, Columns],
+    source: StreamSource,
+    batch: Mapping[str, pa.Table],
+) -> FeatureFrame:
     """Features for `table`, whose rows may or may not be in the history of their stream."""
     id_field = source.event_id_field
     node = plan.sources.get(_SPINE)
@@ -216,7 +252,8 @@ def _match(plan: Plan, table: pa.Table, rows: dict[str, Columns], source: Stream
     if len(bare) and node is None:
         raise InputError(_cannot_look_up(int(bare[0]), plan, table, source))
     wanted = [_HISTORY] * bool((found >= 0).any()) + [_SPINE] * bool(len(bare))
-    made = _in_order(plan, rows, spine.take(bare) if len(bare) else None, wanted or [_HISTORY])
+    asking = spine.take(bare) if len(bare) else None
+    made = _in_order(plan, rows, asking, wanted or [_HISTORY], batch)
     service = plan.services[_HISTORY]
     if not len(bare):
         return append_features(table, service, _taken(made[_HISTORY], found))
@@ -286,7 +323,11 @@ def _carries(table: pa.Table, source: StreamSource) -> bool:
 
 
 def _in_order(
-    plan: Plan, rows: Mapping[str, Columns], spine: Columns | None, services: Sequence[str]
+    plan: Plan,
+    rows: Mapping[str, Columns],
+    spine: Columns | None,
+    services: Sequence[str],
+    batch: Mapping[str, pa.Table],
 ) -> dict[str, list[FeatureRows]]:
     """Compute `services` with all rows in event-time order; results, in parts, are in the rows' own order."""
     streams = [name for name, node in plan.sources.items() if node.label_of is None and name in rows]
@@ -297,13 +338,14 @@ def _in_order(
     blocks |= {name: rows[name] for name in streams}
     if spine is not None:
         blocks[_SPINE] = spine
+    blocks |= {name: asked_rows(plan, plan.sources[name], t, blocks, services) for name, t in batch.items()}
     order_of = _positions(plan, blocks)
     state = FeatureState(plan)
     placed = {name: _sorted(blocks[name], order_of[name]) for name in blocks}
     wanted = [plan.services[name] for name in services]
     parts: dict[str, list[FeatureRows]] = {name: [] for name in services}
-    for batch in _chunks({name: sorted_ for name, (sorted_, _) in placed.items()}):
-        for name, made in state.advance(batch, services=wanted, exact=True).items():
+    for chunk in _chunks({name: sorted_ for name, (sorted_, _) in placed.items()}):
+        for name, made in state.advance(chunk, services=wanted, exact=True).items():
             parts[name].append(made)
     return {s.name: _back(parts[s.name], placed[s.source][1]) for s in wanted}
 
@@ -364,12 +406,12 @@ def _labelled(plan: Plan, label: SourceNode, rows: Mapping[str, Columns]) -> Col
 
 
 def _positions(plan: Plan, blocks: Mapping[str, Columns]) -> dict[str, IntArray]:
-    """A place in one order for every row: event time, then labels before events before bare rows, then row order."""
+    """A place in one order for every row: event time, then labels and batch rows before events before bare rows, then row order."""
     times, ranks = [], []
     for name, columns in blocks.items():
         node = plan.sources[name]
-        times.append(columns[node.time_field].values.astype(np.int64, copy=False))  # type: ignore[union-attr]
-        rank = 2 if name == _SPINE else int(node.label_of is None)
+        times.append(row_times(columns, node))
+        rank = 2 if name == _SPINE else int(not node.comes_first)
         ranks.append(np.full(columns.length, rank, np.int8))
     if len(times) == 1 and (times[0][1:] >= times[0][:-1]).all():
         return {next(iter(blocks)): np.arange(len(times[0]))}

@@ -22,6 +22,7 @@ from penstock.core.time import format_duration, from_us
 from penstock.engine.assembly import FeatureRows, concat_features
 from penstock.engine.features import FeatureState
 from penstock.engine.kernel_rows import FloatMatrix, KernelRows, Rows
+from penstock.engine.times import row_times
 from penstock.kernel.columns import BoolArray, Column, Columns, IntArray, Numeric, Text, concat
 from penstock.kernel.state import Op
 from penstock.plan.nodes import Plan, ServiceNode
@@ -72,8 +73,10 @@ class _Trying:
         self._plan = _only(plan, service)
         self._service = self._plan.services[service.name]
         self._columns = {name: one.columns for name, one in rows.items() if name in needed}
-        self._times = {name: _times(plan, name, columns) for name, columns in self._columns.items()}
-        self._in_time = _ranked(self._times, self._is_label())
+        self._times = {
+            name: row_times(columns, plan.sources[name]) for name, columns in self._columns.items()
+        }
+        self._in_time = _ranked(self._times, self._comes_first())
 
     def run(self, name: str, trial: Callable[[], tuple[str | None, int, str]]) -> Trial:
         """One trial, whose failure is a `PlanError` of the engine too: what it found differing, how much, a note."""
@@ -115,8 +118,8 @@ class _Trying:
         if any(view.program.max_keys < 2 * rows for view in self._plan.views):
             return None, 0, "a view holds so few keys that others push them out"
         columns = {name: concat([self._columns[name], added[name]]) for name in self._columns}
-        times = {name: _times(self._plan, name, one) for name, one in columns.items()}
-        both = self._made(columns, _ranked(times, self._is_label()))
+        times = {name: row_times(one, self._plan.sources[name]) for name, one in columns.items()}
+        both = self._made(columns, _ranked(times, self._comes_first()))
         own = np.arange(self._columns[self._service.source].length)
         whole = self._features(self._in_time)
         wrong = self._differing(whole, both.take(own), own)
@@ -175,14 +178,14 @@ class _Trying:
                     )
         return None, compared, ""
 
-    def _is_label(self) -> dict[str, bool]:
-        return {name: self._plan.sources[name].label_of is not None for name in self._columns}
+    def _comes_first(self) -> dict[str, bool]:
+        return {name: self._plan.sources[name].comes_first for name in self._columns}
 
     def _late(self, jitter_us: int) -> dict[str, IntArray]:
         """Places in an order of arrival in which no row is later than `jitter_us`; always the same."""
         draw = np.random.default_rng(0)
         arrival = {n: t + draw.integers(0, jitter_us + 1, len(t)) for n, t in self._times.items()}
-        return _ranked(arrival, self._is_label())
+        return _ranked(arrival, self._comes_first())
 
     def _cuts(self) -> list[int]:
         times = np.unique(self._times[self._service.source])
@@ -268,16 +271,11 @@ def _only(plan: Plan, service: ServiceNode) -> Plan:
     )
 
 
-def _times(plan: Plan, source: str, columns: Columns) -> IntArray:
-    times: IntArray = columns[plan.sources[source].time_field].values.astype(np.int64)  # type: ignore[union-attr]
-    return times
-
-
-def _ranked(times: Mapping[str, IntArray], is_label: Mapping[str, bool]) -> dict[str, IntArray]:
-    """A place in one order for every row: by time, labels before events, then row order."""
+def _ranked(times: Mapping[str, IntArray], comes_first: Mapping[str, bool]) -> dict[str, IntArray]:
+    """A place in one order for every row: by time, labels and batch rows before events, then row order."""
     if not times:
         return {}
-    rank = np.concatenate([np.full(len(one), not is_label[name]) for name, one in times.items()])
+    rank = np.concatenate([np.full(len(one), not comes_first[name]) for name, one in times.items()])
     order = np.lexsort((rank, np.concatenate(list(times.values()))))
     places = np.empty(len(order), np.int64)
     places[order] = np.arange(len(order))

@@ -43,6 +43,7 @@ from penstock.kernel.program import (
     RECORD_HEADER,
     ROW_LANES,
     ROW_TIME,
+    ROW_VALID,
     SQUARES_WORDS,
     SUM_WORDS,
     WIDE_SQUARES_WORDS,
@@ -56,6 +57,7 @@ COUNT, SUM, MEAN, MIN, MAX = (int(f) for f in list(Function)[:5])
 STDDEV_SAMP, STDDEV_POP, VAR_SAMP, VAR_POP = (int(f) for f in list(Function)[5:9])
 LAST, COUNT_DISTINCT, TIME_SINCE_LAST = (int(f) for f in list(Function)[9:12])
 DECAYED_SUM, DECAYED_COUNT = int(Function.DECAYED_SUM), int(Function.DECAYED_COUNT)
+LATEST = int(Function.LATEST)
 MICROSECONDS = 1e6
 
 
@@ -129,6 +131,8 @@ def value_of(k: Kernel, r: int, c: int, function: int) -> tuple[int, bool]:
         value = states[r + program[c + C_DISTINCT]]
     elif function == SUM:
         value, valid = total(k, r, c)
+    elif function == LATEST:
+        value, valid = latest(k, r, c)
     elif count == 0:
         valid = False
     elif function == MEAN:
@@ -140,6 +144,17 @@ def value_of(k: Kernel, r: int, c: int, function: int) -> tuple[int, bool]:
     else:
         value, valid = spread(k, r, c, count, function)
     return value, valid
+
+
+@inner
+def latest(k: Kernel, r: int, c: int) -> tuple[int, bool]:
+    """Return the value of the window's latest row, which may be null there."""
+    edges = r + RECORD_HEADER + 2 * k.program[c + C_WINDOW]
+    if k.states[edges] >= k.states[edges + 1]:
+        return 0, False
+    row = row_at(k, r, k.states[edges + 1] - 1)
+    lane = k.program[c + C_LANE]
+    return k.rows[row + ROW_LANES + lane], (k.rows[row + ROW_VALID] >> lane) & 1 != 0
 
 
 @inner

@@ -18,8 +18,8 @@ from penstock.kernel.columns import IntArray
 from penstock.kernel.extension import Base, bases_of, encode_extension
 from penstock.kernel.spec import (
     COUNTS,
+    EXTENDED,
     KEEPS_KIND,
-    LAST_OF_CORE,
     MAX_SPAN_US,
     TEXT_FUNCTIONS,
     AggregateSpec,
@@ -33,7 +33,8 @@ __all__ = ["AggregateSpec", "Function", "LaneKind", "Program", "Window"]
 # Header of an encoded program.
 LANES, WINDOWS, CELLS, AGGREGATES, LATENESS, MAX_KEYS, SPAN, STRIDE, RECORD = range(9)
 WINDOW_TABLE, CELL_TABLE, AGGREGATE_TABLE, KIND_TABLE, POOL_WORDS, HAS_SINCE, EXTENSION = range(9, 16)
-HEADER_WORDS = 16
+ENDLESS_LATEST = 16
+HEADER_WORDS = 17
 # A window's entry.
 W_SIZE, W_OFFSET, W_BEGIN, W_END, W_FLAGS, WINDOW_WORDS = range(6)  # flags: those of its cells, together
 # A cell's entry: what is kept for one (window, lane), and at which word of the key's record.
@@ -51,8 +52,8 @@ ROW_TIME, ROW_VALID, ROW_LANES = range(3)
 # Exact sums: words of the narrow and the wide (whole float64 range) integers. See limbs.py.
 SUM_WORDS, SQUARES_WORDS, WIDE_SUM_WORDS, WIDE_SQUARES_WORDS = 3, 6, 34, 68
 MAX_LANES = 62
-
-
+ENDLESS_US = 365_000 * 86_400_000_000
+"""A window of this size or more reaches back to the beginning of all events."""
 _SPREAD = KEEPS_SUM | KEEPS_SQUARES
 _KEEPS = {
     Function.COUNT: 0,
@@ -67,6 +68,7 @@ _KEEPS = {
     Function.LAST: KEEPS_LAST,
     Function.COUNT_DISTINCT: KEEPS_DISTINCT,
     Function.TIME_SINCE_LAST: KEEPS_LAST,
+    Function.LATEST: 0,
 }
 
 
@@ -144,7 +146,7 @@ class Program:
     def is_extended(self) -> bool:
         """Whether it needs more than the core functions over sliding windows."""
         return not all(w.of_core for w in self.windows) or any(
-            a.function > LAST_OF_CORE for a in self.aggregates
+            a.function in EXTENDED for a in self.aggregates
         )
 
     @property
@@ -156,6 +158,14 @@ class Program:
         if spec.function in COUNTS:
             return LaneKind.INT
         return self.lanes[spec.lane] if spec.function in KEEPS_KIND else LaneKind.FLOAT
+
+    @property
+    def keeps_newest_only(self) -> bool:
+        """Whether of the rows behind the horizon only those of the newest time can be seen: profiles without end."""
+        return bool(self.aggregates) and all(
+            spec.function is Function.LATEST and self.windows[spec.window] == Window(ENDLESS_US)
+            for spec in self.aggregates
+        )
 
     def digest(self) -> bytes:
         """Return 16 bytes that differ between programs that compute or remember differently."""
@@ -175,6 +185,7 @@ class Program:
         header[[LATENESS, MAX_KEYS]] = self.allowed_lateness_us, self.max_keys
         header[SPAN] = max((w.span_us for w in self.windows), default=0)
         header[HAS_SINCE] = any(a.function is Function.TIME_SINCE_LAST for a in self.aggregates)
+        header[ENDLESS_LATEST] = self.keeps_newest_only
         squares = any(flags & KEEPS_SQUARES for flags in cells.values())
         header[POOL_WORDS] = WIDE_SUM_WORDS + (WIDE_SQUARES_WORDS if squares else 0)
         windows = self._window_table(cells)

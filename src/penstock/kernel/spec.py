@@ -19,7 +19,7 @@ class LaneKind(IntEnum):
 
 
 class Function(IntEnum):
-    """The aggregate functions; those up to TIME_SINCE_LAST are the core, the others need the extension."""
+    """The aggregate functions; those of EXTENDED need the extension, the others are the core."""
 
     COUNT = 0
     SUM = 1
@@ -46,9 +46,10 @@ class Function(IntEnum):
     EWMA = 22
     DECAYED_SUM = 23
     DECAYED_COUNT = 24
+    LATEST = 25
 
 
-LAST_OF_CORE = Function.TIME_SINCE_LAST
+EXTENDED = frozenset(f for f in Function if Function.TIME_SINCE_LAST < f < Function.LATEST)
 TEXT_FUNCTIONS = frozenset(
     {
         Function.COUNT,
@@ -64,12 +65,21 @@ TEXT_FUNCTIONS = frozenset(
         Function.MODE,
         Function.ENTROPY,
         Function.DECAYED_COUNT,
+        Function.LATEST,
     }
 )
 SEVERAL = frozenset({Function.FIRST_N, Function.LAST_N, Function.FIRST_DISTINCT, Function.LAST_DISTINCT})
 """Functions of up to n values, with an output for each."""
 COUNTS = frozenset({Function.COUNT, Function.COUNT_DISTINCT})
-KEEPS_KIND = SEVERAL | {Function.SUM, Function.MIN, Function.MAX, Function.LAST, Function.LAG, Function.MODE}
+KEEPS_KIND = SEVERAL | {
+    Function.SUM,
+    Function.MIN,
+    Function.MAX,
+    Function.LAST,
+    Function.LAG,
+    Function.MODE,
+    Function.LATEST,
+}
 OF_OTHERS = frozenset({Function.TIME_SINCE_LAST, Function.TIME_SINCE_FIRST, Function.LAG})
 """What looks at the rows before the asking one only."""
 

@@ -54,6 +54,7 @@ from penstock.kernel.keys import (
 )
 from penstock.kernel.program import (
     AGGREGATES,
+    ENDLESS_LATEST,
     HAS_SINCE,
     LANES,
     LATENESS,
@@ -97,9 +98,10 @@ from penstock.kernel.rows import (
     row_at,
     rows_until,
     size_class,
+    time_of,
     window_at,
 )
-from penstock.kernel.windows import clear_window, extend, retract, seek
+from penstock.kernel.windows import clear_window, extend, leave_front, retract, seek
 
 APPLY, LOOKUP, NO_KEY = 0, 1, 2
 IN_ORDER, LATE, TOO_LATE = 0, 1, 2
@@ -240,6 +242,19 @@ def take_back(k: Kernel, slot: int, r: int, number: int) -> None:
 
 
 @inner
+def forget_superseded(k: Kernel, slot: int, r: int) -> None:
+    """Of the rows up to the horizon keep only those of the latest time: a profile without end has no other use for them."""
+    stay_apart()
+    behind_horizon = rows_until(k, r, k.states[r + R_NEWEST] - k.program[LATENESS])
+    if behind_horizon - k.states[r + R_FIRST] < 2:
+        return
+    until = time_of(k, r, behind_horizon - 1) - 1
+    for w in range(k.program[WINDOWS]):
+        leave_front(k, slot, r, w, until)
+    forget_until(k, r, until)
+
+
+@inner
 def work(k: Kernel, b: Batch, slot: int, i: int) -> int:
     """Do row `i` of the batch on a key and write its output; return DONE or what must grow before it is tried again."""
     op, time = b.ops[i], b.times[i]
@@ -271,6 +286,8 @@ def work(k: Kernel, b: Batch, slot: int, i: int) -> int:
     elif code == IN_ORDER:
         k.states[r + R_NEWEST] = time
         forget_until(k, r, time - k.program[LATENESS] - k.program[SPAN])
+    if k.program[ENDLESS_LATEST] != 0 and code != TOO_LATE:
+        forget_superseded(k, slot, r)
     return DONE
 
 

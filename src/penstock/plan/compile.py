@@ -13,8 +13,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from penstock.core.errors import PlanError
-from penstock.core.time import to_us
-from penstock.core.types import DataType, Field
+from penstock.core.time import LONGEST, to_us
+from penstock.core.types import DataType, Field, Int64
+from penstock.definitions.batch_sources import ROW_ID, BatchSource
+from penstock.definitions.batch_views import BatchFeatureView
 from penstock.definitions.models import Endpoint
 from penstock.definitions.services import FeatureService
 from penstock.definitions.sources import EventSource, LabelSource, RequestSource, StreamSource
@@ -174,7 +176,14 @@ def _compile_view(view: StreamFeatureView, needed: set[str]) -> ViewNode:
         lanes=lanes,
         aggregates=aggregates,
         program=program,
+        delay_us=to_us(view.source.data_delay) if isinstance(view.source, BatchSource) else 0,
+        start_us=_start_us(view),
     )
+
+
+def _start_us(view: StreamFeatureView) -> int | None:
+    start = view.feature_start_time if isinstance(view, BatchFeatureView) else None
+    return None if start is None else to_us(start)
 
 
 @dataclass(slots=True)
@@ -229,6 +238,7 @@ class _ServiceCompiler:
                 view.time_field,
                 lookup.key_columns,
                 lookup.own,
+                *_batch_meaning(view),
             )
             lateness = view.program.allowed_lateness_us
             return repr((output.name, output.dtype, meaning, node.function, lane, windows, lateness))
@@ -329,6 +339,8 @@ def _sources(
 
 def source_node(source: EventSource) -> SourceNode:
     """The plan's node of a source."""
+    if isinstance(source, BatchSource):
+        return _batch_node(source)
     label = source if isinstance(source, LabelSource) else None
     return SourceNode(
         name=source.name,
@@ -339,6 +351,20 @@ def source_node(source: EventSource) -> SourceNode:
         max_future_skew_us=to_us(source.max_future_skew),
         label_of=label.of.name if label else None,
         label_field=label.label.name if label else None,
+    )
+
+
+def _batch_node(source: BatchSource) -> SourceNode:
+    """Rows wait outside the log until their time has come, so that none is ahead of the clock."""
+    return SourceNode(
+        name=source.name,
+        fields=(*source.schema, Field(ROW_ID, Int64)),
+        time_field=source.time_field,
+        id_field=ROW_ID,
+        allowed_lateness_us=to_us(source.allowed_lateness),
+        max_future_skew_us=to_us(LONGEST),
+        is_batch=True,
+        data_delay_us=to_us(source.data_delay),
     )
 
 
@@ -397,8 +423,14 @@ def _view_text(view: ViewNode) -> str:
         view.lanes,
         view.aggregates,
         view.program,
+        *_batch_meaning(view),
     )
     return repr(parts)
+
+
+def _batch_meaning(view: ViewNode) -> tuple[object, ...]:
+    """What only batch views have, and a fingerprint of others need not know."""
+    return (view.delay_us, view.start_us) if view.delay_us or view.start_us is not None else ()
 
 
 def _digest(*parts: str) -> str:

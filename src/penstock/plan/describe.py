@@ -6,8 +6,8 @@ import hashlib
 from typing import Any
 
 from penstock.core.errors import NotFoundError
-from penstock.core.time import format_duration
-from penstock.kernel.program import Window
+from penstock.core.time import format_duration, from_us
+from penstock.kernel.program import ENDLESS_US, Window
 from penstock.plan.compile import view_fingerprint
 from penstock.plan.nodes import (
     EndpointNode,
@@ -54,7 +54,11 @@ def window_text(window: Window) -> str:
     ...     window_text(Window(0, current=False, lifetime=True)),
     ... )
     ('[t - 1h, t) in steps of 1m', '(-∞, t] without the event itself')
+    >>> window_text(Window(ENDLESS_US))
+    'up to t'
     """
+    if window == Window(ENDLESS_US):
+        return "up to t"
     end = "t" if not window.offset_us else f"t - {format_duration(-window.offset_us)}"
     start = "-∞" if window.lifetime else f"t - {format_duration(window.size_us - window.offset_us)}"
     if window.interval_us:
@@ -86,6 +90,7 @@ def _names(plan: Plan) -> str:
 
 
 def _source(node: SourceNode) -> Description:
+    batch = {"data_delay": format_duration(node.data_delay_us)} if node.is_batch else {}
     return {
         "name": node.name,
         "fields": [{"name": f.name, "type": f.dtype.name, "optional": f.optional} for f in node.fields],
@@ -95,11 +100,14 @@ def _source(node: SourceNode) -> Description:
         "label_field": node.label_field,
         "allowed_lateness": format_duration(node.allowed_lateness_us),
         "max_future_skew": format_duration(node.max_future_skew_us),
+        **batch,
     }
 
 
 def _view(plan: Plan, view: ViewNode) -> Description:
     windows = [window_text(window) for window in view.program.windows]
+    start = None if view.start_us is None else from_us(view.start_us).isoformat()
+    batch = {"data_delay": format_duration(view.delay_us), "feature_start_time": start}
     return {
         "name": view.name,
         "source": view.source,
@@ -109,6 +117,7 @@ def _view(plan: Plan, view: ViewNode) -> Description:
         "time_field": view.time_field,
         "fingerprint": view_fingerprint(plan, view),
         "max_keys": view.program.max_keys,
+        **(batch if plan.sources[view.source].is_batch else {}),
         "reads": _read_by(plan, view),
         "pruned": _pruned_of(plan, view),
         "lanes": [

@@ -32,17 +32,21 @@ def explain_description(found: Description) -> list[str]:
 
 def _source(node: Description) -> list[str]:
     kind = f"labels of {node['label_of']}" if node["label_of"] else "events"
+    kind = "batch rows" if "data_delay" in node else kind
     roles = {node["time_field"]: "event time", node["id_field"]: "event id", node["label_field"]: "label"}
     if node["label_of"]:
         roles[node["time_field"]] = "when the label became known"
+    if "data_delay" in node:
+        roles |= {node["time_field"]: "timestamp", node["id_field"]: "digest of the row"}
     fields = [
         (f["name"], f["type"], ", ".join(filter(None, (roles.get(f["name"]), "optional" * f["optional"]))))
         for f in node["fields"]
     ]
-    clock = [
-        ("late", f"applied up to {node['allowed_lateness']} behind its key's newest event"),
-        ("future", f"refused beyond {node['max_future_skew']} ahead of the clock"),
-    ]
+    clock = [("late", f"applied up to {node['allowed_lateness']} behind its key's newest event")]
+    if "data_delay" in node:
+        clock.append(("counts", f"{node['data_delay']} after its timestamp; until then it waits"))
+    else:
+        clock.append(("future", f"refused beyond {node['max_future_skew']} ahead of the clock"))
     if node["id_field"] is None:
         clock.append(("ids", "given by the log: duplicates cannot be detected"))
     return [f"  {node['name']} ({kind})", *_table(fields, indent=4), *_facts(clock)]
@@ -61,6 +65,7 @@ def _view(node: Description) -> list[str]:
         ("pruned", ", ".join(node["pruned"])),
         ("lanes", ", ".join(lanes)),
         ("windows", ", ".join(node["windows"])),
+        ("since", f"rows from {start} on" if (start := node.get("feature_start_time")) else ""),
     ]
     aggregates = [(a["name"], a["function"], a["window"], a["type"]) for a in node["aggregates"]]
     return [f"  {node['name']} over {node['source']}", *_facts(facts), *_table(aggregates, indent=4)]

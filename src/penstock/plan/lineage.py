@@ -16,10 +16,13 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from penstock.core.errors import NotFoundError
+from penstock.definitions.batch_configs import DeltaConfig, DuckDBConfig, FileConfig
+from penstock.definitions.batch_sources import BatchSource
+from penstock.definitions.batch_views import BatchFeatureView
 from penstock.definitions.models import CostMatrix, Endpoint, Model
 from penstock.definitions.project import Project
 from penstock.definitions.services import FeatureService
-from penstock.definitions.sources import EventSource, FileConfig, LabelSource, RequestSource
+from penstock.definitions.sources import EventSource, LabelSource, RequestSource, StreamSource
 from penstock.definitions.views import (
     FeatureReference,
     FeatureView,
@@ -149,6 +152,8 @@ def lineage(
         building.source(source)
     for labels in project.label_sources.values():
         building.source(labels)
+    for table in project.batch_sources.values():
+        building.source(table)
     for view in project.views.values():
         building.view(view)
     for service in project.services.values():
@@ -158,6 +163,23 @@ def lineage(
     for endpoint in project.endpoints.values():
         building.endpoint(endpoint, versions.get(endpoint.model.name, ()))
     return building.lineage()
+
+
+def _kind_of(source: EventSource) -> str:
+    """What a source is, and how its rows arrive."""
+    if isinstance(source, BatchSource):
+        return f"batch, {_way_of(source.batch_config)}"
+    kind = f"labels of {source.of.name}" if isinstance(source, LabelSource) else "stream"
+    history = source.batch_config if isinstance(source, StreamSource) else None
+    return f"{kind}, {_way_of(source.stream_config)}" + (
+        f", history in a {_way_of(history)}" if history else ""
+    )
+
+
+def _way_of(config: object) -> str:
+    if isinstance(config, FileConfig):
+        return f"{config.file_format} file"
+    return {DeltaConfig: "Delta table", DuckDBConfig: "DuckDB query"}.get(type(config), "pushed")
 
 
 def _reached(start: set[str], edges: Iterable[tuple[str, str]]) -> set[str]:
@@ -195,10 +217,7 @@ class _Builder:
             return
         if isinstance(source, LabelSource):
             self.source(source.of)
-        kind = f"labels of {source.of.name}" if isinstance(source, LabelSource) else "stream"
-        config = source.stream_config
-        way = f"{config.file_format} file" if isinstance(config, FileConfig) else "pushed"
-        top = self._add("source", source.name, f"{kind}, {way}", of_definition=source)
+        top = self._add("source", source.name, _kind_of(source), of_definition=source)
         for column in source.schema:
             kind = column.dtype.name + ", optional" * column.optional
             self._link(top, self._add("column", f"{source.name}.{column.name}", kind, of=top))
@@ -214,7 +233,8 @@ class _Builder:
     def _stream_view(self, view: StreamFeatureView) -> None:
         self.source(view.source)
         keys = ", ".join(key.name for key in view.join_keys)
-        top = self._add("view", view.name, f"stream, by {keys}", of_definition=view)
+        kind = "batch" if isinstance(view, BatchFeatureView) else "stream"
+        top = self._add("view", view.name, f"{kind}, by {keys}", of_definition=view)
         fields = source_schema(view.source)
         for name in columns_read(view.function, view.mode, fields) if view.function else self._shared(view):
             self._link(self._column(view.source, name), top)

@@ -15,7 +15,8 @@ from penstock.kernel.program import Program
 class SourceNode:
     """A source: its contract and its clock rules.
 
-    `label_of` names the labelled stream where the source is a `LabelSource`.
+    `label_of` names the labelled stream where the source is a `LabelSource`. `is_batch` says that it is a `BatchSource`,
+    whose rows count `data_delay_us` after their timestamps.
     """
 
     name: str
@@ -26,6 +27,13 @@ class SourceNode:
     max_future_skew_us: int
     label_of: str | None = None
     label_field: str | None = None
+    is_batch: bool = False
+    data_delay_us: int = 0
+
+    @property
+    def comes_first(self) -> bool:
+        """Whether at equal times its rows come before events: what is known by then, the event knows."""
+        return self.is_batch or self.label_of is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +60,10 @@ class AggregateNode:
 
 @dataclass(frozen=True, slots=True)
 class ViewNode:
-    """A stream feature view: function, key, lanes and the kernel's program.
+    """A stream or batch feature view: function, key, lanes and the kernel's program.
 
-    `reads` are the source columns that the function reads; the others are not given to it.
+    `reads` are the source columns that the function reads; the others are not given to it. Rows count `delay_us` after
+    their time; those before `start_us` do not enter.
     """
 
     name: str
@@ -69,6 +78,8 @@ class ViewNode:
     lanes: tuple[LaneNode, ...]
     aggregates: tuple[AggregateNode, ...]
     program: Program
+    delay_us: int = 0
+    start_us: int | None = None
 
     def width(self, node: AggregateNode) -> int:
         """How many of the program's outputs an aggregate has."""

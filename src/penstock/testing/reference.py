@@ -20,12 +20,16 @@ For each key there is one list of rows. Rows are ordered by time; rows of equal 
    lower edge is then that of ``newest - allowed_lateness``. The row that asks is always in its own windows
    without offset and tiles, unless they are declared not to include it.
 
+   A view whose features are all attributes of a profile without `ttl` remembers less and more: of the rows up to the
+   horizon only those of the latest time, but these for ever.
+
 3. A lifetime window has no lower edge. What is older than the horizon is remembered as one lump, so a question from
    before the horizon is answered as of the horizon, and a row that is too late is not in the window.
 
 4. Of a series of windows each gives its own value; the feature is their list, the earliest first.
 
-5. Nulls are left out, then rows whose `where` column is not true, then the function is computed exactly
+5. The attribute of a profile is its value in the window's latest row, null where it is null there. For all other
+   functions nulls are left out, then rows whose `where` column is not true, then the function is computed exactly
    and rounded once (`penstock.testing.reference_functions`).
 
 Where the design is silent, this is decided:
@@ -44,7 +48,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from penstock.core.time import to_us
+from penstock.core.time import LONGEST, to_us
 from penstock.definitions.windows import LifetimeWindow, TimeWindow, TimeWindowSeries
 from penstock.testing.reference_functions import Entry, Scalar, compute, compute_one
 
@@ -126,7 +130,7 @@ class ReferenceView:
         asking = Row(time_us, dict(row))
         with_asking = inserted(rows, asking)
         features = self._features(with_asking, time_us, horizon_us=self._horizon(rows), asking=asking)
-        self._rows[key] = rows if lateness is Lateness.TOO_LATE else with_asking
+        self._rows[key] = rows if lateness is Lateness.TOO_LATE else self._remembered(with_asking)
         return Result(features, lateness)
 
     def lookup(self, key: Hashable, time_us: int) -> dict[str, Feature]:
@@ -154,6 +158,13 @@ class ReferenceView:
         if not rows or time_us >= newest(rows):
             return Lateness.IN_ORDER
         return Lateness.LATE if time_us >= newest(rows) - self.allowed_lateness_us else Lateness.TOO_LATE
+
+    def _remembered(self, rows: list[Row]) -> list[Row]:
+        """The rows without those that a profile without `ttl` forgets."""
+        if not all(is_attribute(a) and a.time_window == TimeWindow(LONGEST) for a in self.aggregates):
+            return rows
+        passed = [row.time_us for row in rows if row.time_us <= newest(rows) - self.allowed_lateness_us]
+        return [row for row in rows if not passed or row.time_us >= max(passed)]
 
     def _features(
         self, rows: Sequence[Row], time_us: int, *, horizon_us: int | None, asking: Row | None
@@ -187,7 +198,14 @@ def feature(
             for one in window.windows
         ]
     held = rows_in_window(rows, aggregate, window, time_us, start_us=start_us, asking=asking)
+    if is_attribute(aggregate):
+        return present(held[-1], aggregate) if held else None
     return compute(aggregate, entries(held, aggregate, asking=asking), time_us)
+
+
+def is_attribute(aggregate: Aggregate) -> bool:
+    """Whether it is the attribute of a profile."""
+    return aggregate.function.name == "latest"
 
 
 def newest(rows: Sequence[Row]) -> int:

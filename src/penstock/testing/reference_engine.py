@@ -9,7 +9,8 @@ source with its features. Nothing is incremental but the lists of rows in `penst
 2. A label waits for its event, and an event for its label: whichever comes later brings the row (the event's
    columns, the label, and the time at which it was known) into the views over the labels. An event that comes
    second is answered first, so it never sees its own label. Only the first label of an event enters.
-3. An event with a null in a key has no key: it enters nothing and is answered the empty values.
+3. A row of a batch source enters the views over it, at its timestamp plus the source's delay; none answers it.
+4. An event with a null in a key has no key: it enters nothing and is answered the empty values.
 
 Where the design is silent, this is decided:
 
@@ -32,7 +33,9 @@ from typing import TYPE_CHECKING, Any
 from penstock.core.errors import InputError, NotFoundError
 from penstock.core.time import to_us
 from penstock.core.types import Bool, DataType, Field, Float64, Timestamp
-from penstock.definitions.sources import LabelSource, RequestSource, StreamSource
+from penstock.definitions.batch_sources import BatchSource
+from penstock.definitions.batch_views import BatchFeatureView
+from penstock.definitions.sources import EventSource, LabelSource, RequestSource, StreamSource
 from penstock.definitions.views import RealtimeFeatureView, StreamFeatureView, source_schema
 from penstock.testing.reference import Feature, ReferenceView, Value
 from penstock.testing.reference_rows import call_on_row, cast
@@ -85,6 +88,9 @@ class ReferenceEngine:
         if isinstance(source, LabelSource):
             self._accept_label(source, typed(record, source.schema))
             return None
+        if isinstance(source, BatchSource):
+            self._accept_batch_row(source, typed(record, source.schema))
+            return None
         return self._accept_event(source, typed(record, source.schema))
 
     def ask(self, record: Mapping[str, Any], time_us: int) -> Features:
@@ -98,6 +104,11 @@ class ReferenceEngine:
     def _type_of(self, name: str) -> DataType:
         keys = {key.name: key.dtype for view in self.views.values() for key in view.join_keys}
         return (keys | {field.name: field.dtype for field in self.source.schema})[name]
+
+    def _accept_batch_row(self, source: BatchSource, row: Record) -> None:
+        for view in self.views.values():
+            if view.source.name == source.name:
+                self._enter(view, row)
 
     # --- events ---------------------------------------------------------------------------------
 
@@ -117,8 +128,10 @@ class ReferenceEngine:
         if made is None:
             return None
         key, time_us = key_of(view, made), made[view.timestamp_field]
-        if key is None or not isinstance(time_us, int):
+        if key is None or not isinstance(time_us, int) or before_start(view, time_us):
             return self.states[view.name].empty()
+        if isinstance(view.source, BatchSource):
+            time_us += to_us(view.source.data_delay)
         return self.states[view.name].apply(key, time_us, made).features
 
     def _answer(self, event: Record, own: Mapping[str, Features | None]) -> Features:
@@ -209,15 +222,19 @@ def stream_views(references: Sequence[FeatureReference]) -> Iterator[StreamFeatu
             yield from stream_views(inner)
 
 
-def needed_sources(
-    driving: StreamSource, views: Iterable[StreamFeatureView]
-) -> Iterator[StreamSource | LabelSource]:
+def needed_sources(driving: StreamSource, views: Iterable[StreamFeatureView]) -> Iterator[EventSource]:
     """The driving source, the sources of the views, and the streams that labels are of."""
     yield driving
     for view in views:
         yield view.source
         if isinstance(view.source, LabelSource):
             yield view.source.of
+
+
+def before_start(view: StreamFeatureView, time_us: int) -> bool:
+    """Whether a row is older than what the view takes in."""
+    start = view.feature_start_time if isinstance(view, BatchFeatureView) else None
+    return start is not None and time_us < to_us(start)
 
 
 def typed(record: Mapping[str, Any], schema: Sequence[Field]) -> Record:

@@ -11,9 +11,12 @@ import pytest
 from penstock import (
     Aggregate,
     Attribute,
+    BatchFeatureView,
+    BatchSource,
     Endpoint,
     Entity,
     FeatureService,
+    FileConfig,
     LabelSource,
     Model,
     Policy,
@@ -153,3 +156,26 @@ def test_an_unknown_name_lists_what_there_is(plan):
 
 def test_pruned_features_are_named(plan):
     assert any("max" in name for name in describe(plan, "spending")["views"][0]["pruned"])
+
+
+def test_batch_rows_and_profiles_are_told_from_events():
+    users = BatchSource(
+        "users",
+        FileConfig("users.csv", "csv", data_delay=timedelta(hours=6)),
+        schema=[Field("card_id", String), Field("changed", Timestamp), Field("age", Int64)],
+    )
+    profile = BatchFeatureView(
+        "profile",
+        sources=[users],
+        entities=[Entity("card", [users.schema[0]])],
+        features=[Attribute("age", Int64)],
+    )
+    stream = StreamSource("stream", PushConfig(), schema=[users.schema[0], Field("time", Timestamp)])
+    text = "\n".join(explain(compile_plan([(FeatureService("service", features=[profile]), stream)])))
+    for line in (
+        "users (batch rows)",
+        "digest of the row",
+        "6h after its timestamp",
+        "latest  up to t  Int64",
+    ):
+        assert line in text
