@@ -135,3 +135,16 @@ def test_texts_that_only_a_lifetime_remembers_are_not_collected():
     assert state.texts(0, found.bits[0]).to_strings() == ["third", "first", "second"]
     again = ViewState.restore(state.program, state.snapshot(), seed=3)
     assert again.snapshot() == state.snapshot()
+
+
+@pytest.mark.parametrize("edge", [318, 319, 320, 321, 330])
+def test_a_row_at_the_end_of_a_block_is_in_the_next(edge):
+    """Blocks of 320 µs: what expires is taken from its own block, not from the next."""
+    specs = [AggregateSpec(Function.DECAYED_SUM, 0, 0, 10)]
+    state = ViewState(Program((LaneKind.FLOAT,), (Window(400),), tuple(specs)))
+    rows = [(300, 1.0), (310, 2.0), (edge, 4.0)]
+    process(state, ["k"] * 3, [t for t, _ in rows], [v for _, v in rows])
+    found = process(state, ["k"], [705], [0.0], op=Op.LOOKUP).bits.view(np.float64)[0, 0]
+    held = [Entry(t, v, is_asking=False) for t, v in rows[1:]]
+    function = AggregationFunction("decayed_sum", half_life=10 * US)
+    assert found == compute(Aggregate(Field("x", Float64), function, time_window=400 * US), held, 705)
