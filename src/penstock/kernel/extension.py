@@ -159,16 +159,12 @@ def _outputs(
 
 
 def _queues_of(aggregates: Sequence[AggregateSpec], places: Places) -> list[Queue]:
-    """Return the queues that functions need, those of one function side by side."""
+    """Return the queues that functions need, each once; those of one function side by side, so pairs come first."""
     queues: list[Queue] = []
-    for a in aggregates:
+    for a in sorted(aggregates, key=lambda a: -len(_QUEUES.get(a.function, ()))):
         cell = places.index((a.window, a.lane))
         wanted = [_queue(a, kind, cell) for kind in _QUEUES.get(a.function, ())]
-        if len(wanted) == 1 and wanted[0] in queues:
-            continue
-        at = queues.index(wanted[0]) if wanted and wanted[0] in queues else -1
-        if at < 0 or queues[at : at + len(wanted)] != wanted:
-            queues += wanted
+        queues += [queue for queue in wanted if queue not in queues]
     return queues
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -148,3 +149,18 @@ def test_a_row_at_the_end_of_a_block_is_in_the_next(edge):
     held = [Entry(t, v, is_asking=False) for t, v in rows[1:]]
     function = AggregationFunction("decayed_sum", half_life=10 * US)
     assert found == compute(Aggregate(Field("x", Float64), function, time_window=400 * US), held, 705)
+
+
+@pytest.mark.parametrize(
+    "order", list(permutations((Function.DECAYED_SUM, Function.EWMA, Function.DECAYED_COUNT)))
+)
+def test_decayed_functions_of_one_column_share_their_sums_in_any_order(order):
+    state = ViewState(
+        Program((LaneKind.FLOAT,), (Window(400),), tuple(AggregateSpec(f, 0, 0, 10) for f in order))
+    )
+    process(state, ["k"] * 2, [300, 310], [1.0, 4.0])
+    found = process(state, ["k"], [330], [0.0], op=Op.LOOKUP).bits.view(np.float64)[0].tolist()
+    held = [Entry(300, 1.0, is_asking=False), Entry(310, 4.0, is_asking=False)]
+    for function, value in zip(order, found, strict=True):
+        named = AggregationFunction(function.name.lower(), half_life=10 * US)
+        assert value == compute(Aggregate(Field("x", Float64), named, time_window=400 * US), held, 330)
