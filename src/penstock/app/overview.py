@@ -15,7 +15,7 @@ from penstock.stores.reader import ProjectReader
 NEWEST_LETTERS = 3
 ACTION = "action."
 _PARTS = ("scored", "logged", "duplicate", "rejected")
-_LABELS = ("received", "joined", "pending", "corrected", "repeated", "rejected")
+_LABELS = ("received", "joined", "pending", "corrected", "repeated", "rejected", "too_late")
 _PAGE = 1000
 
 

@@ -72,7 +72,8 @@ class FeatureState:
         self.skipped_rows = 0
         """Rows that were left out of a view because its function failed on them."""
         self._too_late_of = [0] * len(plan.views)
-        self._is_batch = [plan.sources[view.source].is_batch for view in plan.views]
+        # Rows of streams are counted where they are decided; of others nobody else would tell.
+        self._tells = [plan.sources[view.source].comes_first for view in plan.views]
         self._preparers_of = {
             name: [(i, self._preparers[i]) for i, view in enumerate(plan.views) if view.source == name]
             for name in plan.sources
@@ -84,9 +85,13 @@ class FeatureState:
         return sum(view.evicted_keys for view in self.views)
 
     @property
-    def too_late_rows(self) -> int:
-        """Batch rows that were too late to enter a view, since this state was made."""
-        return sum(self._too_late_of)
+    def too_late(self) -> tuple[int, int]:
+        """How many batch rows, and how many label rows, were too late to enter a view, since this state was made."""
+        if not any(self._too_late_of):
+            return 0, 0
+        of_labels = [self.plan.sources[view.source].label_of is not None for view in self.plan.views]
+        labels = sum(n for n, is_label in zip(self._too_late_of, of_labels, strict=True) if is_label)
+        return sum(self._too_late_of) - labels, labels
 
     def prepare(self, source: str, columns: Columns, positions: IntArray) -> dict[int, KernelRows]:
         """Run the functions of all views over `source`: what each view's kernel gets.
@@ -264,14 +269,14 @@ class FeatureState:
             stop = start + len(rows.times)
             if names:
                 emitted |= dict.fromkeys(names, take_output(output, back[start:stop]))
-            elif self._is_batch[index]:
+            elif self._tells[index]:
                 self._note_too_late(index, output.lateness[back[start:stop]])
             start = stop
         return emitted
 
     def _process_own(self, index: int, rows: KernelRows) -> Output:
         output = self._process(index, rows)
-        if self._is_batch[index]:
+        if self._tells[index]:
             self._note_too_late(index, output.lateness)
         return output
 

@@ -41,7 +41,7 @@ from penstock.plan.nodes import Plan, SourceNode
 Input = tuple[str, Decoded]
 _NO_POSITIONS = np.zeros(0, np.int64)
 
-_COUNTED = "keys_evicted", "labels_without_view", "batch_too_late"
+_COUNTED = "keys_evicted", "labels_without_view", "batch_too_late", "labels_too_late"
 
 Scorers = Mapping[str, Callable[[], Scorer | None]]
 
@@ -253,9 +253,9 @@ class Stepper:
         return decide(endpoint, features[endpoint.service], scorer(), fingerprint)
 
 
-def _totals(features: FeatureState) -> tuple[int, int, int]:
+def _totals(features: FeatureState) -> tuple[int, ...]:
     """What the state has counted so far, as `_COUNTED` names it."""
-    return features.evicted_keys, features.skipped_rows, features.too_late_rows
+    return features.evicted_keys, features.skipped_rows, *features.too_late
 
 
 def labelled_events(
