@@ -448,7 +448,7 @@ def test_reads_by_key_equal_the_oracle_and_disturb_nothing(batches, moments):
     vectors: list[list[float]] = []
     with tempfile.TemporaryDirectory() as folder, store_in(Path(folder)) as (store, ids):
         engine, clock = engine_on(store, ids, FeatureState(PLAN)), ManualClock(START_US)
-        reader = OnlineReader(PLAN, engine, clock)
+        reader = OnlineReader(engine, clock)
         for batch, moment in zip(batches, cycle(moments), strict=False):
             vectors += run_live(engine, [batch])
             for step in batch:

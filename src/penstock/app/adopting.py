@@ -49,9 +49,8 @@ class Adoption:
         if error is None:
             self._runtime.problems.pop("definitions", None)
             return job.result()
-        if not isinstance(error, PenstockError):
-            raise error
-        self._runtime.problems["definitions"] = f"version {self._seen} is not taken over: {error}"
+        what = str(error) if isinstance(error, PenstockError) else f"{type(error).__name__}: {error}"
+        self._runtime.problems["definitions"] = f"version {self._seen} is not taken over: {what}"
         return None
 
     def close(self) -> None:

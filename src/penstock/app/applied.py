@@ -15,6 +15,7 @@ from typing import Any
 from penstock.core.errors import CorruptionError, StoreError
 from penstock.plan.describe import Description
 from penstock.plan.diff import Change
+from penstock.stores.directories import sync_directory
 
 FOLDER = "applied"
 VERSIONED = ("view", "service")
@@ -102,21 +103,28 @@ class AppliedHistory:
         return sorted(file for file in self._folder.glob("*.json") if file.stem.isdigit())
 
     def _write(self, applied: Applied) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
         target = self._folder / f"{applied.version:06d}.json"
         aside = target.with_suffix(f".{os.getpid()}.tmp")
-        with aside.open("w", encoding="utf-8") as file:
-            json.dump(asdict(applied), file, indent=1, ensure_ascii=False)
-            file.flush()
-            os.fsync(file.fileno())
         try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with aside.open("w", encoding="utf-8") as file:
+                json.dump(asdict(applied), file, indent=1, ensure_ascii=False)
+                file.flush()
+                os.fsync(file.fileno())
             os.link(aside, target)  # fails where the version is there: two cannot both be the next
+            sync_directory(self._folder)
+            sync_directory(self._folder.parent)
         except FileExistsError as error:
             raise StoreError(
                 f"apply: version {applied.version} was applied by somebody else meanwhile. Look at `penstock plan` again."
             ) from error
+        except OSError as error:
+            raise StoreError(
+                f"apply: version {applied.version} cannot be written to {self._folder} ({error}). Nothing is in force that was "
+                "not before."
+            ) from error
         finally:
-            aside.unlink()
+            aside.unlink(missing_ok=True)
 
 
 def _versions(

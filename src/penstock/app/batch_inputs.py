@@ -104,6 +104,10 @@ class BatchInput:
             self._plan_next(places, now_us)
             yield from _blocks(parts, contract, rows, before=offset, after=places, known=known)
 
+    def read_again(self) -> None:
+        """Let the next `read` look at the table whatever the schedule says: what it gave was not used up."""
+        self._next_us = None
+
     def _changed(
         self, contract: Contract, known: Places, now_us: int, stop: Event
     ) -> tuple[list[PartRows], Places]:

@@ -9,6 +9,7 @@ from math import log2
 from pathlib import Path
 from typing import Any
 
+from penstock.app import contracts
 from penstock.app.applied import Applied, AppliedHistory
 from penstock.app.runtime import plan_of, registry_of, state_folder, store_path
 from penstock.core.clock import Clock, SystemClock
@@ -68,6 +69,8 @@ class ChangePlan:
         Objects added, changed, removed.
     touched
         Model versions in use that could not serve any more; while there is one, nothing is applied.
+    refused
+        Changes of schemas that earlier events do not allow; while there is one, nothing is applied.
     recomputed
         Views whose state is made from the log.
     """
@@ -76,6 +79,7 @@ class ChangePlan:
     plan: Plan
     changes: tuple[Change, ...]
     touched: tuple[Touched, ...]
+    refused: tuple[str, ...]
     recomputed: tuple[Recomputed, ...]
 
     @property
@@ -90,6 +94,7 @@ class ChangePlan:
             "fingerprint": self.plan.fingerprint,
             "changes": [asdict(change) for change in self.changes],
             "blocked_by": [asdict(touched) for touched in self.touched],
+            "refused_schemas": list(self.refused),
             "recomputed": [asdict(one) for one in self.recomputed],
         }
 
@@ -101,8 +106,18 @@ def plan_change(project: Project, *, estimate: bool = True) -> ChangePlan:
     before = None if applied is None else applied.description
     after = describe(plan)
     touched = () if before is None else tuple(_touched(project.root, before, after))
-    recomputed = _recomputed(project.root, plan, before, estimate=estimate)
-    return ChangePlan(applied, plan, differences(before, after), touched, recomputed)
+    refused = tuple(_refused(project, plan))
+    recomputed = () if refused else _recomputed(project.root, plan, before, estimate=estimate)
+    return ChangePlan(applied, plan, differences(before, after), touched, refused, recomputed)
+
+
+def _refused(project: Project, plan: Plan) -> Iterable[str]:
+    if not store_path(project.root).exists():
+        return
+    history = contracts.read_history(state_folder(project.root))
+    with ProjectReader.open_reader(store_path(project.root)) as store:
+        for judged in contracts.judge(project, plan, store, history):
+            yield from judged.refused
 
 
 def apply(change: ChangePlan, root: Path, *, actor: str, reason: str, clock: Clock | None = None) -> Applied:
@@ -111,8 +126,10 @@ def apply(change: ChangePlan, root: Path, *, actor: str, reason: str, clock: Clo
     Raises
     ------
     ProjectError
-        A model version in use could not serve any more.
+        A model version in use could not serve any more, or earlier events do not fit a schema.
     """
+    if change.refused:
+        raise ProjectError("\n".join(change.refused))
     if change.touched:
         raise ProjectError(refusal(change))
     now_us = (clock or SystemClock()).now_us()

@@ -148,7 +148,14 @@ def _judge(
     if not found:
         return None
     refused: list[str] = []
-    if any(True for _ in store.read_log(sources={source.name})):
+    logged = any(True for _ in store.read_log(sources={source.name}))
+    if source.is_batch and logged and (other_ids := _other_ids(versions[-1].schema(), source.fields)):
+        refused.append(
+            f"source {source.name!r}: {', '.join(other_ids)} gone or of another type; allowed for a batch source whose rows are in "
+            "the log is to keep the columns that their ids are made of, or its whole table would enter a second time. Define a second "
+            "BatchSource with the new schema, and views over it."
+        )
+    if logged:
         old = {field.name: field for version in versions for field in version.schema()}
         breaking = {change.field: change for change in found if change.verdict == "refused"}
         for version in versions[:-1]:
@@ -164,6 +171,16 @@ def _judge(
                 after = _after(graph, [f"view:{name}" for name in needing])
                 refused.append(_refusal(source.name, change, after, needed=True))
     return Judged(source=source.name, version=len(versions) + 1, changes=tuple(found), refused=tuple(refused))
+
+
+def _other_ids(before: Sequence[Field], after: Sequence[Field]) -> list[str]:
+    """The fields whose change gives batch rows other ids: dropped, or with values rounded otherwise."""
+    kept = {field.name: field.dtype for field in after}
+    return [
+        f.name
+        for f in before
+        if f.name not in kept or (kept[f.name] is not f.dtype and f.dtype.kind == "float")
+    ]
 
 
 def _refusal(source: str, change: Change, after: Mapping[str, Sequence[str]], *, needed: bool) -> str:

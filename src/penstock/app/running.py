@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from penstock.app.inputs import Input
     from penstock.app.merging import Part
-    from penstock.app.runtime import Prepared, Runtime
+    from penstock.app.runtime import Runtime
 
 POLL_S = 0.2
 """How long `follow` waits before it looks for appended lines again."""
@@ -121,7 +121,6 @@ class Runner:
         self._offsets: dict[str, str] = dict(runtime.store.offsets())
         self._keys = {one.source: one.key for one in inputs}
         self._adoption = Adoption(runtime, now_s=now_s)
-        self._prepared: Prepared | None = None
         self._durable: deque[tuple[float, float]] = deque()
         self.metrics = LiveMetrics(now_s(), default_action=_default_action(runtime))
 
@@ -160,24 +159,27 @@ class Runner:
 
     def _adopt(self) -> bool:
         """Take over new definitions, if there are any; whether inputs are to be read anew from where they stand."""
-        prepared = self._prepared or self._adoption.ready()
-        self._prepared = None
+        prepared = self._adoption.ready()
         if prepared is None:
             return False
         old, new = self._runtime.plan.sources, prepared.plan.sources
-        gone = [one.source for one in self._inputs if one.source not in new]
-        if gone:
-            self._runtime.problems["definitions"] = (
-                f"source {gone[0]!r} is read here, and no more defined: start the run anew"
-            )
-            return False
-        changed = [one for one in self._inputs if new[one.source].fields != old[one.source].fields]
-        if any(
-            one.key is None for one in changed
-        ):  # cannot be read again: what is decoded must be used up first
-            self._prepared = prepared
+        changed = {o.source for o in self._inputs if o.source in new and new[o.source] != old[o.source]}
+        for one in self._inputs:
+            if one.source not in new:
+                why = f"source {one.source!r} is read here, and no more defined"
+            elif one.key is None and one.source in changed:
+                why = (
+                    f"the schema of {one.source!r} changed, and what is read from a pipe cannot be read again"
+                )
+            else:
+                continue
+            self._runtime.problems["definitions"] = f"{why}: start the run anew"
             return False
         self._runtime.adopt(prepared)
+        if changed:
+            for one in self._inputs:
+                if isinstance(one, BatchInput):
+                    one.read_again()
         return bool(changed)
 
     def _feed(self, order: int, one: Input, *, final: bool) -> Feed:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -24,7 +24,7 @@ from penstock.engine.history import LoggedFeatures, check_as_of, features_from_l
 from penstock.engine.instant import Fold
 from penstock.engine.local import LocalEngine, Processed
 from penstock.engine.online import OnlineReader
-from penstock.engine.recovery import Progress, catch_up, encode_state, no_progress, schema_hash
+from penstock.engine.recovery import Progress, catch_up, no_progress, schema_hash
 from penstock.engine.training_set import driving_source
 from penstock.models.loading import load_model
 from penstock.models.registry import LocalRegistry, ModelVersion
@@ -230,7 +230,7 @@ class Runtime:
             if snapshot:
                 self.engine.flush()  # nobody may have waited for it
             if snapshot and not self.engine.stopped and self.engine.position > self._snapshot_at:
-                self._save(self.engine.position, encode_state(self.engine.features), None)
+                self._save(*self.engine.encoded(), None)
         finally:
             self._ids.close()
             self.store.close()
@@ -274,7 +274,7 @@ class Runtime:
             return
         if self._snapshot is not None and (error := self._snapshot.exception()) is not None:
             self.problems["snapshot"] = str(error)
-        position, state = self.engine.position, encode_state(self.engine.features)
+        position, state = self.engine.encoded()
         self._snapshot_asked = position
         self._snapshot = self._background.submit(self._save, position, state, committed)
 
@@ -287,27 +287,38 @@ class Runtime:
         contracts.check(contracts.judge(project, plan, self.store, self._contract_history()))
         fold = Fold(self.store, self.plan, plan)
         fold.approach(stop=stop)
-        handles = dict(self._handles)
+        handles = {name: self._handles[name] for name in self._handles if self._goes_on(plan, name)}
+        fresh = {name: endpoint for name, endpoint in plan.endpoints.items() if name not in handles}
         problems: dict[str, str] = {}
-        self._load(plan, handles, problems)
+        self._load(replace(plan, endpoints=fresh), handles, problems)
         return Prepared(project, plan, fold, handles, problems)
 
     def adopt(self, prepared: Prepared) -> None:
         """Go on with prepared definitions, between two micro-batches and in the thread that processes them."""
-        self._handles = prepared.handles
-        scorers = {name: self._scorer(name) for name in prepared.plan.endpoints}
+        scorers = {name: _scorer(prepared.handles, name) for name in prepared.plan.endpoints}
         self.engine.adopt(prepared.plan, prepared.fold, scorers)
-        self.project, self.plan = prepared.project, prepared.plan
-        contracts.record(
-            state_folder(self.project.root),
-            self.plan,
-            self.store,
-            self._contract_history(),
-            now_us=self.clock.now_us(),
-        )
-        self.online = OnlineReader(self.plan, self.engine, self.clock)
+        for name in [*self.plan.endpoints, *prepared.plan.endpoints]:
+            self.problems.pop(name, None)
         self.problems |= prepared.problems
+        self.project, self.plan, self._handles = prepared.project, prepared.plan, prepared.handles
+        try:
+            contracts.record(
+                state_folder(self.project.root),
+                self.plan,
+                self.store,
+                self._contract_history(),
+                now_us=self.clock.now_us(),
+            )
+        except OSError as error:  # the next start writes it
+            self.problems["contracts"] = f"the schemas' versions could not be written ({error})"
         self.snapshot()  # those before are of another plan
+
+    def _goes_on(self, plan: Plan, name: str) -> bool:
+        """Whether the model that serves endpoint `name` serves it in `plan`, too."""
+        old, new = self.plan.endpoints.get(name), plan.endpoints.get(name)
+        if old is None or new is None or old.model != new.model:
+            return False
+        return self.plan.services[old.service].fingerprint == plan.services[new.service].fingerprint
 
     def load_champions(self) -> dict[str, ModelVersion]:
         """Load, verify and swap in the version in Production for each endpoint; returns those that changed.
@@ -428,21 +439,14 @@ class Runtime:
             ids=self._ids,
             clock=self.clock,
             features=state,
-            scorers={name: self._scorer(name) for name in self.plan.endpoints},
+            scorers={name: _scorer(self._handles, name) for name in self.plan.endpoints},
             live=self.settings.engine.future_check,
         )
-        self.online = OnlineReader(self.plan, self.engine, self.clock)
+        self.online = OnlineReader(self.engine, self.clock)
         self.note_histories()
 
     def _contract_history(self) -> contracts.ContractHistory | None:
         return contracts.read_history(state_folder(self.project.root))
-
-    def _scorer(self, endpoint: str) -> Callable[[], Any]:
-        def current() -> Any:
-            handle = self._handles.get(endpoint)
-            return None if handle is None else handle.current
-
-        return current
 
     def _save(self, position: int, state: bytes, committed: Future[None] | None) -> None:
         if committed is not None:
@@ -456,6 +460,14 @@ class Runtime:
             )
         )
         self._snapshot_at = max(self._snapshot_at, position)
+
+
+def _scorer(handles: Mapping[str, ModelHandle], endpoint: str) -> Callable[[], Any]:
+    def current() -> Any:
+        handle = handles.get(endpoint)
+        return None if handle is None else handle.current
+
+    return current
 
 
 def _check_serves(plan: Plan, endpoint: EndpointNode, version: ModelVersion) -> None:

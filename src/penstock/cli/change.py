@@ -37,7 +37,7 @@ def plan(project: Project = None, json_out: JsonOut = None, as_json: AsJson = Fa
         print_json(change.to_dict())
         return
     _show(change)
-    if change.touched:
+    if change.touched or change.refused:
         raise typer.Exit(ExitCode.CHECK_FAILED)
 
 
@@ -68,7 +68,13 @@ def apply(
         if as_json:
             print_json(change.to_dict())
         return
-    if not change.touched and not yes and not as_json and not typer.confirm("\nApply?"):
+    if (
+        not change.touched
+        and not change.refused
+        and not yes
+        and not as_json
+        and not typer.confirm("\nApply?")
+    ):
         tell("penstock: nothing was applied")
         raise typer.Exit(ExitCode.CHECK_FAILED)
     applied = changing.apply(change, root, actor=actor_name(actor), reason=reason)
@@ -164,7 +170,11 @@ def _show(change: ChangePlan) -> None:
         print_table(rows, head=("view", "rows", "about", "state about"), right=(1, 2, 3))
     for touched in change.touched:
         say(f"\nNot possible: {touched.version} ({touched.stage}) {touched.why} {touched.service}.")
-    if change.touched:
+    for line in change.refused:
+        say(f"\nNot possible: {line}")
+    if change.refused:
+        hint("penstock contracts")
+    elif change.touched:
         hint("define the new features beside the old under another name, train, promote, then remove the old")
     else:
         hint("penstock apply")

@@ -199,7 +199,7 @@ class FeatureState:
         Also int64[n, look-ups]: the time of the newest row that each key has in each view.
         """
         assembler = self._assemblers.get(service.name)
-        if assembler is None:
+        if assembler is None or assembler.service is not service:
             assembler = self._assemblers[service.name] = Assembler(self.plan, service, self.views)
         rows = Rows(columns, np.arange(columns.length))
         newest = np.empty((columns.length, len(service.lookups)), np.int64)

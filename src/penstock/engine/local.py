@@ -25,6 +25,7 @@ from penstock.engine.instant import Fold
 from penstock.engine.lookup import RowReader
 from penstock.engine.online import AT
 from penstock.engine.ports import EngineStore, EventIdIndex
+from penstock.engine.recovery import encode_state
 from penstock.engine.step import Input, Scorers, Stepped, Stepper
 from penstock.kernel.columns import Columns, IntArray
 from penstock.plan.nodes import Plan, ServiceNode
@@ -189,10 +190,19 @@ class LocalEngine:
             self._failed = error
             raise
 
-    def look_up(self, service: ServiceNode, columns: Columns) -> tuple[int, LookedUp, IntArray]:
+    def encoded(self) -> tuple[int, bytes]:
+        """The length of the log and the state of all views as bytes, at one moment; see `encode_state`."""
+        with self._turn:
+            return self._stepper.position, encode_state(self._stepper.features)
+
+    def look_up(
+        self, plan: Plan, service: ServiceNode, columns: Columns
+    ) -> tuple[int, LookedUp, IntArray] | None:
         """See `penstock.engine.ports.OnlineStore`: the engine's own state is the embedded online store."""
         with self._turn:
             self._check_running()
+            if plan is not self.plan:
+                return None
             rows, newest = self._stepper.features.look_up(service, columns, AT)
             return self._stepper.position, rows, newest
 

@@ -113,16 +113,15 @@ class OnlineFeatures:
 
 
 class OnlineReader:
-    """Reads the features of a plan's services, and of its views, from a store of the latest state.
+    """Reads the features of services, and of views, from a store of the latest state; safe for several threads.
 
     Parameters
     ----------
-    plan, store, clock
-        What can be read, where from, and what "now" is.
+    store, clock
+        Where from, and what "now" is.
     """
 
-    def __init__(self, plan: Plan, store: OnlineStore, clock: Clock) -> None:
-        self._plan = plan
+    def __init__(self, store: OnlineStore, clock: Clock) -> None:
         self._store = store
         self._clock = clock
         self._requests: dict[str, _Request] = {}
@@ -150,21 +149,26 @@ class OnlineReader:
         InputError
             A key or column is missing, unknown, or of another type.
         """
-        request = self._requests.get(name)
-        if request is None:
-            request = self._requests[name] = _Request(self._plan, name)
-        now_us = self._clock.now_us()
-        columns = request.columns(_merged(join_keys, request_data, owner=request.owner), now_us)
-        position, found, newest = self._store.look_up(request.service, columns)
-        return OnlineFeatures(
-            from_us(now_us), position, request.names, request.service.outputs, found, newest
-        )
+        while True:
+            plan = self._store.plan
+            request = self._requests.get(name)
+            if request is None or request.plan is not plan:
+                request = self._requests[name] = _Request(plan, name)
+            now_us = self._clock.now_us()
+            columns = request.columns(_merged(join_keys, request_data, owner=request.owner), now_us)
+            looked_up = self._store.look_up(plan, request.service, columns)
+            if looked_up is not None:  # else other definitions came into force meanwhile: ask as they want it
+                break
+        position, found, newest = looked_up
+        at = from_us(now_us)
+        return OnlineFeatures(at, position, request.names, request.service.outputs, found, newest)
 
 
 class _Request:
     """How one service is asked: its look-ups by key alone, and the contract of what must be given."""
 
     def __init__(self, plan: Plan, name: str) -> None:
+        self.plan = plan
         service = plan.services.get(name) or _view_service(plan, name)
         self.owner = f"online features of {name!r}"
         self.service = replace(

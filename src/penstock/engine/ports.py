@@ -19,7 +19,7 @@ if TYPE_CHECKING:
         PendingLabel,
     )
     from penstock.engine.assembly import LookedUp
-    from penstock.plan.nodes import ServiceNode
+    from penstock.plan.nodes import Plan, ServiceNode
 
 HashArray = npt.NDArray[np.uint64]
 FloatArray = npt.NDArray[np.float64]
@@ -83,12 +83,18 @@ class EngineStore(LogReader, Protocol):
 class OnlineStore(Protocol):
     """The latest state of all keys, to be asked by key."""
 
-    def look_up(self, service: ServiceNode, columns: Columns) -> tuple[int, LookedUp, IntArray]:
-        """The features of `service` over all that was accepted so far; changes no value.
+    @property
+    def plan(self) -> Plan:
+        """The plan in force."""
 
-        `columns` hold the keys, the request's columns, and the times as of which is asked (`penstock.engine.online.AT`). Returns the length of
-        the log, the rows, and int64[n, look-ups] with the time of the newest row that each key has in each view (`NO_EVENT`
-        where there is none).
+    def look_up(
+        self, plan: Plan, service: ServiceNode, columns: Columns
+    ) -> tuple[int, LookedUp, IntArray] | None:
+        """The features of `service`, made for `plan`, over all that was accepted so far; changes no value.
+
+        `columns` hold the keys, the request's columns, and the times as of which is asked (`penstock.engine.online.AT`).
+        Returns the length of the log, the rows, and int64[n, look-ups] with the time of the newest row that each key has in
+        each view (`NO_EVENT` where there is none); None where another plan is in force by now.
         """
 
 

@@ -287,3 +287,51 @@ def wait_until(true, *, seconds=30):
     while not true():
         assert time.monotonic() < end, "it never came to it"
         threading.Event().wait(0.01)
+
+
+def test_a_schema_that_earlier_events_do_not_allow_is_refused_before_it_is_in_force(root):
+    with Runtime.open(root) as runtime:
+        ensure_applied(runtime.project, actor="ann")
+        runtime.ingest("payments", events(0, 10))
+    write(
+        root,
+        BEFORE.replace('Field("shop_id", String)', 'Field("shop_id", Int64)').replace(
+            "Float64, String", "Float64, Int64, String"
+        ),
+    )
+    change = plan_change(load_project(root))
+    assert "shop_id" in change.refused[0]
+    assert change.to_dict()["refused_schemas"] == list(change.refused)
+    with pytest.raises(ProjectError, match="shop_id"):
+        changing.apply(change, root, actor="ann", reason="test")
+    assert AppliedHistory(state_folder(root)).newest_version() == 1
+
+
+def test_a_reader_made_for_old_definitions_asks_as_the_new_ones_want_it(root):
+    with Runtime.open(root) as runtime:
+        send(runtime, 0, 100)
+        reader, keys = runtime.online, {"card_id": "c1"}
+        before = reader.read("service", keys).names
+        write(
+            root,
+            DEFINITIONS + SHOPS + 'service = FeatureService("service", features=[shops, spending])\n',
+        )
+        runtime.adopt(runtime.prepare(load_project(root)))
+        found = reader.read("service", {**keys, "shop_id": "s1"})
+        assert found.names[:3] == ("shops.mean", "shops.max", "shops.count_distinct")
+        assert found.names[3:] == before
+        alone = runtime.online.read("shops", {"shop_id": "s1"}).to_dict()
+        assert {n: found.to_dict()[n] for n in alone} == alone
+
+
+def test_preparing_leaves_the_models_of_the_running_engine_alone(root, monkeypatch):
+    with Runtime.open(root) as runtime:
+        handle = SimpleNamespace(
+            current=SimpleNamespace(version="fraud:1"), swap=lambda _: pytest.fail("swapped")
+        )
+        runtime._handles["checkout"] = handle
+        write(root, AFTER)
+        prepared = runtime.prepare(load_project(root))
+        assert prepared.handles == {}, "its endpoint is not in the new plan"
+        assert runtime._handles == {"checkout": handle}
+        runtime._handles.clear()

@@ -216,3 +216,18 @@ def test_json_of_an_explanation_is_whole(project):
     found = {one["name"]: one for one in json.loads(result.stdout)["features"]}
     assert found["profile.age"]["function"] == "latest"
     assert found["profile.age"]["from"] < START.isoformat()
+
+
+def test_a_column_that_row_ids_are_made_of_stays(tmp_path):
+    noted = WITH_PROFILE.replace(
+        'Field("age", Int64),', 'Field("age", Int64), Field("note", String, optional=True),'
+    )
+    folder = write_project(tmp_path / "shop", noted)
+    with open_project(folder) as runtime:
+        runtime.ingest("holders", [{**row, "note": "x"} for row in holders(payments(30))])
+    write_project(folder, WITH_PROFILE)
+    with (
+        pytest.raises(PlanError, match=r"note gone or of another type.* a second time"),
+        open_project(folder),
+    ):
+        pass
