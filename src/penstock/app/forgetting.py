@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from penstock.app.applied import Applied, AppliedHistory
 from penstock.app.offline_erasure import OfflineErasure
 from penstock.app.runtime import plan_of, state_folder, store_path
 from penstock.app.settings import load_settings
@@ -108,7 +109,8 @@ def forget(
     """
     project = load_project(root)
     plan = plan_of(project)
-    wanted = _Key(_entity(project, entity), key, plan)
+    applied = AppliedHistory(state_folder(root)).all()
+    wanted = _Key(_entity(project, entity), key, plan, applied)
     settings = load_settings(root)
     store = ProjectStore.open(
         store_path(root),
@@ -183,7 +185,9 @@ def _entity(project: Project, name: str) -> Entity:
 class _Key:
     """One key of an entity, and where events hold it."""
 
-    def __init__(self, entity: Entity, texts: Sequence[str], plan: Plan) -> None:
+    def __init__(
+        self, entity: Entity, texts: Sequence[str], plan: Plan, applied: Sequence[Applied] = ()
+    ) -> None:
         self.entity = entity
         if len(texts) != len(entity.join_keys):
             names = ", ".join(f.name for f in entity.join_keys)
@@ -192,8 +196,7 @@ class _Key:
                 "Give one value each, in that order."
             )
         self.values = [_value(text, f) for text, f in zip(texts, entity.join_keys, strict=True)]
-        self.columns = _columns_with(entity, plan)
-        self._known = set(plan.sources)
+        self.columns = _columns_with(entity, plan, applied)
         if not any(self.columns.values()):
             names = ", ".join(f.name for f in entity.join_keys)
             raise InputError(
@@ -216,11 +219,12 @@ class _Key:
         return held
 
     def _columns_of(self, source: str, columns: Columns) -> tuple[tuple[str, ...], ...]:
-        """Where `source` holds the key; a source that the definitions no longer have, under the join keys' own names."""
-        if source in self._known:
-            return self.columns.get(source, ())
-        names = tuple(f.name for f in self.entity.join_keys)
-        return (names,) if EVENT not in columns and all(name in columns for name in names) else ()
+        """Where rows of `source` hold the key: in what they have of the join keys' own names, and of those mapped to them."""
+        if EVENT in columns:  # labels
+            return ()
+        own = tuple(f.name for f in self.entity.join_keys)
+        wanted = {own, *self.columns.get(source, ())}
+        return tuple(sorted(names for names in wanted if all(name in columns for name in names)))
 
     def in_letter(self, letter: DeadLetter) -> bool:
         """Whether a dead letter holds the key: as a value of its columns, or anywhere in its bytes or its detail."""
@@ -234,8 +238,10 @@ class _Key:
         )
 
 
-def _columns_with(entity: Entity, plan: Plan) -> dict[str, tuple[tuple[str, ...], ...]]:
-    """By stream the columns that hold the entity's join keys: those of its names, and those mapped to them."""
+def _columns_with(
+    entity: Entity, plan: Plan, applied: Sequence[Applied]
+) -> dict[str, tuple[tuple[str, ...], ...]]:
+    """By stream the columns that hold the entity's join keys: those of its names, and those ever mapped to them."""
     keys = tuple(f.name for f in entity.join_keys)
     found: dict[str, set[tuple[str, ...]]] = {}
     for source in plan.sources.values():
@@ -247,6 +253,12 @@ def _columns_with(entity: Entity, plan: Plan) -> dict[str, tuple[tuple[str, ...]
             same = tuple(f.name for f in plan.views[lookup.view].keys) == keys
             if same and set(lookup.key_columns) <= names:
                 found.setdefault(service.source, set()).add(lookup.key_columns)
+    for version in applied:
+        keys_of = {v["name"]: tuple(k["name"] for k in v["keys"]) for v in version.description["views"]}
+        for described in version.description["services"]:
+            for mapped in described["lookups"]:
+                if keys_of.get(mapped["view"]) == keys:
+                    found.setdefault(described["source"], set()).add(tuple(mapped["key_columns"]))
     return {source: tuple(sorted(columns)) for source, columns in found.items()}
 
 

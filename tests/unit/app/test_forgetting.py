@@ -5,6 +5,7 @@ import unicodedata
 
 import pytest
 
+from penstock.app.changing import apply, plan_change
 from penstock.app.forgetting import forget
 from penstock.app.runtime import Runtime, open_reader, plan_of, state_folder
 from penstock.core.errors import InputError, NotFoundError
@@ -283,3 +284,16 @@ def test_what_the_definitions_no_longer_have_is_forgotten_too(tmp_path):
         assert sum(f == Flag.ERASED for f in flags) == 4
         erased = [b for b in store.read_log(sources={"tx"}) if b"_erased" in b.payload]
     assert erased
+
+
+def test_what_definitions_mapped_to_the_key_before_is_forgotten_too(tmp_path):
+    folder = project(tmp_path / "p")
+    apply(plan_change(load_project(folder)), folder, actor="ann", reason="test")
+    fill(folder, key=KEY)
+    text = DEFINITIONS.replace(
+        "features=[spending, takings, risk, paid]", "features=[spending, takings, risk]"
+    )
+    (folder / "definitions.py").write_text(text, "utf-8")
+    done = forget(folder, "card", [KEY], clock=ManualClock(START))
+    assert done.events == 5
+    assert hits(folder) == set()
