@@ -56,6 +56,7 @@ from penstock.kernel.step import (
     RUN_TYPES,
     TOO_LATE,
     Batch,
+    batch_of,
     batches_of,
     drop_state,
     room_to_insert,
@@ -235,17 +236,7 @@ def run_extended(
 ) -> int:
     """Work on a batch, as `step.run` does."""
     k = kernel_at(frame)
-    b = Batch(
-        pointer(offsets),
-        pointer(data),
-        pointer(times),
-        pointer(lanes),
-        pointer(valid),
-        pointer(ops),
-        pointer(bits),
-        pointer(ok),
-        pointer(lateness),
-    )
+    b = batch_of(offsets, data, times, lanes, valid, ops, bits, ok, lateness)
     n = len(times)
     order = behind(k.scratch, PLAN_AT) if n <= PLANNED_IN_SCRATCH else pointer(plan)
     return do_batch(k, b, n, order)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numba import types
 
@@ -23,7 +21,7 @@ from penstock.kernel.extension import (
     XB_LASTS,
     XB_RECORD,
 )
-from penstock.kernel.jit import I8, I8_2D, READ_I8, READ_I8_2D, U1, ByteArray, entry, inner
+from penstock.kernel.jit import I8, I8_2D, READ_I8, READ_I8_2D, entry, inner
 from penstock.kernel.keys import detach
 from penstock.kernel.program import (
     C_COUNT,
@@ -41,7 +39,7 @@ from penstock.kernel.program import (
     SUM_WORDS,
 )
 from penstock.kernel.ranks import count_ranks
-from penstock.kernel.rows import Kernel, kernel_of, record_of, row_at
+from penstock.kernel.rows import Kernel, kernel_at, record_of, row_at
 from penstock.kernel.windows import repair_back
 
 # A base's words in a snapshot: its header, then count, sum, how many values were wide, and squares of its cell.
@@ -50,27 +48,14 @@ S_WIDE = S_SUM + SUM_WORDS
 S_SQUARES = S_WIDE + 1
 SAVED_WORDS = S_SQUARES + SQUARES_WORDS
 
-_ARRAYS = (I8, I8, I8, U1, I8, I8, I8, I8, I8, I8)
-if TYPE_CHECKING:
-    from penstock.kernel.memory import Arrays
 
-
-@entry(types.void, *_ARRAYS, types.int64)
+@entry(types.void, I8, types.int64)
 def drop_extended_key(
-    meta: IntArray,
-    buckets: IntArray,
-    entries: IntArray,
-    arena: ByteArray,
-    program: IntArray,
-    states: IntArray,
-    rows: IntArray,
-    distinct: IntArray,
-    pool: IntArray,
-    scratch: IntArray,
+    frame: IntArray,
     slot: int,
 ) -> None:
     """Drop a key and free all that it holds."""
-    k = kernel_of(meta, buckets, entries, arena, program, states, rows, distinct, pool, scratch)
+    k = kernel_at(frame)
     detach(k.table, slot)
     drop_extended(k, slot)
 
@@ -139,32 +124,23 @@ def save_wide(k: Kernel, r: int, at: int, out: IntArray, n: int) -> int:
     return n
 
 
-@entry(types.void, *_ARRAYS, READ_I8, I8_2D, I8, I8, I8)
+@entry(types.void, I8, READ_I8, I8_2D, I8, I8, I8)
 def _save(
-    meta: IntArray,
-    buckets: IntArray,
-    entries: IntArray,
-    arena: ByteArray,
-    program: IntArray,
-    states: IntArray,
-    rows: IntArray,
-    distinct: IntArray,
-    pool: IntArray,
-    scratch: IntArray,
+    frame: IntArray,
     slots: IntArray,
     words: IntArray,
     values: IntArray,
     wide: IntArray,
     sizes: IntArray,
 ) -> None:
-    k = kernel_of(meta, buckets, entries, arena, program, states, rows, distinct, pool, scratch)
+    k = kernel_at(frame)
     sizes[0] = sizes[1] = 0
     for i in range(len(slots)):
         r = record_of(k, slots[i])
-        for base in range(program[program[EXTENSION] + X_BASE_COUNT]):
+        for base in range(k.program[k.program[EXTENSION] + X_BASE_COUNT]):
             at = base_at(k, base)
             settle(k, slots[i], r, cell_of_base(k, at))
-        for base in range(program[program[EXTENSION] + X_BASE_COUNT]):
+        for base in range(k.program[k.program[EXTENSION] + X_BASE_COUNT]):
             at = base_at(k, base)
             save_words(k, r, at, words, i, base * SAVED_WORDS)
             sizes[0] = save_values(k, slots[i], r, at, values, sizes[0])
@@ -220,52 +196,42 @@ def load_wide(k: Kernel, r: int, at: int, wide: IntArray, n: int) -> int:
     return n + k.program[POOL_WORDS]
 
 
-@entry(types.void, *_ARRAYS, types.int64, READ_I8_2D, READ_I8, READ_I8)
+@entry(types.void, I8, types.int64, READ_I8_2D, READ_I8, READ_I8)
 def _load(
-    meta: IntArray,
-    buckets: IntArray,
-    entries: IntArray,
-    arena: ByteArray,
-    program: IntArray,
-    states: IntArray,
-    rows: IntArray,
-    distinct: IntArray,
-    pool: IntArray,
-    scratch: IntArray,
+    frame: IntArray,
     keys: int,
     words: IntArray,
     values: IntArray,
     wide: IntArray,
 ) -> None:
     """Give slots 0, 1, … their bases, and the rows their ranks."""
-    k = kernel_of(meta, buckets, entries, arena, program, states, rows, distinct, pool, scratch)
+    k = kernel_at(frame)
     n = 0
     w = 0
     for slot in range(keys):
         r = record_of(k, slot)
         count_ranks(k, r, 0)
-        for base in range(program[program[EXTENSION] + X_BASE_COUNT]):
+        for base in range(k.program[k.program[EXTENSION] + X_BASE_COUNT]):
             at = base_at(k, base)
             n = load_base(k, slot, r, at, words, slot, base * SAVED_WORDS, values, n)
             w = load_wide(k, r, at, wide, w)
 
 
-def save_bases(arrays: Arrays, slots: IntArray) -> tuple[IntArray, IntArray, IntArray]:
+def save_bases(frame: IntArray, program: IntArray, slots: IntArray) -> tuple[IntArray, IntArray, IntArray]:
     """Return the bases of these slots: words a key, values, wide sums. All lifetime windows are settled."""
-    program = arrays[4]
     bases = int(program[program[EXTENSION] + X_BASE_COUNT])
     words = np.zeros((len(slots), bases * SAVED_WORDS), np.int64)
     sizes = np.zeros(2, np.int64)
     nothing = np.zeros(0, np.int64)
-    _save(*arrays, slots, words, nothing, nothing, sizes)
+    _save(frame, slots, words, nothing, nothing, sizes)
     values, wide = (np.zeros(int(size), np.int64) for size in sizes)
-    _save(*arrays, slots, words, values, wide, sizes)
+    _save(frame, slots, words, values, wide, sizes)
     return words, values, wide
 
 
-def load_bases(arrays: Arrays, keys: int, words: IntArray, values: IntArray, wide: IntArray) -> None:
+def load_bases(frame: IntArray, keys: int, words: IntArray, values: IntArray, wide: IntArray) -> None:
     """Give a loaded state its bases and ranks."""
-    _load(*arrays, keys, words, values, wide)
+    _load(frame, keys, words, values, wide)
 
 
 def lanes_of_values(bases: tuple[tuple[int, int, int], ...], words: IntArray) -> IntArray:

@@ -19,7 +19,6 @@ from penstock.kernel.jit import (
     I8_2D,
     READ_I8,
     READ_I8_2D,
-    U1,
     ByteArray,
     entry,
 )
@@ -67,7 +66,7 @@ from penstock.kernel.rows import (
     SIZE_CLASSES,
     STATES_ROOM,
     allocate_block,
-    kernel_of,
+    kernel_at,
     record_of,
     row_at,
 )
@@ -77,7 +76,6 @@ _MINIMUM_ARENA = 1 << 12
 _MINIMUM_DISTINCT = 1 << 8
 _NO_END = 1 << 60
 
-_ARRAYS = (I8, I8, I8, U1, I8, I8, I8, I8, I8, I8)
 Arrays = tuple[
     IntArray, IntArray, IntArray, ByteArray, IntArray, IntArray, IntArray, IntArray, IntArray, IntArray
 ]
@@ -134,45 +132,28 @@ def _rehash_distinct(source: IntArray, target: IntArray, mask: int, seed: int) -
     grow_distinct(source, target, mask, seed)
 
 
-@entry(types.void, *_ARRAYS, types.int64)
+@entry(types.void, I8, types.int64)
 def drop_key(
-    meta: IntArray,
-    buckets: IntArray,
-    entries: IntArray,
-    arena: ByteArray,
-    program: IntArray,
-    states: IntArray,
-    rows: IntArray,
-    distinct: IntArray,
-    pool: IntArray,
-    scratch: IntArray,
+    frame: IntArray,
     slot: int,
 ) -> None:
     """Drop a key and free all that it holds."""
-    k = kernel_of(meta, buckets, entries, arena, program, states, rows, distinct, pool, scratch)
+    k = kernel_at(frame)
     detach(k.table, slot)
     drop_state(k, slot)
 
 
-@entry(types.void, *_ARRAYS, I8, I8, I8, I8_2D)
+@entry(types.void, I8, I8, I8, I8, I8_2D)
 def _export(
-    meta: IntArray,
-    buckets: IntArray,
-    entries: IntArray,
-    arena: ByteArray,
-    program: IntArray,
-    states: IntArray,
-    rows: IntArray,
-    distinct: IntArray,
-    pool: IntArray,
-    scratch: IntArray,
+    frame: IntArray,
     slots: IntArray,
     newest: IntArray,
     counts: IntArray,
     out: IntArray,
 ) -> None:
-    k = kernel_of(meta, buckets, entries, arena, program, states, rows, distinct, pool, scratch)
-    slot = meta[OLDEST]
+    k = kernel_at(frame)
+    states, rows = k.states, k.rows
+    slot = k.meta[OLDEST]
     at = 0
     i = 0
     while slot >= 0:
@@ -186,27 +167,19 @@ def _export(
                 out[at, j] = rows[row + j]
             at += 1
         i += 1
-        slot = entries[slot * ENTRY_WORDS + FOLLOWING]
+        slot = k.table.entries[slot * ENTRY_WORDS + FOLLOWING]
 
 
-@entry(types.void, *_ARRAYS, READ_I8, READ_I8, READ_I8_2D)
+@entry(types.void, I8, READ_I8, READ_I8, READ_I8_2D)
 def _load(
-    meta: IntArray,
-    buckets: IntArray,
-    entries: IntArray,
-    arena: ByteArray,
-    program: IntArray,
-    states: IntArray,
-    rows: IntArray,
-    distinct: IntArray,
-    pool: IntArray,
-    scratch: IntArray,
+    frame: IntArray,
     newest: IntArray,
     counts: IntArray,
     source: IntArray,
 ) -> None:
     """Give slots 0, 1, … their rows; all windows stand before the first row and fill when they are sought."""
-    k = kernel_of(meta, buckets, entries, arena, program, states, rows, distinct, pool, scratch)
+    k = kernel_at(frame)
+    states, rows = k.states, k.rows
     at = 0
     for slot in range(len(newest)):
         r = record_of(k, slot)
@@ -223,7 +196,7 @@ def _load(
             for j in range(source.shape[1]):
                 rows[row + j] = source[at, j]
             at += 1
-    meta[ROWS_HELD] = at
+    k.meta[ROWS_HELD] = at
 
 
 @entry(types.void, ANY_I8_2D, ANY_B1_2D, READ_I8, ANY_F8_2D)
@@ -305,12 +278,12 @@ class Memory:
         keys, rows = len(self.table), int(self.table.meta[ROWS_HELD])
         slots, newest, counts = (np.empty(keys, np.int64) for _ in range(3))
         out = np.empty((rows, 2 + int(self.program[LANES])), np.int64)
-        _export(*self.arrays, slots, newest, counts, out)
+        _export(self.frame, slots, newest, counts, out)
         bases = None
         if self.program[EXTENSION]:
             from penstock.kernel.extended_memory import save_bases
 
-            bases = HeldBases(*save_bases(self.arrays, slots))
+            bases = HeldBases(*save_bases(self.frame, self.program, slots))
         return Held(self.table.keys(slots), newest, counts, out, int(self.table.meta[EVICTED]), bases)
 
     def load(self, held: Held) -> None:
@@ -320,7 +293,7 @@ class Memory:
         blocks = 1 << np.ceil(np.log2(np.maximum(held.counts, 1))).astype(np.int64)
         self.rows = np.empty(max(2 * int(blocks.sum()) * int(self.program[STRIDE]), _MINIMUM_ARENA), np.int64)
         self._gather()
-        _load(*self.arrays, held.newest, held.counts, held.rows)
+        _load(self.frame, held.newest, held.counts, held.rows)
         if held.bases is not None:
             self._load_bases(held.bases)
         self.table.meta[EVICTED] = held.evicted_keys
@@ -330,9 +303,9 @@ class Memory:
         if self.program[EXTENSION]:
             from penstock.kernel.extended_memory import drop_extended_key
 
-            drop_extended_key(*self.arrays, slot)
+            drop_extended_key(self.frame, slot)
         else:
-            drop_key(*self.arrays, slot)
+            drop_key(self.frame, slot)
 
     def _slots(self) -> int:
         return len(self.table.entries) // ENTRY_WORDS
@@ -361,7 +334,7 @@ class Memory:
         while self.table.meta[POOL_FREE_COUNT] < saved_wide(bases, held.words):
             self._grow_pool()
         self._gather()
-        load_bases(self.arrays, len(self.table), held.words, held.values, held.wide)
+        load_bases(self.frame, len(self.table), held.words, held.values, held.wide)
 
     def _resize_distinct(self, *, more: int = 0) -> None:
         used = int(self.table.meta[DISTINCT_USED] + self.program[CELLS])

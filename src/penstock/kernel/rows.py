@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from penstock.kernel.bits import bytes_at, leading_zeros, pointer, stay_apart, words_at
+from penstock.kernel.bits import bytes_at, leading_zeros, stay_apart, words_at
 from penstock.kernel.columns import IntArray
-from penstock.kernel.jit import ByteArray, inlined, inner
-from penstock.kernel.keys import Table, table_of
+from penstock.kernel.jit import inlined, inner
+from penstock.kernel.keys import Table
 from penstock.kernel.program import (
     R_BLOCK,
     R_FIRST,
@@ -49,34 +49,6 @@ class Kernel(NamedTuple):
     distinct: IntArray
     pool: IntArray
     scratch: IntArray
-
-
-@inner
-def kernel_of(
-    meta: IntArray,
-    buckets: IntArray,
-    entries: IntArray,
-    arena: ByteArray,
-    program: IntArray,
-    states: IntArray,
-    rows: IntArray,
-    distinct: IntArray,
-    pool: IntArray,
-    scratch: IntArray,
-) -> Kernel:
-    """Return the addresses of a state's arrays, and note the lengths of those that grow."""
-    meta[ROWS_ROOM] = len(rows)
-    meta[STATES_ROOM] = len(states)
-    return Kernel(
-        table_of(meta, buckets, entries, arena),
-        pointer(meta),
-        pointer(program),
-        pointer(states),
-        pointer(rows),
-        pointer(distinct),
-        pointer(pool),
-        pointer(scratch),
-    )
 
 
 @inner

@@ -421,6 +421,32 @@ def batches_of(work: Callable[..., int], drop: Callable[..., None]) -> Callable[
     return go
 
 
+@inlined
+def batch_of(
+    offsets: IntArray,
+    data: ByteArray,
+    times: IntArray,
+    lanes: IntArray,
+    valid: BoolArray,
+    ops: ByteArray,
+    bits: IntArray,
+    ok: BoolArray,
+    lateness: ByteArray,
+) -> Batch:
+    """Return where the arrays of a batch begin."""
+    return Batch(
+        pointer(offsets),
+        pointer(data),
+        pointer(times),
+        pointer(lanes),
+        pointer(valid),
+        pointer(ops),
+        pointer(bits),
+        pointer(ok),
+        pointer(lateness),
+    )
+
+
 do_batch = batches_of(work, drop_state)
 RUN_TYPES = (
     types.int64,
@@ -450,17 +476,7 @@ def run(
     `plan` has room for two numbers a row; it may be empty up to PLANNED_IN_SCRATCH rows.
     """
     k = kernel_at(frame)
-    b = Batch(
-        pointer(offsets),
-        pointer(data),
-        pointer(times),
-        pointer(lanes),
-        pointer(valid),
-        pointer(ops),
-        pointer(bits),
-        pointer(ok),
-        pointer(lateness),
-    )
+    b = batch_of(offsets, data, times, lanes, valid, ops, bits, ok, lateness)
     n = len(times)
     order = behind(k.scratch, PLAN_AT) if n <= PLANNED_IN_SCRATCH else pointer(plan)
     return do_batch(k, b, n, order)
