@@ -35,6 +35,8 @@ class FunctionTraits:
         ``"n"`` or ``"half_life"`` where it takes one.
     lifetime
         Whether it can be computed over a `LifetimeWindow` without keeping all rows.
+    ages
+        Whether its value changes with time itself, also while no row enters or leaves the window.
     """
 
     takes: frozenset[str]
@@ -45,6 +47,7 @@ class FunctionTraits:
     cost: str = "O(1)"
     parameter: str = ""
     lifetime: bool = True
+    ages: bool = False
 
 
 _SPREAD = "the exact rational value, correctly rounded"
@@ -77,7 +80,7 @@ TRAITS: Mapping[str, FunctionTraits] = {
     "last": FunctionTraits(ANYTHING, "same", "the latest in row order that is not null"),
     "count_distinct": FunctionTraits(ANYTHING, "Int64", "how many different values", "0"),
     "time_since_last": FunctionTraits(
-        ANYTHING, "Float64", "seconds since the latest other row", exactness=_SECONDS
+        ANYTHING, "Float64", "seconds since the latest other row", exactness=_SECONDS, ages=True
     ),
     "time_since_first": FunctionTraits(
         ANYTHING,
@@ -85,6 +88,7 @@ TRAITS: Mapping[str, FunctionTraits] = {
         "seconds since the earliest other row",
         exactness=_SECONDS,
         cost="O(log rows)",
+        ages=True,
     ),
     "lag(n)": FunctionTraits(
         ANYTHING,
@@ -157,6 +161,7 @@ TRAITS: Mapping[str, FunctionTraits] = {
         "O(blocks + log rows)",
         parameter="half_life",
         lifetime=False,
+        ages=True,
     ),
     "decayed_sum(half_life)": FunctionTraits(
         SUMMABLE,
@@ -167,6 +172,7 @@ TRAITS: Mapping[str, FunctionTraits] = {
         "O(blocks + log rows), at most 34 blocks",
         parameter="half_life",
         lifetime=False,
+        ages=True,
     ),
     "decayed_count(half_life)": FunctionTraits(
         ANYTHING,
@@ -177,6 +183,7 @@ TRAITS: Mapping[str, FunctionTraits] = {
         "O(blocks + log rows)",
         parameter="half_life",
         lifetime=False,
+        ages=True,
     ),
 }
 """By name, with the parameter in parentheses: ``sum``, ``lag(n)``."""

@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from penstock.core.errors import InputError, PlanError
+from penstock.core.errors import PlanError
 from penstock.core.types import DataType, Field, Timestamp
 from penstock.definitions.sources import StreamSource
 from penstock.definitions.views import FeatureReference
 from penstock.engine.admission import same_values
 from penstock.engine.arrays import Lists
 from penstock.engine.assembly import FeatureRows, concat_features
+from penstock.engine.change_points import STEADY, VALID_FROM, VALID_TO, Edge, check_range, edges_of
 from penstock.engine.feature_stream import FeatureStream, Shelves
 from penstock.engine.features import FeatureState
 from penstock.engine.frames import empty_table, table_columns, to_arrow, to_table
@@ -43,36 +44,9 @@ from penstock.plan.nodes import Plan, ServiceNode
 if TYPE_CHECKING:
     import pyarrow as pa
 
-VALID_FROM = "_valid_from"
-VALID_TO = "_valid_to"
-
 _RANGE = "range_of_time"
 _KEY, _TIME = "key", "time"
 _SLICE_ROWS = 1 << 14
-_STEADY = frozenset(
-    [
-        "count",
-        "sum",
-        "mean",
-        "min",
-        "max",
-        "stddev_samp",
-        "stddev_pop",
-        "var_samp",
-        "var_pop",
-        "count_distinct",
-        "first",
-        "last",
-        "first_distinct",
-        "last_distinct",
-        "lag",
-        "median",
-        "mode",
-        "entropy",
-        "slope",
-    ]
-)
-"""Functions whose values change only when a row enters or leaves their window."""
 
 
 def features_in_range(
@@ -100,11 +74,7 @@ def features_in_range(
     PlanError
         The features are not of one key, need a request, or change with time itself.
     """
-    if start_us >= end_us:
-        raise InputError(
-            f"get_features_in_range: the range ends {(start_us - end_us) / 1e6:g} s before or when it begins; allowed is "
-            "start_time before end_time."
-        )
+    check_range(start_us, end_us, owner="get_features_in_range")
     plan, keys = _range_plan(references)
     service = plan.services[_RANGE]
     wanted = None if entities is None else _wanted_keys(entities, keys)
@@ -163,13 +133,13 @@ class _Points:
         """The number of each row's key."""
         return self.table.find(asked[_KEY])  # type: ignore[arg-type]
 
-    def _asking(self, keys: Text, times: IntArray, edges: Sequence[tuple[int, int]]) -> Iterator[Rows]:
+    def _asking(self, keys: Text, times: IntArray, edges: Sequence[Edge]) -> Iterator[Rows]:
         if self._only is not None:
             kept = np.flatnonzero(self._only.find(keys) >= 0)
             keys, times = keys.take(kept), times[kept]
         slots = np.repeat(self.table.assign(keys), len(edges))
         start, end = self._bounds
-        passed = [_tile_after(times + distance, interval) for distance, interval in edges]
+        passed = [edge.passed(times) for edge in edges]
         points = np.maximum(np.stack(passed, axis=1).ravel(), start)
         slots, points = slots[points < end], points[points < end]
         slots, points = self._once(slots, points, start)
@@ -191,16 +161,11 @@ class _Points:
         return slots[fresh], points[fresh]
 
 
-def _edges(windows: Sequence[Window]) -> list[tuple[int, int]]:
-    """How long after its time a row enters or leaves one of the windows, and the interval of that window's tiles."""
-    entering = {(-window.offset_us, window.interval_us) for window in windows}
-    leaving = {(w.size_us - w.offset_us, w.interval_us) for w in windows if not w.lifetime}
-    return sorted({(0, 0)} | entering | leaving)
-
-
-def _tile_after(times: IntArray, interval_us: int) -> IntArray:
-    """The beginnings of the tiles that follow `times`; the times themselves where the interval is 0."""
-    return times - times % interval_us + interval_us if interval_us else times
+def _edges(windows: Sequence[Window]) -> list[Edge]:
+    """The edges of all windows at which something changes."""
+    entering = {edges_of(window)[0] for window in windows}
+    leaving = {edges_of(window)[1] for window in windows if not window.lifetime}
+    return sorted({Edge(0, 0)} | entering | leaving)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -307,7 +272,7 @@ def _range_plan(references: Sequence[FeatureReference]) -> tuple[Plan, tuple[Fie
     plan = compile_demands([Demand(_RANGE, tuple(references), asking)])
     for view in plan.views:
         for aggregate in view.aggregates:
-            if aggregate.function.partition("(")[0] not in _STEADY:
+            if aggregate.function.partition("(")[0] not in STEADY:
                 raise PlanError(
                     f"get_features_in_range: feature {view.name}.{aggregate.name} is a {aggregate.function}, which changes "
                     "with time itself and has no interval. Leave it out: view[[...]] selects features."

@@ -6,7 +6,6 @@ so the values are the kernel's own; neighbouring moments with equal values make 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -15,22 +14,20 @@ import numpy as np
 from penstock.core.errors import InputError
 from penstock.core.time import to_us
 from penstock.core.types import Field, Timestamp
-from penstock.definitions.aggregates import windows_of
 from penstock.definitions.batch_sources import BatchSource
 from penstock.definitions.batch_views import BatchFeatureView
-from penstock.definitions.windows import LifetimeWindow
+from penstock.engine.change_points import VALID_FROM, VALID_TO, Edge, check_range, edges_of
 from penstock.engine.frames import believed_columns, to_arrow, to_table
 from penstock.engine.kernel_rows import encoded_keys
 from penstock.engine.training_set import FeatureFrame, features_for_frame
 from penstock.engine.transform import by_name, call_view
 from penstock.kernel.columns import BoolArray, Columns, IntArray, Numeric
 from penstock.kernel.keys import KeyTable
-from penstock.kernel.program import ENDLESS_US
+from penstock.plan.aggregates import windows_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-VALID_FROM, VALID_TO = "_valid_from", "_valid_to"
 _AT = "valid_from"
 
 
@@ -38,11 +35,7 @@ def ranges_of(
     view: BatchFeatureView, history: Any, *, start_us: int, end_us: int, entities: Any = None
 ) -> FeatureFrame:
     """See `BatchFeatureView.get_features_in_range`; `history` is the frame of the view's source."""
-    if start_us >= end_us:
-        raise InputError(
-            f"feature view {view.name!r}: the range starts at {start_us} µs and ends at {end_us} µs; allowed is an end after "
-            "the start. Exchange them, or choose a longer range."
-        )
+    check_range(start_us, end_us, owner=f"feature view {view.name!r}")
     _check_constant(view)
     table = to_table(history, owner=f"history of {view.source.name!r}")
     keys, slots, times = _rows(view, table, entities)
@@ -117,39 +110,17 @@ def _as_table(columns: Columns, fields: list[Field]) -> pa.Table:
     return pa.table({f.name: to_arrow(columns[f.name], f.dtype) for f in fields})
 
 
-@dataclass(frozen=True, slots=True)
-class _Edges:
-    """After how many microseconds a row enters and leaves a window, which moves by `interval` (0: with time)."""
-
-    enters: int
-    leaves: int
-    interval: int
-
-    def moments(self, times: IntArray) -> tuple[IntArray, IntArray]:
-        """When rows of these times enter, and when they leave."""
-        both = times + self.enters, times + self.leaves
-        if not self.interval:
-            return both
-        # In steps: from the first one on that begins behind the edge.
-        return tuple((at // self.interval + 1) * self.interval for at in both)  # type: ignore[return-value]
-
-
-def _edges(view: BatchFeatureView) -> list[_Edges]:
-    found = []
-    for feature in view.features:
-        interval = to_us(feature.interval)
-        if isinstance(feature.time_window, LifetimeWindow):
-            found.append(_Edges(0, ENDLESS_US, interval))
-        for window in windows_of(feature.time_window):
-            enters = -to_us(window.offset)
-            found.append(_Edges(enters, enters + to_us(window.window_size), interval))
-    return list(dict.fromkeys(found))
+def _edges(view: BatchFeatureView) -> list[tuple[Edge, Edge]]:
+    """Where rows enter and leave each window of the view."""
+    return list(
+        dict.fromkeys(edges_of(window) for feature in view.features for window in windows_of(feature))
+    )
 
 
 def _check_constant(view: BatchFeatureView) -> None:
     """Raise where a value changes with every microsecond, not only with the rows."""
     for feature in view.features:
-        if feature.function.half_life is not None or feature.function.name.startswith("time_since"):
+        if feature.function.traits.ages:
             raise InputError(
                 f"feature view {view.name!r}: {feature.name!r} changes at every moment, so there are no stretches in which it "
                 "stays the same; allowed are functions without half-life and time_since. Ask for its values at the times you "
@@ -161,7 +132,7 @@ def _moments(
     view: BatchFeatureView, slots: IntArray, times: IntArray, start_us: int, end_us: int
 ) -> tuple[IntArray, IntArray]:
     """By key and time: when values may change, and for each key the start."""
-    shifted = [at for edges in _edges(view) for at in edges.moments(times)]
+    shifted = [edge.passed(times) for edges in _edges(view) for edge in edges]
     at, of = np.concatenate(shifted), np.tile(slots, len(shifted))
     inside = (at > start_us) & (at < end_us)
     known = np.unique(slots)
@@ -179,8 +150,8 @@ def _present(
     """At which moments some window holds a row of the key."""
     order = np.lexsort((times, slots))
     here = np.zeros(len(at_slots), np.bool_)
-    for edges in _edges(view):
-        enters, leaves = edges.moments(times[order])
+    for entering, leaving in _edges(view):
+        enters, leaves = entering.passed(times[order]), leaving.passed(times[order])
         newest = np.searchsorted(_pairs(slots[order], enters), _pairs(at_slots, at_times), "right") - 1
         found = np.maximum(newest, 0)
         same = (newest >= 0) & (slots[order][found] == at_slots)

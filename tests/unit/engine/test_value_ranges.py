@@ -181,5 +181,5 @@ def test_only_the_entities_that_are_wanted():
 
 def test_a_range_that_ends_before_it_starts_is_refused():
     rows = {"user_id": ["a"], "changed": [0], "age": [1], "home": [None]}
-    with pytest.raises(InputError, match="an end after the start"):
+    with pytest.raises(InputError, match="allowed is start_time before end_time"):
         VIEWS["endless"].get_features_in_range(from_us(5), from_us(5), history={"users": arrow(rows)})
