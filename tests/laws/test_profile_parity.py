@@ -172,13 +172,19 @@ def batched(draw: st.DrawFn) -> list[list[Step]]:
     seen = set()
     unique = []
     for step in steps:
-        content = repr((step.source, step.record))
+        content = content_of(step)
         if step.source == "payments" or content not in seen:
             unique.append(step)
         seen.add(content)
     ends = iter(unique)
     batches = [[next(ends) for _ in range(size)] for size in draw(cuts(len(unique)))]
     return [sorted(batch, key=lambda step: order_of(step, batch)) for batch in batches]
+
+
+def content_of(step: Step) -> str:
+    """What makes a batch row the same row: its values, of which -0.0 and 0.0 are one."""
+    values = {k: v + 0.0 if isinstance(v, float) else v for k, v in step.record.items()}
+    return repr((step.source, values))
 
 
 def order_of(step: Step, batch: Sequence[Step]) -> int:

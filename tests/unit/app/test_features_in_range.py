@@ -23,6 +23,7 @@ from penstock.core.errors import InputError, PlanError
 from penstock.core.time import from_us
 from penstock.definitions.aggregate_functions import TRAITS
 from penstock.engine import ordered_log, ranges
+from penstock.engine.change_points import STEADY
 from penstock.types import Field, Float64, String
 from tests.unit.app.offline_project import DAY, MINUTE, START, open_runtime, project, steps
 
@@ -59,7 +60,7 @@ def every_kind(runtime):
     """All functions that have intervals, over all kinds of windows."""
     hour = timedelta(hours=1)
     names = [name.partition("(") for name in TRAITS]
-    steady = [(getattr(functions, n)(2) if p else n) for n, p, _ in names if n in ranges._STEADY]
+    steady = [(getattr(functions, n)(2) if p else n) for n, p, _ in names if n in STEADY]
     steady += ["last"]
     assert {n for n, _, _ in names} - {str(one).partition("(")[0] for one in steady} == UNSTEADY
     amount, note = Field("amount", Float64), Field("note", String)
