@@ -7,8 +7,9 @@ from penstock.definitions.aggregates import Aggregate
 from penstock.definitions.batch_configs import DeltaConfig, DuckDBConfig, FileConfig
 from penstock.definitions.batch_sources import BatchSource
 from penstock.definitions.batch_views import BatchFeatureView, batch_feature_view
+from penstock.definitions.endpoints import Arm, Endpoint
 from penstock.definitions.entities import Entity
-from penstock.definitions.models import CostMatrix, Endpoint, Model, Policy, TimeSplit
+from penstock.definitions.models import CostMatrix, Model, Policy, TimeSplit
 from penstock.definitions.services import FeatureService
 from penstock.definitions.sources import LabelSource, PushConfig, RequestSource, StreamSource
 from penstock.definitions.views import (
@@ -24,6 +25,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Aggregate",
+    "Arm",
     "Attribute",
     "BatchFeatureView",
     "BatchSource",

@@ -1,4 +1,4 @@
-"""Models, decision policies and endpoints."""
+"""Models and decision policies."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from penstock.core.errors import DefinitionError
 from penstock.core.types import check_name
 from penstock.definitions.services import FeatureService
-from penstock.definitions.sources import LabelSource, StreamSource, check_not_negative
+from penstock.definitions.sources import LabelSource, check_not_negative
 from penstock.definitions.tags import Tags, tags_of
 from penstock.definitions.view_checks import check_no_arrays
 
@@ -231,67 +231,6 @@ class Model:
         )
         for attribute, value in values:
             object.__setattr__(self, attribute, value)
-
-
-@dataclass(frozen=True, slots=True, init=False)
-class Endpoint:
-    """A stable name under which events of a source are scored and decided.
-
-    Parameters
-    ----------
-    name
-        The endpoint's name.
-    source
-        The stream whose events are scored.
-    model
-        The model whose champion version scores them.
-    policy
-        Turns the score into an action.
-    """
-
-    name: str
-    source: StreamSource
-    model: Model
-    policy: Policy
-    description: str
-    owner: str
-    tags: Tags
-
-    def __init__(
-        self,
-        name: str,
-        *,
-        source: StreamSource,
-        model: Model,
-        policy: Policy,
-        description: str = "",
-        owner: str = "",
-        tags: Mapping[str, str] | None = None,
-    ) -> None:
-        what = f"Endpoint {check_name(name, what='Endpoint')!r}"
-        for argument, value, kind in (
-            ("source", source, StreamSource),
-            ("model", model, Model),
-            ("policy", policy, Policy),
-        ):
-            if not isinstance(value, kind):
-                raise DefinitionError(
-                    f"{what}: {argument} is {value!r}; allowed is a {kind.__name__}. Give one."
-                )
-            object.__setattr__(self, argument, value)
-        about = (
-            ("name", name),
-            ("description", description),
-            ("owner", owner),
-            ("tags", tags_of(tags, owner=what)),
-        )
-        for attribute, text in about:
-            object.__setattr__(self, attribute, text)
-        if model.label.of is not source:
-            raise DefinitionError(
-                f"{what}: source is {source.name!r}, but the labels of model {model.name!r} are of "
-                f"{model.label.of.name!r}; allowed is the stream that the labels are of. Change one."
-            )
 
 
 def _check_actions(actions: object, *, owner: str) -> None:

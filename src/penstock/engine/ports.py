@@ -119,6 +119,10 @@ class Scorer(Protocol):
         """The name that decisions record."""
 
     @property
+    def digest(self) -> str:
+        """SHA-256 of the version's manifest."""
+
+    @property
     def feature_names(self) -> tuple[str, ...]:
         """The columns of a vector, in order."""
 

@@ -17,7 +17,7 @@ from penstock.core.time import LONGEST, to_us
 from penstock.core.types import DataType, Field, Int64
 from penstock.definitions.batch_sources import ROW_ID, BatchSource
 from penstock.definitions.batch_views import BatchFeatureView
-from penstock.definitions.models import Endpoint
+from penstock.definitions.endpoints import Arm, Endpoint
 from penstock.definitions.services import FeatureService
 from penstock.definitions.sources import EventSource, LabelSource, RequestSource, StreamSource
 from penstock.definitions.views import (
@@ -31,6 +31,7 @@ from penstock.kernel.program import LaneKind, Program
 from penstock.plan.aggregates import lane_of, nodes_of, specs_of, windows_of
 from penstock.plan.functions import columns_read, function_code
 from penstock.plan.nodes import (
+    ArmNode,
     EndpointNode,
     Lookup,
     Plan,
@@ -72,7 +73,10 @@ def compile_plan(
     """
     served = tuple(endpoints)
     _check_endpoints(served)
-    wanted = [*services, *((endpoint.model.features, endpoint.source) for endpoint in served)]
+    wanted = [*services]
+    for endpoint in served:
+        used = (endpoint.features, *(model.features for model in endpoint.models))
+        wanted += [(service, endpoint.source) for service in used]
     return compile_demands(_demands(wanted), served)
 
 
@@ -327,7 +331,7 @@ def _sources(
     found: dict[str, EventSource] = {}
     wanted: list[EventSource] = [demand.source for demand in demands]
     wanted += [view.source for view in views]
-    wanted += [endpoint.model.label for endpoint in endpoints]
+    wanted += [model.label for endpoint in endpoints for model in endpoint.models]
     wanted += [source.of for source in wanted if isinstance(source, LabelSource)]
     for source in wanted:
         if found.setdefault(source.name, source) is not source:
@@ -373,11 +377,28 @@ def _endpoint_node(endpoint: Endpoint) -> EndpointNode:
     return EndpointNode(
         name=endpoint.name,
         source=endpoint.source.name,
-        service=endpoint.model.features.name,
+        service=endpoint.features.name,
         model=endpoint.model.name,
         policy=policy.name,
         actions=(policy.default, *(action for action, _ in policy.actions)),
         thresholds=tuple(threshold for _, threshold in policy.actions),
+        arms=tuple(_arm_node(endpoint, arm) for arm in endpoint.arms),
+        sticky=endpoint.sticky.key_names if endpoint.sticky else (),
+    )
+
+
+def _arm_node(endpoint: Endpoint, arm: Arm) -> ArmNode:
+    model = arm.model or endpoint.model
+    names = list(endpoint.features.feature_types)
+    columns = tuple(names.index(name) for name in model.features.feature_types)
+    return ArmNode(
+        name=arm.name,
+        model=model.name,
+        service=model.features.name,
+        version=str(arm.version),
+        weight=float(arm.weight),
+        shadow=arm.shadow,
+        columns=None if columns == tuple(range(len(names))) else columns,
     )
 
 

@@ -19,7 +19,8 @@ from penstock.core.errors import NotFoundError
 from penstock.definitions.batch_configs import DeltaConfig, DuckDBConfig, FileConfig
 from penstock.definitions.batch_sources import BatchSource
 from penstock.definitions.batch_views import BatchFeatureView
-from penstock.definitions.models import CostMatrix, Endpoint, Model
+from penstock.definitions.endpoints import Endpoint
+from penstock.definitions.models import CostMatrix, Model
 from penstock.definitions.project import Project
 from penstock.definitions.services import FeatureService
 from penstock.definitions.sources import EventSource, LabelSource, RequestSource, StreamSource

@@ -152,8 +152,25 @@ class ServiceNode:
 
 
 @dataclass(frozen=True, slots=True)
+class ArmNode:
+    """An arm of an endpoint: a version (alias or number) of a model, which reads these columns of the endpoint's rows."""
+
+    name: str
+    model: str
+    service: str
+    version: str
+    weight: float
+    shadow: bool
+    columns: tuple[int, ...] | None
+    """None: all of them, in order."""
+
+
+@dataclass(frozen=True, slots=True)
 class EndpointNode:
-    """An endpoint: the service whose rows its model scores, and the policy's thresholds, ascending."""
+    """An endpoint: the service whose rows its arms score, and the policy's thresholds, ascending.
+
+    `model` is the one that it is named for; `sticky` are the key columns by which arms share the events.
+    """
 
     name: str
     source: str
@@ -162,6 +179,8 @@ class EndpointNode:
     policy: str
     actions: tuple[str, ...]
     thresholds: tuple[float, ...]
+    arms: tuple[ArmNode, ...] = ()
+    sticky: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,126 @@
+"""Routes: which arm decides on which event. Pure.
+
+Arms share the keys by weighted rendezvous hashing: each arm draws an exponential waiting time with its weight as rate from the
+hash of key and arm, and the shortest wins. So a key stays with its arm while the weights stay; a weight that grows moves keys to
+its arm and none between the others; and experiments on other endpoints divide the same keys independently.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from penstock.engine.ports import Scorer
+from penstock.kernel.columns import Columns, IntArray
+from penstock.kernel.hashing import encode_keys, hash_text
+
+HashArray = npt.NDArray[np.uint64]
+FloatArray = npt.NDArray[np.float64]
+ByteArray = npt.NDArray[np.uint8]
+
+_TO_UNIT = 2.0**-53
+
+
+class DecidedBy(msgspec.Struct, array_like=True, frozen=True):
+    """Who decided: an arm, the model version in it and that version's digest; empty texts where there was none."""
+
+    arm: str
+    version: str = ""
+    digest: str = ""
+
+
+class RouteArm(msgspec.Struct, frozen=True, eq=False):
+    """An arm in force: its name, its weight, its model (None: none that serves) and the columns of a row that the model reads."""
+
+    name: str
+    weight: float
+    scorer: Scorer | None
+    columns: IntArray | None = None
+
+    @property
+    def named(self) -> DecidedBy:
+        """How decisions name it."""
+        if self.scorer is None:
+            return DecidedBy(self.name)
+        return DecidedBy(self.name, self.scorer.version, self.scorer.digest)
+
+    def score(self, vectors: FloatArray) -> FloatArray:
+        """The model's scores of float64[n, F] rows of the endpoint's features."""
+        assert self.scorer is not None
+        return self.scorer.score(vectors if self.columns is None else vectors[:, self.columns])
+
+
+class Route(msgspec.Struct, frozen=True, eq=False):
+    """The arms of an endpoint at one moment; another route replaces it as a whole.
+
+    Attributes
+    ----------
+    endpoint
+        The endpoint's name; part of what is hashed.
+    arms
+        Those that decide, with weights above 0. An arm whose model is missing stays: its keys go to the others.
+    shadows
+        Those that only look on.
+    sticky
+        The key columns by which arms share the events.
+    """
+
+    endpoint: str
+    arms: tuple[RouteArm, ...]
+    shadows: tuple[RouteArm, ...] = ()
+    sticky: tuple[str, ...] = ()
+
+    def serving(self) -> tuple[RouteArm, ...]:
+        """The arms that decide and have a model."""
+        return tuple(arm for arm in self.arms if arm.scorer is not None)
+
+
+def choose_arms(route: Route, arms: Sequence[RouteArm], columns: Columns, positions: IntArray) -> ByteArray:
+    """For each event the index of its arm in `arms`.
+
+    Parameters
+    ----------
+    columns, positions
+        The events and where they stand in the log. An event without a key is taken by its position.
+    """
+    keys = encode_keys([columns[name] for name in route.sticky])
+    hashes = hash_text(keys, 0)
+    if keys.valid is not None:
+        hashes = np.where(keys.valid, hashes, _mixed(positions.astype(np.uint64)))
+    return rendezvous(hashes, [(f"{route.endpoint}/{arm.name}", arm.weight) for arm in arms])
+
+
+def rendezvous(hashes: HashArray, weights: Sequence[tuple[str, float]]) -> ByteArray:
+    """For each hash the index of the winner among named weights.
+
+    Examples
+    --------
+    >>> hashes = np.arange(100_000, dtype=np.uint64)
+    >>> before = rendezvous(hashes, [("a", 90), ("b", 10)])
+    >>> after = rendezvous(hashes, [("a", 90), ("b", 30)])
+    >>> round(float(np.mean(before == 1)), 2), round(float(np.mean(after == 1)), 2)
+    (0.1, 0.25)
+    >>> bool(np.all(after[before == 1] == 1))
+    True
+    """
+    waits = np.empty((len(weights), len(hashes)))
+    for i, (name, weight) in enumerate(weights):
+        units = (_mixed(hashes ^ _seed(name)) >> np.uint64(11)).astype(np.float64) * _TO_UNIT
+        waits[i] = -np.log1p(-units) / weight
+    return waits.argmin(axis=0).astype(np.uint8)
+
+
+def _seed(name: str) -> np.uint64:
+    return np.uint64(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little"))
+
+
+def _mixed(values: HashArray) -> HashArray:
+    """Each bit of the result depends on every bit of the value (the finalizer of SplitMix64)."""
+    z = values + np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
