@@ -21,7 +21,6 @@ from penstock.engine.decisions import Decisions
 from penstock.engine.recovery import catch_up, encode_state
 from penstock.kernel.columns import Columns
 from penstock.kernel.program import Program
-from penstock.models.runtimes import ModelHandle
 from penstock.plan import compile as compile_module
 from penstock.stores.ids import IdIndex
 from penstock.testing.clock import ManualClock
@@ -88,7 +87,7 @@ def open_runtime(root: Path, feed: Feed, *, durability="process", with_model=Tru
     if with_model:
         endpoint = runtime.plan.endpoints["checkout"]
         names = runtime.plan.services[endpoint.service].feature_names
-        runtime._handles[endpoint.name] = ModelHandle(Scorer(names))
+        runtime.champions.serve(endpoint.name, Scorer(names))
     return runtime
 
 

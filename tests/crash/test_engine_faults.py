@@ -10,7 +10,6 @@ import pytest
 
 from penstock.core.errors import ModelError, StoreError
 from penstock.engine.decisions import Flag
-from penstock.models.runtimes import ModelHandle
 from penstock.stores.connection import connect
 from penstock.stores.snapshots import SnapshotStore
 from tests.crash.engine_life import (
@@ -127,7 +126,7 @@ class Moody(Scorer):
 def put_in_charge(runtime, scorer_type, *arguments):
     endpoint = runtime.plan.endpoints["checkout"]
     names = runtime.plan.services[endpoint.service].feature_names
-    runtime._handles[endpoint.name] = ModelHandle(scorer_type(names, *arguments))
+    runtime.champions.serve(endpoint.name, scorer_type(names, *arguments))
 
 
 def test_a_model_that_fails_degrades_its_decisions_and_loses_none(tmp_path, whole):

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from penstock.app import contracts
+from penstock.app.champions import Champions
 from penstock.app.settings import Settings, load_settings
 from penstock.core.clock import Clock, SystemClock
-from penstock.core.errors import ModelError, NotFoundError, PlanError, SnapshotError
+from penstock.core.errors import NotFoundError, PlanError, SnapshotError
 from penstock.core.time import to_us
 from penstock.definitions.project import Project, load_project
 from penstock.definitions.services import FeatureService
@@ -26,11 +27,9 @@ from penstock.engine.local import LocalEngine, Processed
 from penstock.engine.online import OnlineReader
 from penstock.engine.recovery import Progress, catch_up, no_progress, schema_hash
 from penstock.engine.training_set import driving_source
-from penstock.models.loading import load_model
 from penstock.models.registry import LocalRegistry, ModelVersion
-from penstock.models.runtimes import ModelHandle
 from penstock.plan.compile import compile_plan
-from penstock.plan.nodes import EndpointNode, Plan
+from penstock.plan.nodes import Plan
 from penstock.stores.connection import ConnectionFactory, connect
 from penstock.stores.ids import IdIndex
 from penstock.stores.reader import ProjectReader
@@ -93,7 +92,7 @@ class Prepared:
     project: Project
     plan: Plan
     fold: Fold
-    handles: dict[str, ModelHandle]
+    champions: Champions
     problems: dict[str, str]
 
 
@@ -121,6 +120,8 @@ class Runtime:
         self.settings = settings
         self.store = store
         self.registry = registry
+        self.champions = Champions(plan, registry)
+        """The models that serve."""
         self.clock = clock
         self.skipped_snapshots: tuple[str, ...] = ()
         self.contract_changes: tuple[str, ...] = ()
@@ -129,7 +130,6 @@ class Runtime:
         """What does not work though the engine runs: by endpoint why its model does not serve, or ``snapshot``."""
         self._ids = ids
         self._snapshots = snapshots
-        self._handles: dict[str, ModelHandle] = {}
         self._background = ThreadPoolExecutor(1, "penstock-snapshot")
         self._snapshot: Future[None] | None = None
         self._snapshot_at = 0
@@ -287,20 +287,17 @@ class Runtime:
         contracts.check(contracts.judge(project, plan, self.store, self._contract_history()))
         fold = Fold(self.store, self.plan, plan)
         fold.approach(stop=stop)
-        handles = {name: self._handles[name] for name in self._handles if self._goes_on(plan, name)}
-        fresh = {name: endpoint for name, endpoint in plan.endpoints.items() if name not in handles}
         problems: dict[str, str] = {}
-        self._load(replace(plan, endpoints=fresh), handles, problems)
-        return Prepared(project, plan, fold, handles, problems)
+        champions = self.champions.following(plan, problems)
+        return Prepared(project, plan, fold, champions, problems)
 
     def adopt(self, prepared: Prepared) -> None:
         """Go on with prepared definitions, between two micro-batches and in the thread that processes them."""
-        scorers = {name: _scorer(prepared.handles, name) for name in prepared.plan.endpoints}
-        self.engine.adopt(prepared.plan, prepared.fold, scorers)
+        self.engine.adopt(prepared.plan, prepared.fold, prepared.champions.scorers())
         for name in [*self.plan.endpoints, *prepared.plan.endpoints]:
             self.problems.pop(name, None)
         self.problems |= prepared.problems
-        self.project, self.plan, self._handles = prepared.project, prepared.plan, prepared.handles
+        self.project, self.plan, self.champions = prepared.project, prepared.plan, prepared.champions
         try:
             contracts.record(
                 state_folder(self.project.root),
@@ -313,43 +310,13 @@ class Runtime:
             self.problems["contracts"] = f"the schemas' versions could not be written ({error})"
         self.snapshot()  # those before are of another plan
 
-    def _goes_on(self, plan: Plan, name: str) -> bool:
-        """Whether the model that serves endpoint `name` serves it in `plan`, too."""
-        old, new = self.plan.endpoints.get(name), plan.endpoints.get(name)
-        if old is None or new is None or old.model != new.model:
-            return False
-        return self.plan.services[old.service].fingerprint == plan.services[new.service].fingerprint
-
     def load_champions(self) -> dict[str, ModelVersion]:
         """Load, verify and swap in the version in Production for each endpoint; returns those that changed.
 
         An endpoint whose version does not fit the definitions, or fails its checks, goes on with the model that it has, or
         decides without one (flag ``no_model``); `problems` says why.
         """
-        return self._load(self.plan, self._handles, self.problems)
-
-    def _load(
-        self, plan: Plan, handles: dict[str, ModelHandle], problems: dict[str, str]
-    ) -> dict[str, ModelVersion]:
-        changed = {}
-        for endpoint in plan.endpoints.values():
-            live = next((v for v in self.registry.versions(endpoint.model) if v.stage == "Production"), None)
-            handle = handles.get(endpoint.name)
-            if live is None or (handle is not None and handle.current.version == live.label):
-                continue
-            try:
-                _check_serves(plan, endpoint, live)
-                model = load_model(live.folder, digest=live.digest, version=live.label)
-            except (PlanError, ModelError) as error:
-                problems[endpoint.name] = str(error)
-                continue
-            problems.pop(endpoint.name, None)
-            if handle is None:
-                handles[endpoint.name] = ModelHandle(model)
-            else:
-                handle.swap(model)
-            changed[endpoint.name] = live
-        return changed
+        return self.champions.load(self.problems)
 
     def features(
         self, service: str, *, as_of: str = "served", progress: Progress = no_progress
@@ -439,7 +406,7 @@ class Runtime:
             ids=self._ids,
             clock=self.clock,
             features=state,
-            scorers={name: _scorer(self._handles, name) for name in self.plan.endpoints},
+            scorers=self.champions.scorers(),
             live=self.settings.engine.future_check,
         )
         self.online = OnlineReader(self.engine, self.clock)
@@ -460,25 +427,6 @@ class Runtime:
             )
         )
         self._snapshot_at = max(self._snapshot_at, position)
-
-
-def _scorer(handles: Mapping[str, ModelHandle], endpoint: str) -> Callable[[], Any]:
-    def current() -> Any:
-        handle = handles.get(endpoint)
-        return None if handle is None else handle.current
-
-    return current
-
-
-def _check_serves(plan: Plan, endpoint: EndpointNode, version: ModelVersion) -> None:
-    service = plan.services[endpoint.service]
-    trained = version.manifest().service_fingerprint
-    if trained != service.fingerprint:
-        raise PlanError(
-            f"model {version.label!r}: it was trained on features with fingerprint {trained}, and service "
-            f"{service.name!r} now has {service.fingerprint}: the definitions changed. Train again (penstock train "
-            f"{endpoint.model}) or restore the definitions."
-        )
 
 
 _ACTIVE: list[Runtime] = []

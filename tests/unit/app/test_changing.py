@@ -326,12 +326,9 @@ def test_a_reader_made_for_old_definitions_asks_as_the_new_ones_want_it(root):
 
 def test_preparing_leaves_the_models_of_the_running_engine_alone(root, monkeypatch):
     with Runtime.open(root) as runtime:
-        handle = SimpleNamespace(
-            current=SimpleNamespace(version="fraud:1"), swap=lambda _: pytest.fail("swapped")
-        )
-        runtime._handles["checkout"] = handle
+        serving = SimpleNamespace(version="fraud:1", feature_names=())
+        runtime.champions.serve("checkout", serving)
         write(root, AFTER)
         prepared = runtime.prepare(load_project(root))
-        assert prepared.handles == {}, "its endpoint is not in the new plan"
-        assert runtime._handles == {"checkout": handle}
-        runtime._handles.clear()
+        assert prepared.champions.serving("checkout") is None, "its endpoint is not in the new plan"
+        assert runtime.champions.serving("checkout") is serving

@@ -1,6 +1,5 @@
 from datetime import timedelta
 from textwrap import dedent
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -47,7 +46,7 @@ def runtime(tmp_path):
     (tmp_path / "penstock.toml").write_text('[project]\nname = "metering"\n')
     (tmp_path / "definitions.py").write_text(DEFINITIONS)
     with Runtime.open(tmp_path) as opened:
-        opened._handles["checkout"] = SimpleNamespace(current=AmountIsScore())
+        opened.champions.serve("checkout", AmountIsScore())
         yield opened
 
 
