@@ -141,7 +141,7 @@ def _trained(console: Console, runtime: Runtime, folder: Path) -> Section:
             reason="the example",
         )
         registry.promote(model.name, run.version.version, actor="examples.fraud", reason="the example")
-    runtime.load_champions()
+    runtime.load_routes()
     metrics = registry.get(model.name, "champion").manifest().metrics
     row = (model.name, *(f"{metrics[name]:.3f}" for name in ("roc_auc", "average_precision")))
     return Section(

@@ -36,7 +36,7 @@ SNAPSHOT_ROWS = 40
 class Scorer:
     """A model whose score of a row depends on that row's bits alone."""
 
-    version = "model:1"
+    version, digest = "model:1", ""
     digest = ""
 
     def __init__(self, feature_names):
@@ -87,7 +87,7 @@ def open_runtime(root: Path, feed: Feed, *, durability="process", with_model=Tru
     if with_model:
         endpoint = runtime.plan.endpoints["checkout"]
         names = runtime.plan.services[endpoint.service].feature_names
-        runtime.champions.serve(endpoint.name, Scorer(names))
+        runtime.routes.serve(endpoint.name, Scorer(names))
     return runtime
 
 

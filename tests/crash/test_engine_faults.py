@@ -126,7 +126,7 @@ class Moody(Scorer):
 def put_in_charge(runtime, scorer_type, *arguments):
     endpoint = runtime.plan.endpoints["checkout"]
     names = runtime.plan.services[endpoint.service].feature_names
-    runtime.champions.serve(endpoint.name, scorer_type(names, *arguments))
+    runtime.routes.serve(endpoint.name, scorer_type(names, *arguments))
 
 
 def test_a_model_that_fails_degrades_its_decisions_and_loses_none(tmp_path, whole):

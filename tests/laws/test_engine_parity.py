@@ -53,6 +53,7 @@ from penstock.engine.history import features_from_log
 from penstock.engine.local import LocalEngine
 from penstock.engine.online import OnlineReader
 from penstock.engine.recovery import decode_state, encode_state
+from penstock.engine.routing import Route
 from penstock.kernel.columns import Text
 from penstock.plan.compile import compile_plan
 from penstock.stores.ids import IdIndex
@@ -330,7 +331,7 @@ def engine_on(store: ProjectStore, ids: IdIndex, state: FeatureState) -> LocalEn
         ids=ids,
         clock=clock,
         features=state,
-        scorers={"endpoint": lambda: None},
+        routes={"endpoint": lambda: Route("endpoint")},
         live=False,
     )
 

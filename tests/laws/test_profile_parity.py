@@ -35,6 +35,7 @@ from penstock.engine.features import FeatureState
 from penstock.engine.history import features_from_log
 from penstock.engine.local import LocalEngine
 from penstock.engine.recovery import decode_state, encode_state
+from penstock.engine.routing import Route
 from penstock.engine.training_set import features_for_frame
 from penstock.plan.compile import compile_plan
 from penstock.testing.clock import ManualClock
@@ -215,7 +216,7 @@ def engine_on(store, ids, state):
         ids=ids,
         clock=ManualClock(START_US),
         features=state,
-        scorers={"endpoint": lambda: None},
+        routes={"endpoint": lambda: Route("endpoint")},
         live=False,
     )
 

@@ -19,6 +19,7 @@ from penstock.engine.decisions import Decisions, Flag
 from penstock.engine.frames import to_arrow
 from penstock.engine.labels import EVENT, FIRST
 from penstock.engine.lookup import ERASED, RowReader, conformed
+from penstock.engine.routing import DecidedBy
 from penstock.kernel.columns import BoolArray, Column, Columns, IntArray, Numeric, offsets_of
 from penstock.kernel.columns import Text as TextColumn
 from penstock.stores.offline import EVENT_DATE, POSITION
@@ -41,7 +42,7 @@ SERVICE = "_service"
 Block = tuple[int, "pa.Table"]
 """Rows of a table, and the position up to which it is complete with them."""
 
-FeatureTypes = Callable[[str, str], "Sequence[tuple[str, DataType]] | None"]
+FeatureTypes = Callable[[str, tuple[DecidedBy, ...]], "Sequence[tuple[str, DataType]] | None"]
 """Names and types of the vectors of a service fingerprint and model version; None where nobody knows them any more."""
 
 _FLAGS = {"late": Flag.LATE, "too_late": Flag.TOO_LATE, "degraded": Flag.DEGRADED, "no_model": Flag.NO_MODEL}
@@ -150,19 +151,25 @@ class OfflineRows:
             names = Columns(
                 len(decisions),
                 {
-                    "model": _same(decisions.model or None, len(decisions)),
+                    "model": _named(decisions, [arm.version for arm in decisions.arms]),
+                    "arm": _named(decisions, [arm.arm for arm in decisions.arms]),
                     "score": Numeric(np.where(score, 0.0, decisions.scores), ~score),
                     "action": _chosen(decisions.actions, decisions.taken),
                     **flags,
                 },
             )
-            fields = [Field("model", String), Field("score", Float64), Field("action", String)]
+            fields = [
+                Field("model", String),
+                Field("arm", String),
+                Field("score", Float64),
+                Field("action", String),
+            ]
             fields += [Field(name, Bool) for name in flags]
             yield upto, _beside(ours, names, fields)
 
     def _features(self, endpoint: EndpointNode, start: int, stop: int) -> Iterator[Block]:
         for upto, ours, decisions in self._decided(endpoint, start, stop):
-            known = self._types(decisions.service, decisions.model)
+            known = self._types(decisions.service, decisions.arms)
             if known is None or len(known) != decisions.vectors.shape[1]:
                 self.unknown.vectors += len(decisions)
                 continue
@@ -206,13 +213,12 @@ def known_types(
         service.fingerprint: tuple((output.name, output.dtype) for output in service.outputs)
         for service in plan.services.values()
     }
-    asked: set[tuple[str, str]] = set()
+    asked: set[tuple[str, tuple[DecidedBy, ...]]] = set()
 
-    def types(fingerprint: str, model: str) -> Sequence[tuple[str, DataType]] | None:
-        if fingerprint not in known and (fingerprint, model) not in asked:
-            asked.add((fingerprint, model))
-            found = manifest(model) if model else None
-            if found is not None:
+    def types(fingerprint: str, arms: tuple[DecidedBy, ...]) -> Sequence[tuple[str, DataType]] | None:
+        if fingerprint not in known and (fingerprint, arms) not in asked:
+            asked.add((fingerprint, arms))
+            for found in filter(None, (manifest(arm.version) for arm in arms if arm.version)):
                 features = [(feature.name, TYPES_BY_NAME[feature.dtype]) for feature in found.features]
                 known.setdefault(found.service_fingerprint, tuple(features))
             for description in applied() if fingerprint not in known else ():
@@ -305,6 +311,13 @@ def _same(text: str | None, count: int) -> Column:
     return _chosen(
         [text or ""], np.zeros(count, np.int64), valid=None if text is not None else np.zeros(count, np.bool_)
     )
+
+
+def _named(decisions: Decisions, names: Sequence[str]) -> Column:
+    """The name of who decided each row; null where it is empty."""
+    by = np.zeros(len(decisions), np.uint8) if decisions.by is None else decisions.by
+    valid = np.array([bool(name) for name in names])[by]
+    return _chosen(names, by, valid=None if valid.all() else valid)
 
 
 def _chosen(texts: Sequence[str], codes: Any, *, valid: BoolArray | None = None) -> Column:

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from penstock.app import contracts
-from penstock.app.champions import Champions
+from penstock.app.routing import Routes
 from penstock.app.settings import Settings, load_settings
 from penstock.core.clock import Clock, SystemClock
 from penstock.core.errors import NotFoundError, PlanError, SnapshotError
@@ -30,6 +30,7 @@ from penstock.engine.training_set import driving_source
 from penstock.models.registry import LocalRegistry, ModelVersion
 from penstock.plan.compile import compile_plan
 from penstock.plan.nodes import Plan
+from penstock.stores.audit_log import AuditLog
 from penstock.stores.connection import ConnectionFactory, connect
 from penstock.stores.ids import IdIndex
 from penstock.stores.reader import ProjectReader
@@ -72,7 +73,7 @@ def plan_of(project: Project) -> Plan:
 def stream_of(project: Project, service: FeatureService) -> StreamSource:
     """The stream that a service's features are for: its endpoint's, its model's, else its views'."""
     for endpoint in project.endpoints.values():
-        if endpoint.model.features is service:
+        if service is endpoint.features or any(service is model.features for model in endpoint.models):
             return endpoint.source
     for model in project.models.values():
         if model.features is service:
@@ -85,6 +86,11 @@ def registry_of(root: Path, *, clock: Clock | None = None) -> LocalRegistry:
     return LocalRegistry(state_folder(root) / "registry", clock=clock or SystemClock())
 
 
+def audit_log_of(root: Path, *, clock: Clock | None = None) -> AuditLog:
+    """The audit log of the project in `root`."""
+    return AuditLog(state_folder(root) / "audit.db", clock=clock or SystemClock())
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Prepared:
     """Definitions that a running project can go on with: see `Runtime.prepare`."""
@@ -92,7 +98,7 @@ class Prepared:
     project: Project
     plan: Plan
     fold: Fold
-    champions: Champions
+    routes: Routes
     problems: dict[str, str]
 
 
@@ -120,8 +126,8 @@ class Runtime:
         self.settings = settings
         self.store = store
         self.registry = registry
-        self.champions = Champions(plan, registry)
-        """The models that serve."""
+        self.routes = Routes(plan, registry, audit_log_of(project.root, clock=clock))
+        """Which model versions decide."""
         self.clock = clock
         self.skipped_snapshots: tuple[str, ...] = ()
         self.contract_changes: tuple[str, ...] = ()
@@ -288,16 +294,16 @@ class Runtime:
         fold = Fold(self.store, self.plan, plan)
         fold.approach(stop=stop)
         problems: dict[str, str] = {}
-        champions = self.champions.following(plan, problems)
-        return Prepared(project, plan, fold, champions, problems)
+        routes = self.routes.following(plan, problems)
+        return Prepared(project, plan, fold, routes, problems)
 
     def adopt(self, prepared: Prepared) -> None:
         """Go on with prepared definitions, between two micro-batches and in the thread that processes them."""
-        self.engine.adopt(prepared.plan, prepared.fold, prepared.champions.scorers())
+        self.engine.adopt(prepared.plan, prepared.fold, prepared.routes.readers())
         for name in [*self.plan.endpoints, *prepared.plan.endpoints]:
             self.problems.pop(name, None)
         self.problems |= prepared.problems
-        self.project, self.plan, self.champions = prepared.project, prepared.plan, prepared.champions
+        self.project, self.plan, self.routes = prepared.project, prepared.plan, prepared.routes
         try:
             contracts.record(
                 state_folder(self.project.root),
@@ -310,13 +316,9 @@ class Runtime:
             self.problems["contracts"] = f"the schemas' versions could not be written ({error})"
         self.snapshot()  # those before are of another plan
 
-    def load_champions(self) -> dict[str, ModelVersion]:
-        """Load, verify and swap in the version in Production for each endpoint; returns those that changed.
-
-        An endpoint whose version does not fit the definitions, or fails its checks, goes on with the model that it has, or
-        decides without one (flag ``no_model``); `problems` says why.
-        """
-        return self.champions.load(self.problems)
+    def load_routes(self) -> dict[str, tuple[ModelVersion, ...]]:
+        """Take over versions and weights as the registry and the audit log have them now; see `Routes.load`."""
+        return self.routes.load(self.problems)
 
     def features(
         self, service: str, *, as_of: str = "served", progress: Progress = no_progress
@@ -399,14 +401,14 @@ class Runtime:
             state = catch_up(self.store, self.plan, progress=progress)
         is_own = newest is not None and newest.fingerprint == self.plan.fingerprint
         self._snapshot_at = newest.position if newest is not None and is_own else 0
-        self.load_champions()
+        self.load_routes()
         self.engine = LocalEngine(
             self.plan,
             store=self.store,
             ids=self._ids,
             clock=self.clock,
             features=state,
-            scorers=self.champions.scorers(),
+            routes=self.routes.readers(),
             live=self.settings.engine.future_check,
         )
         self.online = OnlineReader(self.engine, self.clock)

@@ -84,7 +84,7 @@ def _decision(found: Provenance) -> list[tuple[str, str]]:
             "endpoint",
             f"{endpoint.name}, policy {endpoint.policy}: {', '.join([endpoint.actions[0], *rules])}",
         ),
-        ("model", decision.model or "none was in production"),
+        ("model", decision.decided_by(0).version or "none was in production"),
         ("score", number(score, 6)),
         ("action", decision.actions[decision.taken[0]]),
     ]

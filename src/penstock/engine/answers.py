@@ -27,8 +27,8 @@ class Answer:
         The event's id; where the source has no ids, ``source:position``. None for a rejected event.
     position
         Its place in the log; None for a rejected event.
-    score, action, model, flags
-        The decision: as stored, for a duplicate.
+    score, action, model, arm, flags
+        The decision, and who made it: as stored, for a duplicate.
     reason, detail
         Why an event was rejected.
     features
@@ -41,6 +41,7 @@ class Answer:
     score: float | None = None
     action: str | None = None
     model: str | None = None
+    arm: str | None = None
     flags: tuple[str, ...] = ()
     reason: str | None = None
     detail: str | None = None
@@ -125,7 +126,7 @@ def _decided(
 ) -> Answer:
     if decisions is None:
         return Answer(status, name, position)
-    score = float(decisions.scores[row])
+    score, by = float(decisions.scores[row]), decisions.decided_by(row)
     values = [None if v != v else v for v in decisions.vectors[row].tolist()]
     same = len(features) == len(values)
     return Answer(
@@ -134,7 +135,8 @@ def _decided(
         position,
         score=None if score != score else score,
         action=decisions.actions[int(decisions.taken[row])],
-        model=decisions.model or None,
+        model=by.version or None,
+        arm=by.arm or None,
         flags=flag_names(int(decisions.flags[row])),
         features=dict(zip(features, values, strict=True)) if features and same else None,
     )

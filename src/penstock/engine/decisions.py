@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import IntFlag
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
+from msgspec import structs
 
 from penstock.core.errors import CorruptionError, ModelError
 from penstock.engine.assembly import FeatureRows
-from penstock.engine.ports import Scorer
+from penstock.engine.routing import DecidedBy, Events, Route, RouteArm, choose_arms
 from penstock.kernel.columns import BoolArray, IntArray
 from penstock.plan.nodes import EndpointNode
 
@@ -37,7 +38,7 @@ class Flag(IntFlag):
 
 class _Stored(msgspec.Struct, array_like=True, frozen=True):
     format: int
-    model: str
+    arms: tuple[DecidedBy, ...]
     service: str
     features: int
     actions: tuple[str, ...]
@@ -45,6 +46,8 @@ class _Stored(msgspec.Struct, array_like=True, frozen=True):
     taken: bytes
     flags: bytes
     vectors: bytes
+    by: bytes
+    """Empty where one arm decided on all."""
 
 
 _ENCODER = msgspec.msgpack.Encoder()
@@ -60,8 +63,8 @@ class Decisions(msgspec.Struct, frozen=True, eq=False, gc=False):
 
     Attributes
     ----------
-    model
-        The version that scored them; empty where there was none.
+    arms
+        Who decided on some of them.
     service
         Fingerprint of the feature service whose rows `vectors` are.
     actions
@@ -74,15 +77,18 @@ class Decisions(msgspec.Struct, frozen=True, eq=False, gc=False):
         uint8[n]: bits of `Flag`.
     vectors
         float64[n, F]: the features as served, NaN for null.
+    by
+        uint8[n]: who decided, as indices into `arms`; None where the first decided on all.
     """
 
-    model: str
+    arms: tuple[DecidedBy, ...]
     service: str
     actions: tuple[str, ...]
     scores: FloatArray
     taken: ByteArray
     flags: ByteArray
     vectors: FloatArray
+    by: ByteArray | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -90,8 +96,8 @@ class Decisions(msgspec.Struct, frozen=True, eq=False, gc=False):
     def to_bytes(self) -> bytes:
         """The batch as bytes, for `DecisionBatch.payload`; the store adds the checksum."""
         stored = _Stored(
-            1,
-            self.model,
+            2,
+            self.arms,
             self.service,
             self.vectors.shape[1],
             self.actions,
@@ -99,6 +105,7 @@ class Decisions(msgspec.Struct, frozen=True, eq=False, gc=False):
             self.taken.tobytes(),
             self.flags.tobytes(),
             self.vectors.tobytes(),
+            b"" if self.by is None else self.by.tobytes(),
         )
         return _ENCODER.encode(stored)
 
@@ -112,7 +119,7 @@ class Decisions(msgspec.Struct, frozen=True, eq=False, gc=False):
                 f"decisions: the stored bytes cannot be read ({error}). Restore the project's database from a backup."
             ) from error
         return cls(
-            stored.model,
+            stored.arms,
             stored.service,
             stored.actions,
             np.frombuffer(stored.scores, np.float64),
@@ -121,23 +128,34 @@ class Decisions(msgspec.Struct, frozen=True, eq=False, gc=False):
             np.frombuffer(stored.vectors, np.float64).reshape(-1, max(stored.features, 1))[
                 :, : stored.features
             ],
+            np.frombuffer(stored.by, np.uint8) if stored.by else None,
         )
 
     def take(self, rows: IntArray | BoolArray) -> Decisions:
         """The decisions at these rows."""
         return Decisions(
-            self.model,
+            self.arms,
             self.service,
             self.actions,
             self.scores[rows],
             self.taken[rows],
             self.flags[rows],
             self.vectors[rows],
+            None if self.by is None else self.by[rows],
         )
+
+    def decided_by(self, row: int) -> DecidedBy:
+        """Who decided on the event of this row."""
+        return self.arms[0 if self.by is None else int(self.by[row])]
+
+    def versions(self) -> list[str | None]:
+        """The model version behind each decision; None where there was none."""
+        names = [arm.version or None for arm in self.arms]
+        return [names[0]] * len(self) if self.by is None else [names[i] for i in self.by.tolist()]
 
     def replacing(self, *, flags: ByteArray) -> Decisions:
         """The same decisions with other flags."""
-        return Decisions(self.model, self.service, self.actions, self.scores, self.taken, flags, self.vectors)
+        return structs.replace(self, flags=flags)
 
 
 def choose_actions(scores: FloatArray, thresholds: Sequence[float]) -> ByteArray:
@@ -151,24 +169,37 @@ def choose_actions(scores: FloatArray, thresholds: Sequence[float]) -> ByteArray
     return _actions(scores, thresholds, np.isnan(scores))
 
 
-def decide(endpoint: EndpointNode, features: FeatureRows, scorer: Scorer | None, service: str) -> Decisions:
-    """Score feature rows and choose actions. Pure."""
+def decide(
+    endpoint: EndpointNode, features: FeatureRows, route: Route, service: str, events: Callable[[], Events]
+) -> Decisions:
+    """Score feature rows by the arms of `route` and choose actions. Pure.
+
+    `events` gives the events' columns and positions; it is asked only where arms share them.
+    """
     vectors = features.values
     flags = features.lateness  # 1 and 2 are Flag.LATE and Flag.TOO_LATE
     if np.count_nonzero(features.degraded):
         flags = np.where(features.degraded, flags | _DEGRADED, flags)
-    scores = np.full(len(vectors), np.nan) if scorer is None else _scores(scorer, vectors)
+    arms, by = route.serving, None
+    if not arms:
+        scores = np.full(len(vectors), np.nan)
+    elif len(arms) == 1:
+        scores = _scores(arms[0], vectors)
+    else:
+        by = choose_arms(route, *events())
+        scores = _shared_scores(arms, by, vectors)
     unknown = np.isnan(scores)
     if np.count_nonzero(unknown):
-        flags = np.where(unknown, flags | (_NO_MODEL if scorer is None else _DEGRADED), flags)
+        flags = np.where(unknown, flags | (_DEGRADED if arms else _NO_MODEL), flags)
     return Decisions(
-        model="" if scorer is None else scorer.version,
+        arms=route.named,
         service=service,
         actions=endpoint.actions,
         scores=scores,
         taken=_actions(scores, endpoint.thresholds, unknown),
         flags=flags,
         vectors=vectors,
+        by=by,
     )
 
 
@@ -181,9 +212,18 @@ def _actions(scores: FloatArray, thresholds: Sequence[float], unknown: BoolArray
     return taken
 
 
-def _scores(scorer: Scorer, vectors: FloatArray) -> FloatArray:
+def _scores(arm: RouteArm, vectors: FloatArray) -> FloatArray:
     """Scores; not a number where the model fails, so that the decision is degraded, not lost."""
     try:
-        return scorer.score(vectors)
+        return arm.score(vectors)
     except ModelError:
         return np.full(len(vectors), np.nan)
+
+
+def _shared_scores(arms: Sequence[RouteArm], by: ByteArray, vectors: FloatArray) -> FloatArray:
+    scores = np.empty(len(vectors))
+    for i, arm in enumerate(arms):
+        rows = np.flatnonzero(by == i)
+        if len(rows):
+            scores[rows] = _scores(arm, vectors[rows])
+    return scores

@@ -26,7 +26,7 @@ from penstock.engine.lookup import RowReader
 from penstock.engine.online import AT
 from penstock.engine.ports import EngineStore, EventIdIndex
 from penstock.engine.recovery import encode_state
-from penstock.engine.step import Input, Scorers, Stepped, Stepper
+from penstock.engine.step import Input, Routes, Stepped, Stepper
 from penstock.kernel.columns import Columns, IntArray
 from penstock.plan.nodes import Plan, ServiceNode
 
@@ -61,8 +61,8 @@ class LocalEngine:
         What to run, where it becomes durable, the index of event ids, the time.
     features
         The state at `store.next_position`; see `penstock.engine.recovery`.
-    scorers
-        The model in production, by endpoint; called once a micro-batch, so that it may be swapped at any time.
+    routes
+        The arms in force, by endpoint; asked once a micro-batch, so that they may be swapped at any time.
     live
         Whether events ahead of the clock are refused.
     """
@@ -75,7 +75,7 @@ class LocalEngine:
         ids: EventIdIndex,
         clock: Clock,
         features: FeatureState,
-        scorers: Scorers,
+        routes: Routes,
         live: bool = True,
     ) -> None:
         self._store = store
@@ -84,7 +84,7 @@ class LocalEngine:
         self._live = live
         self.covered: dict[str, int] = {}
         """Up to which time (µs) a history was loaded, by source; of streams without ids older events are refused."""
-        self._take(plan, features, scorers)
+        self._take(plan, features, routes)
         self._turn = Lock()  # the state is moved, or read, by one thread at a time
         self._writer = ThreadPoolExecutor(1, "penstock-commit")
         self._inflight: tuple[int, Future[None]] = (store.next_position, _DONE)
@@ -92,7 +92,7 @@ class LocalEngine:
         self._failed: BaseException | None = None
         self._closed = False
 
-    def _take(self, plan: Plan, features: FeatureState, scorers: Scorers) -> None:
+    def _take(self, plan: Plan, features: FeatureState, routes: Routes) -> None:
         self.plan = plan
         self.rows = RowReader(self._store, plan.sources)
         self._label_sources = frozenset(name for name, s in plan.sources.items() if s.label_of is not None)
@@ -102,7 +102,7 @@ class LocalEngine:
             store=self._store,
             ids=self._ids,
             rows=self.rows,
-            scorers=scorers,
+            routes=routes,
             settle=self._settle,
             covered=self.covered,
         )
@@ -206,7 +206,7 @@ class LocalEngine:
             rows, newest = self._stepper.features.look_up(service, columns, AT)
             return self._stepper.position, rows, newest
 
-    def adopt(self, plan: Plan, fold: Fold, scorers: Scorers) -> None:
+    def adopt(self, plan: Plan, fold: Fold, routes: Routes) -> None:
         """Go on with another plan between two micro-batches, with the state that it would have had from the start.
 
         `fold` has come close to the end of the log; what is missing is folded here.
@@ -214,7 +214,7 @@ class LocalEngine:
         with self._turn:
             self._check_running()
             self.flush()
-            self._take(plan, fold.finish(self._stepper.position, self._stepper.features), scorers)
+            self._take(plan, fold.finish(self._stepper.position, self._stepper.features), routes)
 
     def flush(self) -> None:
         """Wait until everything under way is durable."""

@@ -22,76 +22,81 @@ HashArray = npt.NDArray[np.uint64]
 FloatArray = npt.NDArray[np.float64]
 ByteArray = npt.NDArray[np.uint8]
 
+Events = tuple[Columns, IntArray]
+"""The columns of events, and where they stand in the log."""
+
 _TO_UNIT = 2.0**-53
 
 
 class DecidedBy(msgspec.Struct, array_like=True, frozen=True):
     """Who decided: an arm, the model version in it and that version's digest; empty texts where there was none."""
 
-    arm: str
+    arm: str = ""
     version: str = ""
     digest: str = ""
 
 
-class RouteArm(msgspec.Struct, frozen=True, eq=False):
-    """An arm in force: its name, its weight, its model (None: none that serves) and the columns of a row that the model reads."""
+class RouteArm:
+    """An arm in force.
 
-    name: str
-    weight: float
-    scorer: Scorer | None
-    columns: IntArray | None = None
+    Parameters
+    ----------
+    name, weight
+        As defined, or as set since.
+    scorer
+        Its model.
+    columns
+        int64: which columns of an endpoint's row the model reads; None: all of them.
+    """
 
-    @property
-    def named(self) -> DecidedBy:
-        """How decisions name it."""
-        if self.scorer is None:
-            return DecidedBy(self.name)
-        return DecidedBy(self.name, self.scorer.version, self.scorer.digest)
+    __slots__ = ("columns", "name", "named", "scorer", "weight")
+
+    def __init__(self, name: str, weight: float, scorer: Scorer, columns: IntArray | None = None) -> None:
+        self.name, self.weight, self.scorer, self.columns = name, weight, scorer, columns
+        self.named = DecidedBy(name, scorer.version, scorer.digest)
 
     def score(self, vectors: FloatArray) -> FloatArray:
         """The model's scores of float64[n, F] rows of the endpoint's features."""
-        assert self.scorer is not None
         return self.scorer.score(vectors if self.columns is None else vectors[:, self.columns])
 
 
-class Route(msgspec.Struct, frozen=True, eq=False):
-    """The arms of an endpoint at one moment; another route replaces it as a whole.
+class Route:
+    """The arms of an endpoint that have a model, at one moment; another route replaces it as a whole.
 
-    Attributes
+    Parameters
     ----------
     endpoint
         The endpoint's name; part of what is hashed.
-    arms
-        Those that decide, with weights above 0. An arm whose model is missing stays: its keys go to the others.
+    serving
+        The arms that decide, with weights above 0.
     shadows
         Those that only look on.
     sticky
         The key columns by which arms share the events.
     """
 
-    endpoint: str
-    arms: tuple[RouteArm, ...]
-    shadows: tuple[RouteArm, ...] = ()
-    sticky: tuple[str, ...] = ()
+    __slots__ = ("endpoint", "named", "serving", "shadows", "sticky")
 
-    def serving(self) -> tuple[RouteArm, ...]:
-        """The arms that decide and have a model."""
-        return tuple(arm for arm in self.arms if arm.scorer is not None)
+    def __init__(
+        self,
+        endpoint: str,
+        serving: Sequence[RouteArm] = (),
+        *,
+        shadows: Sequence[RouteArm] = (),
+        sticky: tuple[str, ...] = (),
+    ) -> None:
+        self.endpoint, self.sticky = endpoint, sticky
+        self.serving, self.shadows = tuple(serving), tuple(shadows)
+        self.named = tuple(arm.named for arm in self.serving) or (DecidedBy(),)
 
 
-def choose_arms(route: Route, arms: Sequence[RouteArm], columns: Columns, positions: IntArray) -> ByteArray:
-    """For each event the index of its arm in `arms`.
-
-    Parameters
-    ----------
-    columns, positions
-        The events and where they stand in the log. An event without a key is taken by its position.
-    """
+def choose_arms(route: Route, columns: Columns, positions: IntArray) -> ByteArray:
+    """For each event the index of its arm among those that serve; an event without a key is taken by its position."""
     keys = encode_keys([columns[name] for name in route.sticky])
     hashes = hash_text(keys, 0)
     if keys.valid is not None:
         hashes = np.where(keys.valid, hashes, _mixed(positions.astype(np.uint64)))
-    return rendezvous(hashes, [(f"{route.endpoint}/{arm.name}", arm.weight) for arm in arms])
+    return rendezvous(hashes, [(f"{route.endpoint}/{arm.name}", arm.weight) for arm in route.serving])
 
 
 def rendezvous(hashes: HashArray, weights: Sequence[tuple[str, float]]) -> ByteArray:
@@ -111,7 +116,8 @@ def rendezvous(hashes: HashArray, weights: Sequence[tuple[str, float]]) -> ByteA
     for i, (name, weight) in enumerate(weights):
         units = (_mixed(hashes ^ _seed(name)) >> np.uint64(11)).astype(np.float64) * _TO_UNIT
         waits[i] = -np.log1p(-units) / weight
-    return waits.argmin(axis=0).astype(np.uint8)
+    winners: ByteArray = waits.argmin(axis=0).astype(np.uint8)
+    return winners
 
 
 def _seed(name: str) -> np.uint64:

@@ -32,7 +32,8 @@ from penstock.engine.features import FeatureState
 from penstock.engine.kernel_rows import KernelRows, Rows
 from penstock.engine.labels import JoinedLabels, LabelJoin, NewEvents, entering_rows
 from penstock.engine.lookup import RowReader
-from penstock.engine.ports import EngineStore, EventIdIndex, Scorer
+from penstock.engine.ports import EngineStore, EventIdIndex
+from penstock.engine.routing import Route
 from penstock.engine.times import row_times
 from penstock.engine.unknown_fields import UnknownFields
 from penstock.kernel.columns import BoolArray, Columns, IntArray, concat
@@ -43,7 +44,8 @@ _NO_POSITIONS = np.zeros(0, np.int64)
 
 _COUNTED = "keys_evicted", "labels_without_view", "batch_too_late", "labels_too_late"
 
-Scorers = Mapping[str, Callable[[], Scorer | None]]
+Routes = Mapping[str, Callable[[], Route]]
+"""By endpoint the route in force; asked once a micro-batch."""
 
 
 class Stepped(msgspec.Struct, frozen=True, eq=False, gc=False):
@@ -98,7 +100,7 @@ class Stepper:
         store: EngineStore,
         ids: EventIdIndex,
         rows: RowReader,
-        scorers: Scorers,
+        routes: Routes,
         settle: Callable[[int], None],
         covered: Mapping[str, int] | None = None,
     ) -> None:
@@ -108,7 +110,7 @@ class Stepper:
         self._ids = ids
         self._rows = rows
         self._deciding = {
-            source: (endpoint, scorers[endpoint.name], features.plan.services[endpoint.service].fingerprint)
+            source: (endpoint, routes[endpoint.name], features.plan.services[endpoint.service].fingerprint)
             for source, endpoint in features.plan.endpoint_of.items()
         }
         self._unknown = UnknownFields(features.plan.sources, store.counters())
@@ -146,7 +148,7 @@ class Stepper:
             batch.rows, services=self._services, prepared=batch.prepared, skip_failing=True
         )
         outcomes = [
-            Outcome(admitted, positions, self._decide(admitted.source.name, features) if decide else None)
+            Outcome(admitted, positions, self._decide(admitted, positions, features) if decide else None)
             for admitted, positions in zip(batch.inputs, batch.positions, strict=True)
         ]
         counted = self._counted() | self._unknown.look(inputs)
@@ -245,12 +247,16 @@ class Stepper:
         columns = labelled_events(self._rows, str(label.label_of), wanted, fresh, events).select(names)
         return entering_rows(entering, columns, label)
 
-    def _decide(self, source: str, features: Mapping[str, FeatureRows]) -> Decisions | None:
-        deciding = self._deciding.get(source)
+    def _decide(
+        self, admitted: Admitted, positions: IntArray, features: Mapping[str, FeatureRows]
+    ) -> Decisions | None:
+        deciding = self._deciding.get(admitted.source.name)
         if deciding is None or deciding[0].service not in features:
             return None
-        endpoint, scorer, fingerprint = deciding
-        return decide(endpoint, features[endpoint.service], scorer(), fingerprint)
+        endpoint, route, fingerprint = deciding
+        return decide(
+            endpoint, features[endpoint.service], route(), fingerprint, lambda: (admitted.columns, positions)
+        )
 
 
 def _totals(features: FeatureState) -> tuple[int, ...]:

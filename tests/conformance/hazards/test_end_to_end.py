@@ -13,6 +13,7 @@ import pytest
 from penstock.core.limits import KEPT_BYTES, MAX_EVENT_BYTES
 from penstock.engine.features import FeatureState
 from penstock.engine.local import LocalEngine
+from penstock.engine.routing import Route
 from penstock.plan.compile import compile_plan
 from penstock.stores.ids import IdIndex
 from penstock.stores.reader import ProjectReader
@@ -46,7 +47,7 @@ def engine(store, tmp_path):
         ids=ids,
         clock=ManualClock(NOW_US),
         features=FeatureState(PLAN),
-        scorers={"checkout": lambda: None},
+        routes={"checkout": lambda: Route("checkout")},
     )
     yield engine
     engine.close()

@@ -324,11 +324,24 @@ def test_a_reader_made_for_old_definitions_asks_as_the_new_ones_want_it(root):
         assert {n: found.to_dict()[n] for n in alone} == alone
 
 
+ENDPOINT = """
+from sklearn.linear_model import LogisticRegression
+from penstock import Endpoint, Model, Policy, TimeSplit
+days = timedelta(days=1)
+model = Model(
+    "fraud", features=service, label=frauds, estimator=LogisticRegression(), split=TimeSplit(days, days, days)
+)
+checkout = Endpoint("checkout", source=payments, model=model, policy=Policy("card", actions={"block": 0.9}))
+"""
+
+
 def test_preparing_leaves_the_models_of_the_running_engine_alone(root, monkeypatch):
+    write(root, BEFORE + ENDPOINT)
     with Runtime.open(root) as runtime:
-        serving = SimpleNamespace(version="fraud:1", feature_names=())
-        runtime.champions.serve("checkout", serving)
+        names = runtime.plan.services["service"].feature_names
+        serving = SimpleNamespace(version="fraud:1", digest="", feature_names=names)
+        runtime.routes.serve("checkout", serving)
         write(root, AFTER)
         prepared = runtime.prepare(load_project(root))
-        assert prepared.champions.serving("checkout") is None, "its endpoint is not in the new plan"
-        assert runtime.champions.serving("checkout") is serving
+        assert "checkout" not in prepared.routes.readers(), "it is not in the new plan"
+        assert [arm.scorer for arm in runtime.routes["checkout"].serving] == [serving]

@@ -34,7 +34,7 @@ DEFINITIONS = dedent("""
 
 
 class AmountIsScore:
-    version = "amount:1"
+    version, digest = "amount:1", ""
     feature_names = ("payment.amount",)
 
     def score(self, vectors):
@@ -46,7 +46,7 @@ def runtime(tmp_path):
     (tmp_path / "penstock.toml").write_text('[project]\nname = "metering"\n')
     (tmp_path / "definitions.py").write_text(DEFINITIONS)
     with Runtime.open(tmp_path) as opened:
-        opened.champions.serve("checkout", AmountIsScore())
+        opened.routes.serve("checkout", AmountIsScore())
         yield opened
 
 

@@ -1,0 +1,199 @@
+"""The routes in force: for each endpoint its arms with the model versions in them, loaded, verified and swapped in whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from penstock.core.errors import InputError, ModelError, NotFoundError, PlanError
+from penstock.definitions.endpoints import check_weight
+from penstock.engine.routing import Route, RouteArm
+from penstock.models.loading import load_model
+
+if TYPE_CHECKING:
+    from penstock.models.registry import LocalRegistry, ModelVersion
+    from penstock.models.runtimes import ScoringModel
+    from penstock.plan.nodes import ArmNode, EndpointNode, Plan
+    from penstock.stores.audit_log import AuditLog, AuditRow
+
+ACTION = "route"
+"""What changes of weights are called in the audit log; the subject is the endpoint."""
+
+
+class Routes:
+    """The routes of the endpoints of `plan`.
+
+    An arm whose version is missing or refused is left out, and its keys go to the others; an endpoint without a model decides
+    without one (flag ``no_model``). Routes are put in place in one thread, and read in any.
+
+    Parameters
+    ----------
+    plan, registry, audit
+        Whose endpoints they are, where the versions lie, and where weights set since are written.
+    """
+
+    def __init__(self, plan: Plan, registry: LocalRegistry, audit: AuditLog) -> None:
+        self.plan, self.registry, self.audit = plan, registry, audit
+        self._models: dict[tuple[str, str], ScoringModel] = {}
+        """By endpoint and arm."""
+        self._routes: dict[str, Route] = {name: Route(name) for name in plan.endpoints}
+
+    def __getitem__(self, endpoint: str) -> Route:
+        return self._routes[endpoint]
+
+    def readers(self) -> dict[str, Callable[[], Route]]:
+        """For each endpoint a function that gives its route at the time of the call."""
+        return {name: self._reader(name) for name in self.plan.endpoints}
+
+    def serve(self, endpoint: str, model: ScoringModel, *, arm: str | None = None) -> None:
+        """Let `model` score for an arm (default: the first) from the next batch on."""
+        node = self.plan.endpoints[endpoint]
+        chosen = node.arms[0] if arm is None else arm_named(node, arm)
+        wanted = self.plan.services[chosen.service].feature_names
+        if model.feature_names != wanted:
+            raise ModelError(
+                f"Model {model.version!r}: its features are {list(model.feature_names)}; endpoint {endpoint!r} gives arm "
+                f"{chosen.name!r} {list(wanted)}. Deploy it with the feature service it was trained on."
+            )
+        self._models[endpoint, chosen.name] = model
+        self._put(node)
+
+    def load(self, problems: dict[str, str]) -> dict[str, tuple[ModelVersion, ...]]:
+        """Load, verify and swap in the versions and weights as registry and audit log have them now.
+
+        Returns the versions that are new, by endpoint. A version that does not fit the definitions, or fails its checks, is not
+        taken; its arm goes on as it was, and why is noted in `problems` under the endpoint's name.
+        """
+        return self._load(self.plan.endpoints.values(), problems)
+
+    def following(self, plan: Plan, problems: dict[str, str]) -> Routes:
+        """Those for `plan`: models that go on are shared, others are loaded as by `load`."""
+        routes = Routes(plan, self.registry, self.audit)
+        for (endpoint, arm), model in self._models.items():
+            if _goes_on(self.plan, plan, endpoint, arm):
+                routes._models[endpoint, arm] = model
+        routes._load(plan.endpoints.values(), problems)
+        return routes
+
+    def _load(
+        self, endpoints: Iterable[EndpointNode], problems: dict[str, str]
+    ) -> dict[str, tuple[ModelVersion, ...]]:
+        found: dict[str, tuple[ModelVersion, ...]] = {}
+        for endpoint in endpoints:
+            fresh, refused = [], []
+            for arm in endpoint.arms:
+                wanted = self._version(arm)
+                current = self._models.get((endpoint.name, arm.name))
+                if wanted is None or (current is not None and _is(current, wanted)):
+                    continue
+                try:
+                    _check_serves(self.plan, arm, wanted)
+                    model = load_model(wanted.folder, digest=wanted.digest, version=wanted.label)
+                except (PlanError, ModelError) as error:
+                    refused.append(str(error))
+                    continue
+                self._models[endpoint.name, arm.name] = model
+                fresh.append(wanted)
+            self._put(endpoint)
+            problems.pop(endpoint.name, None)
+            if refused:
+                problems[endpoint.name] = " ".join(refused)
+            if fresh:
+                found[endpoint.name] = tuple(fresh)
+        return found
+
+    def _version(self, arm: ArmNode) -> ModelVersion | None:
+        versions = self.registry.versions(arm.model)
+        return next((v for v in versions if arm.version in (str(v.version), *v.aliases)), None)
+
+    def _put(self, endpoint: EndpointNode) -> None:
+        weights = weights_of(endpoint, self.audit)
+        arms = {arm.name: self._arm(endpoint, arm, weights[arm.name]) for arm in endpoint.arms}
+        ready = [(node, made) for node in endpoint.arms if (made := arms[node.name]) is not None]
+        self._routes[endpoint.name] = Route(
+            endpoint.name,
+            [made for node, made in ready if not node.shadow and made.weight],
+            shadows=[made for node, made in ready if node.shadow],
+            sticky=endpoint.sticky,
+        )
+
+    def _arm(self, endpoint: EndpointNode, arm: ArmNode, weight: float) -> RouteArm | None:
+        model = self._models.get((endpoint.name, arm.name))
+        columns = None if arm.columns is None else np.array(arm.columns, np.int64)
+        return None if model is None else RouteArm(arm.name, weight, model, columns)
+
+    def _reader(self, endpoint: str) -> Callable[[], Route]:
+        return lambda: self._routes[endpoint]
+
+
+def arm_named(endpoint: EndpointNode, name: str) -> ArmNode:
+    """The arm of an endpoint; `NotFoundError` lists those that it has."""
+    for arm in endpoint.arms:
+        if arm.name == name:
+            return arm
+    raise NotFoundError(
+        f"endpoint {endpoint.name!r}: it has no arm {name!r}; there are {', '.join(a.name for a in endpoint.arms)}. Choose one "
+        "of these, or add an Arm to its definition."
+    )
+
+
+def weights_of(endpoint: EndpointNode, audit: AuditLog) -> dict[str, float]:
+    """The weights of an endpoint's arms: as set last, else as defined."""
+    row = audit.newest(ACTION, endpoint.name)
+    since = {} if row is None else row.values()["weights"]
+    weights = {arm.name: float(since.get(arm.name, arm.weight)) for arm in endpoint.arms}
+    if any(weights[arm.name] for arm in endpoint.arms if not arm.shadow):
+        return weights
+    return {arm.name: arm.weight for arm in endpoint.arms}  # the arms that had weight are defined no more
+
+
+def set_weights(
+    endpoint: EndpointNode, changes: Mapping[str, float], audit: AuditLog, *, actor: str, reason: str
+) -> AuditRow:
+    """Change weights of an endpoint's arms; engines that run take them over.
+
+    Raises `InputError` where no arm would decide any more.
+    """
+    for name, weight in changes.items():
+        if arm_named(endpoint, name).shadow:
+            raise InputError(
+                f"endpoint {endpoint.name!r}: arm {name!r} is a shadow, which scores every event whatever its weight. Change its "
+                "definition to let it decide."
+            )
+        check_weight(weight, owner=f"endpoint {endpoint.name!r}, arm {name!r}")
+    weights = weights_of(endpoint, audit) | dict(changes)
+    if not any(weights[arm.name] for arm in endpoint.arms if not arm.shadow):
+        raise InputError(
+            f"endpoint {endpoint.name!r}: with weights {weights} no arm decides. Leave one above 0."
+        )
+    return audit.append(ACTION, endpoint.name, {"weights": weights}, actor=actor, reason=reason)
+
+
+def _is(model: ScoringModel, version: ModelVersion) -> bool:
+    """Whether `model` is of `version`; a learner's copies are named ``NAME:VERSION+LABELS``."""
+    return model.version.partition("+")[0] == version.label
+
+
+def _goes_on(old: Plan, new: Plan, endpoint: str, arm: str) -> bool:
+    """Whether the model in an arm serves it in plan `new`, too."""
+    pair = [
+        next((a for a in node.arms if a.name == arm), None)
+        for plan in (old, new)
+        if (node := plan.endpoints.get(endpoint)) is not None
+    ]
+    if len(pair) < 2 or pair[0] is None or pair[1] is None or pair[0].model != pair[1].model:
+        return False
+    return old.services[pair[0].service].fingerprint == new.services[pair[1].service].fingerprint
+
+
+def _check_serves(plan: Plan, arm: ArmNode, version: ModelVersion) -> None:
+    service = plan.services[arm.service]
+    trained = version.manifest().service_fingerprint
+    if trained != service.fingerprint:
+        raise PlanError(
+            f"model {version.label!r}: it was trained on features with fingerprint {trained}, and service "
+            f"{service.name!r} now has {service.fingerprint}: the definitions changed. Train again (penstock train "
+            f"{arm.model}) or restore the definitions."
+        )
