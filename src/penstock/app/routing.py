@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,7 +27,7 @@ class Routes:
     """The routes of the endpoints of `plan`.
 
     An arm whose version is missing or refused is left out, and its keys go to the others; an endpoint without a model decides
-    without one (flag ``no_model``). Routes are put in place in one thread, and read in any.
+    without one (flag ``no_model``). Safe to use from several threads.
 
     Parameters
     ----------
@@ -38,7 +39,15 @@ class Routes:
         self.plan, self.registry, self.audit = plan, registry, audit
         self._models: dict[tuple[str, str], ScoringModel] = {}
         """By endpoint and arm."""
+        self._given: set[tuple[str, str]] = set()
+        """The arms whose models came by `serve`."""
+        self._ready: dict[str, ScoringModel] = {}
+        """By digest: what serves or has an alias, so that a rollback waits for nothing."""
         self._routes: dict[str, Route] = {name: Route(name) for name in plan.endpoints}
+        self.shadowed = {e.source: e.name for e in plan.endpoints.values() if any(a.shadow for a in e.arms)}
+        """The endpoint on each source's events, where it has shadows."""
+        self._changing = threading.RLock()
+        self._seen: tuple[object, object] | None = None
 
     def __getitem__(self, endpoint: str) -> Route:
         return self._routes[endpoint]
@@ -57,8 +66,10 @@ class Routes:
                 f"Model {model.version!r}: its features are {list(model.feature_names)}; endpoint {endpoint!r} gives arm "
                 f"{chosen.name!r} {list(wanted)}. Deploy it with the feature service it was trained on."
             )
-        self._models[endpoint, chosen.name] = model
-        self._put(node)
+        with self._changing:
+            self._models[endpoint, chosen.name] = model
+            self._given.add((endpoint, chosen.name))
+            self._put(node)
 
     def load(self, problems: dict[str, str]) -> dict[str, tuple[ModelVersion, ...]]:
         """Load, verify and swap in the versions and weights as registry and audit log have them now.
@@ -66,7 +77,13 @@ class Routes:
         Returns the versions that are new, by endpoint. A version that does not fit the definitions, or fails its checks, is not
         taken; its arm goes on as it was, and why is noted in `problems` under the endpoint's name.
         """
-        return self._load(self.plan.endpoints.values(), problems)
+        with self._changing:
+            self._seen = self._heads()
+            return self._load(self.plan.endpoints.values(), problems)
+
+    def stale(self) -> bool:
+        """Whether registry or audit log have changed since routes were loaded last."""
+        return self._seen != self._heads()
 
     def following(self, plan: Plan, problems: dict[str, str]) -> Routes:
         """Those for `plan`: models that go on are shared, others are loaded as by `load`."""
@@ -74,8 +91,13 @@ class Routes:
         for (endpoint, arm), model in self._models.items():
             if _goes_on(self.plan, plan, endpoint, arm):
                 routes._models[endpoint, arm] = model
-        routes._load(plan.endpoints.values(), problems)
+        routes._given = self._given & routes._models.keys()
+        routes._ready = dict(self._ready)
+        routes.load(problems)
         return routes
+
+    def _heads(self) -> tuple[object, object]:
+        return self.registry.head(), self.audit.head()
 
     def _load(
         self, endpoints: Iterable[EndpointNode], problems: dict[str, str]
@@ -84,17 +106,20 @@ class Routes:
         for endpoint in endpoints:
             fresh, refused = [], []
             for arm in endpoint.arms:
-                wanted = self._version(arm)
+                wanted = version_of(arm, self.registry)
                 current = self._models.get((endpoint.name, arm.name))
+                if wanted is None and (endpoint.name, arm.name) not in self._given:
+                    self._models.pop((endpoint.name, arm.name), None)
                 if wanted is None or (current is not None and _is(current, wanted)):
                     continue
                 try:
                     _check_serves(self.plan, arm, wanted)
-                    model = load_model(wanted.folder, digest=wanted.digest, version=wanted.label)
+                    model = self._loaded(wanted)
                 except (PlanError, ModelError) as error:
                     refused.append(str(error))
                     continue
                 self._models[endpoint.name, arm.name] = model
+                self._given.discard((endpoint.name, arm.name))
                 fresh.append(wanted)
             self._put(endpoint)
             problems.pop(endpoint.name, None)
@@ -102,11 +127,21 @@ class Routes:
                 problems[endpoint.name] = " ".join(refused)
             if fresh:
                 found[endpoint.name] = tuple(fresh)
+        self._forget_old()
         return found
 
-    def _version(self, arm: ArmNode) -> ModelVersion | None:
-        versions = self.registry.versions(arm.model)
-        return next((v for v in versions if arm.version in (str(v.version), *v.aliases)), None)
+    def _loaded(self, version: ModelVersion) -> ScoringModel:
+        if version.digest not in self._ready:
+            self._ready[version.digest] = load_model(
+                version.folder, digest=version.digest, version=version.label
+            )
+        return self._ready[version.digest]
+
+    def _forget_old(self) -> None:
+        models = {arm.model for endpoint in self.plan.endpoints.values() for arm in endpoint.arms}
+        kept = {v.digest for name in models for v in self.registry.versions(name) if v.aliases}
+        kept |= {model.digest for model in self._models.values()}
+        self._ready = {digest: model for digest, model in self._ready.items() if digest in kept}
 
     def _put(self, endpoint: EndpointNode) -> None:
         weights = weights_of(endpoint, self.audit)
@@ -169,6 +204,34 @@ def set_weights(
             f"endpoint {endpoint.name!r}: with weights {weights} no arm decides. Leave one above 0."
         )
     return audit.append(ACTION, endpoint.name, {"weights": weights}, actor=actor, reason=reason)
+
+
+def arm_shares(endpoint: EndpointNode, registry: LocalRegistry, audit: AuditLog) -> list[dict[str, Any]]:
+    """The arms of an endpoint as JSON values: what is in them, and their shares of the keys as things stand.
+
+    An arm without a version has none.
+    """
+    weights = weights_of(endpoint, audit)
+    versions = {arm.name: version_of(arm, registry) for arm in endpoint.arms}
+    deciding = [arm.name for arm in endpoint.arms if not arm.shadow and versions[arm.name] is not None]
+    total = sum(weights[name] for name in deciding)
+    return [
+        {
+            "arm": arm.name,
+            "of": f"{arm.model} {arm.version}",
+            "version": None if (found := versions[arm.name]) is None else found.label,
+            "shadow": arm.shadow,
+            "weight": weights[arm.name],
+            "share": weights[arm.name] / total if arm.name in deciding and total else 0.0,
+        }
+        for arm in endpoint.arms
+    ]
+
+
+def version_of(arm: ArmNode, registry: LocalRegistry) -> ModelVersion | None:
+    """The version in an arm, by number or alias; None where there is none yet."""
+    versions = registry.versions(arm.model)
+    return next((v for v in versions if arm.version in (str(v.version), *v.aliases)), None)
 
 
 def _is(model: ScoringModel, version: ModelVersion) -> bool:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 from penstock.app import contracts
 from penstock.app.routing import Routes
 from penstock.app.settings import Settings, load_settings
+from penstock.app.shadowing import Shadows
 from penstock.core.clock import Clock, SystemClock
 from penstock.core.errors import NotFoundError, PlanError, SnapshotError
 from penstock.core.time import to_us
@@ -57,6 +58,11 @@ def store_path(root: Path) -> Path:
 def spill_folder(root: Path) -> Path:
     """Where large answers about the project in `root` are kept aside while they are made."""
     return state_folder(root) / "tmp"
+
+
+def shadow_path(root: Path) -> Path:
+    """The scores of the shadow arms of the project in `root`."""
+    return state_folder(root) / "shadows.db"
 
 
 def plan_of(project: Project) -> Plan:
@@ -128,6 +134,7 @@ class Runtime:
         self.registry = registry
         self.routes = Routes(plan, registry, audit_log_of(project.root, clock=clock))
         """Which model versions decide."""
+        self.shadows = Shadows(shadow_path(project.root))
         self.clock = clock
         self.skipped_snapshots: tuple[str, ...] = ()
         self.contract_changes: tuple[str, ...] = ()
@@ -238,6 +245,7 @@ class Runtime:
             if snapshot and not self.engine.stopped and self.engine.position > self._snapshot_at:
                 self._save(*self.engine.encoded(), None)
         finally:
+            self.shadows.close()
             self._ids.close()
             self.store.close()
 
@@ -254,10 +262,19 @@ class Runtime:
         processed = self.engine.process(
             inputs, by_time=by_time, decide=decide, offsets=offsets, overlap=overlap
         )
+        if self.routes.shadowed:
+            self._show_shadows(processed)
         since = max(self._snapshot_at, self._snapshot_asked)
         if self.engine.position - since >= self.settings.engine.snapshot_rows:
             self.snapshot(processed.committed)
         return processed
+
+    def _show_shadows(self, processed: Processed) -> None:
+        for outcome in processed.outcomes:
+            endpoint = self.routes.shadowed.get(outcome.admitted.source.name)
+            if endpoint is not None and outcome.decisions is not None:
+                route = self.routes[endpoint]
+                self.shadows.offer(route, outcome.positions, outcome.decisions, processed.committed)
 
     def ingest(
         self, source: str, events: bytes | Sequence[Mapping[str, Any]], *, with_features: bool = False

@@ -23,6 +23,7 @@ from penstock.cli import (
     prove,
     registry,
     replay,
+    route,
     run,
     score,
     status,
@@ -79,6 +80,7 @@ app.command("materialize")(materialize.materialize)
 app.command("score")(score.score)
 app.command("train")(train.train)
 app.add_typer(registry.commands, name="registry")
+app.command("route")(route.route)
 app.add_typer(dataset.commands, name="dataset")
 app.add_typer(offline.commands, name="offline")
 app.command("backfill")(backfill.backfill)

@@ -172,7 +172,7 @@ def _print_moved(moved: ModelVersion, *, as_json: bool) -> None:
         print_json(_summary(moved))
         return
     say(f"{moved.label} is in stage {moved.stage}")
-    say("A running engine takes it over when it is started again.")
+    say("A running engine takes it over within a second.")
     hint("penstock run" if moved.stage == "Production" else f"penstock registry list {moved.name}")
 
 

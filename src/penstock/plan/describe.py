@@ -10,6 +10,7 @@ from penstock.core.time import format_duration, from_us
 from penstock.kernel.program import ENDLESS_US, Window
 from penstock.plan.compile import view_fingerprint
 from penstock.plan.nodes import (
+    ArmNode,
     EndpointNode,
     Lookup,
     Plan,
@@ -69,7 +70,7 @@ def window_text(window: Window) -> str:
 def _chosen(plan: Plan, name: str | None) -> tuple[list[EndpointNode], list[ServiceNode], list[ViewNode]]:
     if name is None:
         return list(plan.endpoints.values()), list(plan.services.values()), list(plan.views)
-    endpoints = [e for e in plan.endpoints.values() if name in {e.name, e.model}]
+    endpoints = [e for e in plan.endpoints.values() if name in {e.name, *(arm.model for arm in e.arms)}]
     wanted = {e.service for e in endpoints} | {name}
     services = [s for s in plan.services.values() if s.name in wanted]
     used = {lookup.view for service in services for lookup in service.lookups}
@@ -83,7 +84,7 @@ def _names(plan: Plan) -> str:
     kinds = {
         "services": list(plan.services),
         "views": [view.name for view in plan.views],
-        "models": list(dict.fromkeys(e.model for e in plan.endpoints.values())),
+        "models": list(dict.fromkeys(arm.model for e in plan.endpoints.values() for arm in e.arms)),
         "endpoints": list(plan.endpoints),
     }
     return "; ".join(f"{kind} {', '.join(names)}" for kind, names in kinds.items() if names)
@@ -195,6 +196,18 @@ def _endpoint(endpoint: EndpointNode) -> Description:
         "policy": endpoint.policy,
         "default": endpoint.actions[0],
         "actions": [{"action": action, "threshold": threshold} for action, threshold in thresholds],
+        "arms": [_arm(arm) for arm in endpoint.arms],
+        "sticky": list(endpoint.sticky),
+    }
+
+
+def _arm(arm: ArmNode) -> Description:
+    return {
+        "name": arm.name,
+        "model": arm.model,
+        "version": arm.version,
+        "weight": arm.weight,
+        "shadow": arm.shadow,
     }
 
 

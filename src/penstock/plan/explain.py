@@ -97,7 +97,21 @@ def _endpoint(node: Description) -> list[str]:
         *_facts([("model", node["model"]), ("features", node["service"]), ("policy", node["policy"])]),
     ]
     steps = [(a["action"], f"score ≥ {a['threshold']:g}") for a in reversed(node["actions"])]
-    return [*lines, *_table([*steps, (node["default"], "below")], indent=4)]
+    lines += _table([*steps, (node["default"], "below")], indent=4)
+    return [*lines, *_arms(node)]
+
+
+def _arms(node: Description) -> list[str]:
+    """What decides, where that is not simply the champion."""
+    arms = node["arms"]
+    if [(arm["model"], arm["version"]) for arm in arms] == [(node["model"], "champion")]:
+        return []
+    shared = f", shared by {', '.join(node['sticky'])}" if node["sticky"] else ""
+    rows = [
+        (arm["name"], f"{arm['model']} {arm['version']}", "shadow" if arm["shadow"] else f"{arm['weight']:g}")
+        for arm in arms
+    ]
+    return [f"    arms{shared}", *_table(rows, indent=6)]
 
 
 def _facts(facts: Iterable[tuple[str, str]]) -> list[str]:

@@ -162,7 +162,7 @@ def lineage(
     for model in project.models.values():
         building.model(model, versions.get(model.name, ()))
     for endpoint in project.endpoints.values():
-        building.endpoint(endpoint, versions.get(endpoint.model.name, ()))
+        building.endpoint(endpoint, versions)
     return building.lineage()
 
 
@@ -284,14 +284,17 @@ class _Builder:
             stage = "no stage" if version.stage == "None" else version.stage
             self._link(top, self._add("version", f"{model.name}:{version.number}", stage, of=top))
 
-    def endpoint(self, endpoint: Endpoint, versions: Iterable[Version]) -> None:
-        self.model(endpoint.model, versions)
+    def endpoint(self, endpoint: Endpoint, versions: Mapping[str, Iterable[Version]]) -> None:
         what = f"decides on {endpoint.source.name}"
+        for used in endpoint.models:
+            self.model(used, versions.get(used.name, ()))
+        self.service(endpoint.features, endpoint.source.name)
         top = self._add("endpoint", endpoint.name, what, of_definition=endpoint)
-        model = f"model:{endpoint.model.name}"
-        self._link(model, top)
-        for node in [node for node in self.nodes.values() if node.of == model and node.type == "Production"]:
-            self._link(node.id, top)
+        for used in endpoint.models:
+            model = f"model:{used.name}"
+            self._link(model, top)
+            for node in [n for n in self.nodes.values() if n.of == model and n.type == "Production"]:
+                self._link(node.id, top)
         costs = endpoint.policy.costs
         if isinstance(costs, CostMatrix) and isinstance(costs.false_negative, str):
             self._link(f"column:{endpoint.source.name}.{costs.false_negative}", top)
