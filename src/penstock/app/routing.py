@@ -163,6 +163,16 @@ class Routes:
         return lambda: self._routes[endpoint]
 
 
+def endpoint_named(plan: Plan, name: str | None) -> EndpointNode:
+    """The endpoint of a plan, the only one where no name is given; `NotFoundError` lists those that there are."""
+    if name is None and len(plan.endpoints) == 1:
+        return next(iter(plan.endpoints.values()))
+    if name is None or name not in plan.endpoints:
+        found = "no endpoint is named" if name is None else f"endpoint {name!r} is not defined"
+        raise NotFoundError(f"{found}; there are {', '.join(plan.endpoints) or 'none'}. Name one of these.")
+    return plan.endpoints[name]
+
+
 def arm_named(endpoint: EndpointNode, name: str) -> ArmNode:
     """The arm of an endpoint; `NotFoundError` lists those that it has."""
     for arm in endpoint.arms:

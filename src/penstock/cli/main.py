@@ -13,6 +13,7 @@ from penstock.cli import (
     change,
     contracts,
     dataset,
+    experiment,
     explain,
     explain_event,
     forget,
@@ -81,6 +82,7 @@ app.command("score")(score.score)
 app.command("train")(train.train)
 app.add_typer(registry.commands, name="registry")
 app.command("route")(route.route)
+app.command("experiment")(experiment.experiment)
 app.add_typer(dataset.commands, name="dataset")
 app.add_typer(offline.commands, name="offline")
 app.command("backfill")(backfill.backfill)

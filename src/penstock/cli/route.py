@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from penstock.cli.options import Actor, AsJson, Project, actor_name, project_root
 from penstock.cli.output import hint, moment, print_json, print_table, say
-from penstock.core.errors import InputError, NotFoundError
-
-if TYPE_CHECKING:
-    from penstock.plan.nodes import EndpointNode
+from penstock.core.errors import InputError
 
 
 def route(
@@ -34,12 +31,12 @@ def route(
     A running engine takes new weights over within a second. A key stays with its arm while the weights stay; a weight that grows
     moves keys to its arm only.
     """
-    from penstock.app.routing import ACTION, arm_shares, set_weights
+    from penstock.app.routing import ACTION, arm_shares, endpoint_named, set_weights
     from penstock.app.runtime import audit_log_of, plan_of, registry_of
     from penstock.definitions.project import load_project
 
     root = project_root(project)
-    node = _chosen(plan_of(load_project(root)).endpoints, endpoint)
+    node = endpoint_named(plan_of(load_project(root)), endpoint)
     audit = audit_log_of(root)
     if history:
         rows = audit.rows(action=ACTION, subject=node.name)
@@ -71,15 +68,6 @@ def route(
     ]
     print_table(cells, head=("arm", "version", "share of keys"))
     hint(f'penstock route {node.name} ARM=WEIGHT --reason "..."')
-
-
-def _chosen(endpoints: Any, name: str | None) -> EndpointNode:
-    if name is None and len(endpoints) == 1:
-        return next(iter(endpoints.values()))  # type: ignore[no-any-return]
-    if name not in endpoints:
-        found = "no endpoint is named" if name is None else f"endpoint {name!r} is not defined"
-        raise NotFoundError(f"route: {found}; there are {', '.join(endpoints) or 'none'}. Name one of these.")
-    return endpoints[name]  # type: ignore[no-any-return]
 
 
 def _parsed(weights: list[str]) -> dict[str, float]:
