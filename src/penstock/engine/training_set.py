@@ -203,7 +203,7 @@ def _history(source: SourceNode, frame: Any, *, owner: str) -> tuple[Columns, In
     again = np.flatnonzero(first != np.arange(columns.length))
     if not len(again):
         return columns, None
-    differs = ~rows_equal(columns.take(again), columns.take(first[again]), source)
+    differs = ~rows_equal(columns.take(again), columns.take(first[again]), source.fields)
     if differs.any():
         raise InputError(_conflict(int(again[differs][0]), first, columns, source, owner=owner))
     kept = np.flatnonzero(first == np.arange(columns.length))
