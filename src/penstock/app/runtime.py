@@ -64,14 +64,15 @@ def spill_folder(root: Path) -> Path:
 
 
 def plan_of(project: Project) -> Plan:
-    """The plan of all of a project's services and endpoints."""
+    """The plan of all of a project's services and endpoints, and of the labels of its models."""
     services = [(service, stream_of(project, service)) for service in project.services.values()]
     if not services and not project.endpoints:
         raise PlanError(
             f"project {project.name!r}: it defines no FeatureService and no Endpoint, so there is nothing to run. "
             "Define one; see examples/fraud."
         )
-    return compile_plan(services, project.endpoints.values())
+    labels = [model.label for model in project.models.values()]
+    return compile_plan(services, project.endpoints.values(), labels=labels)
 
 
 def stream_of(project: Project, service: FeatureService) -> StreamSource:
