@@ -20,15 +20,18 @@ from types import TracebackType
 from typing import Any, Self
 
 import msgspec
+import numpy as np
 
+from penstock.app.applied import AppliedHistory
 from penstock.app.runtime import open_reader, plan_of, state_folder
 from penstock.app.settings import load_settings
-from penstock.core.errors import PenstockError, SnapshotError
+from penstock.core.errors import PenstockError, ProjectError, SnapshotError
 from penstock.definitions.project import load_project
-from penstock.engine.audit import AuditReport
+from penstock.engine.audit import OTHER_DEFINITIONS, AuditReport
+from penstock.engine.decisions import Decisions
 from penstock.engine.features import FeatureState
 from penstock.engine.recovery import decode_state, schema_hash
-from penstock.engine.running_audit import RunningAudit
+from penstock.engine.running_audit import STRETCH_ROWS, RunningAudit
 from penstock.plan.nodes import Plan
 from penstock.stores.reader import ProjectReader
 from penstock.stores.snapshots import SnapshotStore
@@ -54,6 +57,8 @@ class AuditTotals:
         How far in the log it is.
     vectors, values, differing, missing
         As in `AuditReport`.
+    skipped
+        Vectors that were served by other definitions than those in force when it came to them.
     jumped
         Rows of the log that it passed over because it had fallen far behind.
     examples
@@ -68,6 +73,7 @@ class AuditTotals:
     values: int = 0
     differing: int = 0
     missing: int = 0
+    skipped: int = 0
     jumped: int = 0
     examples: tuple[str, ...] = ()
     error: str = ""
@@ -84,6 +90,7 @@ class AuditTotals:
             values=self.values + report.values,
             differing=self.differing + report.differing,
             missing=self.missing + report.missing,
+            skipped=self.skipped + report.skipped.get(OTHER_DEFINITIONS, 0),
             examples=(*self.examples, *examples)[:10],
         )
 
@@ -98,7 +105,8 @@ class AuditTotals:
         if self.error:
             return f"audit ended: {self.error}"
         verdict = f"{self.differing:,} differ" + (f", {self.missing:,} missing" if self.missing else "")
-        return f"audit {self.vectors:,} vectors, {verdict}"
+        skipped = f", {self.skipped:,} of other definitions skipped" if self.skipped else ""
+        return f"audit {self.vectors:,} vectors, {verdict}{skipped}"
 
 
 def read_totals(root: Path) -> AuditTotals | None:
@@ -112,11 +120,13 @@ def read_totals(root: Path) -> AuditTotals | None:
 def follow(root: Path, *, rate: float, ended: Ended, far_behind: int = _FAR_BEHIND_ROWS) -> AuditTotals:
     """Audit the project in `root` as its log grows, until `ended`; totals are saved on the way.
 
-    After a stretch that took *c* seconds of processor it waits for ``c / rate - c``.
+    After a stretch that took *c* seconds of processor it waits for ``c / rate - c``. Definitions that are applied meanwhile are taken
+    over where they began to decide.
     """
+    version = AppliedHistory(state_folder(root)).newest_version()
     plan = plan_of(load_project(root))
     with open_reader(root) as store:
-        auditing = _Follower(root, plan, store, rate=rate, far_behind=far_behind)
+        auditing = _Follower(root, plan, version, store, rate=rate, far_behind=far_behind)
         pause = 0.0
         while not ended(pause):
             begun = time.process_time()
@@ -130,8 +140,14 @@ def follow(root: Path, *, rate: float, ended: Ended, far_behind: int = _FAR_BEHI
 class _Follower:
     """A running audit, its totals, and where it goes on when it has fallen behind."""
 
-    def __init__(self, root: Path, plan: Plan, store: ProjectReader, *, rate: float, far_behind: int) -> None:
-        self._root, self._plan, self._store = root, plan, store
+    def __init__(
+        self, root: Path, plan: Plan, version: int, store: ProjectReader, *, rate: float, far_behind: int
+    ) -> None:
+        self._root, self._plan, self._version, self._store = root, plan, version, store
+        self._applied = AppliedHistory(state_folder(root))
+        self._own_until = 0  # the log was written under these definitions at least up to here
+        self._next: tuple[int, Plan] | None = None
+        self._gone: set[str] = set()
         self._may_jump, self._far_behind = rate < 1, far_behind
         self._snapshots = SnapshotStore(state_folder(root) / "snapshots", store_id=store.store_id)
         known = read_totals(root)
@@ -149,7 +165,10 @@ class _Follower:
         behind = self._store.next_position - self._audit.position
         if self._may_jump and behind > self._far_behind:
             self._jump()
-        moved = self._audit.step()
+        begin = self._audit.position
+        moved = self._audit.step(stop=self._until())
+        if self._gone and begin >= self._before.position:
+            self._skip_gone(begin, begin + moved)
         if moved and time.monotonic() - self._saved_s >= _SAVE_S:
             self.save()
         return moved
@@ -157,6 +176,59 @@ class _Follower:
     def save(self) -> None:
         save_totals(self._root, self.totals)
         self._saved_s = time.monotonic()
+
+    def _until(self) -> int:
+        """Up to where to compare under the present definitions."""
+        end = (
+            self._store.next_position
+        )  # before the version: what it has by now was not written under a later one
+        newest = self._applied.newest_version()
+        if newest == self._version:
+            self._own_until = end
+        elif self._audit.position >= self._own_until:
+            self._own_until = self._beyond(newest, end)
+        return self._own_until
+
+    def _beyond(self, newest: int, end: int) -> int:
+        """The same once other definitions are applied, which the engine takes over a while later; goes on with them if it has."""
+        if self._next is None or self._next[0] != newest:
+            self._next = newest, self._plan_of(newest)
+        plan, begin = self._next[1], self._audit.position
+        old, new = _deciding(self._plan), _deciding(plan)
+        stop = min(end, begin + STRETCH_ROWS)
+        first = self._first_decision(new - old, begin, stop)
+        gone = {name for name, _ in old} - {name for name, _ in new}
+        if first is None and new != old and not gone:
+            return stop
+        if first is not None and first > begin:
+            return first
+        self._before, self._gone = self.totals, self._gone | gone
+        self._plan, self._version = plan, newest
+        self._audit = self._begin()
+        return begin
+
+    def _skip_gone(self, start: int, stop: int) -> None:
+        """Count what endpoints decided that the present definitions do not have."""
+        batches = self._store.read_decisions(start, stop, endpoints=self._gone)
+        skipped = sum(int(np.sum((b.positions >= start) & (b.positions < stop))) for b in batches)
+        self._before = replace(self._before, skipped=self._before.skipped + skipped)
+
+    def _plan_of(self, version: int) -> Plan:
+        plan = plan_of(load_project(self._root))
+        applied = self._applied.newest()
+        if applied is not None and applied.version == version and applied.fingerprint != plan.fingerprint:
+            raise ProjectError(
+                f"the files are not those of version {version} of the definitions, which was applied. Look at `penstock plan`"
+            )
+        return plan
+
+    def _first_decision(self, services: set[tuple[str, str]], start: int, stop: int) -> int | None:
+        """The position of the first decision in a stretch that one of these endpoints made with one of these services."""
+        for batch in self._store.read_decisions(start, stop, endpoints={name for name, _ in services}):
+            positions = batch.positions[(batch.positions >= start) & (batch.positions < stop)]
+            if len(positions) and (batch.endpoint, Decisions.from_bytes(batch.payload).service) in services:
+                return int(positions[0])
+        return None
 
     def _begin(self) -> RunningAudit:
         """From the newest snapshot that is not past what was compared, else from the start of the log."""
@@ -188,6 +260,11 @@ class _Follower:
             return found.position, decode_state(self._plan, found.state)
         except (SnapshotError, FileNotFoundError):  # of other definitions, or removed meanwhile
             return None
+
+
+def _deciding(plan: Plan) -> set[tuple[str, str]]:
+    """The plan's endpoints, each with the fingerprint of its service."""
+    return {(name, plan.services[one.service].fingerprint) for name, one in plan.endpoints.items()}
 
 
 def save_totals(root: Path, totals: AuditTotals) -> None:

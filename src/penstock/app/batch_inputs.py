@@ -13,24 +13,25 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from penstock.app.batch_tables import PartRows, in_time_order, part_rows
-from penstock.connectors.batch import ALWAYS, BatchReader, batch_reader
+from penstock.connectors.batch import ALWAYS, batch_reader
 from penstock.core.clock import Clock
 from penstock.core.cron import Cron
 from penstock.core.errors import InputError, StoreError
 from penstock.core.time import to_us
 from penstock.definitions.batch_configs import BatchConfig
 from penstock.definitions.batch_views import schedules
-from penstock.plan.nodes import SourceNode
 
 if TYPE_CHECKING:
     from penstock.app.runtime import Runtime
     from penstock.engine.contract import Contract, Decoded
+    from penstock.engine.row_ids import RowIds
 
 RETRY_US = 60_000_000
 """How long a running project waits before it looks again at a table that could not be read."""
@@ -56,17 +57,21 @@ class BatchInput:
 
     Parameters
     ----------
-    node, reader
+    source, config, root
         Whose rows they are, and where they lie.
     clock, due
         The time, and when to look again.
+    row_ids
+        By source what gives its rows their ids.
     problems
         Where it is noted that a later look failed; at the first one the error is raised.
     """
 
-    node: SourceNode
-    reader: BatchReader
+    source: str
+    config: BatchConfig
+    root: Path
     clock: Clock
+    row_ids: Callable[[str], RowIds]
     due: Sequence[Due] = ()
     problems: dict[str, str] = field(default_factory=dict)
     waiting: int = 0
@@ -74,14 +79,9 @@ class BatchInput:
     _next_us: int | None = None
 
     @property
-    def source(self) -> str:
-        """See `Input.source`."""
-        return self.node.name
-
-    @property
     def key(self) -> str:
         """See `Input.key`."""
-        return f"{self.node.name}:batch"
+        return f"{self.source}:batch"
 
     def read(
         self, contract: Contract, offset: str | None, *, rows: int, final: bool, stop: Event
@@ -113,11 +113,13 @@ class BatchInput:
     ) -> tuple[list[PartRows], Places]:
         """The rows of the parts that may hold new ones, and the places behind them."""
         found, places = [], {}
-        for part, version in self.reader.parts().items():
+        reader = batch_reader(self.config, self.root, contract.source)
+        row_ids = self.row_ids(self.source)
+        for part, version in reader.parts().items():
             if part in known and version != ALWAYS and not _is_due(known[part], version, now_us):
                 places[part] = known[part]
                 continue
-            rows = part_rows(self.reader, contract, part, until_us=now_us, stop=stop)
+            rows = part_rows(reader, contract, part, until_us=now_us, stop=stop, row_ids=row_ids)
             known_by = version if version != ALWAYS else rows.content
             places[part] = Place(known_by, rows.due_us, rows.waiting)
             if version != ALWAYS or part not in known or _is_due(known[part], rows.content, now_us):
@@ -137,9 +139,18 @@ def batch_inputs(runtime: Runtime, given: Mapping[str, BatchConfig] | None = Non
     for name, node in runtime.plan.sources.items():
         if node.is_batch:
             config = (given or {}).get(name) or project.batch_sources[name].batch_config
-            reader = batch_reader(config, project.root, node)
             due = [due_after(schedule, owner=name) for schedule in schedules(project.views, name)]
-            found.append(BatchInput(node, reader, runtime.clock, due, runtime.problems))
+            found.append(
+                BatchInput(
+                    name,
+                    config,
+                    project.root,
+                    runtime.clock,
+                    runtime.row_ids,
+                    due=due,
+                    problems=runtime.problems,
+                )
+            )
     return found
 
 

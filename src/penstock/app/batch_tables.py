@@ -16,7 +16,7 @@ from penstock.connectors.files import decode
 from penstock.core.errors import InputError
 from penstock.engine.contract import Contract, Decoded, Refused
 from penstock.engine.frames import to_arrow
-from penstock.engine.row_ids import with_row_ids
+from penstock.engine.row_ids import RowIds
 from penstock.engine.times import row_times
 from penstock.kernel.columns import Columns, IntArray, Numeric, concat
 from penstock.plan.compile import source_node
@@ -59,8 +59,16 @@ class PartRows:
     content: str
 
 
-def part_rows(reader: BatchReader, contract: Contract, part: str, *, until_us: int, stop: Event) -> PartRows:
-    """Read a part; rows later than `until_us` wait. Reading ends early when `stop` is set."""
+def part_rows(
+    reader: BatchReader,
+    contract: Contract,
+    part: str,
+    *,
+    until_us: int,
+    stop: Event,
+    row_ids: RowIds | None = None,
+) -> PartRows:
+    """Read a part; rows later than `until_us` wait. Reading ends early when `stop` is set. `row_ids` are for rows of the log."""
     blocks = []
     for block in reader.blocks(part, READ_ROWS):
         blocks.append(decode(contract, block))
@@ -69,9 +77,8 @@ def part_rows(reader: BatchReader, contract: Contract, part: str, *, until_us: i
     blocks = blocks or [contract.decode_dicts([])]
     source = contract.source
     columns = concat([block.columns for block in blocks])
-    if source.is_batch:
-        fields = [f for f in source.fields if f.name != source.id_field]
-        columns = with_row_ids(columns, fields, str(source.id_field))
+    if row_ids is not None:
+        columns = row_ids.given_to(columns)
     times = row_times(columns, source)
     waits = times > until_us
     ready = np.flatnonzero(~waits)

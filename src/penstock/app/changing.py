@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from math import log2
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 from penstock.app import contracts
 from penstock.app.applied import Applied, AppliedHistory
+from penstock.app.endpoint_changes import EndpointChange, endpoint_changes
 from penstock.app.runtime import plan_of, registry_of, state_folder, store_path
 from penstock.core.clock import Clock, SystemClock
 from penstock.core.errors import ProjectError
@@ -71,6 +73,8 @@ class ChangePlan:
         Model versions in use that could not serve any more; while there is one, nothing is applied.
     refused
         Changes of schemas that earlier events do not allow; while there is one, nothing is applied.
+    endpoints
+        What becomes of endpoints in force; while one may not change so, nothing is applied.
     recomputed
         Views whose state is made from the log.
     """
@@ -81,11 +85,17 @@ class ChangePlan:
     touched: tuple[Touched, ...]
     refused: tuple[str, ...]
     recomputed: tuple[Recomputed, ...]
+    endpoints: tuple[EndpointChange, ...] = ()
 
     @property
     def is_empty(self) -> bool:
         """Whether the definitions are those in force."""
         return self.applied is not None and not self.changes
+
+    @property
+    def forbidden(self) -> tuple[str, ...]:
+        """Why nothing may be applied, for the sake of earlier events or of endpoints that decide."""
+        return (*self.refused, *(one.refused for one in self.endpoints if one.refused))
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as JSON values."""
@@ -95,6 +105,7 @@ class ChangePlan:
             "changes": [asdict(change) for change in self.changes],
             "blocked_by": [asdict(touched) for touched in self.touched],
             "refused_schemas": list(self.refused),
+            "endpoints": [one.to_dict() for one in self.endpoints],
             "recomputed": [asdict(one) for one in self.recomputed],
         }
 
@@ -108,7 +119,16 @@ def plan_change(project: Project, *, estimate: bool = True) -> ChangePlan:
     touched = () if before is None else tuple(_touched(project.root, before, after))
     refused = tuple(_refused(project, plan))
     recomputed = () if refused else _recomputed(project.root, plan, before, estimate=estimate)
-    return ChangePlan(applied, plan, differences(before, after), touched, refused, recomputed)
+    endpoints = () if before is None else _endpoints(project, before, after)
+    return ChangePlan(applied, plan, differences(before, after), touched, refused, recomputed, endpoints)
+
+
+def _endpoints(project: Project, before: Description, after: Description) -> tuple[EndpointChange, ...]:
+    labels = {name: model.label.name for name, model in project.models.items()}
+    with ExitStack() as stack:
+        path = store_path(project.root)
+        store = stack.enter_context(ProjectReader.open_reader(path)) if path.exists() else None
+        return endpoint_changes(before, after, labels=labels, registry=registry_of(project.root), store=store)
 
 
 def _refused(project: Project, plan: Plan) -> Iterable[str]:
@@ -126,10 +146,11 @@ def apply(change: ChangePlan, root: Path, *, actor: str, reason: str, clock: Clo
     Raises
     ------
     ProjectError
-        A model version in use could not serve any more, or earlier events do not fit a schema.
+        A model version in use could not serve any more, an endpoint that decides would not, or earlier events do not fit a
+        schema.
     """
-    if change.refused:
-        raise ProjectError("\n".join(change.refused))
+    if change.forbidden:
+        raise ProjectError("\n".join(change.forbidden))
     if change.touched:
         raise ProjectError(refusal(change))
     now_us = (clock or SystemClock()).now_us()

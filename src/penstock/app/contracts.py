@@ -19,6 +19,7 @@ from penstock.core.types import TYPES_BY_NAME, Field
 from penstock.definitions.project import Project
 from penstock.definitions.views import FeatureReference, FeatureView, RealtimeFeatureView
 from penstock.engine.needs import views_needing
+from penstock.engine.schema_versions import SchemaVersion, in_force
 from penstock.plan.compatibility import Change, changes
 from penstock.plan.lineage import Lineage, lineage
 from penstock.plan.nodes import Plan, SourceNode
@@ -65,11 +66,15 @@ class Judged:
     version: int
     changes: tuple[Change, ...]
     refused: tuple[str, ...]
+    keeps_rows: bool = False
 
     @property
     def text(self) -> str:
-        """The change in one line."""
-        return f"{self.source} version {self.version}: {'; '.join(c.text for c in self.changes)}"
+        """The change in one line; of a table whose rows the log has (`keeps_rows`) also what becomes of them."""
+        said = f"{self.source} version {self.version}: {'; '.join(c.text for c in self.changes)}"
+        if self.keeps_rows and any(" added," in c.text for c in self.changes):
+            said += "; rows that the log has keep it null (a second BatchSource reads the table anew)"
+        return said
 
 
 def read_history(folder: Path) -> ContractHistory | None:
@@ -109,10 +114,10 @@ def check(judged: Sequence[Judged]) -> None:
         raise PlanError("\n".join(refused))
 
 
-def record(
-    folder: Path, plan: Plan, store: ProjectReader, history: ContractHistory | None, *, now_us: int
-) -> None:
-    """Write down in the state `folder` what is new in the schemas, durably; nothing where nothing is."""
+def extended(
+    plan: Plan, store: ProjectReader, history: ContractHistory | None, *, now_us: int
+) -> ContractHistory:
+    """The history with what is new in the plan's schemas, from the present end of the log on."""
     known = {} if history is None or history.store_id != store.store_id else history.sources
     sources = dict(known)
     for source in plan.sources.values():
@@ -122,11 +127,21 @@ def record(
             since = store.next_position if before else 0
             version = ContractVersion(version=len(before) + 1, since=since, at_us=now_us, fields=fields)
             sources[source.name] = (*before, version)
-    if sources != known:
-        _write(folder, ContractHistory(store.store_id, sources))
+    return ContractHistory(store.store_id, sources)
 
 
-def _write(folder: Path, history: ContractHistory) -> None:
+def versions(history: ContractHistory) -> dict[str, tuple[SchemaVersion, ...]]:
+    """By source the schemas that its events were accepted under."""
+    return {
+        name: in_force([(one.since, one.schema()) for one in known])
+        for name, known in history.sources.items()
+    }
+
+
+def record(folder: Path, history: ContractHistory) -> None:
+    """Write the history into the state `folder`, durably; nothing where it is what stands there."""
+    if read_history(folder) == history:
+        return
     path = folder / FILE
     aside = path.with_suffix(".tmp")
     with aside.open("wb") as file:
@@ -149,9 +164,9 @@ def _judge(
         return None
     refused: list[str] = []
     logged = any(True for _ in store.read_log(sources={source.name}))
-    if source.is_batch and logged and (other_ids := _other_ids(versions[-1].schema(), source.fields)):
+    if source.is_batch and logged and (gone := _gone(versions[-1].schema(), source.fields)):
         refused.append(
-            f"source {source.name!r}: {', '.join(other_ids)} gone or of another type; allowed for a batch source whose rows are in "
+            f"source {source.name!r}: {', '.join(gone)} gone; allowed for a batch source whose rows are in "
             "the log is to keep the columns that their ids are made of, or its whole table would enter a second time. Define a second "
             "BatchSource with the new schema, and views over it."
         )
@@ -170,17 +185,19 @@ def _judge(
             if needing:
                 after = _after(graph, [f"view:{name}" for name in needing])
                 refused.append(_refusal(source.name, change, after, needed=True))
-    return Judged(source=source.name, version=len(versions) + 1, changes=tuple(found), refused=tuple(refused))
+    return Judged(
+        source=source.name,
+        version=len(versions) + 1,
+        changes=tuple(found),
+        refused=tuple(refused),
+        keeps_rows=source.is_batch and logged,
+    )
 
 
-def _other_ids(before: Sequence[Field], after: Sequence[Field]) -> list[str]:
-    """The fields whose change gives batch rows other ids: dropped, or with values rounded otherwise."""
-    kept = {field.name: field.dtype for field in after}
-    return [
-        f.name
-        for f in before
-        if f.name not in kept or (kept[f.name] is not f.dtype and f.dtype.kind == "float")
-    ]
+def _gone(before: Sequence[Field], after: Sequence[Field]) -> list[str]:
+    """The fields that are no more: batch rows that the log has could not be told without them."""
+    kept = {field.name for field in after}
+    return [f.name for f in before if f.name not in kept]
 
 
 def _refusal(source: str, change: Change, after: Mapping[str, Sequence[str]], *, needed: bool) -> str:

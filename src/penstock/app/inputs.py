@@ -48,21 +48,19 @@ class Input(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FileInput:
-    """A file, or the files of a folder."""
+    """A file, or the files of a folder; paths of `config` start at `root`."""
 
     source: str
     key: str
-    reader: FileReader
+    config: FileConfig
+    root: Path
 
     def read(
         self, contract: Contract, offset: str | None, *, rows: int, final: bool, stop: Event
     ) -> Iterator[tuple[Decoded, str | None]]:
         """See `Input.read`."""
-        steps = (
-            self.reader.batches(offset, rows)
-            if final
-            else self.reader.follow(offset, rows, stop=_OnePass(stop))
-        )
+        reader = FileReader(self.config, self.root, contract.source)
+        steps = reader.batches(offset, rows) if final else reader.follow(offset, rows, stop=_OnePass(stop))
         for block, behind in steps:
             yield decode(contract, block), behind
 
@@ -165,7 +163,7 @@ def file_input(config: FileConfig, source: SourceNode, *, root: Path) -> FileInp
     """The input for a file; its offset is kept under the source's name and the file's place in the project."""
     path = (root / config.uri).resolve()
     place = path.relative_to(root.resolve()) if path.is_relative_to(root.resolve()) else path
-    return FileInput(source.name, f"{source.name}:{place.as_posix()}", FileReader(config, root, source))
+    return FileInput(source.name, f"{source.name}:{place.as_posix()}", config, root)
 
 
 def format_of(path: Path) -> str:

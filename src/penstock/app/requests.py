@@ -15,6 +15,7 @@ from penstock.definitions.batch_views import BatchFeatureView
 from penstock.definitions.sources import EventSource, StreamSource
 from penstock.definitions.views import FeatureReference, FeatureView
 from penstock.engine.answers import Answer
+from penstock.engine.asked_events import features_over_log
 from penstock.engine.contract import Contract, Decoded
 from penstock.engine.feature_stream import logged_stream
 from penstock.engine.history import check_as_of
@@ -90,6 +91,11 @@ def features_for_events(
         runtime.engine.flush()
         if as_of == "served":
             return features_for_logged(runtime.store, references, events)
+        if _is_all_logged(runtime, references, source):
+            with SpillFile(spill_folder(runtime.project.root)) as shelf:
+                return features_over_log(
+                    runtime.store, references, source, events, timestamp_key=timestamp_key, shelf=shelf
+                )
         history = history_of(runtime.store, runtime.plan, sources=source_names(references))
     history = with_tables(history, batch.values())
     return features_for_frame(references, events, history=history, timestamp_key=timestamp_key)
@@ -205,6 +211,14 @@ def _logged(sources: Sequence[BatchSource]) -> dict[str, Any]:
             runtime.engine.flush()
             found |= history_of(runtime.store, runtime.plan, sources=[source.name])
     return found
+
+
+def _is_all_logged(runtime: Runtime, references: Sequence[FeatureReference], source: StreamSource) -> bool:
+    """Whether the log has the history of all that the features come from: events of `source`, and rows of each batch source."""
+    needed = compile_demands([Demand("all", tuple(references), source)]).sources
+    counts = runtime.store.row_counts()
+    own = all(runtime.plan.sources.get(name) == node for name, node in needed.items())
+    return own and all(name in counts for name in [source.name, *batch_sources_of(references)])
 
 
 def _with_log_of(source: EventSource) -> Runtime | None:

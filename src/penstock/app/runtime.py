@@ -11,6 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from msgspec import structs
+
 from penstock.app import contracts
 from penstock.app.routing import Routes
 from penstock.app.settings import Settings, load_settings
@@ -21,13 +23,16 @@ from penstock.core.time import to_us
 from penstock.definitions.project import Project, load_project
 from penstock.definitions.services import FeatureService
 from penstock.definitions.sources import StreamSource
+from penstock.engine.admission import id_seed
 from penstock.engine.answers import Answer, answers_of
 from penstock.engine.history import LoggedFeatures, check_as_of, features_from_log
 from penstock.engine.instant import Fold
 from penstock.engine.local import LocalEngine, Processed
 from penstock.engine.online import OnlineReader
 from penstock.engine.recovery import Progress, catch_up, no_progress, schema_hash
+from penstock.engine.row_ids import RowIds
 from penstock.engine.training_set import driving_source
+from penstock.kernel.hashing import encode_keys, hash_text
 from penstock.models.registry import LocalRegistry, ModelVersion
 from penstock.plan.compile import compile_plan
 from penstock.plan.nodes import Plan
@@ -66,14 +71,15 @@ def shadow_path(root: Path) -> Path:
 
 
 def plan_of(project: Project) -> Plan:
-    """The plan of all of a project's services and endpoints."""
+    """The plan of all of a project's services and endpoints, and of the labels of its models."""
     services = [(service, stream_of(project, service)) for service in project.services.values()]
     if not services and not project.endpoints:
         raise PlanError(
             f"project {project.name!r}: it defines no FeatureService and no Endpoint, so there is nothing to run. "
             "Define one; see examples/fraud."
         )
-    return compile_plan(services, project.endpoints.values())
+    labels = [model.label for model in project.models.values()]
+    return compile_plan(services, project.endpoints.values(), labels=labels)
 
 
 def stream_of(project: Project, service: FeatureService) -> StreamSource:
@@ -143,6 +149,7 @@ class Runtime:
         """What does not work though the engine runs: by endpoint why its model does not serve, or ``snapshot``."""
         self._ids = ids
         self._snapshots = snapshots
+        self._contracts: contracts.ContractHistory
         self._background = ThreadPoolExecutor(1, "penstock-snapshot")
         self._snapshot: Future[None] | None = None
         self._snapshot_at = 0
@@ -201,7 +208,8 @@ class Runtime:
             history = contracts.read_history(state_folder(path))
             changed = contracts.judge(loaded, plan, store, history)
             contracts.check(changed)
-            contracts.record(state_folder(path), plan, store, history, now_us=now.now_us())
+            history = contracts.extended(plan, store, history, now_us=now.now_us())
+            contracts.record(state_folder(path), history)
             registry = registry_of(path, clock=now)
             runtime = cls(
                 loaded,
@@ -215,6 +223,7 @@ class Runtime:
             )
             runtime.contract_changes = tuple(one.text for one in changed)
             runtime._start(rebuild=rebuild, progress=progress)
+            runtime._agree(history)
             undo.pop_all()
         _ACTIVE.append(runtime)
         return runtime
@@ -281,8 +290,20 @@ class Runtime:
     ) -> list[Answer]:
         """Send events (dicts or NDJSON bytes) and return one answer each, when they are durable."""
         decoded = self.engine.decode(self.source_name(source), events)
+        if self.plan.sources[source].is_batch:
+            decoded = structs.replace(decoded, columns=self.row_ids(source).given_to(decoded.columns))
         processed = self.process([(source, decoded)], overlap=False)
         return answers_of(processed.outcomes[0], self.plan, self.engine.rows, with_features=with_features)
+
+    def row_ids(self, source: str) -> RowIds:
+        """Gives rows of a batch source the ids by which the log knows them."""
+        node = self.plan.sources[source]
+        seed = id_seed(self.store.hash_seed, source)
+        return RowIds(
+            str(node.id_field),
+            self.engine.rows.versions_of(node),
+            lambda ids: self._ids.lookup(hash_text(encode_keys([ids]), seed)),
+        )
 
     def note_histories(self) -> None:
         """Let the engine know up to which time the loaded histories of streams reach."""
@@ -307,7 +328,7 @@ class Runtime:
         Folds what new views need from the log, and loads and verifies the models of new endpoints. `stop` ends it early.
         """
         plan = plan_of(project)
-        contracts.check(contracts.judge(project, plan, self.store, self._contract_history()))
+        contracts.check(contracts.judge(project, plan, self.store, self._contracts))
         fold = Fold(self.store, self.plan, plan)
         fold.approach(stop=stop)
         problems: dict[str, str] = {}
@@ -321,14 +342,9 @@ class Runtime:
             self.problems.pop(name, None)
         self.problems |= prepared.problems
         self.project, self.plan, self.routes = prepared.project, prepared.plan, prepared.routes
+        self._agree(contracts.extended(self.plan, self.store, self._contracts, now_us=self.clock.now_us()))
         try:
-            contracts.record(
-                state_folder(self.project.root),
-                self.plan,
-                self.store,
-                self._contract_history(),
-                now_us=self.clock.now_us(),
-            )
+            contracts.record(state_folder(self.project.root), self._contracts)
         except OSError as error:  # the next start writes it
             self.problems["contracts"] = f"the schemas' versions could not be written ({error})"
         self.snapshot()  # those before are of another plan
@@ -431,8 +447,10 @@ class Runtime:
         self.online = OnlineReader(self.engine, self.clock)
         self.note_histories()
 
-    def _contract_history(self) -> contracts.ContractHistory | None:
-        return contracts.read_history(state_folder(self.project.root))
+    def _agree(self, history: contracts.ContractHistory) -> None:
+        """Let the engine know under which schemas the log was written."""
+        self._contracts = history
+        self.engine.rows.versions = contracts.versions(history)
 
     def _save(self, position: int, state: bytes, committed: Future[None] | None) -> None:
         if committed is not None:

@@ -37,7 +37,7 @@ def plan(project: Project = None, json_out: JsonOut = None, as_json: AsJson = Fa
         print_json(change.to_dict())
         return
     _show(change)
-    if change.touched or change.refused:
+    if change.touched or change.forbidden:
         raise typer.Exit(ExitCode.CHECK_FAILED)
 
 
@@ -70,7 +70,7 @@ def apply(
         return
     if (
         not change.touched
-        and not change.refused
+        and not change.forbidden
         and not yes
         and not as_json
         and not typer.confirm("\nApply?")
@@ -168,12 +168,22 @@ def _show(change: ChangePlan) -> None:
             for one in change.recomputed
         ]
         print_table(rows, head=("view", "rows", "about", "state about"), right=(1, 2, 3))
+    if change.endpoints:
+        say("\nEndpoints:")
+        for endpoint in change.endpoints:
+            say(f"  {endpoint.text}")
+    _show_obstacles(change)
+
+
+def _show_obstacles(change: ChangePlan) -> None:
     for touched in change.touched:
         say(f"\nNot possible: {touched.version} ({touched.stage}) {touched.why} {touched.service}.")
-    for line in change.refused:
+    for line in change.forbidden:
         say(f"\nNot possible: {line}")
     if change.refused:
         hint("penstock contracts")
+    elif change.forbidden:
+        hint("penstock registry")
     elif change.touched:
         hint("define the new features beside the old under another name, train, promote, then remove the old")
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache, partial
 
 import msgspec
@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from penstock.core.time import format_duration
+from penstock.core.types import Field
 from penstock.engine.contract import Decoded, Refused
 from penstock.engine.lookup import ERASED, RowReader
 from penstock.engine.ports import EventIdIndex, HashArray
@@ -135,6 +136,17 @@ class Admission:
             self._settle(int(positions.max()))
         return self._rows.events(source.name, positions)
 
+    def same_as_accepted(
+        self, source: SourceNode, stored: Columns, sent: Columns, positions: IntArray
+    ) -> BoolArray:
+        """Which of the events `sent` are those `stored` at `positions`, as the schema of then reads them."""
+        same = np.zeros(stored.length, np.bool_)
+        for version in self._rows.versions_of(source):
+            at = np.flatnonzero(version.holds_at(positions))
+            read = version.reading(sent.take(at))
+            same[at] = rows_equal(stored.take(at), read, [f for f in source.fields if f.name in read])
+        return same
+
 
 class _Duplicates:
     """Compares rows whose id hash was seen with what was seen."""
@@ -195,7 +207,7 @@ class _Duplicates:
         new[hits] = False
         stored = self._admission.stored(self._source, positions)
         gone = _erased(stored)
-        same = rows_equal(stored, self._columns.take(hits), self._source)
+        same = self._admission.same_as_accepted(self._source, stored, self._columns.take(hits), positions)
         for hit, position, alike, lost in zip(
             hits.tolist(), positions.tolist(), same.tolist(), gone.tolist(), strict=True
         ):
@@ -212,7 +224,7 @@ class _Duplicates:
         earlier = self._first[again]
         truly = same_values(ids.take(again), ids.take(earlier))
         again, earlier = again[truly], earlier[truly]
-        alike = rows_equal(self._columns.take(again), self._columns.take(earlier), self._source)
+        alike = rows_equal(self._columns.take(again), self._columns.take(earlier), self._source.fields)
         new[again] = False
         for row in again[~alike].tolist():
             self._refuse(row, "conflict")
@@ -273,10 +285,10 @@ def _erased(stored: Columns) -> BoolArray:
     return column.values.astype(np.bool_)
 
 
-def rows_equal(left: Columns, right: Columns, source: SourceNode) -> BoolArray:
-    """Which rows hold the same values in all columns of `source`'s schema."""
+def rows_equal(left: Columns, right: Columns, fields: Iterable[Field]) -> BoolArray:
+    """Which rows hold the same values in the columns of `fields`."""
     equal = np.ones(left.length, np.bool_)
-    for f in source.fields:
+    for f in fields:
         equal &= same_values(left[f.name], right[f.name])
     return equal
 

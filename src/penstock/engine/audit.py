@@ -16,6 +16,9 @@ from penstock.engine.replay import Replayed, replay
 from penstock.kernel.columns import BoolArray, IntArray
 from penstock.plan.nodes import EndpointNode, Plan
 
+OTHER_DEFINITIONS = "served by other definitions"
+"""Why a vector was skipped whose service has another fingerprint now."""
+
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
@@ -101,7 +104,7 @@ def compare(
         found[at] = True
         decisions = decisions.take(inside)
         if decisions.service != service.fingerprint:
-            _skip(report, "served by other definitions", len(decisions))
+            _skip(report, OTHER_DEFINITIONS, len(decisions))
             continue
         unverifiable = (decisions.flags & (Flag.ERASED | Flag.UNVERIFIABLE)) > 0
         _skip(report, "touched by an erasure", int(unverifiable.sum()))

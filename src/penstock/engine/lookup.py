@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from penstock.core.errors import CorruptionError, StoreError
 from penstock.core.types import Field
 from penstock.engine.decisions import Decisions
 from penstock.engine.ports import LogReader
+from penstock.engine.schema_versions import SchemaVersion
 from penstock.engine.values import nulls
 from penstock.kernel.columns import Column, Columns, IntArray, Numeric, Text, concat
 from penstock.plan.nodes import SourceNode
@@ -28,6 +29,8 @@ class RowReader:
     def __init__(self, store: LogReader, sources: Mapping[str, SourceNode]) -> None:
         self._store = store
         self._sources = sources
+        self.versions: Mapping[str, Sequence[SchemaVersion]] = {}
+        """Under which schemas events were accepted, by source; where none is known, under the present one."""
         self._log: OrderedDict[tuple[str, int], tuple[IntArray, Columns]] = OrderedDict()
 
     def events(self, source: str, positions: IntArray) -> Columns:
@@ -72,6 +75,10 @@ class RowReader:
         while len(self._log) > _KEPT_BATCHES:
             self._log.popitem(last=False)
         return missing
+
+    def versions_of(self, source: SourceNode) -> Sequence[SchemaVersion]:
+        """Under which schemas the events of `source` were accepted, oldest first."""
+        return self.versions.get(source.name) or (SchemaVersion(source.fields),)
 
     def sources_at(self, positions: IntArray) -> dict[int, str]:
         """Which source's event stands at each of `positions`."""

@@ -79,10 +79,14 @@ class OrderedRows:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Asking:
-    """Rows that are not in the log but ask for features: of source `name`, made from what enters; last at equal times."""
+    """Rows that are not in the log but ask for features: of source `name`, last at equal times.
+
+    `rows` makes them from what enters, a chunk of the log at a time; `rest` when all of it was seen.
+    """
 
     name: str
     rows: Callable[[Mapping[str, Rows]], Iterator[Rows]]
+    rest: Callable[[], Iterator[Rows]] = lambda: iter(())
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +138,9 @@ def _shelved(
     store: LogReader, plan: Plan, asking: Asking | None, *, stop: int, shelf: Shelf, progress: Progress
 ) -> list[_Block]:
     """Step 1."""
-    streams = replace(plan, sources={n: s for n, s in plan.sources.items() if s.label_of is None})
+    asked = None if asking is None else asking.name
+    logged = {n: s for n, s in plan.sources.items() if s.label_of is None and n != asked}
+    streams = replace(plan, sources=logged)
     blocks: list[_Block] = []
     for chunk in read_chunks(store, streams, start=0, stop=stop, chunk_rows=_SORTED_ROWS):
         entering = {**chunk.rows, **_labels(store, plan, chunk.rows, stop)}
@@ -144,6 +150,9 @@ def _shelved(
             for rows in asking.rows(entering):
                 blocks += _cut(plan.sources[asking.name], rows, shelf)
         progress(chunk.stop, stop)
+    if asking is not None:
+        for rows in asking.rest():
+            blocks += _cut(plan.sources[asking.name], rows, shelf)
     return sorted(blocks, key=lambda block: block.first_us)
 
 

@@ -42,13 +42,14 @@ class RunningAudit:
         self._compared = max(compared, position)
         self._deciding_from: dict[str, int] = {}
 
-    def step(self, rows: int = STRETCH_ROWS) -> int:
-        """Go on by up to `rows` rows; how many there were."""
-        end = min(self._store.next_position, self.position + rows)
+    def step(self, rows: int = STRETCH_ROWS, *, stop: int | None = None) -> int:
+        """Go on by up to `rows` rows, not past `stop`; how many there were."""
+        length = self._store.next_position
+        end = min(length if stop is None else min(length, stop), self.position + rows)
         if self.position < self._compared:
             end = min(end, self._compared)
         moved = end - self.position
-        if not moved:
+        if moved <= 0:
             return 0
         plan = self._state.plan
         comparing = self.position >= self._compared

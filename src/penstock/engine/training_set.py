@@ -42,7 +42,8 @@ from penstock.plan.nodes import Plan, Selected, ServiceNode, SourceNode
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_HISTORY, _SPINE = "history", "spine"
+HISTORY, SPINE = "history", "spine"
+"""The services of a frame's plan: for events that are part of the history, and for those that are not."""
 
 
 class FeatureFrame:
@@ -148,9 +149,7 @@ def features_for_frame(
     given = dict(history or {})
     names = source_names(references)
     is_bare = names == set(batch_sources_of(references))
-    source = (
-        asking_stream(references, table, _SPINE, timestamp_key) if is_bare else driving_source(references)
-    )
+    source = asking_stream(references, table, SPINE, timestamp_key) if is_bare else driving_source(references)
     if unknown := set(given) - names:
         raise InputError(
             f"history: {min(unknown)!r} is no source of these features; they come from {', '.join(sorted(names))}. "
@@ -158,15 +157,15 @@ def features_for_frame(
         )
     batch = _batch_tables(references, given)
     if is_bare:
-        plan = compile_demands([Demand(_SPINE, tuple(references), source)])
+        plan = compile_demands([Demand(SPINE, tuple(references), source)])
         spine = believed_columns(table, source.schema, owner="events")
-        bare = _in_order(plan, {}, spine, [_SPINE], batch)
-        return append_features(table, plan.services[_SPINE], bare[_SPINE])
+        bare = _in_order(plan, {}, spine, [SPINE], batch)
+        return append_features(table, plan.services[SPINE], bare[SPINE])
     events_are_history = source.name not in given
     if events_are_history:
         _check_carries(table, source)
         given[source.name] = table
-    plan = _plan(references, source, table, timestamp_key)
+    plan = frame_plan(references, source, table, timestamp_key)
     distinct = {
         name: _history(
             plan.sources[name], frame, owner="events" if frame is table else f"history of {name!r}"
@@ -176,9 +175,9 @@ def features_for_frame(
     }
     rows = {name: columns for name, (columns, _) in distinct.items()}
     if events_are_history:
-        made = _in_order(plan, rows, None, [_HISTORY], batch)[_HISTORY]
+        made = _in_order(plan, rows, None, [HISTORY], batch)[HISTORY]
         place = distinct[source.name][1]
-        return append_features(table, plan.services[_HISTORY], made if place is None else _taken(made, place))
+        return append_features(table, plan.services[HISTORY], made if place is None else _taken(made, place))
     return _match(plan, table, rows, source, batch)
 
 
@@ -203,7 +202,7 @@ def _history(source: SourceNode, frame: Any, *, owner: str) -> tuple[Columns, In
     again = np.flatnonzero(first != np.arange(columns.length))
     if not len(again):
         return columns, None
-    differs = ~rows_equal(columns.take(again), columns.take(first[again]), source)
+    differs = ~rows_equal(columns.take(again), columns.take(first[again]), source.fields)
     if differs.any():
         raise InputError(_conflict(int(again[differs][0]), first, columns, source, owner=owner))
     kept = np.flatnonzero(first == np.arange(columns.length))
@@ -242,7 +241,7 @@ def _match(
 ) -> FeatureFrame:
     """Features for `table`, whose rows may or may not be in the history of their stream."""
     id_field = source.event_id_field
-    node = plan.sources.get(_SPINE)
+    node = plan.sources.get(SPINE)
     fields = [f for f in source.schema if f.name == id_field and id_field in table.column_names]
     spine = believed_columns(table, fields if node is None else node.fields, owner="events")
     found = np.full(table.num_rows, -1)
@@ -250,22 +249,23 @@ def _match(
         found = positions_of_ids(rows[source.name][id_field], spine[id_field])
     bare = np.flatnonzero(found < 0)
     if len(bare) and node is None:
-        raise InputError(_cannot_look_up(int(bare[0]), plan, table, source))
-    wanted = [_HISTORY] * bool((found >= 0).any()) + [_SPINE] * bool(len(bare))
+        raise InputError(cannot_look_up(int(bare[0]), plan, table, source))
+    wanted = [HISTORY] * bool((found >= 0).any()) + [SPINE] * bool(len(bare))
     asking = spine.take(bare) if len(bare) else None
-    made = _in_order(plan, rows, asking, wanted or [_HISTORY], batch)
-    service = plan.services[_HISTORY]
+    made = _in_order(plan, rows, asking, wanted or [HISTORY], batch)
+    service = plan.services[HISTORY]
     if not len(bare):
-        return append_features(table, service, _taken(made[_HISTORY], found))
+        return append_features(table, service, _taken(made[HISTORY], found))
     if len(bare) == len(found):
-        return append_features(table, plan.services[_SPINE], made[_SPINE])
+        return append_features(table, plan.services[SPINE], made[SPINE])
     at = found.copy()
-    at[bare] = sum(map(len, made[_HISTORY])) + np.arange(len(bare))
-    return append_features(table, service, _taken([*made[_HISTORY], *made[_SPINE]], at))
+    at[bare] = sum(map(len, made[HISTORY])) + np.arange(len(bare))
+    return append_features(table, service, _taken([*made[HISTORY], *made[SPINE]], at))
 
 
-def _cannot_look_up(row: int, plan: Plan, table: pa.Table, source: StreamSource) -> str:
-    service = plan.services[_HISTORY]
+def cannot_look_up(row: int, plan: Plan, table: pa.Table, source: StreamSource) -> str:
+    """Why a row that is not in the history has no features either, and what to do."""
+    service = plan.services[HISTORY]
     keys = [key for lookup in service.lookups for key in lookup.key_columns]
     needed = dict.fromkeys([source.time_field, *keys, *service.request_columns])
     missing = ", ".join(repr(name) for name in needed if name not in table.column_names)
@@ -289,25 +289,25 @@ def _check_carries(table: pa.Table, source: StreamSource) -> None:
         )
 
 
-def _plan(
+def frame_plan(
     references: Sequence[FeatureReference], source: StreamSource, table: pa.Table, timestamp_key: str | None
 ) -> Plan:
     """A plan with the service once for events of the stream and once for bare rows."""
-    demands = [Demand(_HISTORY, tuple(references), source)]
+    demands = [Demand(HISTORY, tuple(references), source)]
     time = timestamp_key or source.time_field
     fields = [f for f in source.schema if f.name in table.column_names and f.name != time]
     if time in table.column_names:
         spine = StreamSource(
-            _SPINE,
+            SPINE,
             source.stream_config,
             schema=[*fields, Field(time, Timestamp)],
             timestamp_field=time,
         )
         try:
-            return compile_demands([*demands, Demand(_SPINE, tuple(references), spine)])
+            return compile_demands([*demands, Demand(SPINE, tuple(references), spine)])
         except PlanError:
             found_by_id = source.event_id_field in table.column_names
-            if source.name != _SPINE and (found_by_id or _carries(table, source)):
+            if source.name != SPINE and (found_by_id or _carries(table, source)):
                 return compile_demands(demands)
             raise
     if not _carries(table, source):
@@ -337,7 +337,7 @@ def _in_order(
             blocks[name] = _labelled(plan, node, rows)
     blocks |= {name: rows[name] for name in streams}
     if spine is not None:
-        blocks[_SPINE] = spine
+        blocks[SPINE] = spine
     blocks |= {name: asked_rows(plan, plan.sources[name], t, blocks, services) for name, t in batch.items()}
     order_of = _positions(plan, blocks)
     state = FeatureState(plan)
@@ -411,7 +411,7 @@ def _positions(plan: Plan, blocks: Mapping[str, Columns]) -> dict[str, IntArray]
     for name, columns in blocks.items():
         node = plan.sources[name]
         times.append(row_times(columns, node))
-        rank = 2 if name == _SPINE else int(not node.comes_first)
+        rank = 2 if name == SPINE else int(not node.comes_first)
         ranks.append(np.full(columns.length, rank, np.int8))
     if len(times) == 1 and (times[0][1:] >= times[0][:-1]).all():
         return {next(iter(blocks)): np.arange(len(times[0]))}

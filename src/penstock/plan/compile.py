@@ -61,9 +61,12 @@ class Demand:
 
 
 def compile_plan(
-    services: Iterable[tuple[FeatureService, StreamSource]], endpoints: Iterable[Endpoint] = ()
+    services: Iterable[tuple[FeatureService, StreamSource]],
+    endpoints: Iterable[Endpoint] = (),
+    *,
+    labels: Iterable[LabelSource] = (),
 ) -> Plan:
-    """The plan that computes `services` for the events of their streams and serves `endpoints`.
+    """The plan that computes `services` for the events of their streams, serves `endpoints`, and takes in `labels`.
 
     Raises
     ------
@@ -77,7 +80,7 @@ def compile_plan(
     for endpoint in served:
         used = (endpoint.features, *(model.features for model in endpoint.models))
         wanted += [(service, endpoint.source) for service in used]
-    return compile_demands(_demands(wanted), served)
+    return compile_demands(_demands(wanted), served, labels=labels)
 
 
 def _demands(wanted: Iterable[tuple[FeatureService, StreamSource]]) -> tuple[Demand, ...]:
@@ -99,13 +102,16 @@ def _demands(wanted: Iterable[tuple[FeatureService, StreamSource]]) -> tuple[Dem
     return tuple(Demand(service.name, service.features, source) for service, source in taken.values())
 
 
-def compile_demands(demands: Sequence[Demand], endpoints: Sequence[Endpoint] = ()) -> Plan:
+def compile_demands(
+    demands: Sequence[Demand], endpoints: Sequence[Endpoint] = (), *, labels: Iterable[LabelSource] = ()
+) -> Plan:
     """The plan for `demands`: see `compile_plan`."""
     needed = _needed_aggregates(demands)
     definitions = _distinct_views(demands)
     views = tuple(_compile_view(definitions[name], needed[name]) for name in definitions)
     index = {view.name: i for i, view in enumerate(views)}
-    sources = _sources(demands, definitions.values(), endpoints)
+    labels = [*labels, *(model.label for endpoint in endpoints for model in endpoint.models)]
+    sources = _sources(demands, definitions.values(), labels)
     nodes = {d.name: _ServiceCompiler(d, views, index, sources).compile() for d in demands}
     served = {endpoint.name: _endpoint_node(endpoint) for endpoint in endpoints}
     pruned = tuple(_pruned(definitions, views))
@@ -326,12 +332,12 @@ class _ServiceCompiler:
 
 
 def _sources(
-    demands: Sequence[Demand], views: Iterable[StreamFeatureView], endpoints: Sequence[Endpoint]
+    demands: Sequence[Demand], views: Iterable[StreamFeatureView], labels: Iterable[LabelSource]
 ) -> dict[str, SourceNode]:
     found: dict[str, EventSource] = {}
     wanted: list[EventSource] = [demand.source for demand in demands]
     wanted += [view.source for view in views]
-    wanted += [model.label for endpoint in endpoints for model in endpoint.models]
+    wanted += labels
     wanted += [source.of for source in wanted if isinstance(source, LabelSource)]
     for source in wanted:
         if found.setdefault(source.name, source) is not source:

@@ -205,6 +205,7 @@ def _arm(arm: ArmNode) -> Description:
     return {
         "name": arm.name,
         "model": arm.model,
+        "service": arm.service,
         "version": arm.version,
         "weight": arm.weight,
         "shadow": arm.shadow,

@@ -7,6 +7,8 @@ How "exactly once" is kept without a second ledger:
 2. Whoever appends says from which position on. Where the table stands elsewhere, nothing is written.
 3. Of two that append the same rows, Delta's own check lets one win: both name the same application.
 
+On a local disk the files of a commit are synced before it counts as done (`penstock.stores.offline_sync`).
+
 Statistics are kept of log positions only: the smallest and largest value of a column would leave keys in the tables'
 logs, where forgetting could not reach them.
 """
@@ -22,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from penstock.core.errors import CorruptionError, MissingDependencyError, NotFoundError, StoreError
+from penstock.stores.offline_sync import local_folder, sync_commits, sync_removals
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -34,6 +37,8 @@ EVENT_DATE = "_event_date"
 KINDS = ("events", "features", "decisions", "labels")
 
 _DELETED_AT_ONCE = 2_000
+_UNSURE_VERSIONS = 3
+"""How many commits a process that was killed may have left unsynced."""
 _SMALL_FILE_BYTES = 32 << 20
 _WIDER = {("int32", "int64"), ("float", "double")}
 _CONFIGURATION = {
@@ -105,6 +110,7 @@ class OfflineTable:
         self._uri = uri
         self._app = app
         self._delta: DeltaTable | None = None
+        self._is_settled = False
 
     def exists(self) -> bool:
         """Whether anything was ever written to it."""
@@ -144,7 +150,7 @@ class OfflineTable:
         """
         from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 
-        with _translated(self.name, f"appending positions {start} to {upto}"):
+        with _translated(self.name, f"appending positions {start} to {upto}"), self._durable():
             if self._delta is None:
                 partition = [EVENT_DATE] if EVENT_DATE in rows.column_names else []
                 DeltaTable.create(
@@ -205,13 +211,13 @@ class OfflineTable:
         """Delete the rows for which one of `predicates` holds; how many there were. Old versions still have them."""
         deleted = 0
         for predicate in predicates:
-            with _translated(self.name, "deleting rows"):
+            with _translated(self.name, "deleting rows"), self._durable():
                 deleted += int(self._opened().delete(predicate)["num_deleted_rows"])
         return deleted
 
     def compact(self) -> int:
         """Rewrite small files as larger ones; how many files were replaced. Old versions keep theirs."""
-        with _translated(self.name, "compacting"):
+        with _translated(self.name, "compacting"), self._durable():
             return int(self._opened().optimize.compact()["numFilesRemoved"])
 
     def vacuum(
@@ -227,13 +233,17 @@ class OfflineTable:
             Files that went out of use later than that stay too.
         """
         with _translated(self.name, "vacuuming"):
-            return self._opened().vacuum(
+            removed = self._opened().vacuum(
                 retention_hours=retention_hours,
                 dry_run=dry_run,
                 enforce_retention_duration=False,
                 full=True,
                 keep_versions=sorted(keep) or None,
             )
+            folder = local_folder(self._uri)
+            if folder is not None and not dry_run:
+                sync_removals(folder, removed)  # what was forgotten must not come back
+            return removed
 
     def surplus_files(self) -> int:
         """How many small files there are beyond one a partition."""
@@ -261,6 +271,18 @@ class OfflineTable:
             files=len(files),
             bytes=int(sizes),
         )
+
+    @contextmanager
+    def _durable(self) -> Iterator[None]:
+        """What is committed inside is on the disk behind it."""
+        before = self._opened().version() if self._delta is not None or self.exists() else -1
+        yield
+        folder = local_folder(self._uri)
+        if folder is not None:
+            unsure = 0 if self._is_settled else _UNSURE_VERSIONS
+            self._is_settled = False
+            sync_commits(folder, after=max(before - unsure, -1))
+            self._is_settled = True
 
     def _files(self) -> pa.Table:
         import pyarrow as pa

@@ -101,6 +101,11 @@ class ProjectReader:
         counted = batches.row_counts(self._fetch, batches.LOG)
         return {self._name(number): rows for number, rows in counted.items()}
 
+    def decision_counts(self) -> dict[str, int]:
+        """How many decisions of each endpoint there are."""
+        counted = batches.row_counts(self._fetch, batches.DECISIONS)
+        return {self._name(number): rows for number, rows in counted.items()}
+
     def offsets(self) -> dict[str, str]:
         """Where to go on reading, by source or URI."""
         return dict(self._fetch("SELECT source, value FROM offsets", ()))

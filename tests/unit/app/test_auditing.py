@@ -6,17 +6,19 @@ from dataclasses import replace
 import pytest
 from msgspec import structs
 
-from penstock.app import Runtime, open_reader, plan_of
+from penstock.app import Runtime, changing, open_reader, plan_of
 from penstock.app.auditing import AuditBeside, AuditTotals, follow, main, read_totals, save_totals
+from penstock.app.changing import plan_change
 from penstock.app.overview import overview
 from penstock.app.settings import AuditSettings, Settings
+from penstock.core.errors import ProjectError
 from penstock.definitions.project import load_project
 from penstock.engine.audit import audit
 from penstock.engine.decisions import Decisions
 from penstock.engine.features import FeatureState
 from penstock.engine.running_audit import RunningAudit
 from penstock.stores.reader import ProjectReader
-from tests.unit.app.shop import CLOCK, feed, open_project, write_project
+from tests.unit.app.shop import CLOCK, DEFINITIONS, feed, open_project, write_project
 
 EVENTS, VALUES = 140, 140 * 8
 
@@ -168,3 +170,83 @@ def test_rate_zero_starts_none(project):
     with AuditBeside(project, 0.0, start_after_s=0.0) as beside:
         assert beside.look() == ""
     assert not beside.started
+
+
+OTHER = DEFINITIONS.replace('"max", time_window=24 * HOUR', '"min", time_window=24 * HOUR')
+assert OTHER != DEFINITIONS
+
+
+def changed_while_following(project, definitions, *, taken_over=True):
+    """The totals after a change that the engine takes over a while after it was applied."""
+    changing.apply(plan_change(load_project(project)), project, actor="ann", reason="first")
+    with open_project(project) as runtime:
+
+        def put_in_force():
+            write_project(project, definitions)
+            changing.apply(plan_change(load_project(project)), project, actor="ann", reason="test")
+
+        def send(first):
+            feed(runtime, 20, seed=first, first=first)
+
+        script = [
+            lambda: None,
+            put_in_force,
+            lambda: send(EVENTS),
+            lambda: None,
+            lambda: send(EVENTS + 20),
+            lambda: taken_over and runtime.adopt(runtime.prepare(load_project(project))),
+            lambda: send(EVENTS + 40),
+            *[lambda: None] * 5,
+        ]
+        steps = iter(script)
+
+        def ended(_):
+            step = next(steps, None)
+            if step is not None:
+                step()
+            return step is None
+
+        return follow(project, rate=1.0, ended=ended)
+
+
+@pytest.mark.parametrize("taken_over", [True, False])
+def test_other_definitions_are_taken_over_where_they_began_to_decide(project, taken_over):
+    totals = changed_while_following(project, OTHER, taken_over=taken_over)
+    assert (totals.vectors, totals.differing, totals.missing) == (EVENTS + 60, 0, 0)
+    assert totals.skipped == 0
+    with open_reader(project) as store:
+        assert totals.position == store.next_position
+
+
+def test_decisions_of_an_endpoint_that_is_gone_are_said_to_be_skipped(project):
+    without = DEFINITIONS[: DEFINITIONS.index("endpoint = Endpoint")]
+    totals = changed_while_following(project, without)
+    assert (totals.vectors, totals.skipped) == (EVENTS, 40)
+    assert (totals.differing, totals.missing) == (0, 0)
+    assert "of other definitions skipped" in totals.text()
+
+
+def test_what_was_served_under_other_definitions_is_counted(project):
+    write_project(project, OTHER)
+    totals = follow(project, rate=1.0, ended=until(3))
+    assert (totals.vectors, totals.skipped) == (0, EVENTS)
+
+
+def test_files_that_were_changed_after_they_were_applied_end_the_audit(project):
+    with pytest.raises(ProjectError, match="not those of version 2"):
+        edited(project)
+
+
+def edited(project):
+    changing.apply(plan_change(load_project(project)), project, actor="ann", reason="first")
+    rounds = iter(range(9))
+
+    def ended(_):
+        number = next(rounds, None)
+        if number == 2:
+            write_project(project, OTHER)
+            changing.apply(plan_change(load_project(project)), project, actor="ann", reason="test")
+            write_project(project, DEFINITIONS)
+        return number is None
+
+    return follow(project, rate=1.0, ended=ended)

@@ -271,3 +271,40 @@ def test_a_project_that_never_ran(tmp_path):
     folder = write_project(tmp_path / "new")
     assert [one.versions for one in agreements(folder)] == [(), ()]
     assert not (folder / ".penstock").exists()
+
+
+def statuses(runtime, rows):
+    return [answer.status for answer in runtime.ingest("payments", rows)]
+
+
+def test_an_event_that_is_sent_again_is_a_duplicate_under_the_schema_of_then(project):
+    first = payments(2, seed=5, first=60)
+    carrying = [row | {"colour": "red", "weight": 0.1} for row in first]
+    with open_project(project) as runtime:
+        assert statuses(runtime, carrying) == ["scored"] * 2
+    redefine(project, WITH_COLOUR)
+    second = [row | {"colour": "red", "weight": 0.1} for row in payments(2, seed=6, first=62)]
+    with open_project(project) as runtime:
+        assert statuses(runtime, carrying) == statuses(runtime, first) == ["duplicate"] * 2
+        assert statuses(runtime, second) == ["scored"] * 2
+        assert statuses(runtime, [second[0] | {"colour": "blue"}]) == ["rejected"], "this one it knows"
+        assert statuses(runtime, [carrying[0] | {"to_card": -1}]) == ["rejected"]
+    redefine(project, change('"weight", Float32', '"weight", Float64', WITH_COLOUR))
+    third = [row | {"weight": 0.1} for row in payments(2, seed=7, first=64)]
+    with open_project(project) as runtime:
+        assert statuses(runtime, [*carrying, *second]) == ["duplicate"] * 4
+        assert statuses(runtime, third) == ["scored"] * 2
+        near = float(np.float32(0.1))
+        assert statuses(runtime, [second[0] | {"weight": near}]) == ["duplicate"]
+        assert statuses(runtime, [third[0] | {"weight": near}]) == ["rejected"]
+
+
+def test_a_running_engine_takes_repeats_under_the_schema_of_then(project):
+    first, second = payments(1, seed=5, first=60), payments(1, seed=6, first=61)
+    with open_project(project) as runtime:
+        statuses(runtime, first)
+        redefine(project, WITH_COLOUR)
+        runtime.adopt(runtime.prepare(load_project(project)))
+        assert statuses(runtime, [first[0] | {"colour": "red"}]) == ["duplicate"]
+        assert statuses(runtime, second) == ["scored"]
+        assert statuses(runtime, [second[0] | {"colour": "red"}]) == ["rejected"]

@@ -21,6 +21,7 @@ from penstock import (
     StreamSource,
 )
 from penstock.core.records import Commit, LabelRecords, LogBatch
+from penstock.engine.asked_events import features_over_log
 from penstock.engine.feature_stream import logged_stream
 from penstock.kernel.columns import Columns, Numeric
 from penstock.plan.compile import compile_plan
@@ -51,6 +52,7 @@ payments = StreamSource(
     allowed_lateness=timedelta(minutes=1),
 )
 frauds = LabelSource("frauds", of=payments, label=Field("fraud", Bool), known_at="known")
+ASKED = {"card_id": 1, "shop_id": 1, "time": START + 400 * SECOND, "amount": 0.5}
 WINDOWS = (timedelta(seconds=10), timedelta(minutes=1))
 spending = StreamFeatureView(
     "spending",
@@ -110,16 +112,20 @@ def most_memory() -> int:
 
 
 def main() -> None:
-    """Stream the features of a whole log into a file."""
+    """Stream the features of a whole log, or of a thousand given events, into a file."""
     folder, as_of, out = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
     with ProjectReader.open_reader(folder / "penstock.db") as store:
         stream = logged_stream(
             store,
             plan,
             plan.services["features"],
-            as_of=as_of,
+            as_of="corrected" if as_of == "given" else as_of,
             shelves=lambda: SpillFile(folder / "tmp", memory_bytes=1 << 20),
         )
+        if as_of == "given":
+            asked = [{"id": position} | ASKED for position in range(-500, 500)]
+            with SpillFile(folder / "tmp", memory_bytes=1 << 20) as shelf:
+                stream = features_over_log(store, features.features, payments, asked, shelf=shelf)
         rows = stream.to_parquet(out)
     sys.stdout.write(f"{rows} {most_memory()}\n")
 
