@@ -28,6 +28,7 @@ Fetch = Callable[[str, Sequence[Any]], list[Row]]
 PositionArray = npt.NDArray[np.int64]
 
 _HEADER = struct.Struct("<6q")
+_I8, _U8 = np.dtype("<i8"), np.dtype("<u8")
 _PAGE_BYTES = 4 << 20  # payload held at a time while scanning
 _PAGE_ROWS = 1024
 _NAME_MASK = (1 << NAME_BITS) - 1
@@ -71,7 +72,7 @@ class StoredBatch(msgspec.Struct, frozen=True, eq=False, gc=False):
         first, last = int(positions[0]), int(positions[-1])
         kind, ingest_time_us = (LOG, batch.ingest_time_us) if isinstance(batch, LogBatch) else (DECISIONS, 0)
         key = first << KEY_BITS | kind.bit | number
-        gaps = None if last - first + 1 == rows else positions.astype("<i8", copy=False).tobytes()
+        gaps = None if last - first + 1 == rows else positions.astype(_I8, copy=False).tobytes()
         header = _HEADER.pack(key, commit.start, commit.stop, last, rows, ingest_time_us)
         checksum = _checksum(header, gaps, batch.payload)
         return cls(key, commit.start, commit.stop, last, rows, checksum, ingest_time_us, gaps, batch.payload)
@@ -126,7 +127,7 @@ def _key(stored: StoredBatch) -> int:
 
 def _id_columns(beside: StoredBatch, ids: EventIds) -> tuple[int, bytes | None, bytes]:
     """Checksum, positions (None: those of the batch that they stand beside) and hashes of event ids."""
-    hashes = ids.hashes.astype("<u8", copy=False).tobytes()
+    hashes = ids.hashes.astype(_U8, copy=False).tobytes()
     first, last = int(ids.positions[0]), int(ids.positions[-1])
     same = (
         beside.positions is None
@@ -134,7 +135,7 @@ def _id_columns(beside: StoredBatch, ids: EventIds) -> tuple[int, bytes | None, 
         and first == beside.key >> KEY_BITS
         and last == beside.last_position
     )
-    gaps = None if same else ids.positions.astype("<i8", copy=False).tobytes()
+    gaps = None if same else ids.positions.astype(_I8, copy=False).tobytes()
     return _checksum(b"", gaps, hashes), gaps, hashes
 
 
@@ -290,7 +291,8 @@ def _position_array(first: int, last: int, gaps: bytes | None) -> PositionArray:
 
 
 def _checksum(header: bytes, positions: bytes | None, payload: bytes) -> int:
-    return zlib.crc32(payload, zlib.crc32(positions or b"", zlib.crc32(header)))
+    before = zlib.crc32(header)
+    return zlib.crc32(payload, zlib.crc32(positions, before) if positions else before)
 
 
 def progress(fetch: Fetch) -> tuple[int, str]:
