@@ -69,7 +69,7 @@ class StoredBatch(msgspec.Struct, frozen=True, eq=False, gc=False):
     def of(cls, batch: LogBatch | DecisionBatch, commit: range, number: int) -> StoredBatch:
         """The row for a batch of the commit that covers the positions `commit`."""
         positions, rows = batch.positions, len(batch.positions)
-        first, last = int(positions[0]), int(positions[-1])
+        first, last = positions.item(0), positions.item(-1)
         kind, ingest_time_us = (LOG, batch.ingest_time_us) if isinstance(batch, LogBatch) else (DECISIONS, 0)
         key = first << KEY_BITS | kind.bit | number
         gaps = None if last - first + 1 == rows else positions.astype(_I8, copy=False).tobytes()
@@ -128,7 +128,7 @@ def _key(stored: StoredBatch) -> int:
 def _id_columns(beside: StoredBatch, ids: EventIds) -> tuple[int, bytes | None, bytes]:
     """Checksum, positions (None: those of the batch that they stand beside) and hashes of event ids."""
     hashes = ids.hashes.astype(_U8, copy=False).tobytes()
-    first, last = int(ids.positions[0]), int(ids.positions[-1])
+    first, last = ids.positions.item(0), ids.positions.item(-1)
     same = (
         beside.positions is None
         and len(ids.positions) == beside.rows

@@ -166,15 +166,16 @@ class ProjectStore(ProjectReader):
             span = range(self._next_position, commit_rules.stop_of(commit.log, self._next_position))
             commit_rules.check_decisions(commit.decisions, span)
             commit_rules.check_ids(commit.ids, span)
-            totals, letters = self._totals_after(commit)
+            surplus = self._surplus_pending(commit)
+            totals, letters = self._totals_after(commit, surplus)
             stored = self._stored(commit, span)
             # Batches alone are one statement, which is a transaction of its own.
             with Transaction(self._writing) if _has_more(commit) else nullcontext():
                 batches.insert(
                     self._writing, stored, commit.ids, commit=span, totals=msgspec.json.encode(totals).decode()
                 )
-                self._write_rest(commit, letters)
-            self._accept(commit, span.stop, totals=totals, letters=letters)
+                self._write_rest(commit, letters, surplus)
+            self._accept(commit, span.stop, totals=totals, letters=letters, surplus=surplus)
 
     def pending_labels_for(self, hashes: HashArray) -> list[PendingLabel]:
         """Committed labels that wait for an event whose id has one of these hashes, by label position.
@@ -267,7 +268,7 @@ class ProjectStore(ProjectReader):
             *(of(batch, span, self._number(batch.endpoint)) for batch in commit.decisions),
         ]
 
-    def _totals_after(self, commit: Commit) -> tuple[dict[str, int], int]:
+    def _totals_after(self, commit: Commit, surplus: int) -> tuple[dict[str, int], int]:
         """The counters and the number of dead letters after this commit."""
         totals = dict(self._totals)
         for name, count in commit.counters.items():
@@ -277,7 +278,7 @@ class ProjectStore(ProjectReader):
             dropped = letters - self._max_dead_letters
             totals["dead_letters_dropped"] = totals.get("dead_letters_dropped", 0) + dropped
             letters = self._max_dead_letters
-        if surplus := self._surplus_pending(commit):
+        if surplus:
             totals["labels_dropped"] = totals.get("labels_dropped", 0) + surplus
             totals["labels_pending"] = totals.get("labels_pending", 0) - surplus
         return totals, letters
@@ -287,14 +288,14 @@ class ProjectStore(ProjectReader):
         waiting = self._pending_count + len(commit.pending_added) - len(commit.pending_resolved)
         return max(waiting - self._max_pending_labels, 0)
 
-    def _write_rest(self, commit: Commit, letters: int) -> None:
+    def _write_rest(self, commit: Commit, letters: int, surplus: int) -> None:
         if commit.labels is not None and len(commit.labels):
             labels.insert_labels(self._writing, commit.labels)
         if commit.pending_added:
             labels.insert_pending(self._writing, commit.pending_added)
         if commit.pending_resolved:
             labels.delete_pending(self._writing, commit.pending_resolved)
-        if surplus := self._surplus_pending(commit):
+        if surplus:
             labels.drop_oldest_pending(self._writing, surplus)
         if commit.dead_letters:
             self._write_dead_letters(commit.dead_letters, letters)
@@ -310,19 +311,20 @@ class ProjectStore(ProjectReader):
         if surplus:
             dead_letters.drop_oldest(self._writing, surplus)
 
-    def _accept(self, commit: Commit, stop: int, *, totals: dict[str, int], letters: int) -> None:
+    def _accept(
+        self, commit: Commit, stop: int, *, totals: dict[str, int], letters: int, surplus: int
+    ) -> None:
         """Take over in memory what the file now holds."""
         self._next_position, self._totals, self._letters = stop, totals, letters
-        surplus = self._surplus_pending(commit)
         self._pending_count += len(commit.pending_added) - len(commit.pending_resolved) - surplus
         if commit.pending_added:
             self._pending.add([one.event_hash for one in commit.pending_added])
         if len(self._pending) > 2 * self._pending_count + 4096:
             self._load_pending()
-        payload = sum(len(batch.payload) for batch in commit.log)
-        payload += sum(len(batch.payload) for batch in commit.decisions)
-        rows = 0 if commit.labels is None else len(commit.labels)
-        self._log_pages += (4 if _has_more(commit) else 1) + payload // _PAGE_BYTES + rows
+        pages = 4 if _has_more(commit) else 1
+        for batch in (*commit.log, *commit.decisions):
+            pages += len(batch.payload) // _PAGE_BYTES
+        self._log_pages += pages + (0 if commit.labels is None else len(commit.labels))
 
     def _number(self, name: str) -> int:
         """The number that stands for a source's or endpoint's name; given before the commit that uses it first."""
