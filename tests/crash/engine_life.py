@@ -209,7 +209,9 @@ def check_store(store, feed: Feed, whole: Uninterrupted | None = None) -> int:
 
 def _check_counters(store, expected: Expected) -> None:
     found = store.counters()
-    assert {name: found.get(name, 0) for name in expected.counters} == expected.counters
+    assert {name: found.get(name, 0) for name in expected.counters} == expected.counters, (
+        "counters of another commit than the offset"
+    )
     assert found.get("received", 0) == sum(
         found.get(n, 0) for n in ("scored", "logged", "duplicate", "rejected")
     )

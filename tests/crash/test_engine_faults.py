@@ -41,7 +41,7 @@ def full_disk(path, /, *, access):
 
 
 class Failing:
-    """A connection whose COMMIT fails at some point, before or after it was done."""
+    """A connection on which a commit fails at some point, before or after it was done."""
 
     def __init__(self, connection, *, commits, done):
         self._connection, self._left, self._done = connection, commits, done
@@ -50,10 +50,11 @@ class Failing:
         return getattr(self._connection, name)
 
     def execute(self, sql, parameters=(), /):
-        if sql == "COMMIT":
+        alone = sql.startswith("INSERT INTO batches") and not self._connection.in_transaction
+        if sql == "COMMIT" or alone:
             self._left -= 1
             if not self._left and self._done:
-                self._connection.execute(sql)
+                self._connection.execute(sql, parameters)
             if self._left <= 0:
                 raise sqlite3.OperationalError("disk I/O error")
         return self._connection.execute(sql, parameters)

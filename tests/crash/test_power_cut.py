@@ -135,10 +135,17 @@ class SplitCommit(PowerConnection):
     """The mutant that commits the log first and the decisions after."""
 
     def execute(self, sql, parameters=(), /):
-        if sql.startswith("INSERT INTO decisions"):
-            super().execute("COMMIT")
-            super().execute("BEGIN IMMEDIATE")
-        return super().execute(sql, parameters)
+        row = "(" + ",".join("?" * 13) + ")"
+        rows = sql.count(row)
+        if not sql.startswith("INSERT INTO batches") or rows < 2:
+            return super().execute(sql, parameters)
+        apart = self.in_transaction
+        for i in range(rows):
+            if i and apart:
+                super().execute("COMMIT")
+                super().execute("BEGIN IMMEDIATE")
+            super().execute(f"INSERT INTO batches VALUES {row}", parameters[13 * i : 13 * i + 13])
+        return None
 
 
 def test_the_mutant_without_syncs_is_caught(tmp_path):
@@ -147,7 +154,7 @@ def test_the_mutant_without_syncs_is_caught(tmp_path):
 
 
 def test_the_mutant_with_split_commits_is_caught(tmp_path):
-    with pytest.raises((AssertionError, PenstockError), match=r"no decision|different commits"):
+    with pytest.raises((AssertionError, PenstockError), match=r"no decision|different commits|last row is missing"):
         _until_caught(tmp_path, lambda path, seed: chain_of_lives(path, seed, mutant=SplitCommit))
 
 

@@ -134,9 +134,9 @@ def _count(counters: dict[str, int], outcome: Outcome) -> None:
         if np.count_nonzero(flags):
             _add(counters, "late", int(((flags & _LATE) > 0).sum()))
             _add(counters, "too_late", int(((flags & _TOO_LATE) > 0).sum()))
-        taken = np.bincount(outcome.decisions.taken).tolist()
-        for action, count in zip(outcome.decisions.actions, taken, strict=False):
-            if count:
+        taken = outcome.decisions.taken.tobytes()  # bytes count faster than arrays, few and many
+        for code, action in enumerate(outcome.decisions.actions):
+            if count := taken.count(code):
                 _add(counters, f"action.{action}", count)
 
 

@@ -82,7 +82,10 @@ class FeatureState:
     @property
     def evicted_keys(self) -> int:
         """How many keys have left a view because it held its most, since the log began."""
-        return sum(view.evicted_keys for view in self.views)
+        evicted = 0
+        for view in self.views:
+            evicted += view.evicted_keys
+        return evicted
 
     @property
     def too_late(self) -> tuple[int, int]:

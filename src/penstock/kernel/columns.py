@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -138,7 +139,8 @@ class Columns(msgspec.Struct, frozen=True, eq=False, gc=False):
         parts: list[bytes] = []
         for name, column in self.columns.items():
             sizes = []
-            for array in _arrays(column):
+            kind, arrays = _parts(column)
+            for array in arrays:
                 if array is None:
                     sizes.append(-1)
                     continue
@@ -148,7 +150,7 @@ class Columns(msgspec.Struct, frozen=True, eq=False, gc=False):
                 parts.append(data)
                 if size & 7:
                     parts.append(_PADDING[size & 7])
-            described.append((name, _kind(column), sizes))
+            described.append((name, kind, sizes))
         header = _ENCODER.encode((self.length, described))
         body = b"".join([len(header).to_bytes(8, "little"), _aligned(header), *parts])
         return _HEADER.pack(_MAGIC, zlib.crc32(body), len(body)) + body
@@ -201,14 +203,16 @@ def _aligned(data: bytes) -> bytes:
     return data.ljust(_padded(len(data)), b"\0")
 
 
-def _kind(column: Column) -> str:
-    return "text" if isinstance(column, Text) else column.values.dtype.str
-
-
-def _arrays(column: Column) -> tuple[npt.NDArray[np.generic] | None, ...]:
+def _parts(column: Column) -> tuple[str, tuple[npt.NDArray[np.generic] | None, ...]]:
+    """What a column is, and its arrays."""
     if isinstance(column, Text):
-        return column.valid, column.offsets, column.data
-    return column.valid, column.values
+        return "text", (column.valid, column.offsets, column.data)
+    return _name_of(column.values.dtype), (column.valid, column.values)
+
+
+@cache
+def _name_of(dtype: np.dtype[Any]) -> str:
+    return dtype.str
 
 
 def _column(kind: str, pieces: Sequence[memoryview | None]) -> Column:

@@ -237,7 +237,7 @@ class ViewState:
     @property
     def evicted_keys(self) -> int:
         """How many keys have left because `max_keys` were held."""
-        return int(self._memory.table.meta[EVICTED])
+        return self._memory.table.meta.item(EVICTED)
 
     @property
     def stats(self) -> StateStats:

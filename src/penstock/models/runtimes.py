@@ -208,9 +208,7 @@ def check_vectors(vectors: NDArray[np.float64], *, columns: int) -> NDArray[np.f
         raise ModelError(
             f"Vectors: shape is {vectors.shape}; the model takes [n, {columns}]. Pass one row per event."
         )
-    if vectors.dtype == np.float64 and vectors.flags.c_contiguous:
-        return vectors
-    return np.ascontiguousarray(vectors, np.float64)
+    return np.ascontiguousarray(vectors, np.float64)  # itself, where it is that already
 
 
 def _ends(session: Any) -> tuple[str, list[str]]:

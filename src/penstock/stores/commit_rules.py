@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,16 +20,17 @@ def stop_of(log: Sequence[LogBatch], start: int) -> int:
     """The position after the last of `log`, which must hold each position from `start` once."""
     if not log:
         return start
-    _check_rows([(batch.source, batch.positions) for batch in log])
+    for batch in log:
+        _check_rows(batch.source, batch.positions)
     if len(log) == 1:
         positions = log[0].positions
     else:
         positions = np.concatenate([batch.positions for batch in log])
         positions.sort()
     stop = start + len(positions)
-    first, last = int(positions[0]), int(positions[-1])
-    rising = all(_rising(batch.positions) for batch in log)
-    if first != start or last != stop - 1 or not rising or (len(log) > 1 and not _rising(positions)):
+    first, last = positions.item(0), positions.item(-1)
+    rising = len(positions) == 1 or (all(_rising(batch.positions) for batch in log) and _rising(positions))
+    if first != start or last != stop - 1 or not rising:
         raise InputError(
             f"commit of positions {first} to {last} ({len(positions)} rows): the log continues at {start}, so each "
             f"position from {start} to {stop - 1} must come once, ascending within a batch. Take them from next_position."
@@ -37,19 +38,18 @@ def stop_of(log: Sequence[LogBatch], start: int) -> int:
     return stop
 
 
-def _check_rows(named: Iterable[tuple[str, PositionArray]]) -> None:
-    for name, positions in named:
-        if not len(positions):
-            raise InputError(
-                f"batch of {name!r}: it has no rows, and at least one is needed. Leave empty batches out."
-            )
+def _check_rows(name: str, positions: PositionArray) -> None:
+    if not len(positions):
+        raise InputError(
+            f"batch of {name!r}: it has no rows, and at least one is needed. Leave empty batches out."
+        )
 
 
 def check_decisions(decisions: Sequence[DecisionBatch], span: range) -> None:
     """Raise `InputError` unless the decisions are for events of this commit."""
-    _check_rows((batch.endpoint, batch.positions) for batch in decisions)
     for batch in decisions:
-        first, last = int(batch.positions[0]), int(batch.positions[-1])
+        _check_rows(batch.endpoint, batch.positions)
+        first, last = batch.positions.item(0), batch.positions.item(-1)
         if first < span.start or last >= span.stop or not _rising(batch.positions):
             raise InputError(
                 f"decisions of endpoint {batch.endpoint!r} for positions {first} to {last}: this commit holds {span.start} "
@@ -61,7 +61,7 @@ def check_ids(ids: EventIds | None, span: range) -> None:
     """Raise `InputError` unless there is one hash an event, for events of this commit."""
     if ids is None or not len(ids.positions):
         return
-    first, last = int(ids.positions[0]), int(ids.positions[-1])
+    first, last = ids.positions.item(0), ids.positions.item(-1)
     if (
         first < span.start
         or last >= span.stop

@@ -61,7 +61,7 @@ class Memtable:
         self._positions[self._size : self._size + len(hashes)] = positions
         id_kernel.table_add(self._slots, self._hashes, self._size, hashes)
         self._size += len(hashes)
-        self.stop = int(positions[-1]) + 1
+        self.stop = positions.item(-1) + 1
 
     def find(self, hashes: HashArray, out: PositionArray) -> None:
         """Fill in the first position of each hash that has none yet (-1) in `out`."""
@@ -166,7 +166,7 @@ class IdIndex:
         if not len(hashes):
             return
         self._wait_for_backlog()
-        if int(positions[0]) < self._memtable.stop:
+        if positions.item(0) < self._memtable.stop:
             raise InputError(
                 f"event-id index: position {int(positions[0])} added, but positions below {self._memtable.stop} are "
                 "known already. Add each event once, in log order."

@@ -90,11 +90,11 @@ class ProjectReader:
     @property
     def next_position(self) -> int:
         """The length of the log: the position that the next row gets."""
-        return int(self._fetch("SELECT next_position FROM progress", ())[0][0])
+        return batches.progress(self._fetch)[0]
 
     def counters(self) -> dict[str, int]:
         """Totals since the store was created."""
-        return dict(json.loads(self._fetch("SELECT counters FROM progress", ())[0][0]))
+        return dict(json.loads(batches.progress(self._fetch)[1]))
 
     def row_counts(self) -> dict[str, int]:
         """How many rows of each source the log holds."""

@@ -10,25 +10,22 @@ from penstock.core.errors import StoreError
 from penstock.stores.connection import Connection, Transaction
 
 APPLICATION_ID = 0x504E534B  # "PNSK"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
-# Batches are keyed by `position of their first row << NAME_BITS | number of their source or endpoint`: in log order,
-# unique, and a rowid, so that a commit touches one page a table.
+# Batches are keyed by `position of their first row << KEY_BITS | what they are << NAME_BITS | number of their source or
+# endpoint`: in log order, unique, and a rowid, so that a commit adds at the right edge of one table and touches one page.
 NAME_BITS = 12
+KEY_BITS = NAME_BITS + 1
+NOBODY = 0  # the number in the row of a commit that stores no batch
 
 # Large values stand last in a row, so that reading the others does not follow their overflow pages.
 TABLES = (
     """CREATE TABLE meta(store_id TEXT NOT NULL, hash_seed INTEGER NOT NULL)""",
-    """CREATE TABLE progress(
-        id INTEGER PRIMARY KEY CHECK (id = 1), next_position INTEGER NOT NULL, counters TEXT NOT NULL)""",
     """CREATE TABLE names(number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)""",
-    """CREATE TABLE log(
+    """CREATE TABLE batches(
         id INTEGER PRIMARY KEY, commit_start INTEGER NOT NULL, commit_stop INTEGER NOT NULL,
-        last_position INTEGER NOT NULL, rows INTEGER NOT NULL, checksum INTEGER NOT NULL, ingest_time_us INTEGER NOT NULL, positions BLOB,
-        ids_checksum INTEGER, id_positions BLOB, id_hashes BLOB, payload BLOB NOT NULL)""",
-    """CREATE TABLE decisions(
-        id INTEGER PRIMARY KEY, commit_start INTEGER NOT NULL, commit_stop INTEGER NOT NULL,
-        last_position INTEGER NOT NULL, rows INTEGER NOT NULL, checksum INTEGER NOT NULL, positions BLOB, payload BLOB NOT NULL)""",
+        last_position INTEGER NOT NULL, rows INTEGER NOT NULL, checksum INTEGER NOT NULL, ingest_time_us INTEGER NOT NULL,
+        totals TEXT, positions BLOB, ids_checksum INTEGER, id_positions BLOB, id_hashes BLOB, payload BLOB NOT NULL)""",
     """CREATE TABLE labels(
         event_position INTEGER NOT NULL, label_position INTEGER NOT NULL, value REAL NOT NULL,
         known_at_us INTEGER NOT NULL, PRIMARY KEY (event_position, label_position)) WITHOUT ROWID""",
@@ -66,7 +63,7 @@ def create(connection: Connection) -> None:
         for statement in TABLES:
             connection.execute(statement)
         connection.execute("INSERT INTO meta VALUES (?, ?)", (secrets.token_hex(16), secrets.randbits(63)))
-        connection.execute("INSERT INTO progress VALUES (1, 0, '{}')")
+        connection.execute("INSERT INTO batches VALUES (0,0,0,0,0,0,0,'{}',NULL,NULL,NULL,NULL,'')")
         connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
 

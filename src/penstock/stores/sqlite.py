@@ -3,7 +3,7 @@
 How a commit stays whole and cheap:
 
 1. Log, decisions, labels, dead letters, counters and offsets of a micro-batch are one transaction of one file.
-2. Rows are columnar payloads, one a source and one an endpoint; a commit touches three pages besides its payloads.
+2. Rows are columnar payloads, one a source and one an endpoint, side by side in one table: a small commit writes one page.
 3. Positions must continue the log exactly, so that a batch can be neither lost nor stored twice.
 4. The write-ahead log is copied into the file between commits (`tidy`), by the writing connection alone.
 """
@@ -11,7 +11,7 @@ How a commit stays whole and cheap:
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -166,21 +166,16 @@ class ProjectStore(ProjectReader):
             span = range(self._next_position, commit_rules.stop_of(commit.log, self._next_position))
             commit_rules.check_decisions(commit.decisions, span)
             commit_rules.check_ids(commit.ids, span)
-            log, decisions = self._stored(commit, span)
-            totals, letters = self._totals_after(commit)
-            with Transaction(self._writing):
-                ids = commit.ids
-                for batch in log:
-                    batches.insert_log(self._writing, batch, ids)
-                    ids = None
-                for batch in decisions:
-                    batches.insert_decisions(self._writing, batch)
-                self._write_rest(commit, letters)
-                self._writing.execute(
-                    "UPDATE progress SET next_position = ?, counters = ?",
-                    (span.stop, msgspec.json.encode(totals).decode()),
+            surplus = self._surplus_pending(commit)
+            totals, letters = self._totals_after(commit, surplus)
+            stored = self._stored(commit, span)
+            # Batches alone are one statement, which is a transaction of its own.
+            with Transaction(self._writing) if _has_more(commit) else nullcontext():
+                batches.insert(
+                    self._writing, stored, commit.ids, commit=span, totals=msgspec.json.encode(totals).decode()
                 )
-            self._accept(commit, span.stop, totals=totals, letters=letters)
+                self._write_rest(commit, letters, surplus)
+            self._accept(commit, span.stop, totals=totals, letters=letters, surplus=surplus)
 
     def pending_labels_for(self, hashes: HashArray) -> list[PendingLabel]:
         """Committed labels that wait for an event whose id has one of these hashes, by label position.
@@ -238,10 +233,9 @@ class ProjectStore(ProjectReader):
         with self._writing_lock, translated(self._path, "erasing"):
             with Transaction(self._writing):
                 for log_batch in log:
-                    batches.rewrite(self._writing, batches.LOG, log_batch, self._number(log_batch.source))
+                    batches.rewrite(self._writing, log_batch, self._number(log_batch.source))
                 for decision_batch in decisions:
-                    number = self._number(decision_batch.endpoint)
-                    batches.rewrite(self._writing, batches.DECISIONS, decision_batch, number)
+                    batches.rewrite(self._writing, decision_batch, self._number(decision_batch.endpoint))
                 if labels_of is not None:
                     labels.delete_labels_of(self._writing, labels_of)
                 labels.delete_pending(self._writing, pending)
@@ -267,16 +261,14 @@ class ProjectStore(ProjectReader):
                 "and forget the key again."
             )
 
-    def _stored(
-        self, commit: Commit, span: range
-    ) -> tuple[list[batches.StoredBatch], list[batches.StoredBatch]]:
+    def _stored(self, commit: Commit, span: range) -> list[batches.StoredBatch]:
         of = batches.StoredBatch.of
-        return (
-            [of(batch, span, self._number(batch.source)) for batch in commit.log],
-            [of(batch, span, self._number(batch.endpoint)) for batch in commit.decisions],
-        )
+        return [
+            *(of(batch, span, self._number(batch.source)) for batch in commit.log),
+            *(of(batch, span, self._number(batch.endpoint)) for batch in commit.decisions),
+        ]
 
-    def _totals_after(self, commit: Commit) -> tuple[dict[str, int], int]:
+    def _totals_after(self, commit: Commit, surplus: int) -> tuple[dict[str, int], int]:
         """The counters and the number of dead letters after this commit."""
         totals = dict(self._totals)
         for name, count in commit.counters.items():
@@ -286,7 +278,7 @@ class ProjectStore(ProjectReader):
             dropped = letters - self._max_dead_letters
             totals["dead_letters_dropped"] = totals.get("dead_letters_dropped", 0) + dropped
             letters = self._max_dead_letters
-        if surplus := self._surplus_pending(commit):
+        if surplus:
             totals["labels_dropped"] = totals.get("labels_dropped", 0) + surplus
             totals["labels_pending"] = totals.get("labels_pending", 0) - surplus
         return totals, letters
@@ -296,14 +288,14 @@ class ProjectStore(ProjectReader):
         waiting = self._pending_count + len(commit.pending_added) - len(commit.pending_resolved)
         return max(waiting - self._max_pending_labels, 0)
 
-    def _write_rest(self, commit: Commit, letters: int) -> None:
+    def _write_rest(self, commit: Commit, letters: int, surplus: int) -> None:
         if commit.labels is not None and len(commit.labels):
             labels.insert_labels(self._writing, commit.labels)
         if commit.pending_added:
             labels.insert_pending(self._writing, commit.pending_added)
         if commit.pending_resolved:
             labels.delete_pending(self._writing, commit.pending_resolved)
-        if surplus := self._surplus_pending(commit):
+        if surplus:
             labels.drop_oldest_pending(self._writing, surplus)
         if commit.dead_letters:
             self._write_dead_letters(commit.dead_letters, letters)
@@ -319,19 +311,20 @@ class ProjectStore(ProjectReader):
         if surplus:
             dead_letters.drop_oldest(self._writing, surplus)
 
-    def _accept(self, commit: Commit, stop: int, *, totals: dict[str, int], letters: int) -> None:
+    def _accept(
+        self, commit: Commit, stop: int, *, totals: dict[str, int], letters: int, surplus: int
+    ) -> None:
         """Take over in memory what the file now holds."""
         self._next_position, self._totals, self._letters = stop, totals, letters
-        surplus = self._surplus_pending(commit)
         self._pending_count += len(commit.pending_added) - len(commit.pending_resolved) - surplus
         if commit.pending_added:
             self._pending.add([one.event_hash for one in commit.pending_added])
         if len(self._pending) > 2 * self._pending_count + 4096:
             self._load_pending()
-        payload = sum(len(batch.payload) for batch in commit.log)
-        payload += sum(len(batch.payload) for batch in commit.decisions)
-        rows = 0 if commit.labels is None else len(commit.labels)
-        self._log_pages += 4 + payload // _PAGE_BYTES + rows
+        pages = 4 if _has_more(commit) else 1
+        for batch in (*commit.log, *commit.decisions):
+            pages += len(batch.payload) // _PAGE_BYTES
+        self._log_pages += pages + (0 if commit.labels is None else len(commit.labels))
 
     def _number(self, name: str) -> int:
         """The number that stands for a source's or endpoint's name; given before the commit that uses it first."""
@@ -345,10 +338,10 @@ class ProjectStore(ProjectReader):
         known = self._writing.execute("SELECT number FROM names WHERE name = ?", (name,)).fetchone()
         if known is not None:
             return int(known[0])
-        number = int(self._writing.execute("SELECT count(*) FROM names").fetchone()[0])
+        number = 1 + int(self._writing.execute("SELECT count(*) FROM names").fetchone()[0])  # 0 is `schema.NOBODY`
         if number >> schema.NAME_BITS:
             raise StoreError(
-                f"store {self._path}: {number} sources and endpoints were ever used, and {1 << schema.NAME_BITS} are "
+                f"store {self._path}: {number - 1} sources and endpoints were ever used, and as many are "
                 f"allowed; {name!r} is one too many. Start a new project."
             )
         self._writing.execute("INSERT INTO names VALUES (?, ?)", (number, name))
@@ -367,3 +360,10 @@ class ProjectStore(ProjectReader):
         )
         self._pending = labels.PendingFilter(hashes.view(np.uint64))
         self._pending_count = len(hashes)
+
+
+def _has_more(commit: Commit) -> bool:
+    """Whether a commit stores more than batches and totals."""
+    return bool(
+        commit.labels or commit.pending_added or commit.pending_resolved or commit.dead_letters or commit.offsets
+    )

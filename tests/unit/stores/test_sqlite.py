@@ -191,7 +191,7 @@ def test_a_changed_byte_of_the_log_is_found_and_named(store, batch, column):
     changed = {"payload": b"!", "positions": np.array([0, 1]).tobytes()}.get(column, 3)
     outside = sqlite3.connect(store.path)
     with outside:
-        outside.execute(f"UPDATE log SET {column} = ? WHERE positions IS NOT NULL", (changed,))
+        outside.execute(f"UPDATE batches SET {column} = ? WHERE positions IS NOT NULL", (changed,))
     outside.close()
     with pytest.raises(CorruptionError, match=r"log batch at positions 0 to [23]: the checksum"):
         list(store.read_log())
@@ -203,7 +203,7 @@ def test_changed_event_ids_are_found(store, simple_commit):
     store.commit(simple_commit(0, 2))
     outside = sqlite3.connect(store.path)
     with outside:
-        outside.execute("UPDATE log SET id_hashes = zeroblob(16)")
+        outside.execute("UPDATE batches SET id_hashes = zeroblob(16) WHERE id_hashes IS NOT NULL")
     outside.close()
     with pytest.raises(CorruptionError, match="event ids of the commit at position 0"):
         list(store.event_ids())
@@ -285,7 +285,7 @@ def test_a_reader_works_beside_the_writer_and_after_it(store, simple_commit):
         assert reader.counters()["received"] == 4
         assert len(list(reader.read_log())) == 2
         with pytest.raises(StoreError, match="readonly"):
-            reader._fetch("DELETE FROM log", ())
+            reader._fetch("DELETE FROM batches", ())
     store.close()
     with ProjectReader.open_reader(store.path) as reader:
         assert reader.next_position == 4
@@ -442,7 +442,7 @@ def test_purge_says_when_a_reader_is_in_the_way(store, simple_commit):
     store.commit(simple_commit(0, 1))
     outside = sqlite3.connect(store.path, isolation_level=None)
     outside.execute("BEGIN")
-    outside.execute("SELECT * FROM log").fetchone()
+    outside.execute("SELECT * FROM batches").fetchone()
     store._writing.execute("PRAGMA busy_timeout=0")
     with pytest.raises(StoreError, match="another process reads"):
         store.purge()
