@@ -27,7 +27,7 @@ from penstock.engine.online import OnlineReader
 from penstock.engine.recovery import Progress, catch_up, no_progress, schema_hash
 from penstock.engine.training_set import driving_source
 from penstock.models.loading import load_model
-from penstock.models.registry import LocalRegistry, ModelVersion
+from penstock.models.registry import LocalRegistry, ModelRegistry, ModelVersion
 from penstock.models.runtimes import ModelHandle
 from penstock.plan.compile import compile_plan
 from penstock.plan.nodes import EndpointNode, Plan
@@ -81,7 +81,7 @@ def stream_of(project: Project, service: FeatureService) -> StreamSource:
     return driving_source(service.features)
 
 
-def registry_of(root: Path, *, clock: Clock | None = None) -> LocalRegistry:
+def registry_of(root: Path, *, clock: Clock | None = None) -> ModelRegistry:
     """The model registry of the project in `root`."""
     return LocalRegistry(state_folder(root) / "registry", clock=clock or SystemClock())
 
@@ -113,7 +113,7 @@ class Runtime:
         store: ProjectStore,
         ids: IdIndex,
         snapshots: SnapshotStore,
-        registry: LocalRegistry,
+        registry: ModelRegistry,
         clock: Clock,
     ) -> None:
         self.project = project

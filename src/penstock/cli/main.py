@@ -16,6 +16,7 @@ from penstock.cli import (
     explain,
     explain_event,
     forget,
+    gate,
     init,
     lineage,
     materialize,
@@ -78,6 +79,7 @@ app.command("up")(run.up)
 app.command("materialize")(materialize.materialize)
 app.command("score")(score.score)
 app.command("train")(train.train)
+app.command("gate")(gate.gate)
 app.add_typer(registry.commands, name="registry")
 app.add_typer(dataset.commands, name="dataset")
 app.add_typer(offline.commands, name="offline")
