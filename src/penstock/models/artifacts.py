@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from penstock.core.errors import ModelError
+from penstock.models.basis import basis_of, write_basis
 from penstock.models.export_sklearn import export_sklearn
 from penstock.models.export_xgboost import export_xgboost
 from penstock.models.manifest import (
@@ -45,6 +46,7 @@ FILE_NAMES: dict[Role, str] = {
     "ubj": "model.ubj",
     "golden": "golden.npy",
     "rows": "training_rows.npy",
+    "basis": "basis.npz",
 }
 GOLDEN_ROWS = 64
 EDGE_ROWS = 64
@@ -97,7 +99,8 @@ def export_model(
     """
     exported = _export(estimator, features=len(provenance.features))
     golden = golden_rows(estimator, vectors, task=provenance.task, ensemble=exported.ensemble)
-    contents: dict[Role, bytes] = exported.contents | {"golden": golden}
+    basis = write_basis(basis_of(estimator, vectors))
+    contents: dict[Role, bytes] = exported.contents | {"golden": golden, "basis": basis}
     if times_us is not None:
         contents["rows"] = write_sketch(times_us, vectors)
     entries = tuple(
