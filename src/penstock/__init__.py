@@ -9,6 +9,7 @@ from penstock.definitions.batch_sources import BatchSource
 from penstock.definitions.batch_views import BatchFeatureView, batch_feature_view
 from penstock.definitions.endpoints import Arm, Endpoint
 from penstock.definitions.entities import Entity
+from penstock.definitions.gates import Gate
 from penstock.definitions.models import CostMatrix, Model, Policy, TimeSplit
 from penstock.definitions.services import FeatureService
 from penstock.definitions.sources import LabelSource, PushConfig, RequestSource, StreamSource
@@ -36,6 +37,7 @@ __all__ = [
     "Entity",
     "FeatureService",
     "FileConfig",
+    "Gate",
     "LabelSource",
     "LifetimeWindow",
     "Model",

@@ -1,6 +1,7 @@
 """The command line as a user runs it: the template's whole story, following files, being stopped and being killed."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -111,6 +112,20 @@ def test_the_model_learns_and_decides(story):
     assert all(Path(path).is_file() for path in said["train"]["pictures"].values())
     assert said["first"]["actions"] == {"approve": 4200}
     assert said["second"]["actions"]["block"] > 0
+
+
+def test_the_parts_of_a_score_add_up_to_it(story):
+    project, _ = story
+    found = run_json(project, "explain-event", "p04500")
+    reasons = found["reasons"]
+    assert reasons["space"] == "log-odds"
+    parts = sum(one["contribution"] for one in reasons["reasons"])
+    score = found["decision"]["score"]
+    assert abs(reasons["base"] + parts - math.log(score / (1 - score))) < 1e-6
+    assert len(reasons["reasons"]) == 11
+    assert "in the last 7d is" in " ".join(one["text"] for one in reasons["reasons"])
+    assert "reasons, in log-odds" in run(project, "explain-event", "p04500")
+    assert "no model scored it" in run_json(project, "explain-event", "p00001")["no_reasons"]
 
 
 def test_the_audit_finds_no_difference(story):

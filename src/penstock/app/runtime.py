@@ -33,7 +33,7 @@ from penstock.engine.recovery import Progress, catch_up, no_progress, schema_has
 from penstock.engine.row_ids import RowIds
 from penstock.engine.training_set import driving_source
 from penstock.kernel.hashing import encode_keys, hash_text
-from penstock.models.registry import LocalRegistry, ModelVersion
+from penstock.models.registry import LocalRegistry, ModelRegistry, ModelVersion
 from penstock.plan.compile import compile_plan
 from penstock.plan.nodes import Plan
 from penstock.stores.audit_log import AuditLog
@@ -93,7 +93,7 @@ def stream_of(project: Project, service: FeatureService) -> StreamSource:
     return driving_source(service.features)
 
 
-def registry_of(root: Path, *, clock: Clock | None = None) -> LocalRegistry:
+def registry_of(root: Path, *, clock: Clock | None = None) -> ModelRegistry:
     """The model registry of the project in `root`."""
     return LocalRegistry(state_folder(root) / "registry", clock=clock or SystemClock())
 
@@ -130,7 +130,7 @@ class Runtime:
         store: ProjectStore,
         ids: IdIndex,
         snapshots: SnapshotStore,
-        registry: LocalRegistry,
+        registry: ModelRegistry,
         clock: Clock,
     ) -> None:
         self.project = project

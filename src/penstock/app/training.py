@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from penstock.app.tables import read_table
 from penstock.core.clock import Clock
 from penstock.core.errors import InputError, NotFoundError
 from penstock.core.records import LabelRecords
@@ -19,14 +20,14 @@ from penstock.engine.frames import table_columns, to_table
 from penstock.engine.history import LoggedFeatures
 from penstock.engine.labels import label_values
 from penstock.engine.ordered_log import labels_before
-from penstock.engine.training_set import FeatureFrame, positions_of_ids
+from penstock.engine.training_set import FeatureFrame, features_for_frame, positions_of_ids
 from penstock.kernel.columns import Column, Columns, IntArray, Numeric
 from penstock.kernel.hashing import encode_keys
 from penstock.kernel.keys import KeyTable
 from penstock.models.dataset import labels_at, training_data, training_spec
 from penstock.models.evaluation import BinaryReport
 from penstock.models.plots import draw_evaluation
-from penstock.models.registry import LocalRegistry, ModelVersion
+from penstock.models.registry import ModelRegistry, ModelVersion
 from penstock.models.training import TrainedModel, TrainingData, train
 from penstock.plan.compile import source_node
 from penstock.plan.nodes import Plan, ServiceNode
@@ -114,12 +115,21 @@ def data_from_frames(
     )
 
 
+def data_from_files(project: Project, plan: Plan, model: Model, events: Path, labels: Path) -> TrainingData:
+    """Training data from a file of events and a file of labels."""
+    truth = read_table(labels, owner="labels")
+    used = {plan.views[lookup.view].source for lookup in plan.services[model.features.name].lookups}
+    history = {model.label.name: truth} if model.label.name in used else {}
+    frame = features_for_frame(model.features.features, read_table(events, owner="events"), history=history)
+    return data_from_frames(plan, model, frame, truth, policy=policy_of(project, model))
+
+
 def train_model(
     project: Project,
     model: Model,
     data: TrainingData,
     *,
-    registry: LocalRegistry,
+    registry: ModelRegistry,
     clock: Clock,
     reports: Path,
     actor: str,
@@ -140,6 +150,8 @@ def train_model(
     version = registry.register(files, actor=actor, reason=reason)
     tell(f"{model.name}: drawing")
     pictures = _draw(trained, version, reports / f"{model.name}-{version.version}")
+    for title, path in pictures.items():
+        registry.attach(version.name, version.version, title, path.read_bytes())
     return TrainingRun(version, trained, pictures)
 
 

@@ -12,6 +12,7 @@ from penstock.cli.options import AsJson, Project, project_root
 from penstock.cli.output import hint, moment, number, print_facts, print_json, print_table, progress_bar, say
 
 if TYPE_CHECKING:
+    from penstock.app.reasons import Explained
     from penstock.engine.provenance import Behind, Provenance, Traced
 
 SHOWN = 5
@@ -30,24 +31,28 @@ def explain_event(
 ) -> None:
     """Show what is behind a decision.
 
-    Score, model and thresholds; each feature as served, its window, the events that it was computed from, and its value
+    Score, model and thresholds; how much each feature added to the score; each feature as served, its window, the events that it was computed from, and its value
     recomputed from the log; exit code 1 if any differs. Works beside a running engine.
     """
     from penstock.app.explaining import as_json as described
     from penstock.app.explaining import explain_event as explain
+    from penstock.app.reasons import reasons_for
 
     root = project_root(project)
     with progress_bar("reading the log") as progress:
         found = explain(root, event_id, source=source, progress=progress)
+    reasons, why = reasons_for(root, found)
     if as_json:
-        print_json(described(found))
+        print_json(
+            {**described(found), "reasons": None if reasons is None else reasons.to_dict(), "no_reasons": why}
+        )
     else:
-        _print(found)
+        _print(found, reasons, why)
     if found.differing:
         raise typer.Exit(ExitCode.CHECK_FAILED)
 
 
-def _print(found: Provenance) -> None:
+def _print(found: Provenance, reasons: Explained | None, why: str) -> None:
     say(
         f"event {found.event_id if found.event_id is not None else ''} of {found.source} at position {found.position}"
     )
@@ -60,6 +65,7 @@ def _print(found: Provenance) -> None:
             *(("note", note) for note in found.notes),
         ]
     )
+    _print_reasons(reasons, why)
     windowed: dict[tuple[str, str], list[Traced]] = {}
     for one in found.features:
         if one.behind is not None:
@@ -70,6 +76,19 @@ def _print(found: Provenance) -> None:
     compared = sum(one.same is not None for one in found.features)
     say(f"\n{compared} values compared with their recomputation from the log, {found.differing} differ")
     hint("penstock audit" if found.differing else "penstock explain-event ID --json has every event")
+
+
+def _print_reasons(reasons: Explained | None, why: str) -> None:
+    """The weightiest parts of the score; they and the rest add up to it."""
+    if reasons is None:
+        say(f"\nno reasons: {why}")
+        return
+    say(f"\nreasons, in {reasons.space}: from {reasons.base:.4f} for an average event to {reasons.total:.4f}")
+    shown, rest = reasons.reasons[:SHOWN], reasons.reasons[SHOWN:]
+    rows = [(f"{one.contribution:+.4f}", one.text) for one in shown]
+    if rest:
+        rows.append((f"{sum(one.contribution for one in rest):+.4f}", f"{len(rest)} other features"))
+    print_table(rows, head=("part", "reason"), right=(0,))
 
 
 def _decision(found: Provenance) -> list[tuple[str, str]]:

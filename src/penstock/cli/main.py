@@ -17,6 +17,7 @@ from penstock.cli import (
     explain,
     explain_event,
     forget,
+    gate,
     init,
     lineage,
     materialize,
@@ -80,6 +81,7 @@ app.command("up")(run.up)
 app.command("materialize")(materialize.materialize)
 app.command("score")(score.score)
 app.command("train")(train.train)
+app.command("gate")(gate.gate)
 app.add_typer(registry.commands, name="registry")
 app.command("route")(route.route)
 app.command("experiment")(experiment.experiment)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from penstock.cli.exits import ExitCode
+from penstock.cli.gate import Events, Html, Labels, judged, print_report, report_json, write_page
 from penstock.cli.options import Actor, AsJson, Project, Reason, actor_name, project_root
 from penstock.cli.output import hint, moment, number, print_facts, print_json, print_table, say, tell
 from penstock.core.errors import InputError
 
 if TYPE_CHECKING:
-    from penstock.models.registry import LocalRegistry, ModelVersion
+    from penstock.models.gates import GateReport
+    from penstock.models.history import HistoryRow
+    from penstock.models.registry import ModelRegistry, ModelVersion
 
 Name = Annotated[str, typer.Argument(metavar="MODEL", help="The model's name.")]
 Version = Annotated[
@@ -25,7 +29,7 @@ commands = typer.Typer(
 )
 
 
-def _registry(project: Any) -> LocalRegistry:
+def _registry(project: Any) -> ModelRegistry:
     from penstock.app.runtime import registry_of
 
     return registry_of(project_root(project))
@@ -87,19 +91,121 @@ def promote(
     version: Version,
     stage: Annotated[str, typer.Option(help="Production or Staging.")] = "Production",
     reason: Reason = "promoted on the command line",
+    skip_gate: Annotated[
+        str | None,
+        typer.Option(
+            "--skip-gate", metavar="REASON", help="Promote without a verdict; why is kept in the history."
+        ),
+    ] = None,
+    events: Events = None,
+    labels: Labels = None,
     actor: Actor = None,
     project: Project = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a version live (Production) or a candidate (Staging)."""
+    """Make a version live (Production) or a candidate (Staging).
+
+    Production is behind the model's gate (see penstock gate): without a pass nothing changes, and the exit code is 1.
+    """
     if stage not in {"Production", "Staging"}:
         raise InputError(
             f"registry promote: --stage is {stage!r}; allowed are Production and Staging. To take a version out of use: "
             "penstock registry archive."
         )
+    if skip_gate is not None and not skip_gate.strip():
+        raise InputError("registry promote: --skip-gate has no reason. Say why: it is kept in the history.")
     registry = _registry(project)
-    moved = registry.promote(model, version, stage=stage, actor=actor_name(actor), reason=reason)  # type: ignore[arg-type] # checked there
+    digest = "" if skip_gate is None else f"skipped: {skip_gate}"
+    if stage == "Production" and skip_gate is None and registry.get(model, version).stage != "Production":
+        report = judged(project_root(project), model, version, events=events, labels=labels)
+        if report.verdict != "pass":
+            _print_refused(report, as_json=as_json)
+            raise typer.Exit(ExitCode.CHECK_FAILED)
+        digest = report.digest
+    moved = registry.promote(
+        model,
+        version,
+        stage=stage,  # type: ignore[arg-type] # checked above
+        actor=actor_name(actor),
+        reason=reason,
+        gate=digest,
+    )
     _print_moved(moved, as_json=as_json)
+
+
+@commands.command("report")
+def report(
+    model: Name,
+    version: Version = "champion",
+    html: Html = None,
+    project: Project = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print the gate's report by which a version was promoted last, as it was kept."""
+    from penstock.models.gates import GateReport
+
+    registry = _registry(project)
+    found = registry.get(model, version)
+    rows = [row for row in registry.history(model) if row.version == found.version and row.gate]
+    data = registry.report(rows[-1]) if rows else None
+    if data is None:
+        why = f"its gate was {rows[-1].gate}" if rows else "it never passed a gate"
+        raise InputError(
+            f"registry report: {found.label} has no report: {why}. Judge it now: penstock gate {model} {found.version}"
+        )
+    kept = GateReport.from_bytes(data)
+    if as_json:
+        print_json(report_json(kept))
+    else:
+        print_report(kept)
+    write_page(kept, html)
+
+
+@commands.command("live-at")
+def live_at(
+    model: Name,
+    time: Annotated[
+        str, typer.Argument(metavar="TIME", help="For example 2026-03-01 or 2026-03-01T12:00:00Z.")
+    ],
+    project: Project = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print which version was live at a time, and since when."""
+    from penstock.core.time import to_us
+
+    try:
+        at_us = to_us(datetime.fromisoformat(time))
+    except ValueError as error:
+        raise InputError(
+            f"registry live-at: TIME is {time!r}; allowed is ISO 8601. Write for example 2026-03-01T12:00:00Z."
+        ) from error
+    registry = _registry(project)
+    live = registry.live_at(model, at_us)
+    row = None if live is None else _entered(registry, live, at_us)
+    if as_json:
+        print_json(
+            {
+                "model": model,
+                "time_us": at_us,
+                "version": None if live is None else _summary(live),
+                "since": None if row is None else asdict(row),
+            }
+        )
+    elif live is None or row is None:
+        say(f"No version of {model} was live at {moment(at_us)}.")
+    else:
+        say(f"{live.label} was live at {moment(at_us)}")
+        since = f"{moment(row.time_us)}, {row.action} by {row.actor}"
+        print_facts(
+            [("since", since), ("why", row.reason), ("gate", row.gate or "none"), ("digest", live.digest)]
+        )
+
+
+def _entered(registry: ModelRegistry, live: ModelVersion, at_us: int) -> HistoryRow | None:
+    """The row by which a version that was live at a time had come there."""
+    rows = registry.history(live.name)
+    moves = [r for r in rows if r.version == live.version and r.stage == "Production" and r.time_us <= at_us]
+    return moves[-1] if moves else None
 
 
 @commands.command("archive")
@@ -140,8 +246,11 @@ def history(
     if as_json:
         print_json([asdict(row) for row in rows])
         return
-    cells = [(moment(r.time_us), f"{r.name}:{r.version}", r.action, r.stage, r.actor, r.reason) for r in rows]
-    print_table(cells, head=("when", "version", "action", "stage", "who", "why"))
+    cells = [
+        (moment(r.time_us), f"{r.name}:{r.version}", r.action, r.stage, r.actor, r.reason, _gate_cell(r.gate))
+        for r in rows
+    ]
+    print_table(cells, head=("when", "version", "action", "stage", "who", "why", "gate"))
     hint("penstock registry verify")
 
 
@@ -165,6 +274,21 @@ def verify(project: Project = None, as_json: AsJson = False) -> None:
     say(f"{number(rows)} rows of history and the files of all versions are as they were written.")
     say(f"head {registry.head()}")
     hint("penstock registry list")
+
+
+def _gate_cell(gate: str) -> str:
+    """A digest's beginning, or why there is none."""
+    return gate if gate.startswith("skipped") else gate[:12]
+
+
+def _print_refused(report: GateReport, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"promoted": False, "report": report_json(report)})
+        return
+    print_report(report)
+    say()
+    say(f"{report.challenger} is not promoted: the gate's verdict is {report.verdict}.")
+    hint("wait for labels or train again; --skip-gate REASON promotes all the same")
 
 
 def _print_moved(moved: ModelVersion, *, as_json: bool) -> None:

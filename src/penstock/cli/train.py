@@ -96,16 +96,9 @@ def _from_log(root: Path, loaded: Definitions, model: Model, as_of: str) -> tupl
 
 def _from_files(loaded: Definitions, model: Model, events: Path, labels: Path) -> TrainingData:
     from penstock.app.runtime import plan_of
-    from penstock.app.tables import read_table
-    from penstock.app.training import data_from_frames, policy_of
-    from penstock.engine.training_set import features_for_frame
+    from penstock.app.training import data_from_files
 
-    plan = plan_of(loaded)
-    truth = read_table(labels, owner="labels")
-    used = {plan.views[lookup.view].source for lookup in plan.services[model.features.name].lookups}
-    history = {model.label.name: truth} if model.label.name in used else {}
-    frame = features_for_frame(model.features.features, read_table(events, owner="events"), history=history)
-    return data_from_frames(plan, model, frame, truth, policy=policy_of(loaded, model))
+    return data_from_files(loaded, plan_of(loaded), model, events, labels)
 
 
 def _json(run: TrainingRun) -> dict[str, object]:

@@ -42,6 +42,8 @@ class Aggregate:
     aggregation_interval
         The window moves in steps of this length: ``[floor(t) - size, floor(t))``. Default: the view's; ``timedelta(0)``
         lets it slide with every event also where the view has an interval.
+    description
+        How reasons of a decision call it; default: made of function, column and window.
 
     Examples
     --------
@@ -57,6 +59,7 @@ class Aggregate:
     where: str | None
     include_current: bool
     aggregation_interval: timedelta | None
+    description: str
 
     def __init__(
         self,
@@ -68,6 +71,7 @@ class Aggregate:
         where: str | Field | None = None,
         include_current: bool = True,
         aggregation_interval: timedelta | None = None,
+        description: str = "",
     ) -> None:
         if not isinstance(input_column, Field):
             raise DefinitionError(
@@ -91,6 +95,7 @@ class Aggregate:
             ("where", _where_name(where, owner=what)),
             ("include_current", include_current),
             ("aggregation_interval", aggregation_interval),
+            ("description", description),
         )
         for attribute, value in values:
             object.__setattr__(self, attribute, value)
@@ -128,6 +133,7 @@ class Aggregate:
             where=self.where,
             include_current=self.include_current,
             aggregation_interval=interval,
+            description=self.description,
         )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from penstock.core.errors import DefinitionError
 from penstock.core.types import check_name
+from penstock.definitions.gates import Gate
 from penstock.definitions.services import FeatureService
 from penstock.definitions.sources import LabelSource, check_not_negative
 from penstock.definitions.tags import Tags, tags_of
@@ -165,6 +166,8 @@ class Model:
         ``"weight"`` to weight the classes against their imbalance; None to leave the data as they are.
     split
         How training and test periods are cut.
+    gate
+        What a version must show before it is promoted; default: `Gate` as it is.
     """
 
     name: str
@@ -174,6 +177,7 @@ class Model:
     task: str
     imbalance: str | None
     split: TimeSplit
+    gate: Gate
     description: str
     owner: str
     tags: Tags
@@ -188,6 +192,7 @@ class Model:
         split: TimeSplit,
         task: str = "binary",
         imbalance: str | None = None,
+        gate: Gate | None = None,
         description: str = "",
         owner: str = "",
         tags: Mapping[str, str] | None = None,
@@ -217,6 +222,7 @@ class Model:
                 "Write TimeSplit(train=timedelta(days=7), delay=timedelta(days=7), test=timedelta(days=7))."
             )
         _check_numeric(features, owner=what)
+        _check_gate(gate, task=task, owner=what)
         values = (
             ("name", name),
             ("features", features),
@@ -225,6 +231,7 @@ class Model:
             ("task", task),
             ("imbalance", imbalance),
             ("split", split),
+            ("gate", gate or Gate()),
             ("description", description),
             ("owner", owner),
             ("tags", tags_of(tags, owner=what)),
@@ -248,6 +255,18 @@ def _check_actions(actions: object, *, owner: str) -> None:
     if len(set(actions.values())) < len(actions):
         raise DefinitionError(
             f"{owner}: actions are {dict(actions)!r}; allowed are different thresholds. Change one, or remove it."
+        )
+
+
+def _check_gate(gate: object, *, task: str, owner: str) -> None:
+    if gate is not None and not isinstance(gate, Gate):
+        raise DefinitionError(
+            f"{owner}: gate is {gate!r}; allowed are a Gate and None. Write for example Gate(max_false_positive_rate=0.01)."
+        )
+    if gate is not None and task != "binary":
+        raise DefinitionError(
+            f"{owner}: it has a gate and its task is {task!r}; the rules of a Gate are about alarms, so allowed is task "
+            '"binary". Leave the gate out: a regression is judged by its mean absolute error.'
         )
 
 

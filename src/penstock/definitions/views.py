@@ -40,6 +40,8 @@ _AGGREGATE = 'features=[Aggregate(Field("amount", Float64), "sum", time_window=t
 class Attribute:
     """A feature that a realtime feature view's function computes, or a column of a profile.
 
+    The `description` is how reasons of a decision call it.
+
     >>> from penstock.types import Float64
     >>> Attribute("amount_ratio", Float64).name
     'amount_ratio'
@@ -47,6 +49,7 @@ class Attribute:
 
     name: str
     dtype: DataType
+    description: str = ""
 
     def __post_init__(self) -> None:
         Field(self.name, self.dtype)

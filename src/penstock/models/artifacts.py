@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from penstock.core.errors import ModelError
+from penstock.models.basis import basis_of, write_basis
 from penstock.models.export_sklearn import export_sklearn
 from penstock.models.export_xgboost import export_xgboost
 from penstock.models.manifest import (
@@ -29,6 +30,7 @@ from penstock.models.manifest import (
     json_value,
     sha256,
 )
+from penstock.models.training_rows import write_sketch
 from penstock.models.verification import build_model, verify, write_golden
 
 if TYPE_CHECKING:
@@ -39,7 +41,13 @@ if TYPE_CHECKING:
     from penstock.models.links import LinkName
     from penstock.models.trees import Ensemble
 
-FILE_NAMES: dict[Role, str] = {"onnx": "model.onnx", "ubj": "model.ubj", "golden": "golden.npy"}
+FILE_NAMES: dict[Role, str] = {
+    "onnx": "model.onnx",
+    "ubj": "model.ubj",
+    "golden": "golden.npy",
+    "rows": "training_rows.npy",
+    "basis": "basis.npz",
+}
 GOLDEN_ROWS = 64
 EDGE_ROWS = 64
 MIN_GOLDEN_ROWS = 32
@@ -62,7 +70,13 @@ class Provenance:
     dataset: str | None = None
 
 
-def export_model(estimator: Any, vectors: NDArray[np.float64], *, provenance: Provenance) -> ModelFiles:
+def export_model(
+    estimator: Any,
+    vectors: NDArray[np.float64],
+    *,
+    provenance: Provenance,
+    times_us: NDArray[np.int64] | None = None,
+) -> ModelFiles:
     """All files of a version, verified, in memory.
 
     Parameters
@@ -73,6 +87,8 @@ def export_model(estimator: Any, vectors: NDArray[np.float64], *, provenance: Pr
         The training matrix, float64, shape [n, features], from which the golden rows are taken.
     provenance
         What the manifest says besides.
+    times_us
+        Event times of `vectors`, shape [n]; with them a sample of the rows is kept, by which a gate knows them again.
 
     Raises
     ------
@@ -83,7 +99,10 @@ def export_model(estimator: Any, vectors: NDArray[np.float64], *, provenance: Pr
     """
     exported = _export(estimator, features=len(provenance.features))
     golden = golden_rows(estimator, vectors, task=provenance.task, ensemble=exported.ensemble)
-    contents: dict[Role, bytes] = exported.contents | {"golden": golden}
+    basis = write_basis(basis_of(estimator, vectors))
+    contents: dict[Role, bytes] = exported.contents | {"golden": golden, "basis": basis}
+    if times_us is not None:
+        contents["rows"] = write_sketch(times_us, vectors)
     entries = tuple(
         FileEntry(FILE_NAMES[role], role, len(data), sha256(data)) for role, data in contents.items()
     )
@@ -113,8 +132,8 @@ def write_files(files: ModelFiles, folder: Path) -> None:
     """Write a version's files into the empty or new `folder`, on disk (fsync) when this returns."""
     folder.mkdir(parents=True, exist_ok=True)
     for entry in files.manifest.files:
-        _write(folder / entry.name, files[entry.role])
-    _write(folder / MANIFEST_NAME, files.manifest.to_bytes())
+        write_bytes(folder / entry.name, files[entry.role])
+    write_bytes(folder / MANIFEST_NAME, files.manifest.to_bytes())
     sync_folder(folder)
 
 
@@ -238,7 +257,8 @@ def _plain(value: Any) -> Any:
     return type(value).__name__
 
 
-def _write(path: Path, data: bytes) -> None:
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file, on disk (fsync) when this returns."""
     with path.open("wb") as file:
         file.write(data)
         file.flush()

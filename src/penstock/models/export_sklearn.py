@@ -68,7 +68,7 @@ def export_sklearn(estimator: Any, *, features: int) -> bytes:
                 estimator,
                 initial_types=[("vectors", DoubleTensorType([None, features]))],
                 target_opset=OPSETS,
-                custom_conversion_functions=_converters() | _xgboost_converters(),
+                custom_conversion_functions=_converters(),
                 custom_shape_calculators=_xgboost_shapes(),
                 custom_parsers=_xgboost_parsers(),
                 options={kind: {} for kind in _xgboost_parsers()},
@@ -106,34 +106,43 @@ def _finish(model: Any) -> bytes:
     return bytes(done.SerializeToString())
 
 
-def _converters() -> dict[type, Converter]:
-    from sklearn import ensemble, impute, tree
+def tree_parts(estimator: Any) -> TreeParts | None:
+    """The trees of a fitted estimator, without what stands before it in a pipeline; None where it has none."""
+    known = _tree_kinds().get(type(estimator))
+    return None if known is None else known[0](estimator, known[1])
 
-    table: dict[type, Converter] = {
-        tree.DecisionTreeClassifier: _converter(_tree_parts, classes=True),
-        tree.DecisionTreeRegressor: _converter(_tree_parts, classes=False),
-        ensemble.RandomForestClassifier: _converter(_forest_parts, classes=True),
-        ensemble.RandomForestRegressor: _converter(_forest_parts, classes=False),
-        ensemble.ExtraTreesClassifier: _converter(_forest_parts, classes=True),
-        ensemble.ExtraTreesRegressor: _converter(_forest_parts, classes=False),
-        ensemble.GradientBoostingClassifier: _converter(_boosted_parts, classes=True),
-        ensemble.GradientBoostingRegressor: _converter(_boosted_parts, classes=False),
-        ensemble.HistGradientBoostingClassifier: _converter(_histogram_parts, classes=True),
-        ensemble.HistGradientBoostingRegressor: _converter(_histogram_parts, classes=False),
-        impute.SimpleImputer: _convert_imputer,
+
+def _tree_kinds() -> dict[type, tuple[Callable[[Any, bool], TreeParts], bool]]:
+    """How the trees of each kind of estimator are read, and whether it is a classifier."""
+    from sklearn import ensemble, tree
+
+    table: dict[type, tuple[Callable[[Any, bool], TreeParts], bool]] = {
+        tree.DecisionTreeClassifier: (_tree_parts, True),
+        tree.DecisionTreeRegressor: (_tree_parts, False),
+        ensemble.RandomForestClassifier: (_forest_parts, True),
+        ensemble.RandomForestRegressor: (_forest_parts, False),
+        ensemble.ExtraTreesClassifier: (_forest_parts, True),
+        ensemble.ExtraTreesRegressor: (_forest_parts, False),
+        ensemble.GradientBoostingClassifier: (_boosted_parts, True),
+        ensemble.GradientBoostingRegressor: (_boosted_parts, False),
+        ensemble.HistGradientBoostingClassifier: (_histogram_parts, True),
+        ensemble.HistGradientBoostingRegressor: (_histogram_parts, False),
     }
+    # XGBoost as a step of a pipeline; nothing when the process has not loaded XGBoost.
+    xgboost = sys.modules.get("xgboost")
+    if xgboost is not None:
+        table |= {
+            xgboost.XGBClassifier: (_xgboost_parts, True),
+            xgboost.XGBRegressor: (_xgboost_parts, False),
+        }
     return table
 
 
-def _xgboost_converters() -> dict[type, Converter]:
-    """XGBoost as a step of a pipeline; nothing when the process has not loaded XGBoost."""
-    xgboost = sys.modules.get("xgboost")
-    if xgboost is None:
-        return {}
-    return {
-        xgboost.XGBClassifier: _converter(_xgboost_parts, classes=True),
-        xgboost.XGBRegressor: _converter(_xgboost_parts, classes=False),
-    }
+def _converters() -> dict[type, Converter]:
+    from sklearn import impute
+
+    trees = {kind: _converter(parts, classes=classes) for kind, (parts, classes) in _tree_kinds().items()}
+    return trees | {impute.SimpleImputer: _convert_imputer}
 
 
 def _xgboost_shapes() -> dict[type, Callable[[Any], None]]:
@@ -170,7 +179,7 @@ def _parse_classifier(scope: Any, model: Any, inputs: list[Any], **_: Any) -> li
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Parts:
+class TreeParts:
     """How an estimator's trees make its answer: sum, then a division, then the link.
 
     `rounds_input` says that the library rounds its input to float32 before comparing with float64 thresholds.
@@ -182,7 +191,7 @@ class _Parts:
     rounds_input: bool = True
 
 
-def _converter(parts_of: Callable[[Any, bool], _Parts], *, classes: bool) -> Converter:
+def _converter(parts_of: Callable[[Any, bool], TreeParts], *, classes: bool) -> Converter:
     def convert(scope: Any, operator: Any, container: Any) -> None:
         _add_trees(
             scope, operator, container, parts=parts_of(operator.raw_operator, classes), classes=classes
@@ -191,7 +200,7 @@ def _converter(parts_of: Callable[[Any, bool], _Parts], *, classes: bool) -> Con
     return convert
 
 
-def _add_trees(scope: Any, operator: Any, container: Any, *, parts: _Parts, classes: bool) -> None:
+def _add_trees(scope: Any, operator: Any, container: Any, *, parts: TreeParts, classes: bool) -> None:
     def step(kind: str, inputs: list[str], **attributes: Any) -> str:
         output: str = scope.get_unique_variable_name(kind.lower())
         name = scope.get_unique_operator_name(kind)
@@ -260,30 +269,31 @@ def _plain_tree(fitted: Any, *, column: int, scale: float = 1.0) -> Tree:
         threshold=fitted.threshold.astype(np.float64),
         missing_left=fitted.missing_go_to_left.astype(np.bool_),
         value=fitted.value[:, 0, column] * scale,
+        cover=np.asarray(fitted.weighted_n_node_samples, np.float64),
     )
 
 
-def _tree_parts(estimator: Any, classes: bool) -> _Parts:  # noqa: FBT001 - called by `_converter` alone
-    return _Parts(_doubles([_plain_tree(estimator.tree_, column=_column(estimator, classes))]))
+def _tree_parts(estimator: Any, classes: bool) -> TreeParts:  # noqa: FBT001 - called by `_converter` alone
+    return TreeParts(_doubles([_plain_tree(estimator.tree_, column=_column(estimator, classes))]))
 
 
-def _forest_parts(estimator: Any, classes: bool) -> _Parts:  # noqa: FBT001 - as above
+def _forest_parts(estimator: Any, classes: bool) -> TreeParts:  # noqa: FBT001 - as above
     column = _column(estimator, classes)
     trees = [_plain_tree(member.tree_, column=column) for member in estimator.estimators_]
-    return _Parts(_doubles(trees), divisor=len(trees))
+    return TreeParts(_doubles(trees), divisor=len(trees))
 
 
-def _boosted_parts(estimator: Any, classes: bool) -> _Parts:  # noqa: FBT001 - as above
+def _boosted_parts(estimator: Any, classes: bool) -> TreeParts:  # noqa: FBT001 - as above
     if estimator.init is not None and not isinstance(estimator.init, str):
         raise NotImplementedError(f"{type(estimator).__name__} is supported with init=None or 'zero'")
     _column(estimator, classes)
     start = estimator._raw_predict_init(np.zeros((1, estimator.n_features_in_)))  # noqa: SLF001 - no public name
     rate = estimator.learning_rate
     trees = [_plain_tree(member.tree_, column=0, scale=rate) for member in estimator.estimators_[:, 0]]
-    return _Parts(_doubles([constant_tree(float(start[0, 0])), *trees]), link=_link(classes))
+    return TreeParts(_doubles([constant_tree(float(start[0, 0])), *trees]), link=_link(classes))
 
 
-def _histogram_parts(estimator: Any, classes: bool) -> _Parts:  # noqa: FBT001 - as above
+def _histogram_parts(estimator: Any, classes: bool) -> TreeParts:  # noqa: FBT001 - as above
     _column(estimator, classes)
     if not classes and estimator.loss not in {"squared_error", "absolute_error", "quantile"}:
         raise NotImplementedError(
@@ -291,13 +301,13 @@ def _histogram_parts(estimator: Any, classes: bool) -> _Parts:  # noqa: FBT001 -
         )
     start = float(np.ravel(estimator._baseline_prediction)[0])  # noqa: SLF001 - no public name
     trees = [_histogram_tree(rounds[0].nodes) for rounds in estimator._predictors]  # noqa: SLF001 - as above
-    return _Parts(_doubles([constant_tree(start), *trees]), link=_link(classes), rounds_input=False)
+    return TreeParts(_doubles([constant_tree(start), *trees]), link=_link(classes), rounds_input=False)
 
 
-def _xgboost_parts(estimator: Any, classes: bool) -> _Parts:  # noqa: FBT001 - as above
+def _xgboost_parts(estimator: Any, classes: bool) -> TreeParts:  # noqa: FBT001 - as above
     _column(estimator, classes)
     exported = export_xgboost(estimator, features=estimator.n_features_in_)
-    return _Parts(exported.ensemble, link=exported.link)
+    return TreeParts(exported.ensemble, link=exported.link)
 
 
 def _doubles(trees: list[Tree]) -> Ensemble:
@@ -319,6 +329,7 @@ def _histogram_tree(nodes: NDArray[Any]) -> Tree:
         threshold=nodes["num_threshold"].astype(np.float64),
         missing_left=nodes["missing_go_to_left"].astype(np.bool_),
         value=nodes["value"].astype(np.float64),
+        cover=nodes["count"].astype(np.float64),
     )
 
 

@@ -103,6 +103,7 @@ def _tree(tree: dict[str, Any]) -> Tree:
         threshold=conditions,
         missing_left=np.array(tree["default_left"], np.bool_),
         value=conditions,
+        cover=np.array(tree["sum_hessian"], np.float64),
     )
 
 

@@ -32,7 +32,8 @@ CREATE TABLE IF NOT EXISTS history (
     stage TEXT NOT NULL,
     reason TEXT NOT NULL,
     digest TEXT NOT NULL,
-    hash TEXT NOT NULL
+    hash TEXT NOT NULL,
+    gate TEXT NOT NULL DEFAULT ''
 ) STRICT;
 CREATE INDEX IF NOT EXISTS history_by_name ON history (name, sequence);
 CREATE TRIGGER IF NOT EXISTS history_is_never_changed BEFORE UPDATE ON history
@@ -41,12 +42,16 @@ CREATE TRIGGER IF NOT EXISTS history_is_never_deleted BEFORE DELETE ON history
 BEGIN SELECT RAISE(ABORT, 'history is append-only'); END;
 """
 
-_COLUMNS = "sequence, time_us, actor, action, name, version, stage, reason, digest"
+_COLUMNS = "sequence, time_us, actor, action, name, version, stage, reason, digest, gate"
+_ADD_GATE = "ALTER TABLE history ADD COLUMN gate TEXT NOT NULL DEFAULT ''"
 
 
 @dataclass(frozen=True, slots=True)
 class HistoryRow:
-    """One event in the life of a version; `stage` is the stage that it has from then on."""
+    """One event in the life of a version; `stage` is the stage that it has from then on.
+
+    `gate` is the SHA-256 of the gate's report that allowed a promotion, ``skipped:`` with the reason, or empty.
+    """
 
     sequence: int
     time_us: int
@@ -57,11 +62,22 @@ class HistoryRow:
     stage: str
     reason: str
     digest: str
+    gate: str = ""
 
     def hash_after(self, previous: str) -> str:
         """The row's hash when it follows the row with hash `previous`."""
-        content = json.dumps(asdict(self), sort_keys=True, ensure_ascii=True)
+        values = asdict(self)
+        if not self.gate:  # rows of before there were gates keep their hashes
+            del values["gate"]
+        content = json.dumps(values, sort_keys=True, ensure_ascii=True)
         return hashlib.sha256(f"{previous}\n{content}".encode()).hexdigest()
+
+
+def prepare(connection: sqlite3.Connection) -> None:
+    """Make the table where there is none, and give an older one its newest column."""
+    connection.executescript(SCHEMA)
+    if "gate" not in {column[1] for column in connection.execute("PRAGMA table_info(history)")}:
+        connection.execute(_ADD_GATE)
 
 
 def append(connection: sqlite3.Connection, row: HistoryRow) -> str:
@@ -69,7 +85,7 @@ def append(connection: sqlite3.Connection, row: HistoryRow) -> str:
     _, previous = head(connection)
     hashed = row.hash_after(previous)
     values = (*asdict(row).values(), hashed)
-    connection.execute(f"INSERT INTO history ({_COLUMNS}, hash) VALUES (?,?,?,?,?,?,?,?,?,?)", values)  # noqa: S608
+    connection.execute(f"INSERT INTO history ({_COLUMNS}, hash) VALUES (?,?,?,?,?,?,?,?,?,?,?)", values)  # noqa: S608
     return hashed
 
 
@@ -77,13 +93,6 @@ def head(connection: sqlite3.Connection) -> tuple[int, str]:
     """Sequence number and hash of the newest row; 0 and `GENESIS` when there is none."""
     found = connection.execute("SELECT sequence, hash FROM history ORDER BY sequence DESC LIMIT 1").fetchone()
     return found or (0, GENESIS)
-
-
-def newest(connection: sqlite3.Connection) -> HistoryRow | None:
-    """The newest row; None when there is none."""
-    query = f"SELECT {_COLUMNS} FROM history ORDER BY sequence DESC LIMIT 1"  # noqa: S608 - constants
-    found = connection.execute(query).fetchone()
-    return HistoryRow(*found) if found else None
 
 
 def rows(connection: sqlite3.Connection, *, name: str | None = None) -> Iterator[HistoryRow]:

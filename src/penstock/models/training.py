@@ -116,6 +116,7 @@ class TrainedModel:
     test_labels: NDArray[np.float64]
     test_scores: NDArray[np.float64]
     train_vectors: NDArray[np.float64]
+    train_times_us: NDArray[np.int64]
     features: tuple[Feature, ...]
     service_fingerprint: str
     data: DataRange
@@ -144,7 +145,9 @@ class TrainedModel:
             parent=parent,
             dataset=dataset,
         )
-        return export_model(self.estimator, self.train_vectors, provenance=provenance)
+        return export_model(
+            self.estimator, self.train_vectors, provenance=provenance, times_us=self.train_times_us
+        )
 
 
 def train(spec: TrainingSpec, data: TrainingData, *, progress: Progress | None = None) -> TrainedModel:
@@ -188,6 +191,7 @@ def train(spec: TrainingSpec, data: TrainingData, *, progress: Progress | None =
         test_labels=data.labels[testing],
         test_scores=scores,
         train_vectors=vectors,
+        train_times_us=data.times_us[training],
         features=data.features,
         service_fingerprint=data.service_fingerprint,
         data=_data_range(spec, data, split, training),

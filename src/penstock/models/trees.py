@@ -36,7 +36,7 @@ class Tree:
     """One decision tree as flat arrays of n nodes; node 0 is the root.
 
     A leaf has `left` = -1. A row goes left where its feature compares true with the threshold, or where it is
-    missing and `missing_left` is set.
+    missing and `missing_left` is set. `cover` is how much of the training data came to each node, where it is known.
     """
 
     left: NDArray[np.int64]
@@ -45,6 +45,7 @@ class Tree:
     threshold: NDArray[np.float64]
     missing_left: NDArray[np.bool_]
     value: NDArray[np.float64]
+    cover: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,7 +71,9 @@ def constant_tree(value: float) -> Tree:
     """A tree that is one leaf: how a base score enters the sum."""
     nothing = np.zeros(1, np.int64)
     leaf = np.full(1, NO_CHILD, np.int64)
-    return Tree(leaf, leaf, nothing, np.zeros(1), np.zeros(1, np.bool_), np.array([value], np.float64))
+    return Tree(
+        leaf, leaf, nothing, np.zeros(1), np.zeros(1, np.bool_), np.array([value], np.float64), np.ones(1)
+    )
 
 
 def node_attributes(ensemble: Ensemble) -> dict[str, Any]:

@@ -183,7 +183,9 @@ def test_sql_refuses_to_change_history(statement, three):
         ("UPDATE history SET hash = 'x' WHERE sequence = 3",),
         ("DELETE FROM history WHERE sequence = 2",),
         ("DELETE FROM history WHERE sequence = 1", "UPDATE history SET sequence = sequence - 1"),
-        (f"INSERT INTO history SELECT 4, {OTHERS}, hash FROM history WHERE sequence = 3",),
+        (
+            f"INSERT INTO history (sequence, {OTHERS}, hash) SELECT 4, {OTHERS}, hash FROM history WHERE sequence = 3",
+        ),
     ],
 )
 def test_tampering_is_detected(statements, three):

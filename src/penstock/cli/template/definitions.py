@@ -13,6 +13,7 @@ from penstock import (
     Entity,
     FeatureService,
     FileConfig,
+    Gate,
     LabelSource,
     Model,
     Policy,
@@ -99,6 +100,7 @@ fraud = Model(
     label=chargebacks,
     estimator=XGBClassifier(n_estimators=60, max_depth=3, learning_rate=0.2, n_jobs=1, random_state=0),
     split=TimeSplit(train=14 * DAY, delay=3 * DAY, test=7 * DAY),
+    gate=Gate(min_positives=15),  # the sample is small; 30 and more say more
 )
 card_policy = Policy(
     "card_policy",

@@ -1,0 +1,122 @@
+"""Gates: what a version of a model must show before it may decide."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from penstock.core.errors import DefinitionError
+from penstock.core.types import check_name
+
+_LIMITS: dict[str, tuple[float, float]] = {
+    "max_false_positive_rate": (0.0, 1.0),
+    "min_recall": (0.0, 1.0),
+    "average_precision_margin": (0.0, 1.0),
+    "max_latency_ms": (0.0, float("inf")),
+}
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Gate:
+    """What a version must show on a holdout of later data before it is promoted to Production.
+
+    Challenger and champion score the same rows, each is judged at the threshold at which it serves. The first version has no
+    champion to beat: only the absolute rules hold.
+
+    Parameters
+    ----------
+    action
+        The action whose threshold says what is an alarm; default: the one with the lowest threshold, so that everything
+        but the policy's default is one.
+    max_false_positive_rate
+        Most alarms among the good rows, as a share.
+    min_recall
+        Least share of the bad rows that are found.
+    average_precision_margin
+        By how much the average precision may be below the champion's.
+    max_latency_ms
+        Most processor time for one row, at the 99th percentile, in milliseconds.
+    segments
+        Numeric or Bool features; in no group of rows by one of them may the recall be worse. Bool features fall into two
+        groups, others into quarters. None: every Bool feature of the model.
+    min_positives
+        With fewer bad rows in the holdout (or a segment) nothing is said about them: the verdict is *inconclusive*.
+    confidence
+        Of the intervals, which come from a paired bootstrap.
+    resamples
+        How many resamples it takes.
+
+    Examples
+    --------
+    >>> Gate(max_false_positive_rate=0.01, segments=["is_night"]).segments
+    ('is_night',)
+    """
+
+    action: str | None
+    max_false_positive_rate: float
+    min_recall: float
+    average_precision_margin: float
+    max_latency_ms: float
+    segments: tuple[str, ...] | None
+    min_positives: int
+    confidence: float
+    resamples: int
+
+    def __init__(
+        self,
+        *,
+        action: str | None = None,
+        max_false_positive_rate: float = 0.02,
+        min_recall: float = 0.0,
+        average_precision_margin: float = 0.01,
+        max_latency_ms: float = 5.0,
+        segments: Sequence[str] | None = None,
+        min_positives: int = 30,
+        confidence: float = 0.95,
+        resamples: int = 1000,
+    ) -> None:
+        values = {
+            "max_false_positive_rate": max_false_positive_rate,
+            "min_recall": min_recall,
+            "average_precision_margin": average_precision_margin,
+            "max_latency_ms": max_latency_ms,
+        }
+        for name, value in values.items():
+            _check_number(name, value, *_LIMITS[name])
+        _check_number("confidence", confidence, 0.5, 0.9999)
+        _check_count("min_positives", min_positives, least=2)
+        _check_count("resamples", resamples, least=100)
+        if action is not None:
+            check_name(action, what="Gate, action")
+        if isinstance(segments, str) or (
+            segments is not None and not all(isinstance(name, str) for name in segments)
+        ):
+            raise DefinitionError(
+                f"Gate: segments is {segments!r}; allowed are a list of feature names and None. Write for example "
+                'segments=["is_night"].'
+            )
+        values |= {"confidence": confidence}
+        for attribute, number in values.items():
+            object.__setattr__(self, attribute, float(number))
+        for attribute, other in (
+            ("action", action),
+            ("segments", None if segments is None else tuple(segments)),
+            ("min_positives", min_positives),
+            ("resamples", resamples),
+        ):
+            object.__setattr__(self, attribute, other)
+
+
+def _check_number(name: str, value: object, least: float, most: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+        raise DefinitionError(
+            f"Gate: {name} is {value!r}; allowed is a number from {least:g} to {most:g}. Write for example "
+            f"{name}={max(least, 0.02):g}."
+        )
+
+
+def _check_count(name: str, value: object, *, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise DefinitionError(
+            f"Gate: {name} is {value!r}; allowed is a whole number of at least {least}. Write for example {name}=100."
+        )

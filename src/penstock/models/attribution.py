@@ -1,0 +1,172 @@
+"""How much each feature contributed to a score.
+
+Contributions add up, in the space in which the model adds: log-odds for boosted trees and logistic regression, the logarithm
+for count models, the score itself for forests and linear regression. ``base + sum(contributions)`` is the model's raw sum,
+and the link turns that into the score that was served.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from penstock.core.errors import ArtifactError, ModelError
+from penstock.models.basis import Basis, Linear, read_basis
+from penstock.models.booster import Booster
+from penstock.models.export_xgboost import ensemble_of
+from penstock.models.links import LINKS, LinkName
+from penstock.models.runtimes import check_vectors
+from penstock.models.tree_shap import TreeShap
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from penstock.models.export_sklearn import TreeParts
+    from penstock.models.forest import Forest
+    from penstock.models.manifest import ModelFiles
+
+SPACES: dict[LinkName, str] = {"identity": "score", "logit": "log-odds", "log": "logarithm"}
+_ROUNDING = 1e-3
+"""How far the served float32 sum may be from the exact one, relative to the size of what is added; beyond it something is wrong."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Attribution:
+    """Contributions of features to the raw sums of rows.
+
+    Attributes
+    ----------
+    values
+        float64, shape [n, features].
+    base
+        What the model says of an average row of its training data.
+    link
+        Turns the raw sum into the score; `space` names what the sum is.
+    """
+
+    values: NDArray[np.float64]
+    base: float
+    link: LinkName
+
+    @property
+    def space(self) -> str:
+        """What is added up: ``log-odds``, ``logarithm`` or ``score``."""
+        return SPACES[self.link]
+
+    def scores(self) -> NDArray[np.float64]:
+        """The scores that the contributions add up to, shape [n]."""
+        return LINKS[self.link](self.base + self.values.sum(axis=1))
+
+
+class Explainer:
+    """Contributions for one model version.
+
+    Raises
+    ------
+    ModelError
+        Where the version cannot be explained: a pipeline mixes features, the estimator is of another kind, or it was
+        registered before reasons were kept.
+    """
+
+    def __init__(self, files: ModelFiles) -> None:
+        manifest = files.manifest
+        self._columns = len(manifest.features)
+        has_basis = "basis" in files.contents
+        basis = read_basis(files["basis"], features=self._columns) if has_basis else None
+        self.quantiles: NDArray[np.float64] | None = None if basis is None else basis.quantiles
+        self._raw, self._base, self._link = self._ways(files, basis)
+
+    def explain(self, vectors: NDArray[np.float64]) -> Attribution:
+        """The contributions to the scores of `vectors`, float64 [n, features]; NaN is null."""
+        rows = check_vectors(vectors, columns=self._columns)
+        return Attribution(self._raw(rows), self._base, self._link)
+
+    def _ways(
+        self, files: ModelFiles, basis: Basis | None
+    ) -> tuple[Callable[[NDArray[np.float64]], NDArray[np.float64]], float, LinkName]:
+        manifest = files.manifest
+        if manifest.engine == "xgboost":
+            booster = Booster(files["ubj"], features=self._columns)
+            shap = TreeShap(ensemble_of(booster.document(), features=self._columns), features=self._columns)
+
+            def boosted(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+                values = shap.contributions(_rounded(rows))
+                return _spread(values, shap.base, booster.margins(rows).astype(np.float64))
+
+            return boosted, shap.base, manifest.link
+        if basis is None or basis.model is None:
+            why = (
+                "it was registered before reasons were kept"
+                if basis is None
+                else "its estimator or a step is of another kind"
+            )
+            raise ModelError(
+                f"Model {manifest.name!r}: its score cannot be taken apart: {why}. What can be: XGBoost, scikit-learn's "
+                "trees, forests, boosted trees and linear models, behind imputers and scalers. Train it again, or go without."
+            )
+        return (
+            _linear_ways(basis, basis.model)
+            if isinstance(basis.model, Linear)
+            else self._tree_ways(basis, basis.model)
+        )
+
+    def _tree_ways(
+        self, basis: Basis, parts: TreeParts
+    ) -> tuple[Callable[[NDArray[np.float64]], NDArray[np.float64]], float, LinkName]:
+        shap = TreeShap(parts.ensemble, features=self._columns)
+
+        forest = _float32_forest(parts, features=self._columns)
+
+        def trees(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+            seen = basis.prepared(rows)
+            values = shap.contributions(_rounded(seen) if parts.rounds_input else seen) / parts.divisor
+            return (
+                values if forest is None else _spread(values, shap.base, forest.sums(seen).astype(np.float64))
+            )
+
+        return trees, shap.base / parts.divisor, parts.link
+
+
+def _float32_forest(parts: TreeParts, *, features: int) -> Forest | None:
+    """What adds as the model does, where that is in float32 (XGBoost in a pipeline)."""
+    if parts.ensemble.dtype is not np.float32:
+        return None
+    from penstock.models.forest import Forest
+
+    return Forest(parts.ensemble, features=features)
+
+
+def _linear_ways(
+    basis: Basis, model: Linear
+) -> tuple[Callable[[NDArray[np.float64]], NDArray[np.float64]], float, LinkName]:
+    def linear(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(model.weights * (basis.prepared(rows) - model.means), np.float64)
+
+    return linear, model.intercept + float(model.weights @ model.means), model.link
+
+
+def _rounded(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """As the library sees them, which rounds to float32 before it compares."""
+    return rows.astype(np.float32).astype(np.float64)
+
+
+def _spread(values: NDArray[np.float64], base: float, served: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`values` so that they add up to the sum as it was served.
+
+    XGBoost adds in float32. What its rounding leaves, a few millionths, is spread over the contributions by their size.
+    """
+    left = served - base - values.sum(axis=1)
+    sizes = np.abs(values)
+    whole = sizes.sum(axis=1)
+    if (np.abs(left) > _ROUNDING * np.maximum(whole, 1.0)).any():
+        raise ArtifactError(
+            f"XGBoost model: its contributions add up to something else than its score, by {np.abs(left).max():.3g}. Report "
+            "this as a defect, with the model."
+        )
+    shares = np.divide(
+        sizes, whole[:, None], out=np.full_like(sizes, 1 / sizes.shape[1]), where=whole[:, None] > 0
+    )
+    return values + left[:, None] * shares

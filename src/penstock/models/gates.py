@@ -1,0 +1,383 @@
+"""Gates: may a version decide? Challenger and champion on the same later rows, rule by rule.
+
+Each rule passes, fails, or is inconclusive; so does the whole: it fails if one rule fails, and passes if all pass. Nothing
+here reads or writes: `penstock.app.gating` gathers rows and models, and keeps the report.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from penstock.core.errors import InputError
+from penstock.core.time import format_duration, from_us
+from penstock.models.bootstrap import (
+    Difference,
+    RankedScores,
+    mean_difference,
+    precision_difference,
+    share_difference,
+)
+from penstock.models.latency import row_latency_ms
+from penstock.models.manifest import Feature, Manifest, json_value, sha256
+from penstock.models.segments import segment_masks
+from penstock.models.training_rows import row_hashes
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from penstock.definitions.gates import Gate
+    from penstock.models.runtimes import ScoringModel
+
+Verdict = Literal["pass", "fail", "inconclusive"]
+Numbers = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What one rule found, in words and in numbers."""
+
+    name: str
+    verdict: Verdict
+    text: str
+    numbers: Numbers
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidate:
+    """A version at the gate.
+
+    Parameters
+    ----------
+    label, digest, manifest
+        As registered.
+    model
+        Loaded and verified.
+    threshold
+        The score from which on it raises an alarm where it serves; None for a regression.
+    trained_rows
+        Hashes of a sample of the rows that it was trained on (`training_rows`); None where it has none.
+    """
+
+    label: str
+    digest: str
+    manifest: Manifest
+    model: ScoringModel
+    threshold: float | None
+    trained_rows: NDArray[np.uint64] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Holdout:
+    """Labelled rows that both are judged on.
+
+    Parameters
+    ----------
+    vectors, labels, times_us
+        As in `TrainingData`, without rows that have no label.
+    features, service_fingerprint
+        What the vectors are.
+    gap_us
+        How long labels take: the least time between the end of training and the first row.
+    digest
+        SHA-256 of the rows (`data_digest`).
+    """
+
+    vectors: NDArray[np.float64]
+    labels: NDArray[np.float64]
+    times_us: NDArray[np.int64]
+    features: tuple[Feature, ...]
+    service_fingerprint: str
+    gap_us: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class GateReport:
+    """The verdict on a version, and all that it rests on. `to_bytes` is what is kept; its digest names it.
+
+    Examples
+    --------
+    >>> report = GateReport("fail", "fraud:2", "d2", None, None, {}, {}, {}, (), 0)
+    >>> GateReport.from_bytes(report.to_bytes()) == report
+    True
+    """
+
+    verdict: Verdict
+    challenger: str
+    challenger_digest: str
+    champion: str | None
+    champion_digest: str | None
+    thresholds: Mapping[str, float | None]
+    holdout: Mapping[str, Any]
+    gate: Mapping[str, Any]
+    rules: tuple[Rule, ...]
+    created_us: int
+
+    def to_bytes(self) -> bytes:
+        """Canonical JSON."""
+        return (
+            json.dumps(json_value(asdict(self)), sort_keys=True, ensure_ascii=False, indent=1) + "\n"
+        ).encode()
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of `to_bytes`."""
+        return sha256(self.to_bytes())
+
+    @staticmethod
+    def from_bytes(data: bytes) -> GateReport:
+        """The report of `to_bytes`."""
+        values = json.loads(data)
+        return GateReport(**values | {"rules": tuple(Rule(**rule) for rule in values["rules"])})
+
+
+def judge(
+    gate: Gate, challenger: Candidate, champion: Candidate | None, holdout: Holdout, *, created_us: int
+) -> GateReport:
+    """Hold `challenger` against `champion` (None: there is none yet) on `holdout`.
+
+    Raises
+    ------
+    InputError
+        When the holdout has no rows.
+    """
+    if not len(holdout.labels):
+        raise InputError(
+            f"gate: there is no labelled row to judge {challenger.label} on. Wait for labels of events after its training "
+            "period, or give events and labels."
+        )
+    known = [challenger] if champion is None else [challenger, champion]
+    rules = [_holdout_rule(known, holdout), _schema_rule(challenger, champion, holdout)]
+    # Vectors of another schema cannot be scored, and figures on rows that were trained on say nothing.
+    if all(rule.verdict == "pass" for rule in rules):
+        binary = challenger.manifest.task == "binary"
+        rules += _alarm_rules(gate, known, holdout) if binary else [_error_rule(gate, known, holdout)]
+        rules.append(_latency_rule(gate, challenger, holdout))
+    return GateReport(
+        verdict=whole_verdict(rules),
+        challenger=challenger.label,
+        challenger_digest=challenger.digest,
+        champion=None if champion is None else champion.label,
+        champion_digest=None if champion is None else champion.digest,
+        thresholds={one.label: one.threshold for one in known},
+        holdout=_described(holdout, binary=challenger.manifest.task == "binary"),
+        gate=asdict(gate),
+        rules=tuple(rules),
+        created_us=created_us,
+    )
+
+
+def whole_verdict(rules: Sequence[Rule]) -> Verdict:
+    """The verdict of all rules together.
+
+    >>> whole_verdict([Rule("a", "pass", "", {}), Rule("b", "inconclusive", "", {})])
+    'inconclusive'
+    """
+    verdicts = {rule.verdict for rule in rules}
+    return "fail" if "fail" in verdicts else "inconclusive" if "inconclusive" in verdicts else "pass"
+
+
+def _described(holdout: Holdout, *, binary: bool) -> dict[str, Any]:
+    return {
+        "start_us": int(holdout.times_us.min()),
+        "end_us": int(holdout.times_us.max()) + 1,
+        "rows": len(holdout.labels),
+        "positives": int(holdout.labels.sum()) if binary else None,
+        "gap_us": holdout.gap_us,
+        "digest": holdout.digest,
+    }
+
+
+def _holdout_rule(known: Sequence[Candidate], holdout: Holdout) -> Rule:
+    """Whether the rows are later than what either was trained on, by the manifests and by the rows themselves."""
+    hashes = row_hashes(holdout.times_us, holdout.vectors)
+    numbers: dict[str, Any] = {"rows": len(holdout.labels)}
+    early, trained = 0, 0
+    same = False
+    for one in known:
+        before = int((holdout.times_us < one.manifest.data.end_us + holdout.gap_us).sum())
+        seen = 0 if one.trained_rows is None else int(np.isin(hashes, one.trained_rows).sum())
+        numbers[one.label] = {"before_end_of_gap": before, "sampled_training_rows": seen}
+        early, trained = max(early, before), max(trained, seen)
+        same = same or one.manifest.data.digest == holdout.digest
+    if not (early or trained or same):
+        first = f"{from_us(int(holdout.times_us.min())):%Y-%m-%d %H:%M}"
+        gap = format_duration(holdout.gap_us)
+        return Rule(
+            "holdout", "pass", f"all rows from {first} on, at least {gap} after either's training", numbers
+        )
+    found = [
+        f"{early:,} of {len(holdout.labels):,} rows lie in or before a training period or the gap after it"
+        if early
+        else "",
+        f"{trained:,} are rows that a version was trained on" if trained else "",
+        "they are the training data" if same else "",
+    ]
+    text = "; ".join(filter(None, found)) + ". Judge on later events; a random split leaks."
+    return Rule("holdout", "fail", text, numbers)
+
+
+def _schema_rule(challenger: Candidate, champion: Candidate | None, holdout: Holdout) -> Rule:
+    """Whether both take the features that are served now: the same names and types, computed the same way."""
+    differing: dict[str, list[str]] = {}
+    for one in (challenger, champion):
+        if one is None:
+            continue
+        own, given = set(one.manifest.features), set(holdout.features)
+        differing[one.label] = sorted(feature.name for feature in own ^ given)
+        same = one.manifest.features == holdout.features
+        if not same or one.manifest.service_fingerprint != holdout.service_fingerprint:
+            what = ", ".join(differing[one.label][:5]) or "the definitions behind the same names"
+            text = f"{one.label} was trained on other features than are served now: {what}. Train it again."
+            return Rule("schema", "fail", text, {"differing": differing})
+    text = f"{len(holdout.features)} features, the same as are served now"
+    return Rule("schema", "pass", text, {"features": len(holdout.features)})
+
+
+def _alarm_rules(gate: Gate, known: Sequence[Candidate], holdout: Holdout) -> list[Rule]:
+    truth = holdout.labels > 0
+    positives = int(truth.sum())
+    scores = [one.model.score(holdout.vectors) for one in known]
+    alarms = [_alarms(one, found) for one, found in zip(known, scores, strict=True)]
+    rules = [
+        _recall_rule(gate, truth, alarms),
+        _false_alarm_rule(gate, truth, alarms),
+        _precision_rule(gate, truth, scores),
+        *(_segments_rule(gate, truth, alarms, holdout) if len(known) > 1 else ()),
+    ]
+    if positives >= gate.min_positives:
+        return rules
+    text = f"the holdout has {positives:,} positives; at least {gate.min_positives:,} are needed to say"
+    return [Rule(rule.name, "inconclusive", text, rule.numbers) for rule in rules]
+
+
+def _alarms(one: Candidate, scores: NDArray[np.float64]) -> NDArray[np.bool_]:
+    assert one.threshold is not None, "a binary model has a threshold"
+    return scores >= one.threshold
+
+
+def _recall_rule(gate: Gate, truth: NDArray[np.bool_], alarms: Sequence[NDArray[np.bool_]]) -> Rule:
+    """Against a champion the recall must rise: the whole interval lies above zero."""
+    recalls = [_share(found[truth]) for found in alarms]
+    numbers: dict[str, Any] = {
+        "challenger": recalls[0],
+        "positives": int(truth.sum()),
+        "least": gate.min_recall,
+    }
+    if not recalls[0] or recalls[0] < gate.min_recall:
+        asked = f"at least {gate.min_recall:.1%} is asked" if gate.min_recall else "it finds nothing"
+        text = f"{_percent(recalls[0])}; {asked}"
+        return Rule("recall", "fail", text, numbers)
+    if len(alarms) == 1:
+        return Rule("recall", "pass", f"{_percent(recalls[0])} of the positives are found", numbers)
+    gained = share_difference(alarms[0][truth], alarms[1][truth], **_drawing(gate))
+    numbers |= {"champion": recalls[1], "difference": asdict(gained)}
+    text = f"{_percent(recalls[0])}, champion {_percent(recalls[1])}: {gained}"
+    if gained.lower > 0:
+        return Rule("recall", "pass", text, numbers)
+    if gained.upper <= 0:
+        return Rule("recall", "fail", f"{text}; it must rise", numbers)
+    return Rule("recall", "inconclusive", f"{text}; a gain is not shown", numbers)
+
+
+def _false_alarm_rule(gate: Gate, truth: NDArray[np.bool_], alarms: Sequence[NDArray[np.bool_]]) -> Rule:
+    rates = [_share(found[~truth]) for found in alarms]
+    numbers: dict[str, Any] = {"challenger": rates[0], "most": gate.max_false_positive_rate}
+    numbers |= {"champion": rates[1]} if len(rates) > 1 else {}
+    if rates[0] is None:
+        return Rule("false alarms", "inconclusive", "the holdout has no negatives", numbers)
+    text = f"{rates[0]:.2%} of the negatives; at most {gate.max_false_positive_rate:.2%} is allowed"
+    return Rule("false alarms", "pass" if rates[0] <= gate.max_false_positive_rate else "fail", text, numbers)
+
+
+def _precision_rule(gate: Gate, truth: NDArray[np.bool_], scores: Sequence[NDArray[np.float64]]) -> Rule:
+    """Not worse than the champion's by more than the margin; without a champion better than chance."""
+    name, whole = "average precision", np.ones(len(truth))
+    other = scores[1] if len(scores) > 1 else np.zeros(len(truth))  # equal scores: chance
+    values = [RankedScores(truth, found).average_precision(whole) for found in (scores[0], other)]
+    gained = precision_difference(truth, scores[0], other, **_drawing(gate))
+    numbers: dict[str, Any] = {"challenger": values[0], "difference": asdict(gained)}
+    if len(scores) == 1:
+        text = f"{values[0]:.4f}, chance {values[1]:.4f}: {gained}"
+        return Rule(name, "pass" if gained.lower > 0 else "fail", text, numbers | {"chance": values[1]})
+    numbers |= {"champion": values[1], "margin": gate.average_precision_margin}
+    text = f"{values[0]:.4f}, champion {values[1]:.4f}: {gained}"
+    if gained.upper < 0 and gained.value < -gate.average_precision_margin:
+        return Rule(name, "fail", f"{text}; it is worse", numbers)
+    if gained.value >= -gate.average_precision_margin:
+        return Rule(name, "pass", text, numbers)
+    return Rule(name, "inconclusive", f"{text}; it may be worse", numbers)
+
+
+def _segments_rule(
+    gate: Gate, truth: NDArray[np.bool_], alarms: Sequence[NDArray[np.bool_]], holdout: Holdout
+) -> Iterator[Rule]:
+    """In no group of rows with enough positives may the recall be worse; the more groups, the wider the intervals."""
+    masks = segment_masks(holdout.vectors, holdout.features, gate.segments)
+    large = {name: mask & truth for name, mask in masks.items() if (mask & truth).sum() >= gate.min_positives}
+    if not masks:
+        return
+    drawing = _drawing(gate)
+    drawing["confidence"] = 1 - (1 - gate.confidence) / max(
+        len(large), 1
+    )  # Bonferroni: any of them may be wrong
+    found = {name: share_difference(alarms[0][at], alarms[1][at], **drawing) for name, at in large.items()}
+    worse = [name for name, gained in found.items() if gained.upper < 0]
+    numbers: dict[str, Any] = {
+        "segments": {name: asdict(gained) for name, gained in found.items()},
+        "too_small": sorted(masks.keys() - large.keys()),
+    }
+    small = f"; {len(masks) - len(large)} have too few positives" if len(masks) > len(large) else ""
+    if worse:
+        listed = ", ".join(f"{name}: {found[name]}" for name in worse)
+        yield Rule("segments", "fail", f"recall is worse in {listed}{small}", numbers)
+    else:
+        yield Rule("segments", "pass", f"recall is worse in none of {len(found)}{small}", numbers)
+
+
+def _error_rule(gate: Gate, known: Sequence[Candidate], holdout: Holdout) -> Rule:
+    """A regression's mean absolute error must fall; without a champion it must beat the mean."""
+    errors = [np.abs(one.model.score(holdout.vectors) - holdout.labels) for one in known]
+    values = [float(error.mean()) for error in errors]
+    numbers: dict[str, Any] = {"challenger": values[0]}
+    if len(known) == 1:
+        idle = float(np.abs(holdout.labels - holdout.labels.mean()).mean())
+        text = f"{values[0]:.4g}; always saying the mean gives {idle:.4g}"
+        return Rule("error", "pass" if values[0] < idle else "fail", text, numbers | {"idle": idle})
+    gained: Difference = mean_difference(errors[0] - errors[1], **_drawing(gate))
+    numbers |= {"champion": values[1], "difference": asdict(gained)}
+    text = f"{values[0]:.4g}, champion {values[1]:.4g}: {gained}"
+    if gained.upper < 0:
+        return Rule("error", "pass", text, numbers)
+    if gained.lower >= 0:
+        return Rule("error", "fail", f"{text}; it must fall", numbers)
+    return Rule("error", "inconclusive", f"{text}; a gain is not shown", numbers)
+
+
+def _latency_rule(gate: Gate, challenger: Candidate, holdout: Holdout) -> Rule:
+    took = row_latency_ms(challenger.model, holdout.vectors)
+    text = f"{took:.3f} ms of processor for one row (p99); at most {gate.max_latency_ms:g} ms is allowed"
+    numbers = {"p99_ms": took, "most_ms": gate.max_latency_ms}
+    return Rule("latency", "pass" if took <= gate.max_latency_ms else "fail", text, numbers)
+
+
+def _drawing(gate: Gate) -> dict[str, Any]:
+    """How the bootstrap draws: the same each time, so that a verdict can be had again."""
+    return {
+        "confidence": gate.confidence,
+        "resamples": gate.resamples,
+        "rng": np.random.default_rng(0),
+    }
+
+
+def _share(flags: NDArray[np.bool_]) -> float | None:
+    return float(flags.mean()) if len(flags) else None
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{share:.1%}"
