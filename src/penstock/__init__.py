@@ -9,6 +9,7 @@ from penstock.definitions.batch_sources import BatchSource
 from penstock.definitions.batch_views import BatchFeatureView, batch_feature_view
 from penstock.definitions.entities import Entity
 from penstock.definitions.models import CostMatrix, Endpoint, Model, Policy, TimeSplit
+from penstock.definitions.monitors import Monitor
 from penstock.definitions.services import FeatureService
 from penstock.definitions.sources import LabelSource, PushConfig, RequestSource, StreamSource
 from penstock.definitions.views import (
@@ -37,6 +38,7 @@ __all__ = [
     "LabelSource",
     "LifetimeWindow",
     "Model",
+    "Monitor",
     "Policy",
     "PushConfig",
     "RealtimeFeatureView",

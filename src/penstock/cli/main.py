@@ -19,6 +19,7 @@ from penstock.cli import (
     init,
     lineage,
     materialize,
+    metrics,
     offline,
     prove,
     registry,
@@ -86,5 +87,6 @@ app.command("replay")(replay.replay)
 app.command("test")(prove.prove)
 app.command("audit")(audit.audit)
 app.command("explain-event")(explain_event.explain_event)
+app.command("metrics")(metrics.metrics)
 app.command("status")(status.status)
 app.command("forget")(forget.forget)
