@@ -103,7 +103,7 @@ def stored_board(
         Keep every slot, for figures by day.
     """
     board = empty_board(monitor, keep_all=keep_all)
-    for scored, labels in scored_decisions(store, plan, monitor, as_of_us=as_of_us, progress=progress):
+    for scored, labels, _ in scored_batches(store, plan, monitor, as_of_us=as_of_us, progress=progress):
         board.decide(scored)
         known = np.flatnonzero(~np.isnan(labels))
         if len(known):
@@ -111,28 +111,31 @@ def stored_board(
     return board
 
 
-def scored_decisions(
+def scored_batches(
     store: LogReader,
     plan: Plan,
     monitor: Monitor,
     *,
     as_of_us: int | None = None,
+    labelled: bool = True,
     progress: Progress | None = None,
-) -> Iterator[tuple[Scored, FloatArray]]:
-    """The decisions of an endpoint in log order, described, each with its label (NaN: not known)."""
+) -> Iterator[tuple[Scored, FloatArray, Decisions]]:
+    """The decisions of an endpoint in log order: described, with their labels (NaN: not known), and as stored."""
     describe = Describer(plan, monitor)
     rows = RowReader(store, plan.sources)
     total = store.next_position
-    for decided, decisions in _slices(store.read_decisions(endpoints={describe.endpoint.name})):
-        positions, scored = describe.part(rows, decided, decisions)
-        if not len(positions):
-            continue
-        known = store.latest_labels(int(positions[0]), int(positions[-1]) + 1, as_of_us=as_of_us)
-        labels, _ = labels_at(positions, known)
+    for decided, stored in _slices(store.read_decisions(endpoints={describe.endpoint.name})):
+        positions, decisions, scored = describe.part(rows, decided, stored)
         if as_of_us is not None:
             past = np.flatnonzero(scored.times_us <= as_of_us)
-            scored, labels = scored.take(past), labels[past]
-        yield scored, labels
+            positions, decisions, scored = positions[past], decisions.take(past), scored.take(past)
+        if not len(positions):
+            continue
+        labels = np.full(len(positions), np.nan)
+        if labelled:
+            known = store.latest_labels(int(positions[0]), int(positions[-1]) + 1, as_of_us=as_of_us)
+            labels, _ = labels_at(positions, known)
+        yield scored, labels, decisions
         if progress is not None:
             progress(int(positions[-1]) + 1, total)
 

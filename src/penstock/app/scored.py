@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -66,21 +66,22 @@ class Describer:
             cards=self._cards(events),
         )
 
-    def at(self, rows: RowReader, positions: IntArray) -> list[tuple[IntArray, Scored]]:
+    def at(self, rows: RowReader, positions: IntArray) -> Iterator[tuple[IntArray, Scored]]:
         """The decisions at `positions`, of which some may have none, in parts: which positions, and the rows."""
-        parts = []
         for at, decisions in rows.decisions(self.endpoint.name, positions):
-            parts.append(self.part(rows, at, decisions))
-        return parts
+            kept, _, scored = self.part(rows, at, decisions)
+            yield kept, scored
 
-    def part(self, rows: RowReader, positions: IntArray, decisions: Decisions) -> tuple[IntArray, Scored]:
-        """Decisions with their events, without those that were forgotten: their positions, and the rows."""
+    def part(
+        self, rows: RowReader, positions: IntArray, decisions: Decisions
+    ) -> tuple[IntArray, Decisions, Scored]:
+        """Decisions with their events, without those that were forgotten: positions, decisions, described."""
         kept = np.flatnonzero((decisions.flags & np.uint8(Flag.ERASED)) == 0)
         if len(kept) < len(positions):
             positions, decisions = positions[kept], decisions.take(kept)
         if not len(positions):
-            return positions, _nothing()
-        return positions, self(rows.events(self.source, positions), decisions)
+            return positions, decisions, _nothing()
+        return positions, decisions, self(rows.events(self.source, positions), decisions)
 
     def _segment(self, name: str, events: Columns, decisions: Decisions) -> Coded:
         if name not in self._features:

@@ -13,6 +13,7 @@ from penstock.cli import (
     change,
     contracts,
     dataset,
+    drift,
     explain,
     explain_event,
     forget,
@@ -88,5 +89,6 @@ app.command("test")(prove.prove)
 app.command("audit")(audit.audit)
 app.command("explain-event")(explain_event.explain_event)
 app.command("metrics")(metrics.metrics)
+app.command("drift")(drift.drift)
 app.command("status")(status.status)
 app.command("forget")(forget.forget)

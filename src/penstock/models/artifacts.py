@@ -38,8 +38,14 @@ if TYPE_CHECKING:
 
     from penstock.models.links import LinkName
     from penstock.models.trees import Ensemble
+    from penstock.monitoring.profile import Profile
 
-FILE_NAMES: dict[Role, str] = {"onnx": "model.onnx", "ubj": "model.ubj", "golden": "golden.npy"}
+FILE_NAMES: dict[Role, str] = {
+    "onnx": "model.onnx",
+    "ubj": "model.ubj",
+    "golden": "golden.npy",
+    "profile": "profile.json",
+}
 GOLDEN_ROWS = 64
 EDGE_ROWS = 64
 MIN_GOLDEN_ROWS = 32
@@ -62,7 +68,9 @@ class Provenance:
     dataset: str | None = None
 
 
-def export_model(estimator: Any, vectors: NDArray[np.float64], *, provenance: Provenance) -> ModelFiles:
+def export_model(
+    estimator: Any, vectors: NDArray[np.float64], *, provenance: Provenance, profile: Profile | None = None
+) -> ModelFiles:
     """All files of a version, verified, in memory.
 
     Parameters
@@ -73,6 +81,8 @@ def export_model(estimator: Any, vectors: NDArray[np.float64], *, provenance: Pr
         The training matrix, float64, shape [n, features], from which the golden rows are taken.
     provenance
         What the manifest says besides.
+    profile
+        What drift is measured against.
 
     Raises
     ------
@@ -84,6 +94,8 @@ def export_model(estimator: Any, vectors: NDArray[np.float64], *, provenance: Pr
     exported = _export(estimator, features=len(provenance.features))
     golden = golden_rows(estimator, vectors, task=provenance.task, ensemble=exported.ensemble)
     contents: dict[Role, bytes] = exported.contents | {"golden": golden}
+    if profile is not None:
+        contents["profile"] = profile.to_bytes()
     entries = tuple(
         FileEntry(FILE_NAMES[role], role, len(data), sha256(data)) for role, data in contents.items()
     )
