@@ -118,7 +118,7 @@ def test_rows_that_resemble_their_neighbours_count_for_fewer():
     for number in range(40):
         draw = np.random.default_rng([number, 5])
         sample = sampled(visits(draw, 700), visits(draw, 100))
-        assert sample.reference.clustering > 8
+        assert sample.reference.clustering > 4
         alarms += judge([sample], false_alarms=0.05)[0].drifted
         sample.reference = replace(sample.reference, clustering=1.0)
         naive += judge([sample], false_alarms=0.05)[0].drifted
@@ -146,7 +146,7 @@ def test_a_profile_is_small_and_comes_back_as_it_was():
     data = profile.to_bytes()
     assert len(data) < 100_000
     assert parse_profile(data, where="m:1") == profile
-    with pytest.raises(ArtifactError, match="m:1.*Train and register"):
+    with pytest.raises(ArtifactError, match=r"m:1.*Train and register"):
         parse_profile(b"{", where="m:1")
     with pytest.raises(ArtifactError, match="format version is 2"):
         parse_profile(data.replace(b'"format_version":1', b'"format_version":2'), where="m:1")
