@@ -11,6 +11,7 @@ from penstock.definitions.endpoints import Arm, Endpoint
 from penstock.definitions.entities import Entity
 from penstock.definitions.gates import Gate
 from penstock.definitions.models import CostMatrix, Model, Policy, TimeSplit
+from penstock.definitions.monitors import Monitor
 from penstock.definitions.services import FeatureService
 from penstock.definitions.sources import LabelSource, PushConfig, RequestSource, StreamSource
 from penstock.definitions.views import (
@@ -41,6 +42,7 @@ __all__ = [
     "LabelSource",
     "LifetimeWindow",
     "Model",
+    "Monitor",
     "Policy",
     "PushConfig",
     "RealtimeFeatureView",

@@ -15,7 +15,10 @@ from time import perf_counter
 import numpy as np
 import numpy.typing as npt
 
+from penstock.app.measuring import monitor_of, stored_board
 from penstock.app.runtime import Runtime
+from penstock.app.scored import Describer
+from penstock.core.errors import InputError
 from penstock.core.records import LabelRecords
 from penstock.engine.decisions import Decisions
 from penstock.engine.local import Processed
@@ -24,7 +27,6 @@ from penstock.kernel.columns import IntArray
 from penstock.models.dataset import labels_at
 from penstock.monitoring.live import LiveMetrics, LiveSummary
 from penstock.monitoring.prequential import Prequential, Quality
-from penstock.plan.nodes import EndpointNode
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -60,7 +62,20 @@ class Meter:
         self._endpoint = runtime.plan.endpoints[endpoint]
         self._waiting: deque[_Waiting] = deque()
         self.metrics = LiveMetrics(perf_counter(), default_action=self._endpoint.actions[0])
-        self.quality = stored_quality(self._store, self._endpoint)
+        monitor = monitor_of(runtime.project, endpoint)
+        self._describe = Describer(runtime.plan, monitor)
+        self.board = stored_board(self._store, runtime.plan, monitor)
+        """Quality by version, arm, segment and window: what `penstock metrics` makes anew from the store."""
+
+    @property
+    def quality(self) -> Prequential:
+        """Quality since the beginning, of an endpoint that classifies."""
+        total = self.board.total()
+        if not isinstance(total, Prequential):
+            raise InputError(
+                f"Endpoint {self._endpoint.name!r}: its model is a regression; allowed is one that classifies. Use `board`."
+            )
+        return total
 
     def watch(self, processed: Processed, *, handed_in_s: float) -> None:
         """Count a micro-batch that was handed in at a time of `time.perf_counter`."""
@@ -68,7 +83,9 @@ class Meter:
         processed.committed.add_done_callback(waiting.mark)
         self._waiting.append(waiting)
         self.metrics.add(processed.counters, at_s=perf_counter())
-        self.quality.decided(sum(len(o.decisions) for o in processed.outcomes if o.decisions is not None))
+        for outcome in processed.outcomes:
+            if outcome.decisions is not None and outcome.admitted.source.name == self._describe.source:
+                self.board.decide(self._describe(outcome.admitted.columns, outcome.decisions))
         self._settle()
 
     def finish(self) -> None:
@@ -95,7 +112,10 @@ class Meter:
 
     def _learn(self, labels: LabelRecords) -> None:
         """First labels of their events."""
-        self.quality.add(self._scores(labels.event_positions), labels.values)
+        order = np.argsort(labels.event_positions)
+        events, values = labels.event_positions[order], labels.values[order]
+        for positions, scored in self._describe.at(self._rows, events):
+            self.board.learn(scored, values[np.searchsorted(events, positions)])
 
     def _learn_again(self, labels: LabelRecords) -> None:
         """Labels of which some correct or repeat earlier ones: truth before this batch, and now."""
@@ -103,31 +123,12 @@ class Meter:
         older = ~np.isin(every.label_positions, labels.label_positions)
         now = _truth(every, np.ones(len(every), np.bool_))
         before = _truth(every, older)
-        events = np.array(list(now), np.int64)
-        scores, after = self._scores(events), np.array(list(now.values()))
-        known = np.isin(events, list(before))
-        was = np.array([before.get(event, np.nan) for event in events.tolist()])
-        self.quality.add(scores[~known], after[~known])
-        self.quality.replace(scores[known], was[known], after[known])
-
-    def _scores(self, positions: IntArray) -> FloatArray:
-        """The score of each event, NaN where nothing was decided or no model was there."""
-        scores = np.full(len(positions), np.nan)
-        for at, decisions in self._rows.decisions(self._endpoint.name, positions):
-            order = np.minimum(np.searchsorted(at, positions), len(at) - 1)
-            there = at[order] == positions
-            scores[there] = decisions.scores[order[there]]
-        return scores
-
-
-def stored_quality(store: LogReader, endpoint: EndpointNode) -> Prequential:
-    """Quality so far, from the stored decisions of `endpoint` and their labels as known now."""
-    quality = Prequential(dict(zip(endpoint.actions[1:], endpoint.thresholds, strict=True)))
-    for positions, decisions, labels in labelled_decisions(store, endpoint.name):
-        quality.decided(len(positions))
-        known = ~np.isnan(labels)
-        quality.add(decisions.scores[known], labels[known])
-    return quality
+        for positions, scored in self._describe.at(self._rows, np.array(sorted(now), np.int64)):
+            after = np.array([now[event] for event in positions.tolist()])
+            was = np.array([before.get(event, np.nan) for event in positions.tolist()])
+            first = np.isnan(was)
+            self.board.learn(scored.take(np.flatnonzero(first)), after[first])
+            self.board.relearn(scored.take(np.flatnonzero(~first)), was[~first], after[~first])
 
 
 def labelled_decisions(store: LogReader, endpoint: str) -> Iterable[tuple[IntArray, Decisions, FloatArray]]:

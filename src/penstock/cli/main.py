@@ -13,6 +13,7 @@ from penstock.cli import (
     change,
     contracts,
     dataset,
+    drift,
     experiment,
     explain,
     explain_event,
@@ -21,6 +22,7 @@ from penstock.cli import (
     init,
     lineage,
     materialize,
+    metrics,
     offline,
     prove,
     registry,
@@ -92,5 +94,7 @@ app.command("replay")(replay.replay)
 app.command("test")(prove.prove)
 app.command("audit")(audit.audit)
 app.command("explain-event")(explain_event.explain_event)
+app.command("metrics")(metrics.metrics)
+app.command("drift")(drift.drift)
 app.command("status")(status.status)
 app.command("forget")(forget.forget)

@@ -13,6 +13,7 @@ from penstock.definitions.endpoints import Endpoint
 from penstock.definitions.entities import Entity
 from penstock.definitions.loading import SETTINGS_FILE, run_files, shown
 from penstock.definitions.models import Model, Policy
+from penstock.definitions.monitors import Monitor
 from penstock.definitions.services import FeatureService
 from penstock.definitions.sources import LabelSource, StreamSource
 from penstock.definitions.views import FeatureView, RealtimeFeatureView, StreamFeatureView
@@ -32,6 +33,7 @@ _PLACES: tuple[tuple[type, str, str], ...] = (
     (Model, "model", "models"),
     (Policy, "policy", "policies"),
     (Endpoint, "endpoint", "endpoints"),
+    (Monitor, "monitor", "monitors"),
 )
 
 
@@ -61,6 +63,7 @@ class Project:
     models: dict[str, Model] = field(default_factory=dict)
     policies: dict[str, Policy] = field(default_factory=dict)
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
+    monitors: dict[str, Monitor] = field(default_factory=dict)
 
 
 def find_project(start: Path | str) -> Path:

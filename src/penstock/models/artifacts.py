@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from penstock.models.links import LinkName
     from penstock.models.trees import Ensemble
+    from penstock.monitoring.profile import Profile
 
 FILE_NAMES: dict[Role, str] = {
     "onnx": "model.onnx",
@@ -47,6 +48,7 @@ FILE_NAMES: dict[Role, str] = {
     "golden": "golden.npy",
     "rows": "training_rows.npy",
     "basis": "basis.npz",
+    "profile": "profile.json",
 }
 GOLDEN_ROWS = 64
 EDGE_ROWS = 64
@@ -76,6 +78,7 @@ def export_model(
     *,
     provenance: Provenance,
     times_us: NDArray[np.int64] | None = None,
+    profile: Profile | None = None,
 ) -> ModelFiles:
     """All files of a version, verified, in memory.
 
@@ -89,6 +92,8 @@ def export_model(
         What the manifest says besides.
     times_us
         Event times of `vectors`, shape [n]; with them a sample of the rows is kept, by which a gate knows them again.
+    profile
+        What drift is measured against.
 
     Raises
     ------
@@ -103,6 +108,8 @@ def export_model(
     contents: dict[Role, bytes] = exported.contents | {"golden": golden, "basis": basis}
     if times_us is not None:
         contents["rows"] = write_sketch(times_us, vectors)
+    if profile is not None:
+        contents["profile"] = profile.to_bytes()
     entries = tuple(
         FileEntry(FILE_NAMES[role], role, len(data), sha256(data)) for role, data in contents.items()
     )

@@ -22,7 +22,7 @@ FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 MAX_MANIFEST_BYTES = 16 * 2**20
 
-Role = Literal["onnx", "ubj", "golden", "rows", "basis"]
+Role = Literal["onnx", "ubj", "golden", "rows", "basis", "profile"]
 Engine = Literal["xgboost", "onnx"]
 Task = Literal["binary", "regression"]
 

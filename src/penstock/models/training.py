@@ -22,6 +22,7 @@ from penstock.models.evaluation import (
 )
 from penstock.models.manifest import DataRange, Feature, ModelFiles, Task
 from penstock.models.split import Split, SplitLengths, split_by_time
+from penstock.monitoring.profile import Profile, profile_column
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -146,8 +147,20 @@ class TrainedModel:
             dataset=dataset,
         )
         return export_model(
-            self.estimator, self.train_vectors, provenance=provenance, times_us=self.train_times_us
+            self.estimator,
+            self.train_vectors,
+            provenance=provenance,
+            times_us=self.train_times_us,
+            profile=self.profile(),
         )
+
+    def profile(self) -> Profile:
+        """What drift is measured against: features as fitted on, scores and labels of the test, where it has not learnt."""
+        features = (
+            profile_column(feature.name, self.train_vectors[:, i]) for i, feature in enumerate(self.features)
+        )
+        score = profile_column("score", self.test_scores, role="score")
+        return Profile((*features, score, profile_column("label", self.test_labels, role="label")))
 
 
 def train(spec: TrainingSpec, data: TrainingData, *, progress: Progress | None = None) -> TrainedModel:

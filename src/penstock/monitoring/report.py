@@ -25,6 +25,7 @@ class Grid:
 
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    wide: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +90,8 @@ def _section(section: Section) -> str:
 def _grid(grid: Grid) -> str:
     head = _cells(grid.header, "th")
     rows = "".join(f"<tr>{_cells(row, 'td')}</tr>" for row in grid.rows)
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+    width = "scroll wide" if grid.wide else "scroll"
+    return f'<div class="{width}"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
 
 
 def _cells(values: Sequence[str], tag: str) -> str:
@@ -152,6 +154,7 @@ svg { display: block; width: 100%; height: auto; overflow: visible; }
 .grid { stroke: var(--line); } .axis { stroke: var(--soft); }
 svg text { fill: var(--soft); font-size: 12.5px; }
 .scroll { overflow-x: auto; max-width: 860px; background: var(--card); border: 1px solid var(--line); border-radius: 10px; }
+.scroll.wide { max-width: none; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { padding: 8px 14px; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
 th { color: var(--soft); font-size: 0.82rem; font-weight: 600; }

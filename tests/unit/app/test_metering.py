@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from penstock.app import Runtime
-from penstock.app.metering import Meter, stored_quality
+from penstock.app.measuring import monitor_of, stored_board
+from penstock.app.metering import Meter
 
 HOUR_US = 3_600_000_000
 START_US = 1_700_000_000_000_000
@@ -99,7 +100,8 @@ def test_a_correction_replaces_and_a_repetition_changes_nothing(runtime):
     meter.finish()
     after = meter.summary()[1]
     assert (after.labelled, after.positives) == (16, before.positives)  # one less, one more
-    assert after == stored_quality(runtime.store, runtime.plan.endpoints["checkout"]).summary()
+    board = stored_board(runtime.store, runtime.plan, monitor_of(runtime.project))
+    assert after == board.total().summary()
 
 
 def test_a_restart_goes_on_with_the_same_figures(runtime):

@@ -18,6 +18,7 @@ from penstock import (
     LabelSource,
     LifetimeWindow,
     Model,
+    Monitor,
     Policy,
     PushConfig,
     RealtimeFeatureView,
@@ -87,6 +88,11 @@ def two_times(**changes):
     return source_of(schema=[*SCHEMA, Field("seen", Timestamp)], **changes)
 
 
+def monitor_of(**changes):
+    endpoint = Endpoint("checkout", source=payments, model=model_of(), policy=policy)
+    return Monitor(**{"endpoint": endpoint, **changes})
+
+
 CASES = {
     # name: (what is written, the object, what was found)
     "field name": (lambda: Field("a b", Float64), "Field", "'a b'"),
@@ -94,6 +100,33 @@ CASES = {
     "field name with two underscores": (lambda: Field("a__b", Float64), "Field 'a__b'", "a__b"),
     "field name hidden": (lambda: Field("_a", Float64), "Field '_a'", "_a"),
     "field type": (lambda: Field("a", float), "Field 'a'", "<class 'float'>"),
+    "monitor of a name": (lambda: monitor_of(endpoint="checkout"), "Monitor", "'checkout'"),
+    "monitor without windows": (lambda: monitor_of(windows=[]), "Monitor 'checkout'", "[]"),
+    "monitor window of days": (lambda: monitor_of(windows=[7]), "Monitor 'checkout'", "7"),
+    "monitor windows that do not fit": (
+        lambda: monitor_of(windows=[2 * HOUR, 3 * HOUR]),
+        "Monitor 'checkout'",
+        "3:00:00",
+    ),
+    "monitor windows too many": (
+        lambda: monitor_of(windows=[timedelta(seconds=1), timedelta(days=1)]),
+        "Monitor 'checkout'",
+        "86,400 times",
+    ),
+    "monitor segment": (lambda: monitor_of(segments=["country"]), "Monitor 'checkout'", "'country'"),
+    "monitor segment twice": (
+        lambda: monitor_of(segments=["user_id", "user_id"]),
+        "Monitor 'checkout'",
+        "'user_id' twice",
+    ),
+    "monitor top_k": (lambda: monitor_of(top_k=0), "Monitor 'checkout'", "0"),
+    "monitor false alarms": (lambda: monitor_of(false_alarms=5), "Monitor 'checkout'", "5"),
+    "monitor delay": (lambda: monitor_of(delay=-HOUR), "Monitor 'checkout'", "-1"),
+    "monitor false discovery": (
+        lambda: monitor_of(false_discovery="bonferroni"),
+        "Monitor 'checkout'",
+        "'bonferroni'",
+    ),
     "entity name": (lambda: Entity("", [Field("a", String)]), "Entity", "''"),
     "entity keys": (lambda: Entity("e", []), "Entity 'e'", "[]"),
     "entity key alone": (lambda: Entity("e", Field("a", String)), "Entity 'e'", "Field(name='a'"),

@@ -1,0 +1,203 @@
+"""Metrics of an endpoint from its stored decisions and labels, for `penstock metrics` and for a restart.
+
+Decisions are read once, in log order, a batch at a time, each with its events and with the labels that are known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from penstock.app.scored import Describer
+from penstock.core.errors import NotFoundError, PlanError
+from penstock.core.records import DecisionBatch
+from penstock.core.time import to_us
+from penstock.definitions.monitors import Monitor
+from penstock.definitions.project import Project
+from penstock.engine.decisions import Decisions
+from penstock.engine.lookup import RowReader
+from penstock.engine.ports import LogReader
+from penstock.models.dataset import labels_at
+from penstock.monitoring.board import ALL, Board, Group, Periods, Scored, Window
+from penstock.monitoring.prequential import BINS, Prequential
+from penstock.monitoring.regression import PrequentialRegression
+from penstock.plan.nodes import Plan
+
+FloatArray = npt.NDArray[np.float64]
+Cell = Prequential | PrequentialRegression
+Progress = Callable[[int, int], None]
+
+SLOT_BINS = 1 << 11
+"""Slots tell scores apart by 0.018 in logit; totals ten times finer."""
+ROW_SLICE = 65_536
+
+
+def monitor_of(project: Project, endpoint: str | None = None) -> Monitor:
+    """The monitor of an endpoint, the one written or the default; of the only endpoint where none is named.
+
+    Raises
+    ------
+    NotFoundError
+        There is no such endpoint, or none is named and there is not exactly one.
+    PlanError
+        Two monitors watch the endpoint.
+    """
+    names = ", ".join(project.endpoints) or "none"
+    if endpoint is None and len(project.endpoints) != 1:
+        raise NotFoundError(f"project {project.name!r} defines the endpoints {names}; name one of them.")
+    name = next(iter(project.endpoints)) if endpoint is None else endpoint
+    if name not in project.endpoints:
+        raise NotFoundError(f"Endpoint {name!r}: the project defines {names}. Choose one of these.")
+    written = [monitor for monitor in project.monitors.values() if monitor.endpoint.name == name]
+    if len(written) > 1:
+        raise PlanError(
+            f"Endpoint {name!r}: it is watched by the monitors {', '.join(m.name for m in written)}; allowed is one. "
+            "Put all into one, and remove the other."
+        )
+    return written[0] if written else Monitor(endpoint=project.endpoints[name])
+
+
+def empty_board(monitor: Monitor, *, keep_all: bool = False) -> Board:
+    """A board for what `monitor` watches."""
+    model, policy = monitor.endpoint.model, monitor.endpoint.policy
+
+    def cell(bins: int) -> Cell:
+        if model.task == "regression":
+            return PrequentialRegression(quantile=monitor.quantile)
+        return Prequential(dict(policy.actions), costs=policy.costs, bins=bins)
+
+    return Board(
+        lambda: cell(BINS),
+        lambda: cell(SLOT_BINS),
+        periods=Periods(
+            slot_us=monitor.slot_us,
+            windows_us=tuple(to_us(window) for window in monitor.windows),
+            delay_us=to_us(monitor.delay),
+        ),
+        max_values=monitor.max_segments,
+        top_k=monitor.top_k,
+        keep_all=keep_all,
+    )
+
+
+def stored_board(
+    store: LogReader,
+    plan: Plan,
+    monitor: Monitor,
+    *,
+    as_of_us: int | None = None,
+    keep_all: bool = False,
+    progress: Progress | None = None,
+) -> Board:
+    """Quality by group and period, from what is stored.
+
+    Parameters
+    ----------
+    as_of_us
+        Only events up to this time, and labels that were known by then; None: all.
+    keep_all
+        Keep every slot, for figures by day.
+    """
+    board = empty_board(monitor, keep_all=keep_all)
+    for scored, labels, _ in scored_batches(store, plan, monitor, as_of_us=as_of_us, progress=progress):
+        board.decide(scored)
+        known = np.flatnonzero(~np.isnan(labels))
+        if len(known):
+            board.learn(scored.take(known), labels[known])
+    return board
+
+
+def scored_batches(
+    store: LogReader,
+    plan: Plan,
+    monitor: Monitor,
+    *,
+    as_of_us: int | None = None,
+    labelled: bool = True,
+    progress: Progress | None = None,
+) -> Iterator[tuple[Scored, FloatArray, Decisions]]:
+    """The decisions of an endpoint in log order: described, with their labels (NaN: not known), and as stored."""
+    describe = Describer(plan, monitor)
+    rows = RowReader(store, plan.sources)
+    total = store.next_position
+    for decided, stored in _slices(store.read_decisions(endpoints={describe.endpoint.name})):
+        positions, decisions, scored = describe.part(rows, decided, stored)
+        if as_of_us is not None:
+            past = np.flatnonzero(scored.times_us <= as_of_us)
+            positions, decisions, scored = positions[past], decisions.take(past), scored.take(past)
+        if not len(positions):
+            continue
+        labels = np.full(len(positions), np.nan)
+        if labelled:
+            known = store.latest_labels(int(positions[0]), int(positions[-1]) + 1, as_of_us=as_of_us)
+            labels, _ = labels_at(positions, known)
+        yield scored, labels, decisions
+        if progress is not None:
+            progress(int(positions[-1]) + 1, total)
+
+
+def _slices(batches: Iterator[DecisionBatch]) -> Iterator[tuple[npt.NDArray[np.int64], Decisions]]:
+    """Decision batches cut to at most `ROW_SLICE` rows."""
+    for batch in batches:
+        decisions = Decisions.from_bytes(batch.payload)
+        for first in range(0, len(batch.positions), ROW_SLICE):
+            chosen = np.arange(first, min(first + ROW_SLICE, len(batch.positions)))
+            yield batch.positions[chosen], decisions.take(chosen)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metrics:
+    """What `penstock metrics` shows: all decisions, the newest windows, and one line a group or day."""
+
+    endpoint: str
+    task: str
+    newest_us: int | None
+    delay_us: int
+    total: Any
+    windows: tuple[Window, ...]
+    rows: tuple[tuple[str, str, Any], ...]
+    """Dimension, value and quality of each group, or ``day``, date and window of each day."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The metrics as JSON values."""
+        return asdict(self)
+
+
+def metrics_of(board: Board, monitor: Monitor, *, by: str | None = None) -> Metrics:
+    """The figures of a board; `by` is ``version``, ``arm``, ``segment:NAME`` or ``day``.
+
+    Raises
+    ------
+    NotFoundError
+        `by` names nothing that is watched.
+    """
+    return Metrics(
+        endpoint=monitor.endpoint.name,
+        task=monitor.endpoint.model.task,
+        newest_us=board.newest_us,
+        delay_us=to_us(monitor.delay),
+        total=board.total().summary(),
+        windows=tuple(board.windows()),
+        rows=_rows(board, monitor, by),
+    )
+
+
+def _rows(board: Board, monitor: Monitor, by: str | None) -> tuple[tuple[str, str, Any], ...]:
+    if by is None:
+        return ()
+    if by == "day":
+        return tuple(("day", str(np.datetime64(day.start_us, "us"))[:10], day) for day in board.days())
+    name = by.removeprefix("segment:")
+    allowed = ["version", "arm", *monitor.segments]
+    if name not in allowed:
+        raise NotFoundError(
+            f"Monitor {monitor.name!r}: by {by!r} found; allowed are version, arm, day and segment:NAME of "
+            f"{', '.join(monitor.segments) or 'its segments, of which there are none'}. Choose one, or add the segment: "
+            f"Monitor(endpoint=..., segments=[{name!r}])."
+        )
+    groups: list[Group] = [group for group in board.groups if group.dimension == name and group != ALL]
+    return tuple((group.dimension, group.value, board.total(group).summary()) for group in groups)

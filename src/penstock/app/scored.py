@@ -1,0 +1,147 @@
+"""Decisions with what quality is split by: event time, version, arm, segments, amounts, cards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from penstock.definitions.models import CostMatrix
+from penstock.definitions.monitors import Monitor
+from penstock.engine.decisions import Decisions, Flag
+from penstock.engine.lookup import RowReader
+from penstock.kernel.columns import Column, Columns, IntArray, Numeric, Text
+from penstock.kernel.hashing import encode_keys, hash_text
+from penstock.monitoring.board import Coded, Scored
+from penstock.plan.nodes import Plan
+
+NO_MODEL = "(no model)"
+NONE = "(none)"
+UNKNOWN = "(unknown)"
+"""A feature of decisions that were made with other definitions."""
+
+_CARD_SEED = 0
+
+
+class Describer:
+    """Makes `Scored` rows of an endpoint's decisions and their events.
+
+    Parameters
+    ----------
+    plan
+        The plan with the endpoint.
+    monitor
+        What is watched of it.
+    """
+
+    def __init__(self, plan: Plan, monitor: Monitor) -> None:
+        endpoint = plan.endpoints[monitor.endpoint.name]
+        service = plan.services[endpoint.service]
+        self.endpoint = endpoint
+        self.source = endpoint.source
+        self._time_field = plan.sources[endpoint.source].time_field
+        self._service = service.fingerprint
+        self._features = {output.name: i for i, output in enumerate(service.outputs)}
+        self._segments = monitor.segments
+        self._keys = next((lookup.key_columns for lookup in service.lookups if lookup.own), ())
+        costs: CostMatrix | None = monitor.endpoint.policy.costs
+        each = None if costs is None else costs.false_negative
+        self._amount = each if isinstance(each, str) else None
+
+    def __call__(self, events: Columns, decisions: Decisions) -> Scored:
+        """Row i of `events` is what row i of `decisions` was decided on; forgotten events must have been left out."""
+        groups = {"version": _same(decisions.model or NO_MODEL, len(decisions))}
+        arm = getattr(decisions, "arm", "")
+        if isinstance(arm, str) and arm:
+            groups["arm"] = _same(arm, len(decisions))
+        for name in self._segments:
+            groups[name] = self._segment(name, events, decisions)
+        return Scored(
+            times_us=_numbers(events[self._time_field]).astype(np.int64),
+            scores=decisions.scores,
+            groups=groups,
+            amounts=None if self._amount is None else _amounts(events[self._amount]),
+            cards=self._cards(events),
+        )
+
+    def at(self, rows: RowReader, positions: IntArray) -> Iterator[tuple[IntArray, Scored]]:
+        """The decisions at `positions`, of which some may have none, in parts: which positions, and the rows."""
+        for at, decisions in rows.decisions(self.endpoint.name, positions):
+            kept, _, scored = self.part(rows, at, decisions)
+            yield kept, scored
+
+    def part(
+        self, rows: RowReader, positions: IntArray, decisions: Decisions
+    ) -> tuple[IntArray, Decisions, Scored]:
+        """Decisions with their events, without those that were forgotten: positions, decisions, described."""
+        kept = np.flatnonzero((decisions.flags & np.uint8(Flag.ERASED)) == 0)
+        if len(kept) < len(positions):
+            positions, decisions = positions[kept], decisions.take(kept)
+        if not len(positions):
+            return positions, decisions, _nothing()
+        return positions, decisions, self(rows.events(self.source, positions), decisions)
+
+    def _segment(self, name: str, events: Columns, decisions: Decisions) -> Coded:
+        if name not in self._features:
+            return coded(events[name])
+        if decisions.service != self._service:
+            return _same(UNKNOWN, len(decisions))
+        return coded(Numeric(decisions.vectors[:, self._features[name]]))
+
+    def _cards(self, events: Columns) -> npt.NDArray[np.uint64] | None:
+        if not self._keys:
+            return None
+        return hash_text(encode_keys([events[name] for name in self._keys]), _CARD_SEED)
+
+
+def coded(column: Column) -> Coded:
+    """A column as few texts: null is ``(none)``, numbers as short as they can be said.
+
+    >>> coded(Numeric(np.array([2.0, np.nan, 2.0])))
+    Coded(codes=array([0, 1, 0]), names=('2', '(none)'))
+    """
+    if isinstance(column, Text):
+        return _coded_texts(column.to_strings())
+    values, codes = np.unique(column.values, return_inverse=True)
+    names = [_name(value) for value in values.tolist()]
+    if column.valid is not None and not column.valid.all():
+        codes, names = np.where(column.valid, codes, len(names)), [*names, NONE]
+    return Coded(codes.astype(np.int64), tuple(names))
+
+
+def _coded_texts(texts: Sequence[str | None]) -> Coded:
+    numbers: dict[str | None, int] = {}
+    codes = np.array([numbers.setdefault(text, len(numbers)) for text in texts], np.int64)
+    return Coded(codes, tuple(NONE if text is None else text for text in numbers))
+
+
+def _name(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return NONE if value != value else f"{value:g}"
+    return str(value)
+
+
+def _same(value: str, count: int) -> Coded:
+    return Coded(np.zeros(count, np.int64), (value,))
+
+
+def _numbers(column: Column) -> npt.NDArray[Any]:
+    assert isinstance(column, Numeric)
+    return column.values
+
+
+def _amounts(column: Column) -> npt.NDArray[np.float64]:
+    """A null amount costs nothing."""
+    assert isinstance(column, Numeric)
+    values = column.values.astype(np.float64)
+    if column.valid is not None:
+        values = np.where(column.valid, values, 0.0)
+    return np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def _nothing() -> Scored:
+    return Scored(np.zeros(0, np.int64), np.zeros(0), {})
