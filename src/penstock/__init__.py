@@ -8,6 +8,7 @@ from penstock.definitions.batch_configs import DeltaConfig, DuckDBConfig, FileCo
 from penstock.definitions.batch_sources import BatchSource
 from penstock.definitions.batch_views import BatchFeatureView, batch_feature_view
 from penstock.definitions.entities import Entity
+from penstock.definitions.learning import Bandit, Ensemble, Online
 from penstock.definitions.models import CostMatrix, Endpoint, Model, Policy, TimeSplit
 from penstock.definitions.services import FeatureService
 from penstock.definitions.sources import LabelSource, PushConfig, RequestSource, StreamSource
@@ -25,18 +26,21 @@ __version__ = "0.1.0"
 __all__ = [
     "Aggregate",
     "Attribute",
+    "Bandit",
     "BatchFeatureView",
     "BatchSource",
     "CostMatrix",
     "DeltaConfig",
     "DuckDBConfig",
     "Endpoint",
+    "Ensemble",
     "Entity",
     "FeatureService",
     "FileConfig",
     "LabelSource",
     "LifetimeWindow",
     "Model",
+    "Online",
     "Policy",
     "PushConfig",
     "RealtimeFeatureView",

@@ -72,7 +72,7 @@ class Champions:
         for endpoint in endpoints:
             live = next((v for v in self.registry.versions(endpoint.model) if v.stage == "Production"), None)
             current = self.serving(endpoint.name)
-            if live is None or (current is not None and current.version == live.label):
+            if live is None or (current is not None and current.version.partition("+")[0] == live.label):
                 continue
             try:
                 _check_serves(self.plan, endpoint, live)

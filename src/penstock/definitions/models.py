@@ -10,6 +10,7 @@ from typing import Any
 
 from penstock.core.errors import DefinitionError
 from penstock.core.types import check_name
+from penstock.definitions.learning import DEFAULT_PERIODS, Online, check_learns
 from penstock.definitions.services import FeatureService
 from penstock.definitions.sources import LabelSource, StreamSource, check_not_negative
 from penstock.definitions.tags import Tags, tags_of
@@ -164,7 +165,10 @@ class Model:
     imbalance
         ``"weight"`` to weight the classes against their imbalance; None to leave the data as they are.
     split
-        How training and test periods are cut.
+        How training and test periods are cut. A model that learns from every label is judged on the test period alone; for
+        it the default is a week of each.
+    learning
+        `Online` for a model that goes on learning; None for one that is trained and then stays as it is.
     """
 
     name: str
@@ -174,6 +178,7 @@ class Model:
     task: str
     imbalance: str | None
     split: TimeSplit
+    learning: Online | None
     description: str
     owner: str
     tags: Tags
@@ -185,9 +190,10 @@ class Model:
         features: FeatureService,
         label: LabelSource,
         estimator: Any,
-        split: TimeSplit,
+        split: TimeSplit | None = None,
         task: str = "binary",
         imbalance: str | None = None,
+        learning: Online | None = None,
         description: str = "",
         owner: str = "",
         tags: Mapping[str, str] | None = None,
@@ -206,7 +212,9 @@ class Model:
                 f"{what}: task is {task!r} and imbalance {imbalance!r}; allowed are tasks {', '.join(TASKS)} and "
                 'imbalance None or, for binary, "weight". Choose among these.'
             )
-        if isinstance(estimator, type) or not all(hasattr(estimator, name) for name in _ESTIMATOR):
+        if learning is not None:
+            split = _check_learning(learning, estimator, split, imbalance=imbalance, owner=what)
+        elif isinstance(estimator, type) or not all(hasattr(estimator, name) for name in _ESTIMATOR):
             raise DefinitionError(
                 f"{what}: estimator is {estimator!r}; allowed is an object with {', '.join(_ESTIMATOR)}. Write for "
                 "example XGBClassifier(n_estimators=100)."
@@ -225,6 +233,7 @@ class Model:
             ("task", task),
             ("imbalance", imbalance),
             ("split", split),
+            ("learning", learning),
             ("description", description),
             ("owner", owner),
             ("tags", tags_of(tags, owner=what)),
@@ -310,6 +319,22 @@ def _check_actions(actions: object, *, owner: str) -> None:
         raise DefinitionError(
             f"{owner}: actions are {dict(actions)!r}; allowed are different thresholds. Change one, or remove it."
         )
+
+
+def _check_learning(
+    learning: object, estimator: Any, split: TimeSplit | None, *, imbalance: str | None, owner: str
+) -> TimeSplit:
+    """The split of a model that goes on learning, whose definition can mean something."""
+    if not isinstance(learning, Online) or imbalance is not None:
+        raise DefinitionError(
+            f"{owner}: learning is {learning!r} and imbalance {imbalance!r}; allowed are an Online with imbalance None, and "
+            "None. Write learning=Online(), and give weights to the estimator's own loss."
+        )
+    check_learns(estimator, owner=owner)
+    if split is not None:
+        return split
+    train, delay, test = DEFAULT_PERIODS
+    return TimeSplit(train=train, delay=delay, test=test)
 
 
 def _check_numeric(service: FeatureService, *, owner: str) -> None:

@@ -39,7 +39,12 @@ if TYPE_CHECKING:
     from penstock.models.links import LinkName
     from penstock.models.trees import Ensemble
 
-FILE_NAMES: dict[Role, str] = {"onnx": "model.onnx", "ubj": "model.ubj", "golden": "golden.npy"}
+FILE_NAMES: dict[Role, str] = {
+    "onnx": "model.onnx",
+    "ubj": "model.ubj",
+    "golden": "golden.npy",
+    "online": "online.json",
+}
 GOLDEN_ROWS = 64
 EDGE_ROWS = 64
 MIN_GOLDEN_ROWS = 32
@@ -168,12 +173,12 @@ def parameters(estimator: Any) -> dict[str, Any]:
     return {"estimator": type(estimator).__name__, **values}
 
 
-def library_versions() -> dict[str, str]:
-    """The versions of the libraries that took part, as installed."""
+def library_versions(*, also: Sequence[str] = ()) -> dict[str, str]:
+    """The versions of the libraries that took part, as installed, and those of others that may have."""
     from importlib.metadata import PackageNotFoundError, version
 
     found: dict[str, str] = {}
-    for library in (*LIBRARIES, "xgboost-cpu"):
+    for library in (*LIBRARIES, "xgboost-cpu", *also):
         try:
             found[library] = version(library)
         except PackageNotFoundError:  # xgboost goes by two names

@@ -192,6 +192,11 @@ class ProjectStore(ProjectReader):
         possible = self._pending.possible(hashes)
         return labels.pending_for(self._fetch, possible) if len(possible) else []
 
+    def index_labels(self) -> None:
+        """Let `labels_arrived` find labels without reading all; costs each label a little from then on."""
+        with self._writing_lock, translated(self._path, "indexing labels"), Transaction(self._writing):
+            labels.index_by_position(self._writing)
+
     def delete_dead_letters(self, letter_ids: Sequence[int]) -> int:
         """Remove dead letters by id; returns how many there were."""
         with self._writing_lock, translated(self._path, "deleting dead letters"):
