@@ -10,6 +10,7 @@ from penstock.definitions.batch_views import BatchFeatureView, batch_feature_vie
 from penstock.definitions.endpoints import Arm, Endpoint
 from penstock.definitions.entities import Entity
 from penstock.definitions.gates import Gate
+from penstock.definitions.learning import Bandit, Ensemble, Online
 from penstock.definitions.models import CostMatrix, Model, Policy, TimeSplit
 from penstock.definitions.monitors import Monitor
 from penstock.definitions.services import FeatureService
@@ -29,12 +30,14 @@ __all__ = [
     "Aggregate",
     "Arm",
     "Attribute",
+    "Bandit",
     "BatchFeatureView",
     "BatchSource",
     "CostMatrix",
     "DeltaConfig",
     "DuckDBConfig",
     "Endpoint",
+    "Ensemble",
     "Entity",
     "FeatureService",
     "FileConfig",
@@ -43,6 +46,7 @@ __all__ = [
     "LifetimeWindow",
     "Model",
     "Monitor",
+    "Online",
     "Policy",
     "PushConfig",
     "RealtimeFeatureView",

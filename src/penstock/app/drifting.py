@@ -123,8 +123,9 @@ def drift_report(
     width, delay = to_us(monitor.drift_window), to_us(monitor.delay)
     compared = _Compared(reference, newest, newest - delay, width)
     for scored, labels, decisions in scored_batches(store, plan, monitor, progress=progress):
-        if decisions.service == reference.service:
-            compared.add(scored, labels, decisions)
+        columns = plan.columns_of(monitor.endpoint.name, logged=decisions.service, wanted=reference.service)
+        if columns is not None:
+            compared.add(scored, labels, decisions, columns)
     return DriftReport(
         endpoint=monitor.endpoint.name,
         version=reference.version,
@@ -181,17 +182,18 @@ class _Compared:
         found = [point for detectors in self._detectors.values() for point in detectors.points]
         return tuple(sorted(found, key=lambda point: (point.time_us, point.stream)))
 
-    def add(self, scored: Scored, labels: FloatArray, decisions: Decisions) -> None:
-        """Count decisions of a batch."""
+    def add(self, scored: Scored, labels: FloatArray, decisions: Decisions, columns: tuple[int, ...]) -> None:
+        """Count decisions of a batch; `columns` of their vectors are the features."""
         recent = self._inside(scored, self._newest)
         self.rows += int(recent.sum())
-        own = decisions.model == self._version
-        for i, sample in enumerate(self._features):
+        for i, sample in zip(columns, self._features, strict=True):
             sample.add(decisions.vectors[recent, i])
             self._detect(sample.reference.name, scored, decisions.vectors[:, i])
-        if own and self._score is not None:
-            self._score.add(scored.scores[recent])
-            self._detect("score", scored, scored.scores)
+        own = decisions.of_version(self._version)
+        if self._score is not None and own.any():
+            self._score.add(scored.scores[recent & own])
+            if own.all():
+                self._detect("score", scored, scored.scores)
         mature = self._inside(scored, self._mature) & ~np.isnan(labels)
         if self._label is not None:
             self._label.add(labels[mature])

@@ -125,24 +125,28 @@ class Reasoner:
 def reasons_for(root: Path, found: Provenance) -> tuple[Explained | None, str]:
     """What the score of a decision was made of, by the version that scored it; or None and why that cannot be said."""
     decision = found.decision
-    if decision is None or not decision.model:
+    label = "" if decision is None else decision.decided_by(0).version
+    if decision is None or not label:
         return None, "no model scored it"
     if int(decision.flags[0]) & Flag.ERASED:
         return None, "it was forgotten"
-    service = load_project(root).endpoints[found.endpoint.name].model.features
-    name, _, version = decision.model.partition(":")
+    name, _, version = label.partition(":")
+    project = load_project(root)
+    service = project.endpoints[found.endpoint.name].features
     try:
         registered = registry_of(root).get(name, version)
         reasoner = Reasoner(registered, service)
     except (ModelError, NotFoundError) as error:
         return None, str(error)
-    if registered.manifest().service_fingerprint != decision.service:
-        return None, f"{decision.model} was trained on other features than it was served"
-    explained = reasoner.explain(np.ascontiguousarray(decision.vectors[:1]))[0]
+    trained = registered.manifest().service_fingerprint
+    columns = plan_of(project).columns_of(found.endpoint.name, logged=decision.service, wanted=trained)
+    if columns is None:
+        return None, f"{label} was trained on other features than it was served"
+    explained = reasoner.explain(np.ascontiguousarray(decision.vectors[:1, list(columns)]))[0]
     if not abs(explained.score - float(decision.scores[0])) <= _TOLERANCE:
         return (
             None,
-            f"{decision.model} gives {explained.score:.6g} for the logged features, not the logged score",
+            f"{label} gives {explained.score:.6g} for the logged features, not the logged score",
         )
     return explained, ""
 

@@ -140,8 +140,8 @@ class Routes:
     def _forget_old(self) -> None:
         models = {arm.model for endpoint in self.plan.endpoints.values() for arm in endpoint.arms}
         kept = {v.digest for name in models for v in self.registry.versions(name) if v.aliases}
-        kept |= {model.digest for model in self._models.values()}
-        self._ready = {digest: model for digest, model in self._ready.items() if digest in kept}
+        used = {id(model) for model in self._models.values()}
+        self._ready = {d: model for d, model in self._ready.items() if d in kept or id(model) in used}
 
     def _put(self, endpoint: EndpointNode) -> None:
         weights = weights_of(endpoint, self.audit)

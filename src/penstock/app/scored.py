@@ -52,10 +52,9 @@ class Describer:
 
     def __call__(self, events: Columns, decisions: Decisions) -> Scored:
         """Row i of `events` is what row i of `decisions` was decided on; forgotten events must have been left out."""
-        groups = {"version": _same(decisions.model or NO_MODEL, len(decisions))}
-        arm = getattr(decisions, "arm", "")
-        if isinstance(arm, str) and arm:
-            groups["arm"] = _same(arm, len(decisions))
+        groups = {"version": _decided(decisions, [_registered(arm.version) for arm in decisions.arms])}
+        if any(arm.arm for arm in decisions.arms):
+            groups["arm"] = _decided(decisions, [arm.arm or NO_MODEL for arm in decisions.arms])
         for name in self._segments:
             groups[name] = self._segment(name, events, decisions)
         return Scored(
@@ -123,6 +122,20 @@ def _name(value: Any) -> str:
     if isinstance(value, float):
         return NONE if value != value else f"{value:g}"
     return str(value)
+
+
+def _decided(decisions: Decisions, names: list[str]) -> Coded:
+    """A name of who decided, by row."""
+    if decisions.by is None:
+        return _same(names[0], len(decisions))
+    unique = list(dict.fromkeys(names))
+    codes = np.array([unique.index(name) for name in names], np.int64)
+    return Coded(codes[decisions.by], tuple(unique))
+
+
+def _registered(version: str) -> str:
+    """The registered version of which a copy of a learner (``NAME:VERSION+LABELS``) is."""
+    return version.partition("+")[0] or NO_MODEL
 
 
 def _same(value: str, count: int) -> Coded:

@@ -149,7 +149,7 @@ def train_model(
     files = trained.export(created_us=clock.now_us(), parent=parent, dataset=dataset)
     version = registry.register(files, actor=actor, reason=reason)
     tell(f"{model.name}: drawing")
-    pictures = _draw(trained, version, reports / f"{model.name}-{version.version}")
+    pictures = draw(trained, version, reports / f"{model.name}-{version.version}")
     for title, path in pictures.items():
         registry.attach(version.name, version.version, title, path.read_bytes())
     return TrainingRun(version, trained, pictures)
@@ -159,7 +159,8 @@ def _say_nothing(_line: str) -> None:
     """Progress that nobody watches."""
 
 
-def _draw(trained: TrainedModel, version: ModelVersion, folder: Path) -> dict[str, Path]:
+def draw(trained: TrainedModel, version: ModelVersion, folder: Path) -> dict[str, Path]:
+    """Write the pictures of a version into `folder`; their paths by file name."""
     if not isinstance(trained.report, BinaryReport):
         return {}
     drawn = draw_evaluation(

@@ -52,6 +52,7 @@ def _drive(files: list[str] | None, project: Path | None, *, as_json: bool, foll
     from penstock.app.changing import ensure_applied
     from penstock.app.exporting import exporting
     from penstock.app.inputs import inputs_of
+    from penstock.app.learners_beside import LearnersBeside
     from penstock.app.running import Runner, stop_on_signals
     from penstock.app.runtime import Runtime
     from penstock.app.stream_history import load_histories
@@ -74,7 +75,8 @@ def _drive(files: list[str] | None, project: Path | None, *, as_json: bool, foll
                     f"files: penstock run {next(iter(plan.sources))}=FILE"
                 )
             audit = AuditBeside(root, runtime.settings.audit.rate)
-            with audit, live_line(audit.look) as watch:
+            learners = LearnersBeside(runtime)
+            with audit, learners, live_line(lambda: _together(learners.look(), audit.look())) as watch:
                 if not stop.asked and load_histories(runtime, stop=stop.event, watch=watch):
                     tell("penstock: the history of streams is loaded")
                 for what in set(runtime.problems) & set(plan.sources):
@@ -84,12 +86,16 @@ def _drive(files: list[str] | None, project: Path | None, *, as_json: bool, foll
                     tell(f"penstock: following {', '.join(one.source for one in inputs)}; Ctrl-C ends it")
                 with exporting(runtime) as export:
                     summary = runner.follow() if follow else runner.run()
+                if not stop.asked:
+                    learners.finish()
             if export is not None and not stop.asked:
                 with progress_bar("exporting") as progress:
                     export.once(progress=progress, stop=stop.event.is_set)
             _notice_export(runtime)
             length = runtime.engine.position
     _report(summary, length, as_json=as_json, stopped=stop.asked and not follow)
+    if not as_json and (learned := learners.look()):
+        say(learned)
     if audit.started and not as_json and (totals := read_totals(root)) is not None:
         say(f"while running: {totals.text()}")
     if stop.signal_number == signal.SIGINT or (stop.asked and not follow):
@@ -187,6 +193,10 @@ def live_line(also: Callable[[], str] = str) -> Iterator[Callable[[LiveSummary],
         yield lambda summary: live.update(
             Text(" · ".join(filter(None, (live_text(summary), also()))), overflow="ellipsis", no_wrap=True)
         )
+
+
+def _together(*texts: str) -> str:
+    return " · ".join(filter(None, texts))
 
 
 def _ignored(_: str) -> None:

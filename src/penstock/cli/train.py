@@ -56,6 +56,15 @@ def train(
         )
     if as_of not in {"served", "corrected"}:
         raise InputError(f"train: --as-of is {as_of!r}; allowed are served and corrected.")
+    if chosen.learning is not None:
+        if events is not None:
+            raise InputError(
+                f"train: model {model!r} goes on learning, and what it learns is the project's log; --events and --labels are "
+                "not allowed. Take the files in first: penstock run."
+            )
+        run = _from_labels(root, loaded, chosen, actor=actor_name(actor), reason=reason)
+        print_json(_json(run)) if as_json else _print(run)
+        return
     if events is not None and labels is not None:
         data, dataset = _from_files(loaded, chosen, events, labels), None
     else:
@@ -101,6 +110,29 @@ def _from_files(loaded: Definitions, model: Model, events: Path, labels: Path) -
     return data_from_files(loaded, plan_of(loaded), model, events, labels)
 
 
+def _from_labels(root: Path, loaded: Definitions, model: Model, *, actor: str, reason: str) -> TrainingRun:
+    """The first version of a model that goes on learning, with what the log teaches so far."""
+    from penstock.app.online_training import learn_from_log, register_learning
+    from penstock.app.runtime import open_reader, plan_of, registry_of
+    from penstock.core.clock import SystemClock
+
+    plan = plan_of(loaded)
+    with open_reader(root) as store, progress_bar("features") as progress:
+        erasures = len(store.erasures())
+        learned = learn_from_log(plan, loaded, model, store, progress=progress)
+    return register_learning(
+        plan,
+        model,
+        learned,
+        registry=registry_of(root),
+        clock=SystemClock(),
+        reports=root / REPORTS,
+        actor=actor,
+        reason=reason,
+        erasures=erasures,
+    )
+
+
 def _json(run: TrainingRun) -> dict[str, object]:
     return {
         "version": run.version.label,
@@ -116,8 +148,9 @@ def _json(run: TrainingRun) -> dict[str, object]:
 def _print(run: TrainingRun) -> None:
     from penstock.models.evaluation import BinaryReport
 
-    report = run.trained.report
-    say(f"{run.version.label}, tested on {number(report.rows)} events after its training period")
+    report, learning = run.trained.report, run.version.manifest().engine == "online"
+    counted = "each before its label was learned" if learning else "after its training period"
+    say(f"{run.version.label}, tested on {number(report.rows)} events, {counted}")
     for part in str(run.trained.split).split(", gap"):
         say(part if part.startswith("train") else f"gap{part}")
     say()

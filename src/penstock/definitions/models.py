@@ -11,6 +11,7 @@ from typing import Any
 from penstock.core.errors import DefinitionError
 from penstock.core.types import check_name
 from penstock.definitions.gates import Gate
+from penstock.definitions.learning import DEFAULT_PERIODS, Online, check_learns
 from penstock.definitions.services import FeatureService
 from penstock.definitions.sources import LabelSource, check_not_negative
 from penstock.definitions.tags import Tags, tags_of
@@ -165,9 +166,12 @@ class Model:
     imbalance
         ``"weight"`` to weight the classes against their imbalance; None to leave the data as they are.
     split
-        How training and test periods are cut.
+        How training and test periods are cut. A model that learns from every label is judged on the test period alone; for
+        it the default is a week of each.
     gate
         What a version must show before it is promoted; default: `Gate` as it is.
+    learning
+        `Online` for a model that goes on learning; None for one that is trained and then stays as it is.
     """
 
     name: str
@@ -178,6 +182,7 @@ class Model:
     imbalance: str | None
     split: TimeSplit
     gate: Gate
+    learning: Online | None
     description: str
     owner: str
     tags: Tags
@@ -189,10 +194,11 @@ class Model:
         features: FeatureService,
         label: LabelSource,
         estimator: Any,
-        split: TimeSplit,
+        split: TimeSplit | None = None,
         task: str = "binary",
         imbalance: str | None = None,
         gate: Gate | None = None,
+        learning: Online | None = None,
         description: str = "",
         owner: str = "",
         tags: Mapping[str, str] | None = None,
@@ -211,7 +217,9 @@ class Model:
                 f"{what}: task is {task!r} and imbalance {imbalance!r}; allowed are tasks {', '.join(TASKS)} and "
                 'imbalance None or, for binary, "weight". Choose among these.'
             )
-        if isinstance(estimator, type) or not all(hasattr(estimator, name) for name in _ESTIMATOR):
+        if learning is not None:
+            split = _check_learning(learning, estimator, split, imbalance=imbalance, owner=what)
+        elif isinstance(estimator, type) or not all(hasattr(estimator, name) for name in _ESTIMATOR):
             raise DefinitionError(
                 f"{what}: estimator is {estimator!r}; allowed is an object with {', '.join(_ESTIMATOR)}. Write for "
                 "example XGBClassifier(n_estimators=100)."
@@ -232,6 +240,7 @@ class Model:
             ("imbalance", imbalance),
             ("split", split),
             ("gate", gate or Gate()),
+            ("learning", learning),
             ("description", description),
             ("owner", owner),
             ("tags", tags_of(tags, owner=what)),
@@ -268,6 +277,22 @@ def _check_gate(gate: object, *, task: str, owner: str) -> None:
             f"{owner}: it has a gate and its task is {task!r}; the rules of a Gate are about alarms, so allowed is task "
             '"binary". Leave the gate out: a regression is judged by its mean absolute error.'
         )
+
+
+def _check_learning(
+    learning: object, estimator: Any, split: TimeSplit | None, *, imbalance: str | None, owner: str
+) -> TimeSplit:
+    """The split of a model that goes on learning, whose definition can mean something."""
+    if not isinstance(learning, Online) or imbalance is not None:
+        raise DefinitionError(
+            f"{owner}: learning is {learning!r} and imbalance {imbalance!r}; allowed are an Online with imbalance None, and "
+            "None. Write learning=Online(), and give weights to the estimator's own loss."
+        )
+    check_learns(estimator, owner=owner)
+    if split is not None:
+        return split
+    train, delay, test = DEFAULT_PERIODS
+    return TimeSplit(train=train, delay=delay, test=test)
 
 
 def _check_numeric(service: FeatureService, *, owner: str) -> None:

@@ -148,6 +148,12 @@ class Decisions(msgspec.Struct, frozen=True, eq=False, gc=False):
         """Who decided on the event of this row."""
         return self.arms[0 if self.by is None else int(self.by[row])]
 
+    def of_version(self, label: str) -> BoolArray:
+        """Which decisions this version made; copies of one that learns (``NAME:VERSION+LABELS``) are of it."""
+        own = np.array([arm.version.partition("+")[0] == label for arm in self.arms])
+        found: BoolArray = np.full(len(self), own[0]) if self.by is None else own[self.by]
+        return found
+
     def versions(self) -> list[str | None]:
         """The model version behind each decision; None where there was none."""
         names = [arm.version or None for arm in self.arms]

@@ -36,6 +36,9 @@ class DecidedBy(msgspec.Struct, array_like=True, frozen=True):
     digest: str = ""
 
 
+_NOBODY = (DecidedBy(),)
+
+
 class RouteArm:
     """An arm in force.
 
@@ -49,11 +52,19 @@ class RouteArm:
         int64: which columns of an endpoint's row the model reads; None: all of them.
     """
 
-    __slots__ = ("columns", "name", "named", "scorer", "weight")
+    __slots__ = ("_named", "columns", "name", "scorer", "weight")
 
     def __init__(self, name: str, weight: float, scorer: Scorer, columns: IntArray | None = None) -> None:
         self.name, self.weight, self.scorer, self.columns = name, weight, scorer, columns
-        self.named = DecidedBy(name, scorer.version, scorer.digest)
+        self._named = DecidedBy(name, scorer.version, scorer.digest)
+
+    @property
+    def named(self) -> DecidedBy:
+        """How decisions name it: the version with which this thread scored last, for one that learns is many."""
+        scorer, named = self.scorer, self._named
+        if named.version != scorer.version:
+            self._named = named = DecidedBy(self.name, scorer.version, scorer.digest)
+        return named
 
     def score(self, vectors: FloatArray) -> FloatArray:
         """The model's scores of float64[n, F] rows of the endpoint's features."""
@@ -75,7 +86,7 @@ class Route:
         The key columns by which arms share the events.
     """
 
-    __slots__ = ("endpoint", "named", "serving", "shadows", "sticky")
+    __slots__ = ("endpoint", "serving", "shadows", "sticky")
 
     def __init__(
         self,
@@ -87,7 +98,11 @@ class Route:
     ) -> None:
         self.endpoint, self.sticky = endpoint, sticky
         self.serving, self.shadows = tuple(serving), tuple(shadows)
-        self.named = tuple(arm.named for arm in self.serving) or (DecidedBy(),)
+
+    @property
+    def named(self) -> tuple[DecidedBy, ...]:
+        """How decisions name the arms that serve."""
+        return tuple([arm.named for arm in self.serving]) or _NOBODY
 
 
 def choose_arms(route: Route, columns: Columns, positions: IntArray) -> ByteArray:

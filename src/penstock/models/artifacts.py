@@ -49,6 +49,7 @@ FILE_NAMES: dict[Role, str] = {
     "rows": "training_rows.npy",
     "basis": "basis.npz",
     "profile": "profile.json",
+    "online": "online.json",
 }
 GOLDEN_ROWS = 64
 EDGE_ROWS = 64
@@ -194,12 +195,12 @@ def parameters(estimator: Any) -> dict[str, Any]:
     return {"estimator": type(estimator).__name__, **values}
 
 
-def library_versions() -> dict[str, str]:
-    """The versions of the libraries that took part, as installed."""
+def library_versions(*, also: Sequence[str] = ()) -> dict[str, str]:
+    """The versions of the libraries that took part, as installed, and those of others that may have."""
     from importlib.metadata import PackageNotFoundError, version
 
     found: dict[str, str] = {}
-    for library in (*LIBRARIES, "xgboost-cpu"):
+    for library in (*LIBRARIES, "xgboost-cpu", *also):
         try:
             found[library] = version(library)
         except PackageNotFoundError:  # xgboost goes by two names

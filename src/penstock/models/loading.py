@@ -47,6 +47,10 @@ def load_model(folder: Path, *, digest: str, version: str, timeout_s: float = TI
         When a file differs from its digest, or the child process dies, hangs, or finds other scores than expected.
     """
     files = read_files(folder, digest=digest)
+    if files.manifest.engine == "online":
+        from penstock.models.learning_model import learning_model
+
+        return learning_model(folder, files, version=version)
     check_in_child(folder, digest=digest, timeout_s=timeout_s)
     model = build_model(files, version=version)
     verify(model, golden=files["golden"])

@@ -22,8 +22,8 @@ FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 MAX_MANIFEST_BYTES = 16 * 2**20
 
-Role = Literal["onnx", "ubj", "golden", "rows", "basis", "profile"]
-Engine = Literal["xgboost", "onnx"]
+Role = Literal["onnx", "ubj", "golden", "rows", "basis", "profile", "online"]
+Engine = Literal["xgboost", "onnx", "online"]
 Task = Literal["binary", "regression"]
 
 
@@ -60,7 +60,8 @@ class DataRange:
 class Manifest:
     """What a model version is, where it comes from, and what it must answer.
 
-    `engine` says who scores: ``"onnx"`` is ONNX Runtime alone, ``"xgboost"`` ONNX Runtime and XGBoost, bit-equal.
+    `engine` says who scores: ``"onnx"`` is ONNX Runtime alone, ``"xgboost"`` ONNX Runtime and XGBoost, bit-equal, ``"online"``
+    the newest copy that the version's learner has published on this machine.
     `link` turns the model's output into a score. `metrics` and `parameters` hold JSON values. `thresholds` are the
     policy's at the time of training. `created_us` and all other times are microseconds since 1970-01-01 UTC.
     `dataset` is the id of the recorded data set that it was trained on, where there is one.

@@ -132,41 +132,6 @@ class XGBoostModel:
         return float(max(np.abs(native - other).max() for other in (onnx, batch, single)))
 
 
-class ModelHandle:
-    """The place from which a route takes its model; `swap` replaces the model in one step.
-
-    A batch reads `current` once and uses what it got to the end, so that one decision has one version.
-    """
-
-    __slots__ = ("_current",)
-
-    def __init__(self, model: ScoringModel) -> None:
-        self._current = model
-
-    @property
-    def current(self) -> ScoringModel:
-        """The model now in force."""
-        return self._current
-
-    def swap(self, model: ScoringModel) -> ScoringModel:
-        """Put `model` in force and return its predecessor, which batches under way may still use.
-
-        Raises
-        ------
-        ModelError
-            When the features differ: vectors made for one model would be misread by the other.
-        """
-        previous = self._current
-        if model.feature_names != previous.feature_names:
-            raise ModelError(
-                f"Model {model.version!r}: its features are {list(model.feature_names)}; the serving version "
-                f"{previous.version!r} has {list(previous.feature_names)}. Deploy it with the feature service it "
-                "was trained on."
-            )
-        self._current = model
-        return previous
-
-
 def open_session(model: bytes) -> Any:
     """An ONNX Runtime session on one thread that does not spin while idle.
 

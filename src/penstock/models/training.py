@@ -199,7 +199,7 @@ def train(spec: TrainingSpec, data: TrainingData, *, progress: Progress | None =
         spec=spec,
         estimator=fitted,
         split=split,
-        report=_evaluate(spec, data, testing, scores),
+        report=evaluate(spec, data, testing, scores),
         test_rows=testing,
         test_labels=data.labels[testing],
         test_scores=scores,
@@ -207,7 +207,7 @@ def train(spec: TrainingSpec, data: TrainingData, *, progress: Progress | None =
         train_times_us=data.times_us[training],
         features=data.features,
         service_fingerprint=data.service_fingerprint,
-        data=_data_range(spec, data, split, training),
+        data=data_range(spec, data, split, training),
     )
 
 
@@ -330,9 +330,10 @@ def _named(mask: NDArray[np.bool_], feature_names: tuple[str, ...]) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
-def _evaluate(
+def evaluate(
     spec: TrainingSpec, data: TrainingData, rows: NDArray[np.int64], scores: NDArray[np.float64]
 ) -> EvaluationReport:
+    """Judge the scores of the data at `rows`."""
     labels = data.labels[rows]
     if spec.task == "regression":
         return evaluate_regression(labels, scores)
@@ -349,7 +350,8 @@ def _evaluate(
     )
 
 
-def _data_range(spec: TrainingSpec, data: TrainingData, split: Split, rows: NDArray[np.int64]) -> DataRange:
+def data_range(spec: TrainingSpec, data: TrainingData, split: Split, rows: NDArray[np.int64]) -> DataRange:
+    """What was learned: the training period, and the data at `rows`."""
     return DataRange(
         start_us=split.train_start_us,
         end_us=split.train_end_us,

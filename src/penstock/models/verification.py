@@ -56,11 +56,12 @@ def build_model(files: ModelFiles, *, version: str, compiled: bool = True) -> On
     if manifest.engine == "onnx":
         return onnx
     booster = Booster(files["ubj"], features=len(manifest.features))
-    forest = _forest(booster) if compiled else None
+    forest = forest_of(booster) if compiled else None
     return XGBoostModel(onnx, booster=booster, link=manifest.link, forest=forest)
 
 
-def _forest(booster: Booster) -> Forest:
+def forest_of(booster: Booster) -> Forest:
+    """The booster's trees in memory, compiled."""
     from penstock.models.export_xgboost import ensemble_of
     from penstock.models.forest import Forest
 

@@ -198,3 +198,16 @@ class Plan:
     def endpoint_of(self) -> dict[str, EndpointNode]:
         """The endpoint that decides on each source's events."""
         return {endpoint.source: endpoint for endpoint in self.endpoints.values()}
+
+    def columns_of(self, endpoint: str, *, logged: str, wanted: str) -> tuple[int, ...] | None:
+        """Which columns of rows that an endpoint logged are the features of another service, both named by fingerprint.
+
+        None where that cannot be said: the rows were logged, or the other service used, under other definitions.
+        """
+        node = self.endpoints[endpoint]
+        service = self.services[node.service]
+        every = tuple(range(len(service.outputs)))
+        if logged != service.fingerprint:
+            return every if logged == wanted else None
+        found = [arm for arm in node.arms if self.services[arm.service].fingerprint == wanted]
+        return None if not found else found[0].columns or every

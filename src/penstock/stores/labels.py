@@ -108,6 +108,29 @@ def of_events(fetch: Fetch, positions: PositionArray) -> LabelRecords:
     return _records(rows)
 
 
+def arrived(fetch: Fetch, start: int, stop: int) -> LabelRecords:
+    """The first label of each event for which label and event were both there at a position in ``[start, stop)``.
+
+    In the order in which they were, which is that of (the later position of the two, label position).
+    """
+    first = (
+        f"SELECT {_COLUMNS} FROM labels one WHERE NOT EXISTS (SELECT 1 FROM labels WHERE "
+        "event_position = one.event_position AND label_position < one.label_position) AND "
+    )
+    rows = fetch(
+        f"{first} label_position >= ? AND label_position < ? AND event_position < ?", (start, stop, stop)
+    )
+    rows += fetch(
+        f"{first} event_position >= ? AND event_position < ? AND label_position < ?", (start, stop, start)
+    )
+    return _records(sorted(rows, key=lambda row: (max(row[0], row[1]), row[1])))
+
+
+def index_by_position(connection: Connection) -> None:
+    """Let `arrived` find labels without reading all of them; kept up from then on."""
+    connection.execute("CREATE INDEX IF NOT EXISTS labels_by_position ON labels(label_position)")
+
+
 def pending_for(fetch: Fetch, hashes: HashArray) -> list[PendingLabel]:
     """The waiting labels whose event id has one of these hashes, by label position."""
     rows = fetch(

@@ -158,6 +158,13 @@ class ProjectReader:
         """Every label of these events, sorted by (event position, label position)."""
         return labels.of_events(self._fetch, positions)
 
+    def labels_arrived(self, start: int, stop: int) -> LabelRecords:
+        """The first label of each event that joined its event in ``[start, stop)``, in the order in which they did.
+
+        Label and event are joined at the later position of the two. See `ProjectStore.index_labels`.
+        """
+        return labels.arrived(self._fetch, start, stop)
+
     def pending_labels(self, limit: int = 1000, *, after: int = -1) -> list[PendingLabel]:
         """Up to `limit` labels that wait for their event, with a label position greater than `after`."""
         return labels.all_pending(self._fetch, limit, after)

@@ -172,7 +172,11 @@ class ProjectStore(ProjectReader):
             # Batches alone are one statement, which is a transaction of its own.
             with Transaction(self._writing) if _has_more(commit) else nullcontext():
                 batches.insert(
-                    self._writing, stored, commit.ids, commit=span, totals=msgspec.json.encode(totals).decode()
+                    self._writing,
+                    stored,
+                    commit.ids,
+                    commit=span,
+                    totals=msgspec.json.encode(totals).decode(),
                 )
                 self._write_rest(commit, letters, surplus)
             self._accept(commit, span.stop, totals=totals, letters=letters, surplus=surplus)
@@ -186,6 +190,11 @@ class ProjectStore(ProjectReader):
             return []
         possible = self._pending.possible(hashes)
         return labels.pending_for(self._fetch, possible) if len(possible) else []
+
+    def index_labels(self) -> None:
+        """Let `labels_arrived` find labels without reading all; costs each label a little from then on."""
+        with self._writing_lock, translated(self._path, "indexing labels"), Transaction(self._writing):
+            labels.index_by_position(self._writing)
 
     def delete_dead_letters(self, letter_ids: Sequence[int]) -> int:
         """Remove dead letters by id; returns how many there were."""
@@ -338,7 +347,9 @@ class ProjectStore(ProjectReader):
         known = self._writing.execute("SELECT number FROM names WHERE name = ?", (name,)).fetchone()
         if known is not None:
             return int(known[0])
-        number = 1 + int(self._writing.execute("SELECT count(*) FROM names").fetchone()[0])  # 0 is `schema.NOBODY`
+        number = 1 + int(
+            self._writing.execute("SELECT count(*) FROM names").fetchone()[0]
+        )  # 0 is `schema.NOBODY`
         if number >> schema.NAME_BITS:
             raise StoreError(
                 f"store {self._path}: {number - 1} sources and endpoints were ever used, and as many are "
@@ -365,5 +376,9 @@ class ProjectStore(ProjectReader):
 def _has_more(commit: Commit) -> bool:
     """Whether a commit stores more than batches and totals."""
     return bool(
-        commit.labels or commit.pending_added or commit.pending_resolved or commit.dead_letters or commit.offsets
+        commit.labels
+        or commit.pending_added
+        or commit.pending_resolved
+        or commit.dead_letters
+        or commit.offsets
     )

@@ -25,7 +25,7 @@ def train(runtime, folder):
     options = {"clock": watched.CLOCK, "reports": folder / "reports", "actor": "me", "reason": "test"}
     run = train_model(project, model, data, registry=runtime.registry, **options)
     runtime.registry.promote("model", run.version.version, actor="me", reason="test")
-    runtime.load_champions()
+    runtime.load_routes()
     return run
 
 

@@ -214,6 +214,14 @@ def wait_for(runtime, label):
     raise AssertionError(f"{label} is not live: {runtime.problems}")
 
 
+def test_a_model_with_other_features_is_not_swapped_in(served):
+    with Runtime.open(served) as runtime:
+        for other in (("spending.sum", "renamed"), ("spending.count", "spending.sum"), ("spending.sum",)):
+            with pytest.raises(ModelError, match="Deploy it with the feature service"):
+                runtime.routes.serve("checkout", Constant("fraud:9", 0.5, other))
+        assert runtime.routes["checkout"].serving[0].scorer.version == "fraud:1"
+
+
 def test_weights_that_leave_nobody_are_refused(served):
     audit = audit_log_of(served)
     with Runtime.open(served) as runtime:

@@ -7,7 +7,7 @@ import pytest
 
 from penstock.core.errors import ArtifactError, MissingDependencyError, ModelError
 from penstock.models import booster
-from penstock.models.runtimes import NATIVE_ROWS, ModelHandle, open_session
+from penstock.models.runtimes import NATIVE_ROWS, open_session
 from penstock.models.verification import build_model
 
 
@@ -72,23 +72,6 @@ def test_threads_may_score_at_once(model, problem):
     for thread in threads:
         thread.join()
     assert wrong == []
-
-
-def test_a_swap_is_seen_at_once_and_returns_the_predecessor(files):
-    first, second = build_model(files, version="fraud:1"), build_model(files, version="fraud:2")
-    handle = ModelHandle(first)
-    assert handle.current is first
-    assert handle.swap(second) is first
-    assert handle.current is second
-
-
-def test_a_model_with_other_features_is_not_swapped_in(files):
-    handle = ModelHandle(build_model(files, version="fraud:1"))
-    other = build_model(files, version="fraud:2")
-    other.feature_names = (*other.feature_names[:-1], "renamed")
-    with pytest.raises(ModelError, match="renamed"):
-        handle.swap(other)
-    assert handle.current.version == "fraud:1"
 
 
 def test_onnx_with_another_input_is_refused(files):

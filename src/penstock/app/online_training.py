@@ -1,0 +1,163 @@
+"""The first version of a model that goes on learning: what the log holds, learned from its start, and judged on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from penstock.app.learning import arrived_of, definition_of, new_fold, versions_in_use
+from penstock.app.training import TrainingRun, data_from_log, draw, policy_of
+from penstock.core.errors import ModelError
+from penstock.engine.history import features_from_log
+from penstock.models.artifacts import FILE_NAMES
+from penstock.models.dataset import training_spec
+from penstock.models.learners import description
+from penstock.models.learning_model import (
+    COPY_NAME,
+    STATE_NAME,
+    Description,
+    digest_of,
+    states_of,
+    write_sealed,
+)
+from penstock.models.manifest import FileEntry, Manifest, ModelFiles, sha256
+from penstock.models.published import encode
+from penstock.models.split import split_by_time
+from penstock.models.test_then_learn import Stretch, test_then_learn
+from penstock.models.training import TrainedModel, data_range, evaluate
+
+if TYPE_CHECKING:
+    from penstock.core.clock import Clock
+    from penstock.definitions.models import Model
+    from penstock.definitions.project import Project
+    from penstock.engine.history import LoggedFeatures
+    from penstock.engine.recovery import Progress
+    from penstock.models.fold import Fold
+    from penstock.models.published import Published
+    from penstock.models.registry import LocalRegistry
+    from penstock.models.split import Split
+    from penstock.models.training import TrainingData, TrainingSpec
+    from penstock.plan.nodes import Plan
+    from penstock.stores.reader import ProjectReader
+
+STRETCH_ROWS = 65_536
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Learned:
+    """A fold of the log up to a length, the scores of its test period, and what they were compared with."""
+
+    fold: Fold
+    copy: Published
+    trained: TrainedModel
+
+
+def learn_from_log(
+    plan: Plan, project: Project, model: Model, store: ProjectReader, *, progress: Progress
+) -> Learned:
+    """Fold all labels in the log. Each event of the test period is scored by the copy that was published before it came."""
+    stop = store.next_position
+    service = plan.services[model.features.name]
+    logged = features_from_log(store, plan, service, stop=stop, progress=progress)
+    policy = policy_of(project, model)
+    data = data_from_log(store, plan, model, logged, policy=policy, stop=stop)
+    spec = training_spec(model, policy)
+    split = split_by_time(data.times_us, spec.split, known_at_us=data.known_at_us)
+    fold = new_fold(model, plan)
+    scores = np.full(len(data.labels), np.nan)
+    scores[split.test] = test_then_learn(
+        fold, stretches(store, logged, split, stop=stop), features=len(data.features)
+    )
+    copy = msgspec.structs.replace(fold.copy(), definition=definition_of(model, plan))
+    return Learned(fold, copy, _judged(spec, data, split, scores))
+
+
+def stretches(
+    store: ProjectReader, logged: LoggedFeatures, split: Split, *, stop: int, rows: int = STRETCH_ROWS
+) -> Iterator[Stretch]:
+    """The events of a log and the labels between them, so many events at a time."""
+    begun = 0
+    for first in range(0, len(logged.positions), rows):
+        part = slice(first, first + rows)
+        positions = logged.positions[part]
+        end = stop if first + rows >= len(logged.positions) else int(positions[-1]) + 1
+        yield Stretch(
+            positions,
+            np.ascontiguousarray(logged.features.values[part]),
+            split.test[part],
+            arrived_of(store.labels_arrived(begun, end)),
+        )
+        begun = end
+
+
+def register_learning(
+    plan: Plan,
+    model: Model,
+    learned: Learned,
+    *,
+    registry: LocalRegistry,
+    clock: Clock,
+    reports: Path,
+    actor: str,
+    reason: str,
+    erasures: int,
+) -> TrainingRun:
+    """Register a version that goes on from what was learned, and keep its state and copy beside the registry."""
+    service = plan.services[model.features.name]
+    definition = learned.copy.definition
+    described = Description(definition, learned.copy.labels, learned.copy.position, digest_of(learned.copy))
+    document = msgspec.json.encode(described)
+    parent = next((v.label for v in registry.versions(model.name) if v.stage == "Production"), None)
+    manifest = Manifest(
+        name=model.name,
+        task=model.task,  # type: ignore[arg-type]
+        engine="online",
+        link="identity",
+        features=learned.trained.features,
+        service_fingerprint=service.fingerprint,
+        data=learned.trained.data,
+        parameters={"estimator": description(model.estimator), "learning": repr(model.learning)},
+        metrics=learned.trained.report.to_dict(),
+        thresholds=dict(learned.trained.spec.thresholds),
+        libraries=versions_in_use(),
+        files=(FileEntry(FILE_NAMES["online"], "online", len(document), sha256(document)),),
+        created_us=clock.now_us(),
+        parent=parent,
+    )
+    files = ModelFiles(manifest, sha256(manifest.to_bytes()), {"online": document})
+    version = registry.register(files, actor=actor, reason=reason)
+    states = states_of(version.folder)
+    state = learned.fold.state(definition=definition, libraries=versions_in_use(), erasures=erasures)
+    write_sealed(states / STATE_NAME, state)
+    write_sealed(states / COPY_NAME, encode(learned.copy))
+    pictures = draw(learned.trained, version, reports / f"{model.name}-{version.version}")
+    return TrainingRun(version, learned.trained, pictures)
+
+
+def _judged(spec: TrainingSpec, data: TrainingData, split: Split, scores: Any) -> TrainedModel:
+    eligible = np.True_ if data.eligible is None else data.eligible
+    rows = np.flatnonzero(split.test & ~np.isnan(data.labels) & ~np.isnan(scores) & eligible)
+    if not len(rows):
+        raise ModelError(
+            f"Model {spec.name!r}: no labelled event is left to be judged by ({split}). Wait for labels, or choose an earlier "
+            "test period."
+        )
+    known = np.flatnonzero(~np.isnan(data.labels))
+    return TrainedModel(
+        spec=spec,
+        estimator=None,
+        split=split,
+        report=evaluate(spec, data, rows, scores[rows]),
+        test_rows=rows,
+        test_labels=data.labels[rows],
+        test_scores=scores[rows],
+        train_vectors=data.vectors[:0],
+        features=data.features,
+        service_fingerprint=data.service_fingerprint,
+        data=data_range(spec, data, split, known),
+    )

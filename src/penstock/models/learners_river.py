@@ -1,0 +1,106 @@
+"""River's models and pipelines as learners.
+
+A null is left out of the row that River sees, which is its own way to say so: a scaler goes on without it, a linear model takes
+the feature as its mean, a tree sends it down the more used branch.
+"""
+
+from __future__ import annotations
+
+from itertools import repeat
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from penstock.models.learners import UNKNOWN_SCORE
+from penstock.models.online_state import dump, load
+from penstock.models.published import Object, is_finite, linear
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from penstock.models.manifest import Task
+    from penstock.models.published import Form, Linear
+
+
+class RiverLearner:
+    """Any classifier or regressor of River, a pipeline, an ensemble or a selector; see `penstock.models.learners.Learner`."""
+
+    def __init__(self, estimator: Any, *, features: tuple[str, ...], task: Task) -> None:
+        self._estimator = estimator.clone()
+        self._features, self._binary = features, task == "binary"
+
+    def learn(self, vectors: NDArray[np.float64], labels: NDArray[np.float64]) -> None:
+        """Row by row, in order."""
+        learn_one = self._estimator.learn_one
+        truths = (labels > 0).tolist() if self._binary else labels.tolist()
+        for row, truth in zip(self._as_rows(vectors), truths, strict=True):
+            learn_one(row, truth)
+
+    def settle(self) -> None:
+        """Nothing is put off."""
+
+    def score(self, vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Probability of True, or prediction."""
+        if not self._binary:
+            predict = self._estimator.predict_one
+            return np.fromiter(map(predict, self._as_rows(vectors)), np.float64, len(vectors))
+        predict_proba = self._estimator.predict_proba_one
+        found = (predict_proba(row).get(True, UNKNOWN_SCORE) for row in self._as_rows(vectors))
+        return np.fromiter(found, np.float64, len(vectors))
+
+    def sound(self, vectors: NDArray[np.float64]) -> bool:
+        """Of a linear model all its numbers, of others some scores."""
+        form = self._linear()
+        return bool(np.isfinite(self.score(vectors)).all()) if form is None else is_finite(form)
+
+    def form(self) -> Form:
+        """Numbers where it is a linear model, behind a scaler or not; else the object."""
+        return self._linear() or Object(dump(self))
+
+    def keep(self) -> bytes:
+        """The estimator."""
+        return dump(self._estimator)
+
+    def go_back(self, kept: bytes) -> None:
+        """The estimator as it was."""
+        self._estimator = load(kept)
+
+    def _as_rows(self, vectors: NDArray[np.float64]) -> list[dict[str, float]]:
+        names, known = self._features, np.isfinite(vectors)
+        rows = [dict(zip(names, row, strict=True)) for row in vectors.tolist()]
+        for i in np.flatnonzero(~known.all(axis=1)).tolist():
+            rows[i] = {
+                name: x for name, x, there in zip(names, vectors[i].tolist(), known[i], strict=True) if there
+            }
+        return rows
+
+    def _linear(self) -> Linear | None:
+        from river import compose, linear_model, optim, preprocessing
+
+        pipeline = isinstance(self._estimator, compose.Pipeline)
+        steps = list(self._estimator.steps.values()) if pipeline else [self._estimator]
+        last = steps.pop()
+        wanted, losses = (
+            (linear_model.LogisticRegression, (optim.losses.Log, optim.losses.CrossEntropy))
+            if self._binary
+            else (
+                linear_model.LinearRegression,
+                (optim.losses.Squared, optim.losses.Absolute, optim.losses.Huber),
+            )
+        )
+        if type(last) is not wanted or not isinstance(last.loss, losses) or len(steps) > 1:
+            return None
+        weights = [last.weights.get(name, 0.0) for name in self._features]
+        count = len(weights)
+        mean, scale = list(repeat(0.0, count)), list(repeat(1.0, count))
+        if steps:
+            scaler = steps[0]
+            if (
+                type(scaler) is not preprocessing.StandardScaler
+                or scaler.window_size is not None
+                or not scaler.with_std
+            ):
+                return None
+            mean = [scaler.means.get(name, 0.0) for name in self._features]
+            scale = [scaler.vars.get(name, 0.0) ** 0.5 for name in self._features]
+        return linear(mean, scale, weights, intercept=last.intercept, logistic=self._binary)

@@ -1,0 +1,159 @@
+"""The serving side of a model that goes on learning: always the newest published copy, one copy a batch."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+
+from penstock.core.errors import ArtifactError
+from penstock.models.online_state import seal, sealing_key, unseal
+from penstock.models.published import OnlineModel, Published, decode, encode
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from penstock.models.manifest import ModelFiles
+
+STATES = "online"
+COPY_NAME, STATE_NAME = "copy.bin", "state.bin"
+
+
+class Description(msgspec.Struct, frozen=True):
+    """What a registered version of a learning model is: no state, which is a fold of the log, but which fold.
+
+    Attributes
+    ----------
+    definition
+        Fingerprint of what is learned and how.
+    labels, position, digest
+        Of the copy at which it was registered.
+    """
+
+    definition: str
+    labels: int
+    position: int
+    digest: str
+
+
+class LearningModel:
+    """A version whose learner publishes copies; see `penstock.models.runtimes.ScoringModel`.
+
+    `version` and `digest` are those of the copy with which this thread scored last: what a decision records.
+
+    Parameters
+    ----------
+    label
+        The version's name.
+    feature_names
+        The columns of a vector.
+    definition
+        Copies of another definition are not taken.
+    """
+
+    def __init__(self, label: str, *, feature_names: tuple[str, ...], definition: str) -> None:
+        self.label, self.feature_names, self.definition = label, feature_names, definition
+        self.refused = ""
+        """Why the copy on disk was not taken."""
+        self._newest: OnlineModel | None = None
+        self._used = threading.local()
+
+    @property
+    def version(self) -> str:
+        """``NAME:VERSION+LABELS``."""
+        copy = self._last()
+        return f"{self.label}+0" if copy is None else copy.version
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the copy; empty before the first."""
+        copy = self._last()
+        return "" if copy is None else copy.digest
+
+    @property
+    def newest(self) -> OnlineModel | None:
+        """The copy with which the next batch will be scored."""
+        return self._newest
+
+    def score(self, vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Scores by the newest copy; not a number while there is none, so that decisions are marked as degraded."""
+        copy = self._used.copy = self._newest
+        return np.full(len(vectors), np.nan) if copy is None else copy.score(vectors)
+
+    def put(self, published: Published) -> None:
+        """Score by this copy from the next batch on. Any thread may call it."""
+        if published.definition != self.definition:
+            raise ArtifactError(
+                f"Model {self.label!r}: the copy was learned by another definition; it is not used. It will be learned anew."
+            )
+        self._newest = OnlineModel(
+            published, version=self.label, digest=digest_of(published), feature_names=self.feature_names
+        )
+
+    def _last(self) -> OnlineModel | None:
+        used: OnlineModel | None = getattr(self._used, "copy", None)
+        return used or self._newest
+
+
+_LOADED: weakref.WeakValueDictionary[Path, LearningModel] = weakref.WeakValueDictionary()
+"""By version folder: what a learner publishes reaches whoever serves that version in this process."""
+
+
+def learning_model(folder: Path, files: ModelFiles, *, version: str) -> LearningModel:
+    """The serving side of the version in `folder`, with the copy on disk, if it is sound."""
+    known = _LOADED.get(folder)
+    if known is not None and known.label == version:
+        return known
+    manifest = files.manifest
+    described = msgspec.json.decode(files["online"], type=Description)
+    model = LearningModel(version, feature_names=manifest.feature_names, definition=described.definition)
+    try:
+        model.put(read_copy(states_of(folder)))
+    except FileNotFoundError:
+        model.refused = "there is no published copy on this machine yet"
+    except ArtifactError as error:
+        model.refused = str(error)
+    _LOADED[folder] = model
+    return model
+
+
+def served_in(folder: Path) -> LearningModel | None:
+    """The serving side of the version in `folder`, where this process has loaded it."""
+    return _LOADED.get(folder)
+
+
+def states_of(version_folder: Path) -> Path:
+    """Where what the version in a registry's folder has learned is kept: beside the registry, never in it."""
+    return version_folder.parents[2] / STATES / version_folder.parent.name / version_folder.name
+
+
+def digest_of(published: Published) -> str:
+    """SHA-256 of a copy."""
+    return hashlib.sha256(encode(published)).hexdigest()
+
+
+def read_copy(folder: Path) -> Published:
+    """The published copy in `folder`; `ArtifactError` where it is not this project's own."""
+    return decode(read_sealed(folder / COPY_NAME))
+
+
+def read_sealed(path: Path) -> bytes:
+    """The bytes of a file behind this project's seal."""
+    return unseal(path.read_bytes(), key=sealing_key(path.parents[2]), what=f"{path.name} in {path.parent}")
+
+
+def write_sealed(path: Path, data: bytes) -> None:
+    """Replace a file by sealed bytes, on disk when this returns: a reader finds the old ones or the new."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.tmp")
+    with aside.open("wb") as file:
+        file.write(seal(data, key=sealing_key(path.parents[2])))
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)
