@@ -16,7 +16,7 @@ from penstock.definitions.monitors import Monitor
 from penstock.engine.decisions import Decisions
 from penstock.engine.ports import LogReader
 from penstock.models.manifest import read_files
-from penstock.models.registry import LocalRegistry, ModelVersion
+from penstock.models.registry import ModelRegistry, ModelVersion
 from penstock.monitoring.board import Scored
 from penstock.monitoring.change_points import ChangePoint, Detectors
 from penstock.monitoring.drift import Drift, measure_drift
@@ -71,7 +71,7 @@ class Reference:
     profile: Profile
 
 
-def reference_of(registry: LocalRegistry, model: str, version: str | None = None) -> Reference:
+def reference_of(registry: ModelRegistry, model: str, version: str | None = None) -> Reference:
     """The reference of a version of `model`, by default the one in Production.
 
     Raises

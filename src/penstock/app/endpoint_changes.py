@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from penstock.models.registry import LocalRegistry, ModelVersion
+from penstock.models.registry import ModelRegistry, ModelVersion
 from penstock.plan.describe import Description
 from penstock.stores.reader import ProjectReader
 
@@ -49,7 +49,7 @@ def endpoint_changes(
     after: Description,
     *,
     labels: Mapping[str, str],
-    registry: LocalRegistry,
+    registry: ModelRegistry,
     store: ProjectReader | None,
 ) -> tuple[EndpointChange, ...]:
     """What becomes of the endpoints of `before` that `after` has not, or not as they were.
@@ -67,7 +67,7 @@ class _Comparison:
     before: Description
     after: Description
     labels: Mapping[str, str]
-    registry: LocalRegistry
+    registry: ModelRegistry
 
     def change(self, old: Description, decisions: int) -> EndpointChange:
         """What becomes of an endpoint that made so many decisions."""

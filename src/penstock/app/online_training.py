@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from penstock.engine.recovery import Progress
     from penstock.models.fold import Fold
     from penstock.models.published import Published
-    from penstock.models.registry import LocalRegistry
+    from penstock.models.registry import ModelRegistry
     from penstock.models.split import Split
     from penstock.models.training import TrainingData, TrainingSpec
     from penstock.plan.nodes import Plan
@@ -100,7 +100,7 @@ def register_learning(
     model: Model,
     learned: Learned,
     *,
-    registry: LocalRegistry,
+    registry: ModelRegistry,
     clock: Clock,
     reports: Path,
     actor: str,
@@ -157,6 +157,7 @@ def _judged(spec: TrainingSpec, data: TrainingData, split: Split, scores: Any) -
         test_labels=data.labels[rows],
         test_scores=scores[rows],
         train_vectors=data.vectors[:0],
+        train_times_us=data.times_us[:0],
         features=data.features,
         service_fingerprint=data.service_fingerprint,
         data=data_range(spec, data, split, known),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from penstock.app.runtime import registry_of
+from penstock.app.runtime import plan_of, registry_of
 from penstock.core.errors import ModelError, NotFoundError
 from penstock.core.time import format_duration, to_us
 from penstock.core.types import Bool

@@ -14,7 +14,7 @@ from penstock.engine.routing import Route, RouteArm
 from penstock.models.loading import load_model
 
 if TYPE_CHECKING:
-    from penstock.models.registry import LocalRegistry, ModelVersion
+    from penstock.models.registry import ModelRegistry, ModelVersion
     from penstock.models.runtimes import ScoringModel
     from penstock.plan.nodes import ArmNode, EndpointNode, Plan
     from penstock.stores.audit_log import AuditLog, AuditRow
@@ -35,7 +35,7 @@ class Routes:
         Whose endpoints they are, where the versions lie, and where weights set since are written.
     """
 
-    def __init__(self, plan: Plan, registry: LocalRegistry, audit: AuditLog) -> None:
+    def __init__(self, plan: Plan, registry: ModelRegistry, audit: AuditLog) -> None:
         self.plan, self.registry, self.audit = plan, registry, audit
         self._models: dict[tuple[str, str], ScoringModel] = {}
         """By endpoint and arm."""
@@ -216,7 +216,7 @@ def set_weights(
     return audit.append(ACTION, endpoint.name, {"weights": weights}, actor=actor, reason=reason)
 
 
-def arm_shares(endpoint: EndpointNode, registry: LocalRegistry, audit: AuditLog) -> list[dict[str, Any]]:
+def arm_shares(endpoint: EndpointNode, registry: ModelRegistry, audit: AuditLog) -> list[dict[str, Any]]:
     """The arms of an endpoint as JSON values: what is in them, and their shares of the keys as things stand.
 
     An arm without a version has none.
@@ -238,7 +238,7 @@ def arm_shares(endpoint: EndpointNode, registry: LocalRegistry, audit: AuditLog)
     ]
 
 
-def version_of(arm: ArmNode, registry: LocalRegistry) -> ModelVersion | None:
+def version_of(arm: ArmNode, registry: ModelRegistry) -> ModelVersion | None:
     """The version in an arm, by number or alias; None where there is none yet."""
     versions = registry.versions(arm.model)
     return next((v for v in versions if arm.version in (str(v.version), *v.aliases)), None)

@@ -11,7 +11,7 @@ from math import gcd
 from penstock.core.errors import DefinitionError
 from penstock.core.time import DAY_US, to_us
 from penstock.core.types import check_name
-from penstock.definitions.models import Endpoint
+from penstock.definitions.endpoints import Endpoint
 from penstock.definitions.sources import check_not_negative
 
 WINDOWS = (timedelta(days=7), timedelta(days=28))

@@ -169,4 +169,5 @@ def _spread(values: NDArray[np.float64], base: float, served: NDArray[np.float64
     shares = np.divide(
         sizes, whole[:, None], out=np.full_like(sizes, 1 / sizes.shape[1]), where=whole[:, None] > 0
     )
-    return values + left[:, None] * shares
+    added: NDArray[np.float64] = values + left[:, None] * shares
+    return added

@@ -331,8 +331,8 @@ class ProjectStore(ProjectReader):
         if len(self._pending) > 2 * self._pending_count + 4096:
             self._load_pending()
         pages = 4 if _has_more(commit) else 1
-        for batch in (*commit.log, *commit.decisions):
-            pages += len(batch.payload) // _PAGE_BYTES
+        pages += sum(len(batch.payload) // _PAGE_BYTES for batch in commit.log)
+        pages += sum(len(batch.payload) // _PAGE_BYTES for batch in commit.decisions)
         self._log_pages += pages + (0 if commit.labels is None else len(commit.labels))
 
     def _number(self, name: str) -> int:
