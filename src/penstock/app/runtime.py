@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from penstock.app import contracts
+from penstock.app.registries import open_registry
 from penstock.app.settings import Settings, load_settings
 from penstock.core.clock import Clock, SystemClock
 from penstock.core.errors import ModelError, NotFoundError, PlanError, SnapshotError
@@ -27,7 +28,7 @@ from penstock.engine.online import OnlineReader
 from penstock.engine.recovery import Progress, catch_up, no_progress, schema_hash
 from penstock.engine.training_set import driving_source
 from penstock.models.loading import load_model
-from penstock.models.registry import LocalRegistry, ModelRegistry, ModelVersion
+from penstock.models.registry import ModelRegistry, ModelVersion
 from penstock.models.runtimes import ModelHandle
 from penstock.plan.compile import compile_plan
 from penstock.plan.nodes import EndpointNode, Plan
@@ -83,7 +84,8 @@ def stream_of(project: Project, service: FeatureService) -> StreamSource:
 
 def registry_of(root: Path, *, clock: Clock | None = None) -> ModelRegistry:
     """The model registry of the project in `root`."""
-    return LocalRegistry(state_folder(root) / "registry", clock=clock or SystemClock())
+    uri = load_settings(root).registry.uri
+    return open_registry(root, uri, state=state_folder(root), clock=clock or SystemClock())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
