@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from penstock.app.runtime import registry_of, state_folder, stream_of
+from penstock.app.registries import is_mlflow
+from penstock.app.runtime import registry_of, stream_of
+from penstock.app.settings import load_settings
 from penstock.definitions.project import load_project
 from penstock.plan.lineage import Lineage, Version, lineage
 
@@ -14,7 +16,8 @@ def catalog(root: Path) -> Lineage:
     project = load_project(root)
     streams = {name: stream_of(project, service).name for name, service in project.services.items()}
     versions: dict[str, list[Version]] = {}
-    if (state_folder(root) / "registry").is_dir():  # looking at a project must not make its folders
+    uri = load_settings(root).registry.uri
+    if is_mlflow(uri) or (root / uri).is_dir():  # looking at a project must not make its folders
         registry = registry_of(root)
         for name in registry.names():
             versions[name] = [Version(one.version, one.stage) for one in registry.versions(name)]

@@ -5,7 +5,13 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from penstock.app.settings import AuditSettings, EngineSettings, OfflineSettings, ProjectSettings
+from penstock.app.settings import (
+    AuditSettings,
+    EngineSettings,
+    OfflineSettings,
+    ProjectSettings,
+    RegistrySettings,
+)
 from penstock.definitions.batch_configs import FILE_FORMATS
 from penstock.engine.decisions import Flag
 from penstock.engine.verdicts import REASONS
@@ -52,6 +58,7 @@ def reference() -> str:
                 *_settings("engine", EngineSettings),
                 *_settings("audit", AuditSettings),
                 *_settings("offline", OfflineSettings),
+                *_settings("registry", RegistrySettings),
             ]
         ),
         formats=", ".join(f"`{name}`" for name in FILE_FORMATS),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 from msgspec import structs
 
 from penstock.app import contracts
+from penstock.app.registries import open_registry
 from penstock.app.routing import Routes
 from penstock.app.settings import Settings, load_settings
 from penstock.app.shadowing import Shadows
@@ -33,7 +34,7 @@ from penstock.engine.recovery import Progress, catch_up, no_progress, schema_has
 from penstock.engine.row_ids import RowIds
 from penstock.engine.training_set import driving_source
 from penstock.kernel.hashing import encode_keys, hash_text
-from penstock.models.registry import LocalRegistry, ModelRegistry, ModelVersion
+from penstock.models.registry import ModelRegistry, ModelVersion
 from penstock.plan.compile import compile_plan
 from penstock.plan.nodes import Plan
 from penstock.stores.audit_log import AuditLog
@@ -95,7 +96,8 @@ def stream_of(project: Project, service: FeatureService) -> StreamSource:
 
 def registry_of(root: Path, *, clock: Clock | None = None) -> ModelRegistry:
     """The model registry of the project in `root`."""
-    return LocalRegistry(state_folder(root) / "registry", clock=clock or SystemClock())
+    uri = load_settings(root).registry.uri
+    return open_registry(root, uri, state=state_folder(root), clock=clock or SystemClock())
 
 
 def audit_log_of(root: Path, *, clock: Clock | None = None) -> AuditLog:

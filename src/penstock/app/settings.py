@@ -88,6 +88,18 @@ class OfflineSettings(BaseModel):
     )
 
 
+class RegistrySettings(BaseModel):
+    """``[registry]``: where versions of models are kept."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    uri: str = Field(
+        ".penstock/registry",
+        min_length=1,
+        description="A folder, seen from the project's, or MLflow: `http://host:5000`, `sqlite:///mlflow.db`.",
+    )
+
+
 class Settings(BaseSettings):
     """All settings of a project."""
 
@@ -99,6 +111,7 @@ class Settings(BaseSettings):
     engine: EngineSettings = EngineSettings()
     audit: AuditSettings = AuditSettings()
     offline: OfflineSettings = OfflineSettings()
+    registry: RegistrySettings = RegistrySettings()
 
     @classmethod
     def settings_customise_sources(

@@ -166,8 +166,8 @@ def _spread(values: NDArray[np.float64], base: float, served: NDArray[np.float64
             f"XGBoost model: its contributions add up to something else than its score, by {np.abs(left).max():.3g}. Report "
             "this as a defect, with the model."
         )
-    shares = np.divide(
+    shares: NDArray[np.float64] = np.divide(
         sizes, whole[:, None], out=np.full_like(sizes, 1 / sizes.shape[1]), where=whole[:, None] > 0
     )
-    added: NDArray[np.float64] = values + left[:, None] * shares
-    return added
+    spread: NDArray[np.float64] = values + left[:, None] * shares
+    return spread

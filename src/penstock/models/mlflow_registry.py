@@ -1,0 +1,500 @@
+"""The model registry in MLflow: the only module that imports it.
+
+A version is a run with our files (``penstock/``), a model that plain MLflow users load (``model/``), parameters, metrics, the
+data set as input and reports; and a version of MLflow's registered model of the same name. Aliases and the tag ``stage``
+mirror what the history says.
+
+MLflow has no history and no compare-and-set. Ours is a registered model of its own, one version a row: the server numbers
+versions in one order, so that of two rows written at once the first counts. A row names the hash of the row before; one that
+names an older row came too late, is void, and is written again. What may be relied on, and what not: ``docs/models.md``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from penstock.core.errors import CorruptionError, MissingDependencyError, NotFoundError, StoreError
+from penstock.core.types import check_name
+from penstock.models.artifacts import write_files
+from penstock.models.history import GENESIS, HistoryRow
+from penstock.models.manifest import MANIFEST_NAME, Manifest, read_files, sha256
+from penstock.models.registry import check_title
+from penstock.models.versions import Decide, ModelVersion, VersionsByHistory, next_row, replayed
+
+if TYPE_CHECKING:
+    from penstock.core.clock import Clock
+    from penstock.models.manifest import ModelFiles
+
+HISTORY = "penstock-history"
+FILES, REPORTS, MODEL = "penstock", "reports", "model"
+STAGE_TAG, DIGEST_TAG = "stage", "penstock.digest"
+_TRIES = 20
+_PAGE = 1000
+_VALUE_LENGTH = 6000
+_DIGEST_LENGTH = 36
+_BATCH = 100
+
+
+@dataclass(frozen=True, slots=True)
+class _Log:
+    """The rows that count, by the number under which MLflow has them; `head` is the newest one's hash."""
+
+    rows: tuple[HistoryRow, ...]
+    numbers: frozenset[int]
+    hashes: frozenset[str]
+    head: str
+
+
+class MlflowRegistry(VersionsByHistory):
+    """A registry on an MLflow tracking server, or on its database.
+
+    Parameters
+    ----------
+    uri
+        ``http://host:5000``, or a database such as ``sqlite:///mlflow.db``.
+    cache
+        Where versions that are used here are kept, and the newest hash that was seen.
+    clock
+        Dates the history.
+    history_name
+        The registered model that holds the history.
+
+    Raises
+    ------
+    MissingDependencyError
+        Where mlflow is not installed.
+    StoreError
+        Where MLflow does not answer or refuses.
+    """
+
+    def __init__(self, uri: str, *, cache: Path, clock: Clock, history_name: str = HISTORY) -> None:
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        try:
+            from mlflow import MlflowClient
+        except ImportError as error:
+            raise MissingDependencyError(
+                f"Model registry {uri}: it needs MLflow. Install penstock[mlflow]."
+            ) from error
+        self._uri, self._history_name = uri, history_name
+        self._cache = cache.absolute()
+        self._clock = clock
+        with self._speaking():
+            self._client: Any = MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+    def register(self, files: ModelFiles, *, actor: str, reason: str) -> ModelVersion:
+        """Store `files` as a run and a version of MLflow's registered model, in stage None.
+
+        A crash on the way leaves a run, or a version that our history does not know, and that is not used.
+        """
+        name = check_name(files.manifest.name, what="Model")
+        with self._speaking():
+            run_id = self._log_run(files)
+            self._ensure_model(name, "Versions registered by Penstock.")
+            version = int(
+                self._client.create_model_version(
+                    name,
+                    source=f"{self._client.get_run(run_id).info.artifact_uri}/{MODEL}",
+                    run_id=run_id,
+                    tags={DIGEST_TAG: files.digest, STAGE_TAG: "None"},
+                    description=reason,
+                ).version
+            )
+
+        def decide(rows: Sequence[HistoryRow], now_us: int) -> HistoryRow:
+            return next_row(
+                rows, now_us, name, version,
+                action="register", stage="None", actor=actor, reason=reason, digest=files.digest,
+            )  # fmt: skip
+
+        self._append(decide)
+        return self.get(name, version)
+
+    def get(self, name: str, version: int | str) -> ModelVersion:
+        """The version with number or alias `version`, its files at hand; see `VersionsByHistory.get`."""
+        found = super().get(name, version)
+        self._fetch(found)
+        return found
+
+    def versions(self, name: str) -> tuple[ModelVersion, ...]:
+        """All versions of `name`, oldest first; the files of those with an alias are at hand."""
+        found = super().versions(name)
+        for version in found:
+            if version.aliases:
+                self._fetch(version)
+        return found
+
+    def attach(self, name: str, version: int, title: str, data: bytes) -> None:
+        """Keep `data` with the version's run, under ``reports/``."""
+        check_title(title)
+        run_id = self._run_of(name, version)
+        with tempfile.TemporaryDirectory() as folder, self._speaking():
+            path = Path(folder) / title
+            path.write_bytes(data)
+            self._client.log_artifact(run_id, str(path), REPORTS)
+
+    def attachment(self, name: str, version: int, title: str) -> bytes:
+        """What `attach` kept; raises `NotFoundError` where there is nothing of that title."""
+        run_id = self._run_of(name, version)
+        with tempfile.TemporaryDirectory() as folder, self._speaking():
+            kept = [Path(one.path).name for one in self._client.list_artifacts(run_id, REPORTS)]
+            if check_title(title) not in kept:
+                listed = ", ".join(sorted(kept)) or "nothing"
+                raise NotFoundError(
+                    f"Model {name}:{version}: no {title!r} is kept with it; there is {listed}."
+                )
+            return Path(self._client.download_artifacts(run_id, f"{REPORTS}/{title}", folder)).read_bytes()
+
+    def history(self, name: str | None = None) -> tuple[HistoryRow, ...]:
+        """What happened, oldest first: to one model or to all.
+
+        Raises
+        ------
+        CorruptionError
+            Where rows were changed or removed, also the newest that this machine has seen.
+        """
+        return tuple(row for row in self._read().rows if name is None or row.name == name)
+
+    def verify(self) -> int:
+        """Check the history, the files of every version as MLflow has them, the reports, and what mirrors the history.
+
+        Raises
+        ------
+        CorruptionError
+            When the history or a report was changed, or an alias or stage was moved by another hand.
+        ArtifactError
+            When a file was.
+        """
+        rows = self.history()
+        for name in self.names():
+            self._verify_mirror(name)
+            for version in replayed((row for row in rows if row.name == name), self._folder_of):
+                with tempfile.TemporaryDirectory() as folder:
+                    read_files(self._download(version, Path(folder)), digest=version.digest)
+        for row in rows:
+            self.report(row)
+        return len(rows)
+
+    def head(self) -> str:
+        """The newest row's hash."""
+        return self._read().head
+
+    # --- the history ------------------------------------------------------------------------------
+
+    def _append(self, decide: Decide) -> None:
+        for _ in range(_TRIES):
+            log = self._read()
+            row = decide(log.rows, self._clock.now_us())
+            if row is None:
+                return
+            if self._write(row, previous=log.head) in self._read().numbers:
+                self._mirror(row.name)
+                return
+        raise StoreError(
+            f"Model registry {self._uri}: {_TRIES} times somebody else wrote to the history first. Try again."
+        )
+
+    def _write(self, row: HistoryRow, *, previous: str) -> int:
+        """Write a row that follows the one with hash `previous`; its number, whether or not it counts."""
+        document = {"previous": previous, "hash": row.hash_after(previous), "row": asdict(row)}
+        run_id = self._run_of(row.name, row.version)
+        with self._speaking():
+            self._ensure_model(self._history_name, "What happened to models: append-only, kept by Penstock.")
+            made = self._client.create_model_version(
+                self._history_name,
+                source=f"runs:/{run_id}/{FILES}",
+                run_id=run_id,
+                description=json.dumps(document, sort_keys=True),
+            )
+        return int(made.version)
+
+    def _read(self) -> _Log:
+        """The rows that count, checked."""
+        found = sorted(self._all_versions(self._history_name), key=lambda one: int(one.version))
+        rows: list[HistoryRow] = []
+        numbers: set[int] = set()
+        head, known = GENESIS, {GENESIS}
+        for expected, one in enumerate(found, 1):
+            number = int(one.version)
+            row, previous, hashed = _parsed(one.description, number)
+            if number != expected or row.hash_after(previous) != hashed or previous not in known:
+                raise CorruptionError(
+                    f"Model history in {self._uri}: row {number} does not follow from the rows before it; "
+                    f"{self._history_name!r} was changed by hand. Restore MLflow's database from a backup."
+                )
+            if previous == head:  # else it came too late, and was written again
+                rows.append(row)
+                numbers.add(number)
+                head = hashed
+                known.add(hashed)
+        self._check_seen(head, known, len(rows))
+        return _Log(tuple(rows), frozenset(numbers), frozenset(known), head)
+
+    def _check_seen(self, head: str, known: set[str], count: int) -> None:
+        """Whether the newest row that this machine has seen is still there; then remember the newest now."""
+        path = self._cache / f"{self._history_name}.head"
+        seen = path.read_text("utf-8") if path.is_file() else GENESIS
+        if seen not in known:
+            raise CorruptionError(
+                f"Model history in {self._uri}: it ends after {count} rows, and this machine has seen a later one "
+                f"({seen[:12]}). Restore MLflow's database from a backup; if this is another registry, remove {path}."
+            )
+        if head != seen:
+            self._cache.mkdir(parents=True, exist_ok=True)
+            aside = path.with_name(f".{uuid.uuid4().hex}")
+            aside.write_text(head, "utf-8")
+            aside.replace(path)
+
+    def _all_versions(self, name: str) -> Iterator[Any]:
+        token = None
+        while True:
+            with self._speaking():
+                page = self._client.search_model_versions(
+                    f"name='{name}'", max_results=_PAGE, page_token=token
+                )
+            yield from page
+            token = page.token
+            if not token:
+                return
+
+    # --- what mirrors it --------------------------------------------------------------------------
+
+    def _mirror(self, name: str) -> None:
+        """Put aliases and stages where the history says they are."""
+        with self._speaking():
+            aliases, stages = self._mirrored(name)
+            wanted_aliases, wanted_stages = self._wanted(name)
+            for alias, version in wanted_aliases.items():
+                if aliases.get(alias) != version:
+                    self._client.set_registered_model_alias(name, alias, str(version))
+            for alias in aliases.keys() - wanted_aliases.keys():
+                self._client.delete_registered_model_alias(name, alias)
+            for number, stage in wanted_stages.items():
+                if stages.get(number) != stage:
+                    self._client.set_model_version_tag(name, str(number), STAGE_TAG, stage)
+
+    def _verify_mirror(self, name: str) -> None:
+        with self._speaking():
+            found, wanted = self._mirrored(name), self._wanted(name)
+        if found != wanted:
+            raise CorruptionError(
+                f"Model {name!r} in {self._uri}: aliases are {found[0]} and stages {found[1]}; by the history they are "
+                f"{wanted[0]} and {wanted[1]}. Somebody moved them by another way: promote or archive with Penstock."
+            )
+
+    def _mirrored(self, name: str) -> tuple[dict[str, int], dict[int, str]]:
+        """Our aliases and stages as MLflow has them, for the versions of the history."""
+        own = self._wanted(name)[1]
+        aliases = self._client.get_registered_model(name).aliases
+        tags = {int(one.version): one.tags.get(STAGE_TAG, "") for one in self._all_versions(name)}
+        ours = {"champion", "challenger", "previous"}
+        return (
+            {alias: int(version) for alias, version in aliases.items() if alias in ours},
+            {number: stage for number, stage in tags.items() if number in own},
+        )
+
+    def _wanted(self, name: str) -> tuple[dict[str, int], dict[int, str]]:
+        found = replayed(self.history(name), self._folder_of)
+        aliases = {str(alias): one.version for one in found for alias in one.aliases}
+        return aliases, {one.version: str(one.stage) for one in found}
+
+    # --- runs and files ---------------------------------------------------------------------------
+
+    def _log_run(self, files: ModelFiles) -> str:
+        """A finished run with all that is known of a version; its id."""
+        from mlflow.entities import Metric, Param
+
+        manifest = files.manifest
+        run = self._client.create_run(self._experiment(manifest.name), run_name=manifest.name)
+        run_id = str(run.info.run_id)
+        now_ms = self._clock.now_us() // 1000
+        params = [Param(key, str(value)[:_VALUE_LENGTH]) for key, value in manifest.parameters.items()]
+        metrics = [Metric(key, value, now_ms, 0) for key, value in plain_numbers(manifest.metrics).items()]
+        for start in range(0, len(params), _BATCH):
+            self._client.log_batch(run_id, params=params[start : start + _BATCH])
+        self._client.log_batch(run_id, metrics=metrics)
+        for key, value in _tags(manifest).items():
+            self._client.set_tag(run_id, key, value)
+        self._client.log_inputs(run_id, [_dataset(manifest)])
+        with tempfile.TemporaryDirectory() as folder:
+            write_files(files, Path(folder) / FILES)
+            save_model(files, Path(folder) / MODEL)
+            self._client.log_artifacts(run_id, folder)
+        self._client.set_terminated(run_id)
+        return run_id
+
+    def _experiment(self, name: str) -> str:
+        title = f"penstock/{name}"
+        from mlflow.exceptions import MlflowException
+
+        found = self._client.get_experiment_by_name(title)
+        if found is None:
+            try:
+                return str(self._client.create_experiment(title))
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+                found = self._client.get_experiment_by_name(title)
+        return str(found.experiment_id)
+
+    def _ensure_model(self, name: str, description: str) -> None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self._client.get_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            try:
+                self._client.create_registered_model(name, description=description)
+            except MlflowException as raced:
+                if raced.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+
+    def _run_of(self, name: str, version: int) -> str:
+        with self._speaking():
+            return str(self._client.get_model_version(name, str(version)).run_id)
+
+    def _folder_of(self, name: str, version: int) -> Path:
+        return self._cache / name / str(version)
+
+    def _fetch(self, version: ModelVersion) -> None:
+        """Bring a version's files here, where they are not; whoever reads them checks them."""
+        manifest = version.folder / MANIFEST_NAME
+        if manifest.is_file() and sha256(manifest.read_bytes()) == version.digest:
+            return
+        self._cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self._cache, prefix=".incoming-") as folder:
+            found = self._download(version, Path(folder))
+            version.folder.parent.mkdir(exist_ok=True)
+            shutil.rmtree(version.folder, ignore_errors=True)
+            found.rename(version.folder)
+
+    def _download(self, version: ModelVersion, folder: Path) -> Path:
+        run_id = self._run_of(version.name, version.version)
+        with self._speaking():
+            return Path(self._client.download_artifacts(run_id, FILES, str(folder)))
+
+    @contextmanager
+    def _speaking(self) -> Iterator[None]:
+        """Translate MLflow's errors."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            yield
+        except MlflowException as error:
+            raise StoreError(
+                f"Model registry {self._uri}: {str(error)[:500]}. Check the address, that the server runs, and that you may "
+                "write there."
+            ) from error
+
+
+def save_model(files: ModelFiles, folder: Path) -> None:
+    """Write the model as MLflow's own users load it, with its signature: XGBoost's flavour, else ONNX.
+
+    The requirements are given: finding them out would load the model in a process of its own for several seconds.
+    """
+    from mlflow.models import ModelSignature
+    from mlflow.types.schema import ColSpec, Schema, TensorSpec
+
+    manifest = files.manifest
+    inputs = Schema([ColSpec("double", name, required=False) for name in manifest.feature_names])
+    requirements = [f"{name}=={version}" for name, version in manifest.libraries.items()]
+    if manifest.engine == "xgboost":
+        import mlflow.xgboost
+        import numpy as np
+        import xgboost
+
+        booster = xgboost.Booster()
+        booster.load_model(bytearray(files["ubj"]))
+        booster.feature_names = list(manifest.feature_names)
+        outputs = Schema([TensorSpec(np.dtype(np.float32), (-1,))])
+        mlflow.xgboost.save_model(
+            booster,
+            str(folder),
+            signature=ModelSignature(inputs=inputs, outputs=outputs),
+            pip_requirements=requirements,
+        )
+        return
+    import mlflow.onnx
+    import onnx
+
+    mlflow.onnx.save_model(
+        onnx.load_from_string(files["onnx"]),
+        str(folder),
+        signature=ModelSignature(inputs=inputs),
+        pip_requirements=requirements,
+        save_as_external_data=False,
+    )
+
+
+def plain_numbers(metrics: Any, prefix: str = "") -> dict[str, float]:
+    """The numbers of a report by the path to them, as MLflow has metrics.
+
+    >>> plain_numbers({"rows": 5, "thresholds": [{"action": "block", "recall": 0.5}], "r2": None})
+    {'rows': 5.0, 'thresholds.block.recall': 0.5}
+    """
+    found: dict[str, float] = {}
+    for key, value in metrics.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict):
+            found |= plain_numbers(value, f"{name}.")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            found[name] = float(value)
+        elif key == "thresholds":
+            for one in value:
+                found |= plain_numbers(one, f"{name}.{one['action']}.")
+    return found
+
+
+def _tags(manifest: Manifest) -> dict[str, str]:
+    return {
+        "penstock.service_fingerprint": manifest.service_fingerprint,
+        "penstock.training_digest": manifest.data.digest,
+        **({} if manifest.parent is None else {"penstock.parent": manifest.parent}),
+        **({} if manifest.dataset is None else {"penstock.dataset": manifest.dataset}),
+    }
+
+
+def _dataset(manifest: Manifest) -> Any:
+    """The training rows as MLflow's data set input: named by the recorded data set, with the digest of every value."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    data = manifest.data
+    schema = {"features": [asdict(feature) for feature in manifest.features]}
+    profile = {
+        "rows": data.rows,
+        "positives": data.positives,
+        "start_us": data.start_us,
+        "end_us": data.end_us,
+    }
+    return DatasetInput(
+        Dataset(
+            name=manifest.dataset or f"{manifest.name}-training",
+            digest=data.digest[:_DIGEST_LENGTH],
+            source_type="penstock",
+            source=json.dumps({"dataset": manifest.dataset, "service": manifest.service_fingerprint}),
+            schema=json.dumps(schema)[: 2**20 - 2],
+            profile=json.dumps(profile),
+        ),
+        [InputTag("mlflow.data.context", "training")],
+    )
+
+
+def _parsed(description: str | None, number: int) -> tuple[HistoryRow, str, str]:
+    try:
+        document = json.loads(description or "")
+        row = HistoryRow(**document["row"])
+        return row, str(document["previous"]), str(document["hash"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorruptionError(
+            f"Model history: row {number} is not one of Penstock's ({error}). Restore MLflow's database from a backup."
+        ) from error
