@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from penstock.definitions.project import Project
-    from penstock.engine.training_set import FeatureFrame
+    from penstock.engine.feature_frame import FeatureFrame
     from penstock.models.registry import ModelVersion
 
 Tell = Callable[[str], None]

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
+from functools import partial
 from pathlib import Path
 
 from penstock.app.exporting import exporter_of
 from penstock.app.runtime import plan_of
 from penstock.definitions.project import load_project
+from tests.crash.forked import live_and_die
 
 
 def one_life(root: Path) -> None:
@@ -27,26 +28,9 @@ def one_life(root: Path) -> None:
         exporter.sync(progress=step)
 
 
-def fork_life(folder: str) -> None:
-    child = os.fork()
-    if child:
-        os.waitpid(child, 0)
-        os.write(1, b"dead\n")
-        return
-    os.write(1, b"pid %d\n" % os.getpid())
-    try:
-        one_life(Path(folder))
-    except BaseException:
-        traceback.print_exc()
-        os.write(1, b"failed\n")
-        raise
-    finally:
-        os._exit(0)
-
-
 def main() -> None:
     for line in sys.stdin:
-        fork_life(line.strip())
+        live_and_die(partial(one_life, Path(line.strip())))
 
 
 if __name__ == "__main__":

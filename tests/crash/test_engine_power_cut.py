@@ -13,7 +13,8 @@ from unittest.mock import patch
 import apsw
 import pytest
 
-from penstock.app.runtime import Runtime, state_folder, store_path
+from penstock.app.runtime import state_folder, store_path
+from penstock.app.snapshotting import Snapshotting
 from penstock.core.errors import PenstockError
 from penstock.stores import sqlite as store_module
 from penstock.stores.reader import ProjectReader
@@ -210,9 +211,11 @@ def test_the_mutant_with_split_commits_is_caught(tmp_path):
 
 
 def test_the_mutant_that_saves_snapshots_early_is_caught(tmp_path, monkeypatch):
-    save = Runtime._save
+    save = Snapshotting._save
     monkeypatch.setattr(
-        Runtime, "_save", lambda self, position, state, committed: save(self, position, state, None)
+        Snapshotting,
+        "_save",
+        lambda self, plan, position, state, committed: save(self, plan, position, state, None),
     )
     with pytest.raises(AheadError):
         # How often a snapshot overtakes its commit depends on the machine's load: it is the first cut that shows it that ends this.

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import math
-import struct
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from itertools import cycle
 from pathlib import Path
@@ -18,18 +15,14 @@ from hypothesis import strategies as st
 from penstock import (
     Aggregate,
     Attribute,
-    Endpoint,
     Entity,
     FeatureService,
     LabelSource,
     LifetimeWindow,
-    Model,
-    Policy,
     PushConfig,
     RequestSource,
     StreamFeatureView,
     StreamSource,
-    TimeSplit,
     TimeWindow,
     TimeWindowSeries,
     realtime_feature_view,
@@ -46,22 +39,28 @@ from penstock.aggregation_functions import (
     last_distinct,
 )
 from penstock.core.time import to_us
-from penstock.core.types import ArrayType
-from penstock.engine.arrays import Lists
-from penstock.engine.features import FeatureRows, FeatureState
+from penstock.engine.features import FeatureState
 from penstock.engine.history import features_from_log
 from penstock.engine.local import LocalEngine
 from penstock.engine.online import OnlineReader
 from penstock.engine.recovery import decode_state, encode_state
-from penstock.engine.routing import Route
-from penstock.kernel.columns import Text
 from penstock.plan.compile import compile_plan
 from penstock.stores.ids import IdIndex
 from penstock.stores.sqlite import ProjectStore
 from penstock.testing.clock import ManualClock
 from penstock.testing.reference_engine import ReferenceEngine
 from penstock.testing.streams import START_US, Step
-from penstock.types import Array, Bool, Field, Float64, Int64, String, Timestamp
+from penstock.types import Bool, Field, Float64, Int64, String, Timestamp
+from tests.laws.parity import (
+    assert_same_vectors,
+    endpoint_of,
+    engine_of,
+    expected_of,
+    in_batches,
+    run_live,
+    store_in,
+    typed_rows,
+)
 from tests.laws.strategies import cuts, event_streams
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
@@ -251,29 +250,7 @@ everything = FeatureService(
 )
 
 
-class NoEstimator:
-    """The features are looked at, nothing is trained."""
-
-    def fit(self): ...
-
-    def predict(self): ...
-
-    def get_params(self): ...
-
-
-endpoint = Endpoint(
-    "endpoint",
-    source=payments,
-    model=Model(
-        "model",
-        features=numbers,
-        label=chargebacks,
-        estimator=NoEstimator(),
-        split=TimeSplit(train=HOUR, delay=HOUR, test=HOUR),
-    ),
-    policy=Policy("policy", actions={"block": 0.9}),
-)
-PLAN = compile_plan([(everything, payments)], [endpoint])
+PLAN = compile_plan([(everything, payments)], [endpoint_of(numbers, payments, chargebacks)])
 
 
 @st.composite
@@ -289,13 +266,7 @@ def batched(draw: st.DrawFn) -> list[list[Step]]:
             max_size=30,
         )
     )
-    ends = iter(steps)
-    batches = [[next(ends) for _ in range(size)] for size in draw(cuts(len(steps)))]
-    return [sorted(batch, key=lambda step: order_of(step, batch)) for batch in batches]
-
-
-def order_of(step: Step, batch: Sequence[Step]) -> int:
-    return list(dict.fromkeys(other.source for other in batch)).index(step.source)
+    return in_batches(steps, draw(cuts(len(steps))))
 
 
 def ones(batches: Sequence[Sequence[Step]]) -> list[list[Step]]:
@@ -304,94 +275,11 @@ def ones(batches: Sequence[Sequence[Step]]) -> list[list[Step]]:
 
 
 def expected(batches: Sequence[Sequence[Step]], service: FeatureService) -> list[dict[str, object]]:
-    oracle = ReferenceEngine(everything.features, source=payments)
-    names = list(service.feature_types)
-    answers = [oracle.accept(s.source, s.record) for batch in batches for s in batch if not s.is_duplicate]
-    return [{name: answer[name] for name in names} for answer in answers if answer is not None]
-
-
-@contextmanager
-def store_in(folder: Path) -> Iterator[tuple[ProjectStore, IdIndex]]:
-    store = ProjectStore.open(folder / "store.sqlite", durability="process")
-    ids = IdIndex.open(
-        folder / "ids", store_id=store.store_id, next_position=store.next_position, event_ids=store.event_ids
-    )
-    try:
-        yield store, ids
-    finally:
-        ids.close()
-        store.close()
+    return expected_of(everything, payments, batches, service)
 
 
 def engine_on(store: ProjectStore, ids: IdIndex, state: FeatureState) -> LocalEngine:
-    clock = ManualClock(START_US)
-    return LocalEngine(
-        PLAN,
-        store=store,
-        ids=ids,
-        clock=clock,
-        features=state,
-        routes={"endpoint": lambda: Route("endpoint")},
-        live=False,
-    )
-
-
-def run_live(engine: LocalEngine, batches: Sequence[Sequence[Step]]) -> list[list[float]]:
-    """The vectors that the engine decided on, in log order."""
-    vectors: list[list[float]] = []
-    for batch in batches:
-        by_source: dict[str, list[dict[str, object]]] = {}
-        for step in batch:
-            by_source.setdefault(step.source, []).append(step.record)
-        inputs = [(name, engine.decode(name, records)) for name, records in by_source.items()]
-        for outcome in engine.process(inputs).wait().outcomes:
-            assert not outcome.admitted.refused, outcome.admitted.refused[0]
-            if outcome.decisions is not None:
-                vectors += outcome.decisions.vectors.tolist()
-    return vectors
-
-
-def bits(number: float) -> bytes:
-    return b"null" if math.isnan(number) else struct.pack("<d", number)
-
-
-def as_number(value: object) -> float:
-    return math.nan if value is None else float(value)  # type: ignore[arg-type]
-
-
-def assert_same_vectors(found: Sequence[Sequence[float]], answers: Sequence[dict[str, object]]) -> None:
-    assert len(found) == len(answers)
-    for at, (row, answer) in enumerate(zip(found, answers, strict=True)):
-        different = {
-            name: (value, answer[name])
-            for name, value in zip(answer, row, strict=True)
-            if bits(value) != bits(as_number(answer[name]))
-        }
-        assert not different, f"event {at}: (found, expected) {different}"
-
-
-def typed_rows(features: FeatureRows, names: Sequence[str]) -> list[dict[str, object]]:
-    """Feature rows with integers and texts exact, as the oracle gives them."""
-    columns: list[list[object]] = []
-    for at, name in enumerate(names):
-        if at in features.arrays:
-            columns.append(plain_lists(features.arrays[at], everything.feature_types[name]))
-            continue
-        column = features.columns[at]
-        if isinstance(column, Text):
-            columns.append(list(column.to_strings()))
-            continue
-        valid = np.ones(len(column), bool) if column.valid is None else column.valid
-        pairs = zip(column.values.tolist(), valid.tolist(), strict=True)
-        columns.append([value if ok else None for value, ok in pairs])
-    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
-
-
-def plain_lists(column: Lists, dtype: ArrayType) -> list[list[object]]:
-    """Lists as the oracle gives them: times as microseconds."""
-    if dtype.elem is Timestamp:
-        dtype = Array(Int64)
-    return column.to_lists(dtype)
+    return engine_of(PLAN, store, ids, state)
 
 
 @settings(max_examples=160, deadline=None)
@@ -415,7 +303,7 @@ def test_replay_equals_the_oracle_with_exact_integers_and_texts(batches):
         run_live(engine, batches)
         engine.close()
         replayed = features_from_log(store, PLAN, PLAN.services["everything"])
-    found = typed_rows(replayed.features, list(everything.feature_types))
+    found = typed_rows(replayed.features, everything)
     assert len(found) == len(answers)
     for row, answer in zip(found, answers, strict=True):
         different = {name: (row[name], answer[name]) for name in answer if row[name] != answer[name]}

@@ -15,18 +15,14 @@ from penstock import (
     Attribute,
     BatchFeatureView,
     BatchSource,
-    Endpoint,
     Entity,
     FeatureService,
     FileConfig,
     LabelSource,
-    Model,
-    Policy,
     PushConfig,
     RequestSource,
     StreamFeatureView,
     StreamSource,
-    TimeSplit,
     batch_feature_view,
     realtime_feature_view,
 )
@@ -35,15 +31,23 @@ from penstock.engine.features import FeatureState
 from penstock.engine.history import features_from_log
 from penstock.engine.local import LocalEngine
 from penstock.engine.recovery import decode_state, encode_state
-from penstock.engine.routing import Route
 from penstock.engine.training_set import features_for_frame
 from penstock.plan.compile import compile_plan
-from penstock.testing.clock import ManualClock
-from penstock.testing.reference_engine import ReferenceEngine
+from penstock.stores.ids import IdIndex
+from penstock.stores.sqlite import ProjectStore
 from penstock.testing.streams import START_US, Step
 from penstock.types import Bool, Field, Float64, Int64, String, Timestamp
+from tests.laws.parity import (
+    assert_same_vectors,
+    endpoint_of,
+    engine_of,
+    expected_of,
+    in_batches,
+    run_live,
+    store_in,
+    typed_rows,
+)
 from tests.laws.strategies import cuts, event_streams
-from tests.laws.test_engine_parity import NoEstimator, assert_same_vectors, run_live, store_in, typed_rows
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 AMOUNT = Field("amount", Float64, optional=True)
@@ -149,19 +153,7 @@ everything = FeatureService(
     "everything",
     features=[*numbers.features, endless[["home"]].with_name("a"), fading[["home"]].with_name("b")],
 )
-endpoint = Endpoint(
-    "endpoint",
-    source=payments,
-    model=Model(
-        "model",
-        features=numbers,
-        label=chargebacks,
-        estimator=NoEstimator(),
-        split=TimeSplit(train=HOUR, delay=HOUR, test=HOUR),
-    ),
-    policy=Policy("policy", actions={"block": 0.9}),
-)
-PLAN = compile_plan([(everything, payments)], [endpoint])
+PLAN = compile_plan([(everything, payments)], [endpoint_of(numbers, payments, chargebacks)])
 
 
 @st.composite
@@ -177,19 +169,13 @@ def batched(draw: st.DrawFn) -> list[list[Step]]:
         if step.source == "payments" or content not in seen:
             unique.append(step)
         seen.add(content)
-    ends = iter(unique)
-    batches = [[next(ends) for _ in range(size)] for size in draw(cuts(len(unique)))]
-    return [sorted(batch, key=lambda step: order_of(step, batch)) for batch in batches]
+    return in_batches(unique, draw(cuts(len(unique))))
 
 
 def content_of(step: Step) -> str:
     """What makes a batch row the same row: its values, of which -0.0 and 0.0 are one."""
     values = {k: v + 0.0 if isinstance(v, float) else v for k, v in step.record.items()}
     return repr((step.source, values))
-
-
-def order_of(step: Step, batch: Sequence[Step]) -> int:
-    return list(dict.fromkeys(other.source for other in batch)).index(step.source)
 
 
 def in_pieces(batches: Sequence[Sequence[Step]], size: int) -> list[list[Step]]:
@@ -203,22 +189,11 @@ def in_pieces(batches: Sequence[Sequence[Step]], size: int) -> list[list[Step]]:
 
 
 def expected(batches: Sequence[Sequence[Step]], service: FeatureService) -> list[dict[str, object]]:
-    oracle = ReferenceEngine(everything.features, source=payments)
-    names = list(service.feature_types)
-    answers = [oracle.accept(s.source, s.record) for batch in batches for s in batch if not s.is_duplicate]
-    return [{name: answer[name] for name in names} for answer in answers if answer is not None]
+    return expected_of(everything, payments, batches, service)
 
 
-def engine_on(store, ids, state):
-    return LocalEngine(
-        PLAN,
-        store=store,
-        ids=ids,
-        clock=ManualClock(START_US),
-        features=state,
-        routes={"endpoint": lambda: Route("endpoint")},
-        live=False,
-    )
+def engine_on(store: ProjectStore, ids: IdIndex, state: FeatureState) -> LocalEngine:
+    return engine_of(PLAN, store, ids, state)
 
 
 @settings(max_examples=120, deadline=None)
@@ -248,7 +223,7 @@ def test_replay_and_going_on_from_a_snapshot_equal_the_oracle(batches, stop):
             return
         replayed = features_from_log(store, PLAN, PLAN.services["everything"])
     assert_same_vectors(vectors, expected(batches, numbers))
-    found = typed_rows(replayed.features, list(everything.feature_types))
+    found = typed_rows(replayed.features, everything)
     assert found == answers
 
 

@@ -10,11 +10,11 @@ from penstock.app.runtime import open_reader, plan_of
 from penstock.core.errors import InputError, NotFoundError
 from penstock.core.types import DataType, Int64
 from penstock.definitions.project import load_project
+from penstock.engine.feature_frame import append_features
 from penstock.engine.frames import empty_table, to_arrow
 from penstock.engine.history import LoggedFeatures, feature_parts
 from penstock.engine.parquet_files import write_parquet
 from penstock.engine.recovery import Progress, no_progress
-from penstock.engine.training_set import append_features
 from penstock.kernel.columns import Numeric
 from penstock.plan.nodes import Plan, ServiceNode
 

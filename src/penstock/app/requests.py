@@ -17,19 +17,14 @@ from penstock.definitions.views import FeatureReference, FeatureView
 from penstock.engine.answers import Answer
 from penstock.engine.asked_events import features_over_log
 from penstock.engine.contract import Contract, Decoded
+from penstock.engine.feature_frame import FeatureFrame
 from penstock.engine.feature_stream import logged_stream
 from penstock.engine.history import check_as_of
 from penstock.engine.logged_history import features_for_logged, history_of
 from penstock.engine.online import OnlineFeatures
 from penstock.engine.preview import inputs_by_name, run_view
 from penstock.engine.ranges import features_in_range as in_range
-from penstock.engine.training_set import (
-    FeatureFrame,
-    batch_sources_of,
-    driving_source,
-    features_for_frame,
-    source_names,
-)
+from penstock.engine.training_set import batch_sources_of, driving_source, features_for_frame, source_names
 from penstock.engine.value_ranges import ranges_of
 from penstock.plan.compile import Demand, compile_demands, source_node
 from penstock.stores.spill import SpillFile

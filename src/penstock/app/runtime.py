@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,8 +18,9 @@ from penstock.app.registries import open_registry
 from penstock.app.routing import Routes
 from penstock.app.settings import Settings, load_settings
 from penstock.app.shadowing import Shadows
+from penstock.app.snapshotting import Snapshotting
 from penstock.core.clock import Clock, SystemClock
-from penstock.core.errors import NotFoundError, PlanError, SnapshotError
+from penstock.core.errors import NotFoundError, PlanError
 from penstock.core.time import to_us
 from penstock.definitions.project import Project, load_project
 from penstock.definitions.services import FeatureService
@@ -30,7 +31,7 @@ from penstock.engine.history import LoggedFeatures, check_as_of, features_from_l
 from penstock.engine.instant import Fold
 from penstock.engine.local import LocalEngine, Processed
 from penstock.engine.online import OnlineReader
-from penstock.engine.recovery import Progress, catch_up, no_progress, schema_hash
+from penstock.engine.recovery import Progress, no_progress
 from penstock.engine.row_ids import RowIds
 from penstock.engine.training_set import driving_source
 from penstock.kernel.hashing import encode_keys, hash_text
@@ -41,7 +42,7 @@ from penstock.stores.audit_log import AuditLog
 from penstock.stores.connection import ConnectionFactory, connect
 from penstock.stores.ids import IdIndex
 from penstock.stores.reader import ProjectReader
-from penstock.stores.snapshots import Snapshot, SnapshotStore
+from penstock.stores.snapshots import SnapshotStore
 from penstock.stores.sqlite import ProjectStore
 
 if TYPE_CHECKING:
@@ -144,18 +145,15 @@ class Runtime:
         """Which model versions decide."""
         self.shadows = Shadows(shadow_path(project.root))
         self.clock = clock
-        self.skipped_snapshots: tuple[str, ...] = ()
         self.contract_changes: tuple[str, ...] = ()
         """Schemas that were accepted as new versions when the project was opened."""
         self.problems: dict[str, str] = {}
         """What does not work though the engine runs: by endpoint why its model does not serve, or ``snapshot``."""
         self._ids = ids
-        self._snapshots = snapshots
+        self._snapshots = Snapshotting(
+            snapshots, every_rows=settings.engine.snapshot_rows, problems=self.problems
+        )
         self._contracts: contracts.ContractHistory
-        self._background = ThreadPoolExecutor(1, "penstock-snapshot")
-        self._snapshot: Future[None] | None = None
-        self._snapshot_at = 0
-        self._snapshot_asked = 0
         self.engine: LocalEngine
         self.online: OnlineReader
         """Features by key, now."""
@@ -230,6 +228,11 @@ class Runtime:
         _ACTIVE.append(runtime)
         return runtime
 
+    @property
+    def skipped_snapshots(self) -> tuple[str, ...]:
+        """Snapshots that the state could not be recovered from when the project was opened, each with the reason."""
+        return self._snapshots.skipped
+
     def __enter__(self) -> Self:
         return self
 
@@ -250,11 +253,11 @@ class Runtime:
             _ACTIVE.remove(self)
         try:
             self.engine.close()
-            self._background.shutdown(wait=True)
+            self._snapshots.finish()
             if snapshot:
                 self.engine.flush()  # nobody may have waited for it
-            if snapshot and not self.engine.stopped and self.engine.position > self._snapshot_at:
-                self._save(*self.engine.encoded(), None)
+            if snapshot and not self.engine.stopped and not self._snapshots.has(self.engine.position):
+                self._snapshots.save_last(self.plan, *self.engine.encoded())
         finally:
             self.shadows.close()
             self._ids.close()
@@ -275,8 +278,7 @@ class Runtime:
         )
         if self.routes.shadowed:
             self._show_shadows(processed)
-        since = max(self._snapshot_at, self._snapshot_asked)
-        if self.engine.position - since >= self.settings.engine.snapshot_rows:
+        if self._snapshots.is_due(self.engine.position):
             self.snapshot(processed.committed)
         return processed
 
@@ -316,13 +318,8 @@ class Runtime:
 
     def snapshot(self, committed: Future[None] | None = None) -> None:
         """Write the state as it stands to a snapshot, in the background, once `committed` is durable."""
-        if self._snapshot is not None and not self._snapshot.done():
-            return
-        if self._snapshot is not None and (error := self._snapshot.exception()) is not None:
-            self.problems["snapshot"] = str(error)
-        position, state = self.engine.encoded()
-        self._snapshot_asked = position
-        self._snapshot = self._background.submit(self._save, position, state, committed)
+        if not self._snapshots.is_busy():
+            self._snapshots.take(self.plan, *self.engine.encoded(), committed)
 
     def prepare(self, project: Project, *, stop: Callable[[], bool] = lambda: False) -> Prepared:
         """Make ready for the definitions of `project`, in any thread, while the engine goes on with its own.
@@ -419,23 +416,7 @@ class Runtime:
         return source
 
     def _start(self, *, rebuild: bool, progress: Progress) -> None:
-        if rebuild:
-            self._snapshots.clear()
-        search = self._snapshots.newest_good(
-            fingerprint=self.plan.fingerprint,
-            schema_hash=schema_hash(self.plan),
-            next_position=self.store.next_position,
-        )
-        self.skipped_snapshots = tuple(f"{s.path.name}: {s.reason}" for s in search.skipped)
-        newest = search.snapshot
-        found = None if newest is None else (newest.position, newest.state)
-        try:
-            state = catch_up(self.store, self.plan, snapshot=found, progress=progress)
-        except SnapshotError as error:
-            self.skipped_snapshots += (str(error),)
-            state = catch_up(self.store, self.plan, progress=progress)
-        is_own = newest is not None and newest.fingerprint == self.plan.fingerprint
-        self._snapshot_at = newest.position if newest is not None and is_own else 0
+        state = self._snapshots.recover(self.store, self.plan, rebuild=rebuild, progress=progress)
         self.load_routes()
         self.engine = LocalEngine(
             self.plan,
@@ -453,19 +434,6 @@ class Runtime:
         """Let the engine know under which schemas the log was written."""
         self._contracts = history
         self.engine.rows.versions = contracts.versions(history)
-
-    def _save(self, position: int, state: bytes, committed: Future[None] | None) -> None:
-        if committed is not None:
-            committed.result()
-        self._snapshots.save(
-            Snapshot(
-                position=position,
-                fingerprint=self.plan.fingerprint,
-                schema_hash=schema_hash(self.plan),
-                state=state,
-            )
-        )
-        self._snapshot_at = max(self._snapshot_at, position)
 
 
 _ACTIVE: list[Runtime] = []

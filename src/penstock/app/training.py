@@ -16,11 +16,12 @@ from penstock.core.records import LabelRecords
 from penstock.definitions.models import CostMatrix, Model, Policy
 from penstock.definitions.project import Project
 from penstock.definitions.sources import StreamSource
+from penstock.engine.feature_frame import FeatureFrame
 from penstock.engine.frames import table_columns, to_table
 from penstock.engine.history import LoggedFeatures
 from penstock.engine.labels import label_values
 from penstock.engine.ordered_log import labels_before
-from penstock.engine.training_set import FeatureFrame, features_for_frame, positions_of_ids
+from penstock.engine.training_set import features_for_frame, positions_of_ids
 from penstock.kernel.columns import Column, Columns, IntArray, Numeric
 from penstock.kernel.hashing import encode_keys
 from penstock.kernel.keys import KeyTable

@@ -18,19 +18,13 @@ from penstock.core.errors import InputError
 from penstock.definitions.sources import StreamSource
 from penstock.definitions.views import FeatureReference
 from penstock.engine.assembly import FeatureRows, concat_features
+from penstock.engine.feature_frame import FeatureFrame, append_features
 from penstock.engine.features import FeatureState
 from penstock.engine.frames import believed_columns, to_table
 from penstock.engine.kernel_rows import Rows
 from penstock.engine.ordered_log import Asking, OrderedRows, Shelf, rows_by_event_time
 from penstock.engine.ports import LogReader
-from penstock.engine.training_set import (
-    HISTORY,
-    SPINE,
-    FeatureFrame,
-    append_features,
-    cannot_look_up,
-    frame_plan,
-)
+from penstock.engine.training_set import HISTORY, SPINE, cannot_look_up, frame_plan
 from penstock.kernel.columns import BoolArray, Column, Columns, IntArray
 from penstock.kernel.hashing import encode_keys
 from penstock.kernel.keys import KeyTable

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from penstock.engine.feature_frame import FeatureFrame, append_features
 from penstock.engine.frames import empty_table, to_arrow
 from penstock.engine.history import LoggedFeatures, feature_parts
 from penstock.engine.ordered_log import Shelf
 from penstock.engine.parquet_files import regrouped, write_parquet
 from penstock.engine.ports import LogReader
 from penstock.engine.recovery import Progress, no_progress
-from penstock.engine.training_set import FeatureFrame, append_features
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager

@@ -10,12 +10,13 @@ import numpy as np
 from penstock.core.errors import InputError
 from penstock.definitions.views import FeatureReference
 from penstock.engine.assembly import FeatureRows, concat_features
+from penstock.engine.feature_frame import FeatureFrame, append_features
 from penstock.engine.features import FeatureState
 from penstock.engine.frames import believed_columns, to_arrow, to_table
 from penstock.engine.lookup import ERASED, conformed
 from penstock.engine.ports import LogReader
 from penstock.engine.replay import replay
-from penstock.engine.training_set import FeatureFrame, append_features, driving_source
+from penstock.engine.training_set import driving_source
 from penstock.kernel.columns import Column, Columns, IntArray, concat
 from penstock.kernel.hashing import encode_keys
 from penstock.kernel.keys import KeyTable

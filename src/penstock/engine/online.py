@@ -21,9 +21,9 @@ from penstock.core.time import from_us
 from penstock.core.types import Field
 from penstock.engine.assembly import LookedUp
 from penstock.engine.contract import Contract
+from penstock.engine.feature_frame import FeatureFrame
 from penstock.engine.kernel_rows import FloatMatrix
 from penstock.engine.ports import OnlineStore
-from penstock.engine.training_set import FeatureFrame
 from penstock.kernel.columns import Columns, IntArray, Numeric
 from penstock.kernel.state import NO_EVENT
 from penstock.plan.nodes import Lookup, Plan, Selected, ServiceNode, SourceNode

@@ -25,6 +25,7 @@ from penstock.engine.admission import same_values
 from penstock.engine.arrays import Lists
 from penstock.engine.assembly import FeatureRows, concat_features
 from penstock.engine.change_points import STEADY, VALID_FROM, VALID_TO, Edge, check_range, edges_of
+from penstock.engine.feature_frame import append_features
 from penstock.engine.feature_stream import FeatureStream, Shelves
 from penstock.engine.features import FeatureState
 from penstock.engine.frames import empty_table, table_columns, to_arrow, to_table
@@ -32,7 +33,7 @@ from penstock.engine.kernel_rows import Rows
 from penstock.engine.ordered_log import Asking, rows_by_event_time
 from penstock.engine.ports import LogReader
 from penstock.engine.recovery import Progress, no_progress
-from penstock.engine.training_set import append_features, driving_source
+from penstock.engine.training_set import driving_source
 from penstock.kernel.columns import BoolArray, Column, Columns, IntArray, Numeric, Text, offsets_of
 from penstock.kernel.hashing import encode_keys
 from penstock.kernel.keys import KeyTable

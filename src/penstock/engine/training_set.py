@@ -9,94 +9,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
-from penstock.core.errors import InputError, MissingDependencyError, PlanError
+from penstock.core.errors import InputError, PlanError
 from penstock.core.records import LabelRecords
-from penstock.core.types import ArrayType, Field, Timestamp
+from penstock.core.types import Field, Timestamp
 from penstock.definitions.batch_sources import BatchSource
 from penstock.definitions.sources import EventSource, LabelSource, StreamSource
 from penstock.definitions.views import FeatureReference, StreamFeatureView
 from penstock.engine.admission import rows_equal
 from penstock.engine.assembly import FeatureRows, concat_features
 from penstock.engine.batch_history import asked_rows, asking_stream
+from penstock.engine.feature_frame import FeatureFrame, append_features
 from penstock.engine.features import FeatureState
-from penstock.engine.frames import arrow_type, believed_columns, to_chunks, to_table
+from penstock.engine.frames import believed_columns, to_table
 from penstock.engine.kernel_rows import Rows
 from penstock.engine.labels import entering_rows, first_known, label_values, take_labels
-from penstock.engine.parquet_files import regrouped, write_parquet
 from penstock.engine.replay import CHUNK_ROWS
 from penstock.engine.times import row_times
 from penstock.kernel.columns import Column, Columns, IntArray, Text
 from penstock.kernel.hashing import encode_keys
 from penstock.kernel.keys import KeyTable
 from penstock.plan.compile import Demand, compile_demands
-from penstock.plan.nodes import Plan, Selected, ServiceNode, SourceNode
+from penstock.plan.nodes import Plan, SourceNode
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 HISTORY, SPINE = "history", "spine"
 """The services of a frame's plan: for events that are part of the history, and for those that are not."""
-
-
-class FeatureFrame:
-    """Events with their features; hand it on as the frame you work with."""
-
-    def __init__(self, table: pa.Table, feature_names: Sequence[str]) -> None:
-        self._table = table
-        self.feature_names = tuple(feature_names)
-        """The appended columns, ``view__feature``."""
-
-    def __len__(self) -> int:
-        return int(self._table.num_rows)
-
-    def to_arrow(self) -> pa.Table:
-        """A pyarrow Table."""
-        return self._table
-
-    def batches(self, *, rows: int = 1 << 16) -> Iterator[pa.RecordBatch]:
-        """Record batches of `rows` rows; the last may be shorter."""
-        for table in regrouped([self.to_arrow()], rows):
-            yield from table.to_batches()
-
-    def to_parquet(self, path: Path | str) -> int:
-        """Write a Parquet file, which appears when it is complete; how many rows it has."""
-        table = self.to_arrow()
-        return write_parquet([table], Path(path), schema=table.schema)
-
-    def to_pandas(self) -> Any:
-        """A pandas DataFrame."""
-        try:
-            return self.to_arrow().to_pandas()
-        except ImportError as error:
-            raise _missing("pandas") from error
-
-    def to_polars(self) -> Any:
-        """A polars DataFrame."""
-        try:
-            import polars as pl
-        except ImportError as error:
-            raise _missing("polars") from error
-        return pl.from_arrow(self.to_arrow())
-
-    def to_numpy(self) -> npt.NDArray[np.float64]:
-        """The features alone: float64[n, F], NaN for null; texts and arrays are not numbers and raise `InputError`."""
-        columns = []
-        for name in self.feature_names:
-            column = self.to_arrow().column(name)
-            if str(column.type) in {"string", "large_string"}:
-                raise InputError(f"feature {name!r} is text; encode it as a number, or use to_arrow().")
-            if str(column.type).startswith("list"):
-                raise InputError(f"feature {name!r} is an array; select others, or use to_arrow().")
-            columns.append(column.cast("float64").to_numpy().astype(np.float64))
-        return np.column_stack(columns) if columns else np.zeros((len(self), 0))
 
 
 def driving_source(references: Sequence[FeatureReference]) -> StreamSource:
@@ -428,29 +373,3 @@ def positions_of_ids(known: Column, wanted: Column) -> IntArray:
     row_of = _first_row_of(table.assign(encode_keys([known])))
     found = table.find(encode_keys([wanted]))
     return np.where(found >= 0, row_of[found], -1)
-
-
-def append_features(table: pa.Table, service: ServiceNode, parts: Sequence[FeatureRows]) -> FeatureFrame:
-    """`table` with the exact features of its rows, which come in parts, appended as ``view__feature``."""
-    names = [output.name.replace(".", "__") for output in service.outputs]
-    for i, (name, output) in enumerate(zip(names, service.outputs, strict=True)):
-        if name in table.column_names:
-            raise InputError(f"events: column {name!r} has the name of a feature. Rename the column.")
-        column = _column_of(parts, i, output)
-        table = table.append_column(name, column)
-    return FeatureFrame(table, names)
-
-
-def _column_of(parts: Sequence[FeatureRows], index: int, output: Selected) -> pa.ChunkedArray:
-    if not isinstance(output.dtype, ArrayType):
-        return to_chunks([part.columns[index] for part in parts], output.dtype)
-    import pyarrow as pa
-
-    arrays = [part.arrays[index].to_arrow(output.dtype) for part in parts]
-    return pa.chunked_array(arrays, arrow_type(output.dtype))
-
-
-def _missing(name: str) -> MissingDependencyError:
-    return MissingDependencyError(
-        f"feature frame: {name} is not installed. Run: pip install 'penstock[{name}]', or use to_arrow()."
-    )

@@ -17,9 +17,10 @@ from penstock.core.types import Field, Timestamp
 from penstock.definitions.batch_sources import BatchSource
 from penstock.definitions.batch_views import BatchFeatureView
 from penstock.engine.change_points import VALID_FROM, VALID_TO, Edge, check_range, edges_of
+from penstock.engine.feature_frame import FeatureFrame
 from penstock.engine.frames import believed_columns, to_arrow, to_table
 from penstock.engine.kernel_rows import encoded_keys
-from penstock.engine.training_set import FeatureFrame, features_for_frame
+from penstock.engine.training_set import features_for_frame
 from penstock.engine.transform import by_name, call_view
 from penstock.kernel.columns import BoolArray, Columns, IntArray, Numeric
 from penstock.kernel.keys import KeyTable

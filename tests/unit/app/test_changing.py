@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
@@ -15,6 +16,8 @@ from penstock.app.applied import AppliedHistory
 from penstock.app.changing import ensure_applied, plan_change
 from penstock.core.errors import CorruptionError, ProjectError, StoreError
 from penstock.definitions.project import load_project
+from penstock.engine.recovery import schema_hash
+from penstock.stores.snapshots import SnapshotStore
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 DEFINITIONS = """
@@ -333,6 +336,21 @@ model = Model(
 )
 checkout = Endpoint("checkout", source=payments, model=model, policy=Policy("card", actions={"block": 0.9}))
 """
+
+
+def test_a_snapshot_under_way_is_of_the_definitions_of_its_state(root):
+    with Runtime.open(root) as runtime:
+        send(runtime, 0, 100)
+        before, committed = runtime.plan, Future()
+        runtime.snapshot(committed)
+        write(root, AFTER)
+        runtime.adopt(runtime.prepare(load_project(root)))
+        committed.set_result(None)
+        runtime._snapshots.finish()
+        saved = SnapshotStore(state_folder(root) / "snapshots", store_id=runtime.store.store_id).newest_good(
+            fingerprint=before.fingerprint, schema_hash=schema_hash(before), next_position=1_000
+        )
+        assert saved.snapshot.fingerprint == before.fingerprint
 
 
 def test_preparing_leaves_the_models_of_the_running_engine_alone(root, monkeypatch):

@@ -18,17 +18,29 @@ class Disk:
         self.root = root
         self._contents: dict[int, bytes] = {}
         self._names: dict[Path, dict[str, int]] = {}
+        self._pins: dict[int, int] = {}  # open files, so that no inode is given to another
         sync = os.fsync
 
         def noted(descriptor):
             sync(descriptor)
             path = Path(f"/proc/self/fd/{descriptor}").readlink()
             if path.is_dir():
-                self._names[path] = {one.name: one.stat().st_ino for one in path.iterdir()}
+                self._names[path] = {one.name: self._pinned(one) for one in path.iterdir()}
             else:
+                self._pinned(path)
                 self._contents[path.stat().st_ino] = path.read_bytes()
 
         monkeypatch.setattr(os, "fsync", noted)
+
+    def close(self) -> None:
+        for descriptor in self._pins.values():
+            os.close(descriptor)
+
+    def _pinned(self, path: Path) -> int:
+        inode = path.stat().st_ino
+        if inode not in self._pins:
+            self._pins[inode] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        return inode
 
     def restore(self, folder: Path, at: Path | None = None) -> Path:
         """Write what a power cut now would leave for certain."""
@@ -45,7 +57,9 @@ class Disk:
 @pytest.fixture
 def disk(tmp_path, monkeypatch):
     (tmp_path / "offline").mkdir()
-    return Disk(tmp_path / "offline", monkeypatch)
+    disk = Disk(tmp_path / "offline", monkeypatch)
+    yield disk
+    disk.close()
 
 
 def rows(start, stop, day="2026-01-01", **more):
