@@ -23,6 +23,7 @@ from benchmarks.process import ROOT, WORK
 from benchmarks.result import RESULTS, Bar, Figure, Result
 
 NAMES = ("imports", "simulator", "backfill", "asof", "scaling", "stream", "latency", "online", "drift")
+NAMES = ("imports", "simulator", "backfill", "asof", "scaling", "stream", "latency", "online", "wide")
 
 
 def main() -> int:
