@@ -151,7 +151,10 @@ folds = StreamFeatureView(
         for function in NUMBERS
         for window, options in WINDOWS
     ]
-    + [Aggregate(KIND, Whole(), time_window=HOUR), Aggregate(DEVICE, approx_count_distinct(4), time_window=HOUR)]
+    + [
+        Aggregate(KIND, Whole(), time_window=HOUR),
+        Aggregate(DEVICE, approx_count_distinct(4), time_window=HOUR),
+    ]
     + [Aggregate(AMOUNT, "sum", time_window=MINUTE), Aggregate(DEVICE, "last", time_window=MINUTE)],
 )
 plain = StreamFeatureView(  # windows that the core of the kernel knows
@@ -173,7 +176,10 @@ parts = StreamFeatureView(
         for column in (DEVICE, KIND)
         for window, options in WINDOWS
     ]
-    + [Aggregate(Field(name, t), Joined(), time_window=HOUR) for name, t in (("abroad", Bool), ("time", Timestamp))]
+    + [
+        Aggregate(Field(name, t), Joined(), time_window=HOUR)
+        for name, t in (("abroad", Bool), ("time", Timestamp))
+    ]
     + [Aggregate(AMOUNT, function, time_window=SERIES) for function in (Rounding(), approx_percentile(0.9))],
 )
 by_shop = StreamFeatureView(
@@ -186,7 +192,10 @@ by_shop = StreamFeatureView(
         for function in ("sum", "count", "median", "time_since_last", lag(1), Rounding())
         for window, options in WINDOWS
     ]
-    + [Aggregate(DEVICE, "last", time_window=HOUR), Aggregate(Field("abroad", Bool), "last", time_window=HOUR)],
+    + [
+        Aggregate(DEVICE, "last", time_window=HOUR),
+        Aggregate(Field("abroad", Bool), "last", time_window=HOUR),
+    ],
 )
 by_device = StreamFeatureView(
     "by_device",
@@ -221,7 +230,9 @@ numbers = FeatureService(
     features=[
         folds[[name for name, dtype in folds.feature_types.items() if dtype is not String]],
         plain,
-        plain[["amount_rounding_1h_continuous"]].with_name("payee").with_join_key_map({"card_id": "payee_id"}),
+        plain[["amount_rounding_1h_continuous"]]
+        .with_name("payee")
+        .with_join_key_map({"card_id": "payee_id"}),
     ],
 )
 everything = FeatureService(

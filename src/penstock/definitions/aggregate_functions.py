@@ -199,7 +199,7 @@ TRAITS: Mapping[str, FunctionTraits] = {
         NUMBERS,
         "Float64",
         "about the value below which that share of the values lies, by a t-digest",
-        exactness="off by about 4 sqrt(q (1 - q)) / precision in rank; the same for the same rows in order",
+        exactness="off by less than 16 sqrt(q (1 - q)) / precision in rank; the same for the same rows in order",
         cost="O(rows)",
         parameter="percentile",
         lifetime=False,

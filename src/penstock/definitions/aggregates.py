@@ -9,7 +9,7 @@ from penstock.core.errors import DefinitionError
 from penstock.core.time import format_duration, to_us
 from penstock.core.types import Array, Bool, DataType, Field, check_name
 from penstock.definitions.aggregate_functions import AggregationFunction, allowed_for, function_of
-from penstock.definitions.user_aggregations import UserAggregation, user_defined
+from penstock.definitions.user_aggregations import FoldFunction, UserAggregation, user_defined
 from penstock.definitions.windows import (
     LifetimeWindow,
     TimeWindow,
@@ -171,11 +171,13 @@ def _check_window(
 
 
 def _check_input(column: Field, function: AggregationFunction, *, owner: str) -> None:
-    if column.dtype.kind in function.traits.takes:
+    allowed = allowed_for(column.dtype)
+    of_class = isinstance(function, FoldFunction) and column.dtype.kind in function.traits.takes
+    if of_class or function.signature in allowed:
         return
     raise DefinitionError(
         f"{owner}: function {str(function)!r} cannot take type {column.dtype}; allowed for it are "
-        f"{', '.join(allowed_for(column.dtype))}. Use one of these, or turn the column into a number in the view's function."
+        f"{', '.join(allowed)}. Use one of these, or turn the column into a number in the view's function."
     )
 
 

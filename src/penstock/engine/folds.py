@@ -18,7 +18,7 @@ from penstock.definitions.user_aggregations import UserAggregation
 from penstock.engine.arrays import Lists
 from penstock.engine.sliding import Sliding, sliding
 from penstock.engine.values import from_values, to_list
-from penstock.engine.view_states import Work
+from penstock.engine.view_states import Batch, Work
 from penstock.kernel.columns import BoolArray, Column, IntArray, Numeric, Text, offsets_of
 from penstock.kernel.held_rows import HeldRows
 from penstock.kernel.jit import ByteArray
@@ -49,6 +49,8 @@ class FoldState:
         self._kernel = kernel
         self._held = HeldRows(kernel)
         self._folds = [_Fold(node, view, kernel.texts) for node in view.folds]
+        self._slides = any(fold.begun() is not None for fold in self._folds)
+        self._nowhere: list[_Place | None] = [None] * len(self._folds)
         self._following: dict[int, _Followed] = {}
 
     @property
@@ -98,7 +100,7 @@ class FoldState:
         """`process` of more rows of the same batch."""
         return self._process(self._kernel.process_more, (keys, times, lanes, valid, ops))
 
-    def _process(self, work: Work, batch: _Batch) -> Output:
+    def _process(self, work: Work, batch: Batch) -> Output:
         made: list[list[Any]] = [[] for _ in self._folds]
         parts: list[Output] = []
         for rows in self._parts(batch[0]):
@@ -123,7 +125,7 @@ class FoldState:
             seen.add(key)
         yield slice(start, n)
 
-    def _fold(self, batch: _Batch, lateness: ByteArray, made: Sequence[list[Any]]) -> None:
+    def _fold(self, batch: Batch, lateness: ByteArray, made: Sequence[list[Any]]) -> None:
         keys, _, lanes, valid, ops = batch
         slots = self._held.slots(keys)
         there = [True] * len(ops) if keys.valid is None else keys.valid.tolist()
@@ -132,42 +134,45 @@ class FoldState:
                 for values, fold in zip(made, self._folds, strict=True):
                     values.append(fold.empty)
                 continue
-            followed = None if code == TOO_LATE else self._followed(slot, applied=op == Op.APPLY, code=code)
-            for i, (values, fold) in enumerate(zip(made, self._folds, strict=True)):
-                begin, end = self._held.window(slot, fold.node.window)
-                if code == TOO_LATE:
-                    late = fold.entering(lanes[row], valid[row]) if fold.holds_asking else []
-                    values.append(fold.anew([*self._values(slot, fold, begin, end)[1], *late]))
-                else:
-                    values.append(self._value(slot, fold, begin, end, followed, i))
+            if code == TOO_LATE:
+                for values, fold in zip(made, self._folds, strict=True):
+                    values.append(fold.anew(self._values_of_late(slot, fold, lanes[row], valid[row])))
+                continue
+            places = self._places(slot, applied=op == Op.APPLY, code=code)
+            for values, fold, place in zip(made, self._folds, places, strict=True):
+                values.append(self._value(slot, fold, place))
 
-    def _value(self, slot: int, fold: _Fold, begin: int, end: int, followed: _Followed | None, i: int) -> Any:
+    def _value(self, slot: int, fold: _Fold, place: _Place | None) -> Any:
         """The value of a window: along with its last one where the aggregation allows it, else of all of its rows."""
-        place = None if followed is None else followed.places[i]
-        if place is None or begin < place.begin or end < place.end:
-            return fold.anew(self._values(slot, fold, begin, end)[1])
-        entering = self._values(slot, fold, max(begin, place.end), end)
-        place.begin, place.end = begin, end
-        try:
-            return fold.node.aggregation.value(place.sliding.move(begin, zip(*entering, strict=True)))
-        except Exception:  # noqa: BLE001 - a user's class may raise anything: what it means is the fold
-            del self._following[slot]
-            return fold.anew(self._values(slot, fold, begin, end)[1])
+        begin, end = self._held.window(slot, fold.node.window)
+        if place is not None and begin >= place.begin and end >= place.end:
+            entering = self._values(slot, fold, max(begin, place.end), end)
+            place.begin, place.end = begin, end
+            try:
+                return fold.node.aggregation.value(place.sliding.move(begin, zip(*entering, strict=True)))
+            except Exception:  # noqa: BLE001 - a user's class may raise anything: what it means is the fold
+                self._following.pop(slot, None)
+        return fold.anew(self._values(slot, fold, begin, end)[1])
+
+    def _values_of_late(self, slot: int, fold: _Fold, lanes: IntArray, valid: BoolArray) -> list[Any]:
+        """What the window of a row that came too late holds: the row is not kept, but would have been its last."""
+        values = self._values(slot, fold, *self._held.window(slot, fold.node.window))[1]
+        return [*values, *fold.entering(lanes, valid)] if fold.holds_asking else values
 
     def _values(self, slot: int, fold: _Fold, begin: int, end: int) -> tuple[list[int], list[Any]]:
         numbers, bits = self._held.lane(slot, fold.node.lane, begin, end)
         return numbers.tolist(), fold.to_values(bits)
 
-    def _followed(self, slot: int, *, applied: bool, code: int) -> _Followed | None:
+    def _places(self, slot: int, *, applied: bool, code: int) -> Sequence[_Place | None]:
         """What goes along with a key's windows; made anew where its rows got other numbers, or the slot another key."""
-        if not any(fold.slides for fold in self._folds):
-            return None
+        if not self._slides:
+            return self._nowhere
         following = self._held.following(slot)
         known = self._following.get(slot)
         if known is None or code == LATE or known.following + applied != following:
             known = self._following[slot] = _Followed(self._folds)
         known.following = following
-        return known
+        return known.places
 
     def _output(self, parts: Sequence[Output], made: Sequence[list[Any]]) -> Output:
         bits, valid, lateness = (
@@ -189,10 +194,7 @@ class FoldState:
         return Output(bits, valid, lateness, apart or None, failed if failed.any() else None)
 
 
-_Batch = tuple[Text, IntArray, IntArray, BoolArray, ByteArray]
-
-
-def _rows_of(batch: _Batch, rows: slice) -> _Batch:
+def _rows_of(batch: Batch, rows: slice) -> Batch:
     keys, times, lanes, valid, ops = batch
     there = None if keys.valid is None else keys.valid[rows]
     some = Text(keys.offsets[rows.start : rows.stop + 1], keys.data, there)
@@ -229,12 +231,13 @@ class _Fold:
         self._is_code = view.program.lanes[node.lane] is LaneKind.CODE
         self._owner = f"feature view {view.name!r}, aggregation {node.aggregation.name}"
         self.holds_asking = view.program.windows[node.window].holds_asking
-        self.slides = sliding(node.aggregation) is not None
+        if not node.may_fail:
+            node.aggregation.init()  # a library that is not installed is said now
         self.empty = self.anew([])
 
     def begun(self) -> Sliding | None:
         """A fold of no rows that goes along; None where there is none."""
-        return sliding(self.node.aggregation) if self.slides else None
+        return sliding(self.node.aggregation)
 
     def anew(self, values: Sequence[Any]) -> Any:
         """The value of the fold of `values`."""

@@ -16,7 +16,7 @@ from itertools import pairwise
 import numpy as np
 
 from penstock.engine.arrays import Lists, concat_lists
-from penstock.engine.view_states import KeyedState, Work
+from penstock.engine.view_states import Batch, KeyedState, Work
 from penstock.kernel.columns import BoolArray, Column, IntArray, Numeric, Text, offsets_of
 from penstock.kernel.jit import ByteArray
 from penstock.kernel.program import LaneKind, Program
@@ -83,12 +83,13 @@ class SecondaryState:
 
     def newest(self, keys: Text) -> IntArray:
         """The time of each key's newest row; `NO_EVENT` where there is none."""
+        found = np.full(len(keys), NO_EVENT)
         there = [True] * len(keys) if keys.valid is None else keys.valid.tolist()
-        times = [
-            max(self._known.get(key, {}).values(), default=NO_EVENT) if ok else NO_EVENT
-            for key, ok in zip(_bytes_of(keys), there, strict=True)
-        ]
-        return np.array(times, np.int64)
+        for row, (key, ok) in enumerate(zip(_bytes_of(keys), there, strict=True)):
+            pairs = [_pair(key, one) for one in self._known.get(key, ()) if ok]
+            if pairs:
+                found[row] = self._pairs.newest(_texts_of(pairs)).max()
+        return found
 
     def snapshot(self) -> bytes:
         """The kernel's state as bytes."""
@@ -98,23 +99,16 @@ class SecondaryState:
         self, keys: Text, times: IntArray, lanes: IntArray, valid: BoolArray, ops: ByteArray
     ) -> Output:
         """Work on rows in log order and return their lists; see `ViewState.process`."""
-        return self._process(self._pairs.process, keys, times, lanes, valid, ops)
+        return self._process(self._pairs.process, (keys, times, lanes, valid, ops))
 
     def process_more(
         self, keys: Text, times: IntArray, lanes: IntArray, valid: BoolArray, ops: ByteArray
     ) -> Output:
         """`process` of more rows of the same batch."""
-        return self._process(self._pairs.process_more, keys, times, lanes, valid, ops)
+        return self._process(self._pairs.process_more, (keys, times, lanes, valid, ops))
 
-    def _process(
-        self,
-        work: Work,
-        keys: Text,
-        times: IntArray,
-        lanes: IntArray,
-        valid: BoolArray,
-        ops: ByteArray,
-    ) -> Output:
+    def _process(self, work: Work, batch: Batch) -> Output:
+        keys, times, lanes, valid, ops = batch
         if self._pairs.evicted_keys - self._evicted > max(_LEAST_FORGOTTEN, len(self._known)):
             self._learn()
         names = _bytes_of(keys)
@@ -124,14 +118,15 @@ class SecondaryState:
         secondaries = self._secondaries(lanes[:, self._lane], applied)
         parts, rows = [], _Rows()
         for row, (op, time) in enumerate(zip(ops.tolist(), times.tolist(), strict=True)):
+            key, own = names[row], secondaries[row]
             if op != Op.NONE:
-                rows.add(row, names[row], secondaries[row], self._others(names[row], secondaries[row], time))
-                if secondaries[row] is not None:
-                    self._note(names[row], secondaries[row], time)
+                rows.add(row, key, own, self._others(key, own, time))
+            if own is not None:
+                self._note(key, own, time)
             if len(rows.of) >= _MOST_AT_ONCE:
-                parts.append(self._answered(work, rows, times, lanes, valid, end=row + 1))
+                parts.append(self._answered(work, rows, batch, end=row + 1))
                 rows, work = _Rows(), self._pairs.process_more
-        parts.append(self._answered(work, rows, times, lanes, valid, end=len(ops)))
+        parts.append(self._answered(work, rows, batch, end=len(ops)))
         return self._output(parts, len(ops))
 
     def _secondaries(self, lane: IntArray, applied: BoolArray) -> list[bytes | None]:
@@ -154,8 +149,7 @@ class SecondaryState:
         since = time - self._reach
         return [other for other, newest in known.items() if other != own and (self._ever or newest > since)]
 
-    def _note(self, key: bytes, secondary: bytes | None, time: int) -> None:
-        assert secondary is not None, "the row enters"
+    def _note(self, key: bytes, secondary: bytes, time: int) -> None:
         known = self._known.setdefault(key, {})
         known[secondary] = max(known.get(secondary, NO_EVENT), time)
 
@@ -168,11 +162,10 @@ class SecondaryState:
             key, secondary = _split(pair)
             self._known.setdefault(key, {})[secondary] = newest
 
-    def _answered(
-        self, work: Work, rows: _Rows, times: IntArray, lanes: IntArray, valid: BoolArray, *, end: int
-    ) -> _Answered:
+    def _answered(self, work: Work, rows: _Rows, batch: Batch, *, end: int) -> _Answered:
         """Steps 1 and 2: what the kernel says of each pair, in the order of rows and secondary keys."""
         of = np.array(rows.of, np.int64)
+        _, times, lanes, valid, _ = batch
         output = work(_texts_of(rows.pairs), times[of], lanes[of], valid[of], np.array(rows.ops, np.uint8))
         order = np.array(sorted(range(len(of)), key=lambda i: (rows.of[i], rows.secondaries[i])), np.int64)
         columns = {
@@ -234,7 +227,7 @@ class _Rows:
         secondaries = [*([own] if own is not None else []), *others]
         self.of += [row] * len(secondaries)
         self.secondaries += secondaries
-        self.pairs += [key + one + len(one).to_bytes(_SIZE_BYTES, "little") for one in secondaries]
+        self.pairs += [_pair(key, one) for one in secondaries]
         self.ops += [Op.APPLY if one is own else Op.LOOKUP for one in secondaries]
 
 
@@ -254,6 +247,11 @@ class _Answered:
         listed = self.order[self.output.bits[self.order, window] > 0]
         lengths = np.bincount(self.of[listed] - start, minlength=end - start)
         return Lists(offsets_of(lengths), self.columns.get(at, self.secondaries).take(listed))
+
+
+def _pair(key: bytes, secondary: bytes) -> bytes:
+    """The two as one key, which tells where the second begins."""
+    return key + secondary + len(secondary).to_bytes(_SIZE_BYTES, "little")
 
 
 def _split(pair: bytes) -> tuple[bytes, bytes]:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from penstock.engine.folds import LoneValues
 
 
+Batch = tuple[Text, IntArray, IntArray, BoolArray, ByteArray]
+"""Keys, times, lanes, valid and ops, as `process` takes them."""
 Work = Callable[[Text, IntArray, IntArray, BoolArray, ByteArray], Output]
 """`process`, or `process_more`."""
 
