@@ -22,8 +22,18 @@ from benchmarks.machine import describe_machine
 from benchmarks.process import ROOT, WORK
 from benchmarks.result import RESULTS, Bar, Figure, Result
 
-NAMES = ("imports", "simulator", "backfill", "asof", "scaling", "stream", "latency", "online", "drift")
-NAMES = ("imports", "simulator", "backfill", "asof", "scaling", "stream", "latency", "online", "wide")
+NAMES = (
+    "imports",
+    "simulator",
+    "backfill",
+    "wide",
+    "asof",
+    "scaling",
+    "stream",
+    "latency",
+    "online",
+    "drift",
+)
 
 
 def main() -> int:
