@@ -154,7 +154,9 @@ def test_the_mutant_without_syncs_is_caught(tmp_path):
 
 
 def test_the_mutant_with_split_commits_is_caught(tmp_path):
-    with pytest.raises((AssertionError, PenstockError), match=r"no decision|different commits|last row is missing"):
+    with pytest.raises(
+        (AssertionError, PenstockError), match=r"no decision|different commits|last row is missing"
+    ):
         _until_caught(tmp_path, lambda path, seed: chain_of_lives(path, seed, mutant=SplitCommit))
 
 

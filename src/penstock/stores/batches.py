@@ -94,7 +94,12 @@ class StoredBatch(msgspec.Struct, frozen=True, eq=False, gc=False):
 
 
 def insert(
-    connection: Connection, batches: Sequence[StoredBatch], ids: EventIds | None, *, commit: range, totals: str
+    connection: Connection,
+    batches: Sequence[StoredBatch],
+    ids: EventIds | None,
+    *,
+    commit: range,
+    totals: str,
 ) -> None:
     """Add the batches of a commit in one statement; `totals` are those of the counters after it."""
     if not batches:
@@ -229,9 +234,7 @@ def batches_at(fetch: Fetch, kind: Kind, positions: PositionArray) -> Iterator[S
         yield from _in_commit(fetch, kind, range(start, stop), inside)
 
 
-def _in_commit(
-    fetch: Fetch, kind: Kind, commit: range, positions: PositionArray
-) -> Iterator[StoredBatch]:
+def _in_commit(fetch: Fetch, kind: Kind, commit: range, positions: PositionArray) -> Iterator[StoredBatch]:
     rows = fetch(
         f"SELECT id, last_position, positions FROM batches WHERE id >= ? AND id < ? AND {kind.where} ORDER BY id",
         (commit.start << KEY_BITS, commit.stop << KEY_BITS),

@@ -172,7 +172,11 @@ class ProjectStore(ProjectReader):
             # Batches alone are one statement, which is a transaction of its own.
             with Transaction(self._writing) if _has_more(commit) else nullcontext():
                 batches.insert(
-                    self._writing, stored, commit.ids, commit=span, totals=msgspec.json.encode(totals).decode()
+                    self._writing,
+                    stored,
+                    commit.ids,
+                    commit=span,
+                    totals=msgspec.json.encode(totals).decode(),
                 )
                 self._write_rest(commit, letters, surplus)
             self._accept(commit, span.stop, totals=totals, letters=letters, surplus=surplus)
@@ -321,10 +325,10 @@ class ProjectStore(ProjectReader):
             self._pending.add([one.event_hash for one in commit.pending_added])
         if len(self._pending) > 2 * self._pending_count + 4096:
             self._load_pending()
-        pages = 4 if _has_more(commit) else 1
-        for batch in (*commit.log, *commit.decisions):
-            pages += len(batch.payload) // _PAGE_BYTES
-        self._log_pages += pages + (0 if commit.labels is None else len(commit.labels))
+        payload = sum(len(batch.payload) for batch in commit.log)
+        payload += sum(len(batch.payload) for batch in commit.decisions)
+        rows = 0 if commit.labels is None else len(commit.labels)
+        self._log_pages += (4 if _has_more(commit) else 1) + payload // _PAGE_BYTES + rows
 
     def _number(self, name: str) -> int:
         """The number that stands for a source's or endpoint's name; given before the commit that uses it first."""
@@ -338,10 +342,11 @@ class ProjectStore(ProjectReader):
         known = self._writing.execute("SELECT number FROM names WHERE name = ?", (name,)).fetchone()
         if known is not None:
             return int(known[0])
-        number = 1 + int(self._writing.execute("SELECT count(*) FROM names").fetchone()[0])  # 0 is `schema.NOBODY`
+        count = int(self._writing.execute("SELECT count(*) FROM names").fetchone()[0])
+        number = count + 1  # 0 is `schema.NOBODY`
         if number >> schema.NAME_BITS:
             raise StoreError(
-                f"store {self._path}: {number - 1} sources and endpoints were ever used, and as many are "
+                f"store {self._path}: {count} sources and endpoints were ever used, and as many are "
                 f"allowed; {name!r} is one too many. Start a new project."
             )
         self._writing.execute("INSERT INTO names VALUES (?, ?)", (number, name))
@@ -365,5 +370,9 @@ class ProjectStore(ProjectReader):
 def _has_more(commit: Commit) -> bool:
     """Whether a commit stores more than batches and totals."""
     return bool(
-        commit.labels or commit.pending_added or commit.pending_resolved or commit.dead_letters or commit.offsets
+        commit.labels
+        or commit.pending_added
+        or commit.pending_resolved
+        or commit.dead_letters
+        or commit.offsets
     )
