@@ -6,7 +6,10 @@ argument says what is committed.
 
 from __future__ import annotations
 
+import sqlite3
+import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -70,6 +73,27 @@ def _undecided(runtime: Runtime, line: bytes) -> None:
     runtime.engine.step([(SOURCE, runtime.engine.decode(SOURCE, line))])
 
 
+def lone_commit_us(commits: int = 1_000) -> float:
+    """What the disk allows: the median of synced commits of one row of 600 bytes each, by SQLite alone.
+
+    The first half, in which the write-ahead log grows, does not count.
+    """
+    taken = []
+    with tempfile.TemporaryDirectory(dir=WORK) as folder:
+        connection = sqlite3.connect(Path(folder) / "lone.db", isolation_level=None)
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "wal_autocheckpoint=0"):
+            connection.execute(f"PRAGMA {pragma}").fetchall()
+        connection.execute("CREATE TABLE t(id INTEGER PRIMARY KEY, data BLOB)")
+        for number in range(2 * commits):
+            if number == commits:
+                connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
+            started = time.perf_counter_ns()
+            connection.execute("INSERT INTO t VALUES (?, ?)", (number, bytes(600)))
+            taken.append(time.perf_counter_ns() - started)
+        connection.close()
+    return statistics.median(taken[commits:]) / 1e3
+
+
 def measure(*, scale: float = 1.0, say: Callable[[str], None] = print) -> Result:
     """Penstock with each kind of commit, and plain Python, in turns."""
     events = events_file(int(EVENTS * scale))
@@ -89,11 +113,15 @@ def measure(*, scale: float = 1.0, say: Callable[[str], None] = print) -> Result
         ),
     ]
     contest = hold(contestants, say)
+    lone = [lone_commit_us() for _ in range(REPETITIONS)]
     versions = versions_of("penstock", "numpy", "numba", "xgboost-cpu", "onnxruntime")
     return Result(
         benchmark="latency",
         what=WHAT,
-        figures=tuple(figure for contestant in contestants for figure in _figures(contest, contestant)),
+        figures=(
+            *(figure for contestant in contestants for figure in _figures(contest, contestant)),
+            Figure.median("SQLite alone, one row committed, power, p50", "µs", lone),
+        ),
         bars=tuple(bar for commit, limits in LIMITS_US.items() for bar in _bars(contest, commit, limits)),
         failed=contest.failed,
         scale=scale,

@@ -246,6 +246,8 @@ class Assembler:
             if isinstance(column, Text):
                 values[:, at] = np.nan
                 texts[at] = column
+            elif column.valid is None:
+                values[:, at] = column.values
             else:
                 values[:, at] = as_float(column)
         lists = self._all_lists(outputs) if self._arrays else None

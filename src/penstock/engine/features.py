@@ -187,14 +187,17 @@ class FeatureState:
         self, runs: Sequence[_ViewRun], ready: Mapping[int, KernelRows], batch: Mapping[str, Rows]
     ) -> Emitted:
         emitted: Emitted = {}
-        if len(runs) > 1 and sum(rows.columns.length for rows in batch.values()) >= _THREADED_ROWS:
+        total = 0
+        for rows in batch.values():
+            total += rows.columns.length
+        if len(runs) > 1 and total >= _THREADED_ROWS:
             with ThreadPoolExecutor(min(len(runs), os.cpu_count() or 1)) as threads:
                 jobs = [threads.submit(self._run_view, run, ready.get(run.index), batch) for run in runs]
                 for job in jobs:
                     emitted |= job.result()
         else:
             for run in runs:
-                emitted.update(self._run_view(run, ready.get(run.index), batch))
+                emitted |= self._run_view(run, ready.get(run.index), batch)
         return emitted
 
     def look_up(self, service: ServiceNode, columns: Columns, time_field: str) -> tuple[LookedUp, IntArray]:

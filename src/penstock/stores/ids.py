@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 HashArray = npt.NDArray[np.uint64]
 PositionArray = npt.NDArray[np.int64]
 
-RUN_SIZE = 1 << 20
+RUN_SIZE = 1 << 19
 _MAX_UNSEALED = 4  # memtables that wait to be sealed before `add` waits for them
 
 

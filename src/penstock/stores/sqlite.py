@@ -330,10 +330,10 @@ class ProjectStore(ProjectReader):
             self._pending.add([one.event_hash for one in commit.pending_added])
         if len(self._pending) > 2 * self._pending_count + 4096:
             self._load_pending()
-        pages = 4 if _has_more(commit) else 1
-        pages += sum(len(batch.payload) // _PAGE_BYTES for batch in commit.log)
-        pages += sum(len(batch.payload) // _PAGE_BYTES for batch in commit.decisions)
-        self._log_pages += pages + (0 if commit.labels is None else len(commit.labels))
+        payload = sum(len(batch.payload) for batch in commit.log)
+        payload += sum(len(batch.payload) for batch in commit.decisions)
+        rows = 0 if commit.labels is None else len(commit.labels)
+        self._log_pages += (4 if _has_more(commit) else 1) + payload // _PAGE_BYTES + rows
 
     def _number(self, name: str) -> int:
         """The number that stands for a source's or endpoint's name; given before the commit that uses it first."""
@@ -347,12 +347,11 @@ class ProjectStore(ProjectReader):
         known = self._writing.execute("SELECT number FROM names WHERE name = ?", (name,)).fetchone()
         if known is not None:
             return int(known[0])
-        number = 1 + int(
-            self._writing.execute("SELECT count(*) FROM names").fetchone()[0]
-        )  # 0 is `schema.NOBODY`
+        count = int(self._writing.execute("SELECT count(*) FROM names").fetchone()[0])
+        number = count + 1  # 0 is `schema.NOBODY`
         if number >> schema.NAME_BITS:
             raise StoreError(
-                f"store {self._path}: {number - 1} sources and endpoints were ever used, and as many are "
+                f"store {self._path}: {count} sources and endpoints were ever used, and as many are "
                 f"allowed; {name!r} is one too many. Start a new project."
             )
         self._writing.execute("INSERT INTO names VALUES (?, ?)", (number, name))

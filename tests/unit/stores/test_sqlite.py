@@ -57,6 +57,32 @@ def test_a_commit_is_read_back_after_reopening(store, simple_commit):
         ]
 
 
+def test_commits_without_batches_keep_their_totals_and_are_no_rows(store, simple_commit):
+    for commit in (Commit(counters={"duplicate": 1}), simple_commit(0, 2), Commit(counters={"duplicate": 2})):
+        store.commit(commit)
+    store.commit(Commit(counters={"duplicate": 4}))
+    with reopened(store) as again:
+        assert again.next_position == 2
+        assert again.counters() == {"received": 2, "scored": 2, "duplicate": 7}
+        assert again.row_counts() == {"transactions": 2}
+        assert [b.positions.tolist() for b in again.read_log()] == [[0, 1]]
+        assert [b.positions.tolist() for b in again.read_decisions()] == [[0, 1]]
+        assert list(again.log_batches_at(np.array([2]))) == []
+        again.commit(simple_commit(2, 1))
+        assert [b.positions.tolist() for b in again.log_batches_at(np.array([2]))] == [[2]]
+
+
+def test_a_store_whose_newest_commit_is_cut_off_is_refused(store, simple_commit):
+    store.commit(simple_commit(0, 2))
+    store.close()
+    outside = sqlite3.connect(store.path)
+    with outside:
+        outside.execute("DELETE FROM batches WHERE id = (SELECT max(id) FROM batches)")
+    outside.close()
+    with pytest.raises(CorruptionError, match="its last row is missing"):
+        ProjectStore.open(store.path, durability="process")
+
+
 def test_identity_stays_and_differs_between_stores(store, tmp_path):
     identity = store.store_id, store.hash_seed
     with reopened(store) as again, ProjectStore.open(tmp_path / "b.db", durability="power") as other:
