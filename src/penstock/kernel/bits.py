@@ -102,6 +102,17 @@ def behind(_context: Any, address: Any, _index: Any) -> Any:
 
 
 @intrinsic
+def as_bytes(_context: Any, address: Any) -> Any:
+    """Return an address of words as one of bytes."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], context.get_value_type(signature.return_type))
+
+    pointer_to: Any = types.CPointer
+    return pointer_to(types.uint8)(address), generate
+
+
+@intrinsic
 def prefetch(_context: Any, address: Any, _index: Any) -> Any:
     """Ask the CPU to fetch the cache line of the element `index` behind an address; changes nothing."""
 
@@ -128,25 +139,42 @@ def stay_apart(_context: Any) -> Any:
 
 @intrinsic
 def add_three_words(
-    _context: Any, address: Any, _index: Any, _w0: Any, _w1: Any, _w2: Any, _negative: Any
+    _context: Any, address: Any, _source: Any, _target: Any, _w0: Any, _w1: Any, _w2: Any, _negative: Any
 ) -> Any:
-    """Add a number of three words to the one at `index` behind an address, or subtract it: one carry chain."""
+    """Write the number of three words at `source` behind an address, plus or minus another, at `target`: one carry chain."""
     word = types.uint64
 
     def generate(_codegen: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        base, index, *words, negative = arguments
+        base, source, target, *words, negative = arguments
         wide = ir.IntType(192)
         number = builder.zext(words[0], wide)
         for shift, part in ((64, words[1]), (128, words[2])):
             number = builder.or_(number, builder.shl(builder.zext(part, wide), ir.Constant(wide, shift)))
-        place = builder.bitcast(builder.gep(base, [index]), wide.as_pointer())
-        old = builder.load(place, align=8)
+        old = builder.load(builder.bitcast(builder.gep(base, [source]), wide.as_pointer()), align=8)
         # -x is ~x + 1, without a branch.
         mask = builder.sext(builder.trunc(negative, ir.IntType(1)), wide)
         new = builder.sub(builder.add(old, builder.xor(number, mask)), mask)
-        builder.store(new, place, align=8)
+        builder.store(new, builder.bitcast(builder.gep(base, [target]), wide.as_pointer()), align=8)
 
-    return types.void(address, types.int64, word, word, word, types.boolean), generate
+    return types.void(address, types.int64, types.int64, word, word, word, types.boolean), generate
+
+
+@intrinsic
+def subtract_three_words(
+    _context: Any, address: Any, _target: Any, source: Any, _left: Any, _right: Any
+) -> Any:
+    """Write the difference of two numbers of three words, at `left` and `right` behind the second address, at `target`."""
+
+    def generate(_codegen: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        base, target, other, *places = arguments
+        wide = ir.IntType(192).as_pointer()
+        left, right = (
+            builder.load(builder.bitcast(builder.gep(other, [place]), wide), align=8) for place in places
+        )
+        place = builder.bitcast(builder.gep(base, [target]), wide)
+        builder.store(builder.sub(left, right), place, align=8)
+
+    return types.void(address, types.int64, source, types.int64, types.int64), generate
 
 
 @inlined

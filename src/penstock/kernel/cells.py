@@ -7,6 +7,8 @@ valid row before the window's upper edge, whether or not it has left through the
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from penstock.kernel.bits import multiply_high, ordered, stay_apart
@@ -90,23 +92,62 @@ def room_for_cells(k: Kernel) -> int:
     return NEEDS_POOL if k.meta[POOL_FREE_COUNT] < cells else DONE
 
 
+class Cell(NamedTuple):
+    """One cell of one key, looked up once for all rows that enter and leave it.
+
+    `entry` is its place in the program, `count` and `sum` are places in `states`, `owner` is whose its distinct values are.
+    """
+
+    entry: int
+    lane: int
+    flags: int
+    narrow: bool
+    count: int
+    sum: int
+    owner: int
+
+
+@inlined
+def cell_of(k: Kernel, slot: int, r: int, cell: int) -> Cell:
+    """Return a key's cell."""
+    return cell_at(k, slot * k.program[CELLS] + cell + 1, r, k.program[CELL_TABLE] + cell * CELL_WORDS)
+
+
+@inlined
+def cell_at(k: Kernel, owner: int, r: int, c: int) -> Cell:
+    """Return the cell with the entry at `c` of the key with record `r`."""
+    program = k.program
+    flags = program[c + C_FLAGS]
+    return Cell(
+        c,
+        program[c + C_LANE],
+        flags,
+        program[c + C_KIND] != INT and flags & KEEPS_SQUARES == 0,
+        r + program[c + C_COUNT],
+        r + program[c + C_SUM],
+        owner,
+    )
+
+
 @inlined
 def enter(k: Kernel, slot: int, r: int, w: int, row: int, number: int, back: bool) -> None:
     """Let a row into the cells of window `w`, at the back or at the front. Needs `room_for_cells`."""
-    program, states = k.program, k.states
     at = window_at(k, w)
-    for cell in range(program[at + W_BEGIN], program[at + W_END]):
-        c = program[CELL_TABLE] + cell * CELL_WORDS
-        lane = program[c + C_LANE]
-        if (k.rows[row + ROW_VALID] >> lane) & 1 == 0:
-            continue
-        value = k.rows[row + ROW_LANES + lane]
-        flags = program[c + C_FLAGS]
-        states[r + program[c + C_COUNT]] += 1
-        if flags & KEEPS_SUM:
-            add_value(k, r, c, value, False)
-        if flags & (KEEPS_MIN | KEEPS_MAX | KEEPS_LAST | KEEPS_DISTINCT):
-            note_value(k, slot * program[CELLS] + cell + 1, r, c, value, number, back)
+    for cell in range(k.program[at + W_BEGIN], k.program[at + W_END]):
+        enter_cell(k, cell_of(k, slot, r, cell), r, row, number, back)
+
+
+@inlined
+def enter_cell(k: Kernel, cell: Cell, r: int, row: int, number: int, back: bool) -> None:
+    """Let a row into one cell."""
+    if (k.rows[row + ROW_VALID] >> cell.lane) & 1 == 0:
+        return
+    value = k.rows[row + ROW_LANES + cell.lane]
+    k.states[cell.count] += 1
+    if cell.flags & KEEPS_SUM:
+        add_value(k, cell, r, value, False)
+    if cell.flags & (KEEPS_MIN | KEEPS_MAX | KEEPS_LAST | KEEPS_DISTINCT):
+        note_value(k, cell.owner, r, cell.entry, value, number, back)
 
 
 @inner
@@ -129,36 +170,33 @@ def note_value(k: Kernel, owner: int, r: int, c: int, value: int, number: int, b
 @inlined
 def leave(k: Kernel, slot: int, r: int, w: int, row: int) -> None:
     """Let a row out of the cells of window `w`. Extremes and last are repaired by the caller."""
-    program, states = k.program, k.states
     at = window_at(k, w)
-    for cell in range(program[at + W_BEGIN], program[at + W_END]):
-        c = program[CELL_TABLE] + cell * CELL_WORDS
-        lane = program[c + C_LANE]
-        if (k.rows[row + ROW_VALID] >> lane) & 1 == 0:
-            continue
-        value = k.rows[row + ROW_LANES + lane]
-        flags = program[c + C_FLAGS]
-        states[r + program[c + C_COUNT]] -= 1
-        if flags & KEEPS_SUM:
-            add_value(k, r, c, value, True)
-        if flags & KEEPS_DISTINCT:
-            states[r + program[c + C_DISTINCT]] -= drop_distinct(k, slot * program[CELLS] + cell + 1, value)
+    for cell in range(k.program[at + W_BEGIN], k.program[at + W_END]):
+        leave_cell(k, cell_of(k, slot, r, cell), r, row)
 
 
 @inlined
-def add_value(k: Kernel, r: int, c: int, value: int, removing: bool) -> None:
+def leave_cell(k: Kernel, cell: Cell, r: int, row: int) -> None:
+    """Let a row out of one cell."""
+    if (k.rows[row + ROW_VALID] >> cell.lane) & 1 == 0:
+        return
+    value = k.rows[row + ROW_LANES + cell.lane]
+    k.states[cell.count] -= 1
+    if cell.flags & KEEPS_SUM:
+        add_value(k, cell, r, value, True)
+    if cell.flags & KEEPS_DISTINCT:
+        k.states[r + k.program[cell.entry + C_DISTINCT]] -= drop_distinct(k, cell.owner, value)
+
+
+@inlined
+def add_value(k: Kernel, cell: Cell, r: int, value: int, removing: bool) -> None:
     """Add a value to a cell's sums, or take it away."""
-    program = k.program
     shift = narrow_shift(value)
-    if (
-        0 <= shift < NARROW_SHIFTS
-        and program[c + C_KIND] != INT
-        and program[c + C_FLAGS] & KEEPS_SQUARES == 0
-    ):
+    if cell.narrow and 0 <= shift < NARROW_SHIFTS:
         size = (np.uint64(value) & FRACTION) | HIDDEN_BIT
-        add_narrow(k.states, r + program[c + C_SUM], size, shift, (value < 0) != removing)
+        add_narrow(k.states, cell.sum, size, shift, (value < 0) != removing)
     elif value != 0:
-        add_any_value(k, r, c, value, removing)
+        add_any_value(k, r, cell.entry, value, removing)
 
 
 @inner

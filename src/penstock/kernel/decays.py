@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from penstock.kernel import elementary
 from penstock.kernel.bits import bits_of, float_of
-from penstock.kernel.cells import INT, WIDE_COUNT, WIDE_ROW, add_value
+from penstock.kernel.cells import INT, WIDE_COUNT, WIDE_ROW, add_value, cell_at
 from penstock.kernel.emit import rounded_sum
 from penstock.kernel.extension import (
     DECAY_COLUMNS,
@@ -61,7 +61,8 @@ def add_term(k: Kernel, q: int, c: int, row: int, at: int, removing: bool) -> No
     if k.program[q + XQ_KIND] != DECAYED_COUNTS:
         term *= float(bits) if k.program[c + C_KIND] == INT else float_of(bits)
     e = k.program[EXTENSION]
-    add_value(summing_rows(k), at, e + k.program[e + X_TERM_CELL], bits_of(term), removing)
+    sums = summing_rows(k)
+    add_value(sums, cell_at(sums, 0, at, e + k.program[e + X_TERM_CELL]), at, bits_of(term), removing)
 
 
 @inner

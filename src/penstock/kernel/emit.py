@@ -62,19 +62,21 @@ MICROSECONDS = 1e6
 
 
 @inner
-def emit_empty(k: Kernel, i: int, bits: IntArray, ok: BoolArray) -> None:
-    """Write the values of empty windows as row `i` of the output."""
+def emit_empty(k: Kernel, place: int, bits: IntArray, ok: BoolArray, down: int, across: int) -> None:
+    """Write the values of empty windows as a row of the output; see `Batch`."""
     stay_apart()
     program = k.program
     for a in range(program[AGGREGATES]):
         function = program[program[AGGREGATE_TABLE] + a * AGGREGATE_WORDS + A_FUNCTION]
-        at = i * program[AGGREGATES] + a
+        at = place * down + a * across
         bits[at] = 0
         ok[at] = function in (COUNT, COUNT_DISTINCT, SUM, DECAYED_SUM, DECAYED_COUNT)
 
 
 @inner
-def emit_since(k: Kernel, r: int, time: int, i: int, bits: IntArray, ok: BoolArray) -> None:
+def emit_since(
+    k: Kernel, r: int, time: int, place: int, bits: IntArray, ok: BoolArray, down: int, across: int
+) -> None:
     """Write the times since the last valid row; to be called before the asking row is in its windows."""
     stay_apart()
     program = k.program
@@ -82,7 +84,7 @@ def emit_since(k: Kernel, r: int, time: int, i: int, bits: IntArray, ok: BoolArr
         entry = program[AGGREGATE_TABLE] + a * AGGREGATE_WORDS
         if program[entry + A_FUNCTION] != TIME_SINCE_LAST:
             continue
-        at = i * program[AGGREGATES] + a
+        at = place * down + a * across
         c = program[CELL_TABLE] + program[entry + A_CELL] * CELL_WORDS
         bits[at], ok[at] = since_last(k, r, c, time)
 
@@ -103,15 +105,15 @@ def seconds(elapsed: int) -> int:
 
 
 @inlined
-def emit(k: Kernel, r: int, i: int, bits: IntArray, ok: BoolArray) -> None:
-    """Write all other aggregates of the key with record `r` as row `i` of the output."""
+def emit(k: Kernel, r: int, place: int, bits: IntArray, ok: BoolArray, down: int, across: int) -> None:
+    """Write all other aggregates of the key with record `r` as a row of the output; see `Batch`."""
     program = k.program
     for a in range(program[AGGREGATES]):
         entry = program[AGGREGATE_TABLE] + a * AGGREGATE_WORDS
         function = program[entry + A_FUNCTION]
         if function == TIME_SINCE_LAST:
             continue
-        at = i * program[AGGREGATES] + a
+        at = place * down + a * across
         c = program[CELL_TABLE] + program[entry + A_CELL] * CELL_WORDS
         value, valid = value_of(k, r, c, function)
         bits[at] = value if valid else 0

@@ -7,6 +7,17 @@ edges that move by tiles or not at all, values read before the asking row is in,
 from __future__ import annotations
 
 from penstock.kernel.bases import fold_until, free_bases, room_to_fold
+from penstock.kernel.batch import (
+    APPLY,
+    LOOKUP,
+    PLAN_AT,
+    ROW_MASK,
+    Batch,
+    batch_of,
+    batches_of,
+    place_of,
+    spread,
+)
 from penstock.kernel.bits import behind, pointer, stay_apart
 from penstock.kernel.cells import NEVER
 from penstock.kernel.columns import BoolArray, IntArray
@@ -20,6 +31,7 @@ from penstock.kernel.extension import (
 )
 from penstock.kernel.jit import ByteArray, entry, inner
 from penstock.kernel.program import (
+    AGGREGATES,
     EXTENSION,
     LATENESS,
     R_BLOCK,
@@ -46,22 +58,8 @@ from penstock.kernel.rows import (
     rows_until,
     window_at,
 )
-from penstock.kernel.step import (
-    APPLY,
-    IN_ORDER,
-    LATE,
-    LOOKUP,
-    PLAN_AT,
-    PLANNED_IN_SCRATCH,
-    RUN_TYPES,
-    TOO_LATE,
-    Batch,
-    batch_of,
-    batches_of,
-    drop_state,
-    room_to_insert,
-    write_row,
-)
+from penstock.kernel.runs import IN_ORDER, write_row
+from penstock.kernel.step import LATE, RUN_TYPES, TOO_LATE, drop_state, room_to_insert
 from penstock.kernel.windows import extend, retract, seek
 
 
@@ -184,29 +182,30 @@ def forget(k: Kernel, slot: int, r: int, time: int) -> None:
 
 
 @inner
-def work_extended(k: Kernel, b: Batch, slot: int, i: int) -> int:
-    """Do row `i` of the batch on a key and write its output; return DONE or what must grow before it is tried again."""
+def work_extended(k: Kernel, b: Batch, slot: int, plan: IntArray, j: int, _stop: int) -> int:
+    """Do the row that stands in the plan at `j` on its key, as `step.work` does; always one."""
+    i, place = plan[j] & ROW_MASK, place_of(b, plan[j], j)
     op, time = b.ops[i], b.times[i]
     r = record_of(k, slot)
     status = make_ready(k, slot, r, op, time)
     if status != DONE:
-        return status
+        return -status
     code = IN_ORDER if op == LOOKUP else lateness_of(k, r, time)
-    emit_extended(k, r, time, i, b.bits, b.ok, True, code == TOO_LATE)
+    emit_extended(k, b, r, time, place, True, code == TOO_LATE)
     b.lateness[i] = code
     if op == LOOKUP:
-        emit_extended(k, r, time, i, b.bits, b.ok, False, False)
-        return DONE
+        emit_extended(k, b, r, time, place, False, False)
+        return 1
     number = k.states[r + R_NEXT] if code == IN_ORDER else rows_until(k, r, time)
     put_in(k, b, slot, r, number, i, code)
     follow(k, slot, r)
-    emit_extended(k, r, time, i, b.bits, b.ok, False, code == TOO_LATE)
+    emit_extended(k, b, r, time, place, False, code == TOO_LATE)
     if code == TOO_LATE:
         take_out(k, slot, r, number)
     elif code == IN_ORDER:
         k.states[r + R_NEWEST] = time
         forget(k, slot, r, time - k.program[LATENESS] - k.program[SPAN])
-    return DONE
+    return 1
 
 
 @inner
@@ -232,11 +231,14 @@ def run_extended(
     bits: IntArray,
     ok: BoolArray,
     lateness: ByteArray,
-    plan: IntArray,
+    space: IntArray,
 ) -> int:
     """Work on a batch, as `step.run` does."""
     k = kernel_at(frame)
-    b = batch_of(offsets, data, times, lanes, valid, ops, bits, ok, lateness)
+    b = batch_of(k, offsets, data, times, lanes, valid, ops, bits, ok, lateness, space)
     n = len(times)
-    order = behind(k.scratch, PLAN_AT) if n <= PLANNED_IN_SCRATCH else pointer(plan)
-    return do_batch(k, b, n, order)
+    plan = behind(k.scratch, PLAN_AT) if b.direct else pointer(space)
+    status = do_batch(k, b, n, plan)
+    if status == DONE and not b.direct:
+        spread(b, n, plan, bits, ok, k.program[AGGREGATES])
+    return status

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from penstock.kernel.batch import Batch
 from penstock.kernel.bits import bits_of, is_finite_bits
-from penstock.kernel.columns import BoolArray, IntArray
 from penstock.kernel.decays import decayed
 from penstock.kernel.emit import LAST, MAX, MIN, TIME_SINCE_LAST, since_last, value_of
 from penstock.kernel.entropies import entropy
@@ -61,9 +61,7 @@ NO_QUEUE = -1
 
 
 @inner
-def emit_extended(
-    k: Kernel, r: int, time: int, i: int, bits: IntArray, ok: BoolArray, before: bool, too_late: bool
-) -> None:
+def emit_extended(k: Kernel, b: Batch, r: int, time: int, place: int, before: bool, too_late: bool) -> None:
     """Write the outputs that are read before the asking row is in its windows, or those that are read after.
 
     Read before: functions of the other rows, and lifetime windows when the row is too late for them.
@@ -79,25 +77,23 @@ def emit_extended(
         if is_before != before or program[o + XO_INDEX] != 0:
             continue
         asked = k.states[r + R_REMEMBERED] if lifetime else time
-        emit_output(k, r, c, o, program[entry + A_FUNCTION], asked, i * program[AGGREGATES] + a, bits, ok)
+        emit_output(k, b, r, c, o, program[entry + A_FUNCTION], asked, place * b.down + a * b.across)
 
 
 @inner
-def emit_output(
-    k: Kernel, r: int, c: int, o: int, function: int, time: int, at: int, bits: IntArray, ok: BoolArray
-) -> None:
+def emit_output(k: Kernel, b: Batch, r: int, c: int, o: int, function: int, time: int, at: int) -> None:
     """Write one output, or the several of a function of several values, from `at` on."""
     n, base = k.program[o + XO_PARAMETER], k.program[o + XO_BASE]
     if function == FIRST_N or function == LAST_N:
-        emit_ranked(k, r, c, base, n, function == FIRST_N, at, bits, ok)
+        emit_ranked(k, b, r, c, base, n, function == FIRST_N, at)
         return
     if function == FIRST_DISTINCT or function == LAST_DISTINCT:
         q = queue_at(k, k.program[o + XO_QUEUE])
-        emit_distinct(k, r, q, n, function == FIRST_DISTINCT, at, bits, ok)
+        emit_distinct(k, b, r, q, n, function == FIRST_DISTINCT, at)
         return
     value, valid = extended_value(k, r, c, o, function, time)
-    bits[at] = value if valid else 0
-    ok[at] = valid
+    b.bits[at] = value if valid else 0
+    b.ok[at] = valid
 
 
 @inner

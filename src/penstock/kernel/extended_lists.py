@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from penstock.kernel.columns import BoolArray, IntArray
+from penstock.kernel.batch import Batch
 from penstock.kernel.extended_values import based, counts, earlier, value_at
 from penstock.kernel.extension import BASE_HEADER, Q_LOWER, XQ_RECORD
 from penstock.kernel.jit import inner
@@ -16,38 +16,34 @@ FIRST_DISTINCT, LAST_DISTINCT = int(Function.FIRST_DISTINCT), int(Function.LAST_
 
 
 @inner
-def emit_ranked(
-    k: Kernel, r: int, c: int, base: int, n: int, first: bool, at: int, bits: IntArray, ok: BoolArray
-) -> None:
+def emit_ranked(k: Kernel, b: Batch, r: int, c: int, base: int, n: int, first: bool, at: int) -> None:
     """Write the first or last n values."""
     forgotten, held = counts(k, r, c, base)
     there = min(n, forgotten + held)
     for j in range(n):
-        bits[at + j] = 0
-        ok[at + j] = j < there
+        b.bits[at + j * b.across] = 0
+        b.ok[at + j * b.across] = j < there
         if j >= there:
             continue
         if not first:
-            bits[at + j], _ = earlier(k, r, c, base, there - j)
+            b.bits[at + j * b.across], _ = earlier(k, r, c, base, there - j)
         elif j < forgotten:
-            bits[at + j] = k.states[based(k, r, base) + BASE_HEADER + j]
+            b.bits[at + j * b.across] = k.states[based(k, r, base) + BASE_HEADER + j]
         else:
-            bits[at + j] = value_at(k, r, c, valid_row(k, r, c, j - forgotten))
+            b.bits[at + j * b.across] = value_at(k, r, c, valid_row(k, r, c, j - forgotten))
 
 
 @inner
-def emit_distinct(
-    k: Kernel, r: int, q: int, n: int, first: bool, at: int, bits: IntArray, ok: BoolArray
-) -> None:
+def emit_distinct(k: Kernel, b: Batch, r: int, q: int, n: int, first: bool, at: int) -> None:
     """Write the first or last n different values: the top of a heap, taken out and put back."""
     there = min(n, k.states[r + k.program[q + XQ_RECORD] + Q_LOWER])
     for j in range(n):
-        bits[at + j] = 0
-        ok[at + j] = j < there
+        b.bits[at + j * b.across] = 0
+        b.ok[at + j * b.across] = j < there
     for j in range(there):
         place = j if first else there - 1 - j
-        bits[at + place] = heap_remove(k, r, q, LOWER, 0)
+        b.bits[at + place * b.across] = heap_remove(k, r, q, LOWER, 0)
     for j in range(there):
-        heap_push(k, r, q, LOWER, bits[at + j])
+        heap_push(k, r, q, LOWER, b.bits[at + j * b.across])
     for j in range(there):
-        bits[at + j] = value_in(k, r, q, bits[at + j])
+        b.bits[at + j * b.across] = value_in(k, r, q, b.bits[at + j * b.across])

@@ -54,6 +54,9 @@ READ_I8_2D = types.Array(types.int64, 2, "C", readonly=True)
 ANY_I8_2D = types.Array(types.int64, 2, "A", readonly=True)
 ANY_F8_2D = types.float64[:, :]
 ANY_B1_2D = types.Array(types.boolean, 2, "A", readonly=True)
+# As above, to write to.
+WRITE_I8_2D = types.Array(types.int64, 2, "A")
+WRITE_B1_2D = types.Array(types.boolean, 2, "A")
 READ_B1_2D = types.Array(types.boolean, 2, "C", readonly=True)
 
 # The kernel allocates nothing, so it needs no reference counts. Without this option every call between inner

@@ -121,6 +121,28 @@ def touch(table: Table, slot: int) -> None:
 
 
 @inner
+def link_front(table: Table, slot: int, head: int) -> None:
+    """Put a slot that is not in the order of use before the first of a chain of such slots (NONE: there is none yet)."""
+    entries = table.entries
+    entries[slot * ENTRY_WORDS + FOLLOWING] = head
+    if head >= 0:
+        entries[head * ENTRY_WORDS + PREVIOUS] = slot
+
+
+@inner
+def link_chain(table: Table, head: int, tail: int) -> None:
+    """Put a chain of slots at the end of the order of use."""
+    entries, meta = table.entries, table.meta
+    last = meta[LATEST]
+    entries[head * ENTRY_WORDS + PREVIOUS] = last
+    if last >= 0:
+        entries[last * ENTRY_WORDS + FOLLOWING] = head
+    else:
+        meta[OLDEST] = head
+    meta[LATEST] = tail
+
+
+@inner
 def add(table: Table, data: ByteArray, start: int, stop: int, h: Word) -> int:
     """Add a key that is not there, as the one used latest, and return its slot. Needs `has_room`."""
     stay_apart()

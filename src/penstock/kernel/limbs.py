@@ -55,13 +55,19 @@ def narrow_shift(bits: int) -> int:
 @inlined
 def add_narrow(a: IntArray, at: int, size: int, shift: int, negative: bool) -> None:
     """Add (or subtract) one word, shifted left by less than 128, to the integer of SUM_WORDS words at `at`."""
+    add_narrow_to(a, at, at, size, shift, negative)
+
+
+@inlined
+def add_narrow_to(a: IntArray, source: int, target: int, size: int, shift: int, negative: bool) -> None:
+    """`add_narrow` to the integer at `source`, written at `target`."""
     bit = np.uint64(shift & 63)
     low = size << bit
     high = (size >> np.uint64(1)) >> (np.uint64(63) - bit)
     # All ones where the number begins in the second word: a choice, or a shift of three words, would cost more.
     second = np.uint64((np.int64(63) - shift) >> 63)
     first = ~second
-    add_three_words(a, at, low & first, (high & first) | (low & second), high & second, negative)
+    add_three_words(a, source, target, low & first, (high & first) | (low & second), high & second, negative)
 
 
 @inner

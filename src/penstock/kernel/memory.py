@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import types
 
+from penstock.kernel.batch import SCRATCH_WORDS
 from penstock.kernel.cells import DISTINCT_WORDS, grow_distinct, reset_record
 from penstock.kernel.columns import BoolArray, IntArray, Text
 from penstock.kernel.extension import X_BASE_COUNT
@@ -70,7 +71,7 @@ from penstock.kernel.rows import (
     record_of,
     row_at,
 )
-from penstock.kernel.step import SCRATCH_WORDS, drop_state
+from penstock.kernel.step import drop_state
 
 _MINIMUM_ARENA = 1 << 12
 _MINIMUM_DISTINCT = 1 << 8

@@ -33,16 +33,20 @@ __all__ = ["AggregateSpec", "Function", "LaneKind", "Program", "Window"]
 # Header of an encoded program.
 LANES, WINDOWS, CELLS, AGGREGATES, LATENESS, MAX_KEYS, SPAN, STRIDE, RECORD = range(9)
 WINDOW_TABLE, CELL_TABLE, AGGREGATE_TABLE, KIND_TABLE, POOL_WORDS, HAS_SINCE, EXTENSION = range(9, 16)
-ENDLESS_LATEST = 16
-HEADER_WORDS = 17
+ENDLESS_LATEST, OUTPUT_TABLE = 16, 17
+HEADER_WORDS = 18
 # A window's entry.
 W_SIZE, W_OFFSET, W_BEGIN, W_END, W_FLAGS, WINDOW_WORDS = range(6)  # flags: those of its cells, together
 # A cell's entry: what is kept for one (window, lane), and at which word of the key's record.
 C_WINDOW, C_LANE, C_FLAGS, C_KIND, C_COUNT, C_SUM, C_SQUARES, C_EXTREMES, C_LAST = range(9)
-C_DISTINCT, C_MIN_COLUMN, C_MAX_COLUMN = range(9, 12)
-CELL_WORDS = 12
+C_DISTINCT, C_MIN_COLUMN, C_MAX_COLUMN, C_BEGIN, C_END = range(
+    9, 14
+)  # its outputs: C_BEGIN .. C_END of their table
+CELL_WORDS = 14
 # An aggregate's entry.
 A_FUNCTION, A_CELL, AGGREGATE_WORDS = range(3)
+# An output's entry: the same by cell.
+O_FUNCTION, O_OUTPUT, OUTPUT_WORDS = range(3)
 # What a cell keeps besides the count.
 KEEPS_SUM, KEEPS_SQUARES, KEEPS_MIN, KEEPS_MAX, KEEPS_LAST, KEEPS_DISTINCT = 1, 2, 4, 8, 16, 32
 # A key's record: header, then (lo, hi) of each window, then the cells.
@@ -195,9 +199,11 @@ class Program:
             for a in self.aggregates
             for _ in range(a.width)
         ]
-        tables = [np.array(t, np.int64).ravel() for t in (windows, cell_table, aggregates, self.lanes)]
-        header[[WINDOW_TABLE, CELL_TABLE, AGGREGATE_TABLE, KIND_TABLE]] = HEADER_WORDS + np.cumsum(
-            [0, *map(len, tables[:-1])]
+        outputs = _by_cell(aggregates, cell_table)
+        parts = windows, cell_table, aggregates, self.lanes, outputs
+        tables = [np.array(t, np.int64).ravel() for t in parts]
+        header[[WINDOW_TABLE, CELL_TABLE, AGGREGATE_TABLE, KIND_TABLE, OUTPUT_TABLE]] = (
+            HEADER_WORDS + np.cumsum([0, *map(len, tables[:-1])])
         )
         if self.is_extended:
             header[EXTENSION] = HEADER_WORDS + sum(map(len, tables))
@@ -261,3 +267,14 @@ class Program:
                 stride += 1 if flags & keeps else 0
             table.append(entry)
         return table, record, stride
+
+
+def _by_cell(aggregates: list[tuple[int, int]], cells: list[list[int]]) -> list[tuple[int, int]]:
+    """Return (function, output) of all aggregates by cell, and note in the cells' entries where theirs are."""
+    order = sorted(range(len(aggregates)), key=lambda a: aggregates[a][1])
+    for place, a in enumerate(order):
+        entry = cells[aggregates[a][1]]
+        if entry[C_END] == 0:
+            entry[C_BEGIN] = place
+        entry[C_END] = place + 1
+    return [(aggregates[a][0], a) for a in order]

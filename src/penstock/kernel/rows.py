@@ -30,7 +30,7 @@ from penstock.kernel.program import (
 # Words of the state's `meta`, behind those of the key table.
 POSITION, PHASE, ARENA_USED, ARENA_LIVE, NEEDED, DISTINCT_MASK, DISTINCT_USED = range(16, 23)
 POOL_FREE, POOL_FREE_COUNT, EVICTED, PENDING, ROWS_HELD, PLANNED = range(23, 29)
-ROWS_ROOM, STATES_ROOM = 29, 30
+ROWS_ROOM, STATES_ROOM, TOUCHED_LATER = 29, 30, 31
 FREE_BLOCKS = 32  # one list of free blocks a size class
 SIZE_CLASSES = 48
 META_WORDS = FREE_BLOCKS + SIZE_CLASSES
@@ -154,6 +154,15 @@ def make_room(k: Kernel, r: int) -> bool:
 
 
 @inner
+def make_room_for(k: Kernel, r: int, rows: int) -> bool:
+    """`make_room` for several rows at once."""
+    needed = k.states[r + R_NEXT] - k.states[r + R_FIRST] + rows
+    if needed <= k.states[r + R_MASK] + 1:
+        return True
+    return resize_block(k, r, size_class(needed - 1))
+
+
+@inner
 def rows_until(k: Kernel, r: int, time: int) -> int:
     """Return the number of the first row of a key that is later than `time` (binary search)."""
     stay_apart()
@@ -207,4 +216,4 @@ def forget_until(k: Kernel, r: int, time: int) -> None:
     k.meta[ROWS_HELD] -= first - start
     capacity = states[r + R_MASK] + 1
     if capacity >= 4 and 4 * (following - first) <= capacity:
-        resize_block(k, r, size_class(capacity - 1) - 1)
+        resize_block(k, r, size_class(max(2 * (following - first), 2) - 1))

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from penstock.core.errors import InputError
 from penstock.kernel import snapshot
+from penstock.kernel.batch import PLANNED_IN_SCRATCH, workspace_words
 from penstock.kernel.cells import NEVER
 from penstock.kernel.columns import BoolArray, IntArray, Text
 from penstock.kernel.interner import Interner
@@ -24,15 +25,17 @@ from penstock.kernel.keys import COUNT
 from penstock.kernel.memory import Held, Memory, to_floats
 from penstock.kernel.program import R_NEWEST, RECORD, LaneKind, Program
 from penstock.kernel.rows import EVICTED, ROWS_HELD
-from penstock.kernel.step import APPLY, LOOKUP, NO_KEY, PLANNED_IN_SCRATCH, run
+from penstock.kernel.step import APPLY, LOOKUP, NO_KEY, run
 
 FloatMatrix = npt.NDArray[np.float64]
 NO_EVENT = NEVER
 """The time of the newest row of a key that has none."""
 _Batch = tuple[Text, IntArray, IntArray, BoolArray, ByteArray]
-_PART = 1 << 14  # rows worked on at once: their columns stay in the CPU's cache, few slots wait for eviction
+# Rows worked on at once, and with many outputs a quarter: the more, the more of them have the same key, but their columns
+# should stay in the CPU's cache.
+_PART, _PART_OUTPUTS = 1 << 16, 1 << 19
 _SHRINK_EVERY = 1 << 12  # rows between looks at how much memory lies idle
-_NO_PLAN = np.zeros(0, np.int64)
+_NO_SPACE = np.zeros(0, np.int64)
 
 
 class Op:
@@ -173,9 +176,9 @@ class ViewState:
         if len(keys.offsets) != n + 1 or len(ops) != n or lanes.shape != shape or valid.shape != shape:
             self._refuse(keys, times, lanes, valid, ops)
         try:
-            if n <= _PART:
+            if n <= PLANNED_IN_SCRATCH:
                 output = _room(n, self._outputs)
-                self._run(keys.offsets, keys.data, times, lanes, valid, ops, output)
+                self._run(keys.offsets, keys.data, times, lanes, valid, ops, output, _NO_SPACE)
             else:
                 output = self._in_parts(keys, times, lanes, valid, ops)
         except TypeError:
@@ -185,22 +188,18 @@ class ViewState:
     def _in_parts(
         self, keys: Text, times: IntArray, lanes: IntArray, valid: BoolArray, ops: ByteArray
     ) -> Output:
-        """`process` of many rows. Their outputs lie column by column, as frames take them.
-
-        Each part's outputs are first written row by row where the last part's were, which the CPU's cache still holds.
-        """
+        """`process` of more than a few rows. Their outputs lie column by column, as frames take them."""
         n = len(times)
+        rows = min(n, _PART, max(_PART >> 2, _PART_OUTPUTS // max(self._outputs, 1)))
         bits = np.empty((self._outputs, n), np.int64).T
         ok = np.empty((self._outputs, n), np.bool_).T
         lateness = np.empty(n, np.uint8)
-        part = _room(_PART, self._outputs)
-        for at in range(0, n, _PART):
-            p = slice(at, min(at + _PART, n))
-            size = p.stop - at
-            room = Output(part.bits[:size], part.valid[:size], lateness[p])
+        space = np.empty(workspace_words(rows, self._outputs), np.int64)
+        for at in range(0, n, rows):
+            p = slice(at, min(at + rows, n))
             offsets = keys.offsets[at : p.stop + 1]
-            self._run(offsets, keys.data, times[p], lanes[p], valid[p], ops[p], room)
-            bits[p], ok[p] = room.bits, room.valid
+            room = Output(bits[p], ok[p], lateness[p])
+            self._run(offsets, keys.data, times[p], lanes[p], valid[p], ops[p], room, space)
         return Output(bits, ok, lateness)
 
     def _run(
@@ -212,12 +211,12 @@ class ViewState:
         valid: BoolArray,
         ops: ByteArray,
         output: Output,
+        space: IntArray,
     ) -> None:
         n = len(times)
-        plan = _NO_PLAN if n <= PLANNED_IN_SCRATCH else np.empty(2 * n, np.int64)
         memory = self._memory
         rows = times, lanes, valid, ops, output.bits, output.valid, output.lateness
-        while status := self._run_rows(memory.frame, offsets, data, *rows, plan):
+        while status := self._run_rows(memory.frame, offsets, data, *rows, space):
             memory.grow(status, offsets)
         self._since_shrink += n
         if self._since_shrink > _SHRINK_EVERY:

@@ -223,17 +223,24 @@ def repair_front(k: Kernel, r: int, w: int) -> None:
     lo, hi = states[r + RECORD_HEADER + 2 * w], states[r + RECORD_HEADER + 2 * w + 1]
     for cell in range(program[at + W_BEGIN], program[at + W_END]):
         c = program[CELL_TABLE] + cell * CELL_WORDS
-        if program[c + C_FLAGS] & (KEEPS_MIN | KEEPS_MAX) == 0:
-            continue
-        e = r + program[c + C_EXTREMES]
-        if states[e + MIDDLE] >= lo:
-            continue
-        low, high = NOT_YET, NEVER
-        for number in range(hi - 1, lo - 1, -1):
-            low, high = suffix(k, r, c, number, low, high)
-        states[e + MIDDLE] = hi
-        states[e + BACK_MIN] = NOT_YET
-        states[e + BACK_MAX] = NEVER
+        if program[c + C_FLAGS] & (KEEPS_MIN | KEEPS_MAX):
+            repair_cell(k, r, c, lo, hi)
+
+
+@inner
+def repair_cell(k: Kernel, r: int, c: int, lo: int, hi: int) -> None:
+    """`repair_front` of one cell, whose window holds the rows ``lo <= number < hi``."""
+    stay_apart()
+    states = k.states
+    e = r + k.program[c + C_EXTREMES]
+    if states[e + MIDDLE] >= lo:
+        return
+    low, high = NOT_YET, NEVER
+    for number in range(hi - 1, lo - 1, -1):
+        low, high = suffix(k, r, c, number, low, high)
+    states[e + MIDDLE] = hi
+    states[e + BACK_MIN] = NOT_YET
+    states[e + BACK_MAX] = NEVER
 
 
 @inner
