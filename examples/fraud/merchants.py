@@ -44,6 +44,7 @@ ABROAD = (
 )
 TERMINALS_PER_COUNTRY = 25
 CITY_SPREAD_DEGREES = 0.05
+METRES = 5  # decimals of a degree, which is as well as a terminal knows its place
 COUNTRIES = (HOME_COUNTRY, *(country for country, _, _ in ABROAD))
 
 
@@ -63,8 +64,7 @@ def draw_merchants(people: Population, seed: int) -> Merchants:
     """Give every terminal of a population its trade and place, and add terminals abroad."""
     rng = np.random.default_rng([seed, *b"merchants"])
     home, abroad = len(people.terminal_x), len(ABROAD) * TERMINALS_PER_COUNTRY
-    south, west = HOME_SOUTH_WEST
-    north, east = HOME_NORTH_EAST
+    own_latitude, own_longitude = on_the_globe(people.terminal_x, people.terminal_y)
     cities = np.repeat(np.array([place for _, *place in ABROAD]), TERMINALS_PER_COUNTRY, axis=0)
     latitude, longitude = (cities + rng.normal(0, CITY_SPREAD_DEGREES, cities.shape)).T
     own = np.zeros(home, np.int8)
@@ -72,11 +72,26 @@ def draw_merchants(people: Population, seed: int) -> Merchants:
     return Merchants(
         category=rng.choice(len(CATEGORIES), home + abroad, p=CATEGORY_SHARES).astype(np.int8),
         country=np.concatenate([own, foreign]),
-        latitude=_degrees(south + (north - south) / MAP_SIDE * people.terminal_y, latitude),
-        longitude=_degrees(west + (east - west) / MAP_SIDE * people.terminal_x, longitude),
+        latitude=np.concatenate([own_latitude, latitude.round(METRES)]),
+        longitude=np.concatenate([own_longitude, longitude.round(METRES)]),
     )
 
 
-def _degrees(home: NDArray[np.float64], abroad: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Five decimals: a metre, which is as well as a terminal knows its place."""
-    return np.concatenate([home, abroad]).round(5)
+def on_the_globe(
+    x: NDArray[np.float64], y: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Latitude and longitude, in degrees, of places on the simulated map.
+
+    The one place where the map lies on the globe: x from west to east, y from south to north, 0 to 100 each, over a
+    rectangle around Belgium. A step of 1 is 1.9 km from south to north and 2.1 km from west to east.
+
+    Examples
+    --------
+    >>> latitude, longitude = on_the_globe(np.array([0.0, 50.0]), np.array([0.0, 100.0]))
+    >>> latitude.tolist(), longitude.tolist()
+    ([49.6, 51.3], [3.0, 4.5])
+    """
+    south, west = HOME_SOUTH_WEST
+    north, east = HOME_NORTH_EAST
+    latitude, longitude = south + (north - south) / MAP_SIDE * y, west + (east - west) / MAP_SIDE * x
+    return latitude.round(METRES), longitude.round(METRES)

@@ -50,5 +50,6 @@ def haversine_km(latitude: Any, longitude: Any, other_latitude: Any, other_longi
     if len({column.shape for column in places}) > 1:
         places = np.broadcast_arrays(*places)
     found = np.empty(places[0].shape)
-    distances_km(*(column.ravel() for column in places), found.reshape(-1))
+    lat, lon, other_lat, other_lon = (column.ravel() for column in places)
+    distances_km(lat, lon, other_lat, other_lon, found.reshape(-1))
     return found if found.ndim else float(found)
