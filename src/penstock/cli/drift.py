@@ -87,7 +87,10 @@ def _print(report: DriftReport) -> None:
 def _cells(column: ColumnDrift) -> tuple[str, ...]:
     return (
         column.name,
-        *(_measure(m) for m in (column.psi, column.ks, column.wasserstein, column.jensen_shannon)),
+        *(
+            "–" if column.p_value is None else _measure(m)
+            for m in (column.psi, column.ks, column.wasserstein, column.jensen_shannon)
+        ),
         f"{column.missing:.1%}",
         "–" if column.adjusted_p_value is None else f"{column.adjusted_p_value:.1g}",
         "DRIFT" if column.drifted else "",
