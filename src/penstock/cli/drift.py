@@ -34,7 +34,7 @@ def drift(
     project: Project = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare what an endpoint is asked with what its model was trained on.
+    """Compare what is asked with the training data.
 
     The newest week (drift_window of the monitor) of features, scores and labels against the version's training data. Thresholds
     follow from the number of rows, so that a report without drift alarms in at most 5 of 100 cases (false_alarms).
