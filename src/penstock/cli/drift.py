@@ -75,7 +75,7 @@ def _print(report: DriftReport) -> None:
         head=("column", "PSI", "KS", "W, sd", "JS", "missing", "p", ""),
         right=(1, 2, 3, 4, 5, 6),
     )
-    say("*: more than it is without drift, at these numbers of rows; --json has the thresholds.")
+    say("*: more than it is without drift, with so many rows (thresholds: --json)")
     for point in report.change_points[-10:]:
         say(
             f"{point.stream}: {point.method} at {moment(point.time_us)}, {point.before:.4g} to {point.after:.4g}"
