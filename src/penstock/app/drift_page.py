@@ -98,7 +98,10 @@ def _row(column: ColumnDrift) -> tuple[str, ...]:
         column.name,
         "drift" if column.drifted else "",
         "–" if column.adjusted_p_value is None else f"{column.adjusted_p_value:.2g}",
-        *(_measure(m) for m in (column.psi, column.ks, column.wasserstein, column.jensen_shannon)),
+        *(
+            "–" if column.p_value is None else _measure(m)
+            for m in (column.psi, column.ks, column.wasserstein, column.jensen_shannon)
+        ),
         f"{column.missing:.1%}",
         f"{column.reference_missing:.1%}",
         f"{column.unseen:.1%}" if column.is_discrete else "",
@@ -122,7 +125,7 @@ def _chart(column: ColumnDrift) -> Chart:
 
 
 def _measure(measure: Measure) -> str:
-    return f"{measure.value:.3g} / {measure.threshold:.2g}"
+    return f"{measure.value:.3f} / {measure.threshold:.3f}"
 
 
 def _mean(column: ColumnDrift | None, *, was: bool = False) -> str:

@@ -34,7 +34,7 @@ def drift(
     project: Project = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare what an endpoint is asked with what its model was trained on.
+    """Compare what is asked with the training data.
 
     The newest week (drift_window of the monitor) of features, scores and labels against the version's training data. Thresholds
     follow from the number of rows, so that a report without drift alarms in at most 5 of 100 cases (false_alarms).
@@ -75,7 +75,7 @@ def _print(report: DriftReport) -> None:
         head=("column", "PSI", "KS", "W, sd", "JS", "missing", "p", ""),
         right=(1, 2, 3, 4, 5, 6),
     )
-    say("*: more than it is without drift, at these numbers of rows; --json has the thresholds.")
+    say("*: more than it is without drift, with so many rows (thresholds: --json)")
     for point in report.change_points[-10:]:
         say(
             f"{point.stream}: {point.method} at {moment(point.time_us)}, {point.before:.4g} to {point.after:.4g}"
@@ -87,7 +87,10 @@ def _print(report: DriftReport) -> None:
 def _cells(column: ColumnDrift) -> tuple[str, ...]:
     return (
         column.name,
-        *(_measure(m) for m in (column.psi, column.ks, column.wasserstein, column.jensen_shannon)),
+        *(
+            "–" if column.p_value is None else _measure(m)
+            for m in (column.psi, column.ks, column.wasserstein, column.jensen_shannon)
+        ),
         f"{column.missing:.1%}",
         "–" if column.adjusted_p_value is None else f"{column.adjusted_p_value:.1g}",
         "DRIFT" if column.drifted else "",
