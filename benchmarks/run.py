@@ -22,7 +22,17 @@ from benchmarks.machine import describe_machine
 from benchmarks.process import ROOT, WORK
 from benchmarks.result import RESULTS, Bar, Figure, Result
 
-NAMES = ("imports", "simulator", "backfill", "asof", "scaling", "stream", "latency", "online")
+NAMES = (
+    "imports",
+    "simulator",
+    "backfill",
+    "asof",
+    "scaling",
+    "stream",
+    "latency",
+    "online",
+    "online_learning",
+)
 
 
 def main() -> int:
