@@ -33,6 +33,7 @@ NAMES = (
     "latency",
     "online",
     "drift",
+    "online_learning",
 )
 
 

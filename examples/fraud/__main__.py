@@ -34,6 +34,7 @@ NEXT = (
     (in_project("explain", HERE), "what the definitions were compiled to"),
     (in_project("registry list", HERE), "the four models, their figures and stages"),
     (f"{this_python()} -m examples.fraud --enriched", "what more features gain, by the same protocol"),
+    (f"{this_python()} -m examples.fraud --online", "models that learn each label when it arrives"),
     (f"{this_python()} -m examples.fraud --reset --rate 5000 --days 7", "again, slowly enough to watch"),
     (f"less {shown(HERE / 'definitions.py')}", "all that a user writes"),
 )
@@ -54,6 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from .enriched_run import run_enriched
 
             return run_enriched(console, World(folder=folder))
+        if options.online:
+            from .online_run import run_online
+
+            return run_online(console, World(SMALL, folder) if options.small else World(folder=folder))
         code = run(console, options, folder)
         if not code and folder == HERE and CREDITCARD_FILE.is_file():
             code = run_creditcard(console, options)
@@ -181,6 +186,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--reset", action="store_true", help="forget state, models and reports first")
     parser.add_argument("--creditcard", action="store_true", help="only data/creditcard.csv, Kaggle's file")
     parser.add_argument("--enriched", action="store_true", help="only what more features gain, same protocol")
+    parser.add_argument("--online", action="store_true", help="only models that go on learning, four weeks")
     parser.add_argument("--folder", type=Path, help="keep data, state and reports there")
     return parser.parse_args(arguments)
 

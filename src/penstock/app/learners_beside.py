@@ -127,28 +127,31 @@ class _Learner:
         except subprocess.TimeoutExpired:
             self.child.kill()  # what is saved is whole; the rest is learned next time
             self.child.wait()
+        assert self._hearing is not None
+        self._hearing.join()
 
     def _hear(self) -> None:
         states = states_of(self.version.folder)
         key = sealing_key(states.parents[1])
         assert self.child.stdout is not None
-        while (data := _frame(self.child.stdout)) is not None:
-            try:
-                message = msgspec.msgpack.decode(
-                    unseal(data, key=key, what="message of a learner"), type=Message
-                )
-                self._take(message)
-            except ArtifactError as error:
-                self.progress = msgspec.structs.replace(self.progress, error=str(error))
+        with self.child.stdout as pipe:
+            while (data := _frame(pipe)) is not None:
+                self._take(data, key)
         if self.child.wait() and not self.progress.error:
             ended = f"its process ended with code {self.child.returncode}"
             self.progress = msgspec.structs.replace(self.progress, error=ended)
 
-    def _take(self, message: Message) -> None:
-        served = served_in(self.version.folder)
-        if message.copy is not None and served is not None:
-            served.put(decode(message.copy))
-        self.progress = message.progress
+    def _take(self, data: bytes, key: bytes) -> None:
+        try:
+            opened = unseal(data, key=key, what=f"message of the learner of {self.version.label}")
+            message = msgspec.msgpack.decode(opened, type=Message)
+            served = served_in(self.version.folder)
+            if message.copy is not None and served is not None:
+                served.put(decode(message.copy))
+        except ArtifactError as error:
+            self.progress = msgspec.structs.replace(self.progress, error=str(error))
+        else:
+            self.progress = message.progress
 
 
 def _frame(pipe: IO[bytes]) -> bytes | None:

@@ -67,7 +67,7 @@ def learn_from_log(
     policy = policy_of(project, model)
     data = data_from_log(store, plan, model, logged, policy=policy, stop=stop)
     spec = training_spec(model, policy)
-    split = split_by_time(data.times_us, spec.split, known_at_us=data.known_at_us)
+    split = split_by_time(data.times_us, spec.split)
     fold = new_fold(model, plan)
     scores = np.full(len(data.labels), np.nan)
     scores[split.test] = test_then_learn(

@@ -107,20 +107,26 @@ _LOADED: weakref.WeakValueDictionary[Path, LearningModel] = weakref.WeakValueDic
 
 def learning_model(folder: Path, files: ModelFiles, *, version: str) -> LearningModel:
     """The serving side of the version in `folder`, with the copy on disk, if it is sound."""
-    known = _LOADED.get(folder)
-    if known is not None and known.label == version:
-        return known
-    manifest = files.manifest
-    described = msgspec.json.decode(files["online"], type=Description)
-    model = LearningModel(version, feature_names=manifest.feature_names, definition=described.definition)
-    try:
-        model.put(read_copy(states_of(folder)))
-    except FileNotFoundError:
-        model.refused = "there is no published copy on this machine yet"
-    except ArtifactError as error:
-        model.refused = str(error)
-    _LOADED[folder] = model
+    model = _LOADED.get(folder)
+    if model is None or model.label != version:
+        described = msgspec.json.decode(files["online"], type=Description)
+        names = files.manifest.feature_names
+        model = _LOADED[folder] = LearningModel(version, feature_names=names, definition=described.definition)
+    model.refused = _refusal(model, states_of(folder))
     return model
+
+
+def _refusal(model: LearningModel, states: Path) -> str:
+    """Take the copy on disk; why not, where it cannot be."""
+    try:
+        copy = read_copy(states)
+        if model.newest is None or copy.labels > model.newest.labels:
+            model.put(copy)
+    except FileNotFoundError:
+        return "there is no published copy on this machine yet"
+    except ArtifactError as error:
+        return str(error)
+    return ""
 
 
 def served_in(folder: Path) -> LearningModel | None:

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from penstock.models.fold import Arrived
 from penstock.models.published import Scores, scores_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from penstock.models.fold import Arrived, Fold
+    from penstock.models.fold import Fold
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,6 +101,48 @@ def test_then_learn(fold: Fold, stretches: Iterable[Stretch], *, features: int) 
         if len(wanted) > done and scores is not None:
             out.append(scores(stretch.vectors[wanted[done:]]))
     return np.concatenate(out)
+
+
+def stretches_by_time(
+    vectors: NDArray[np.float64],
+    times_us: NDArray[np.int64],
+    *,
+    labels: NDArray[np.float64],
+    known_at_us: NDArray[np.int64],
+    scored: NDArray[np.bool_],
+    rows: int = 50_000,
+) -> Iterator[Stretch]:
+    """The log that would have been: events and labels merged by time, at equal times labels first.
+
+    Parameters
+    ----------
+    vectors
+        float64, shape [n, features].
+    times_us, known_at_us
+        Of events, ascending, and of their labels; int64 microseconds, shape [n]. Labels known after the last event never come.
+    labels
+        float64, shape [n]; NaN where there is none.
+    scored
+        Whose scores are wanted, bool, shape [n].
+    """
+    of_label = np.flatnonzero(~np.isnan(labels) & (known_at_us <= times_us[-1:].max(initial=0)))
+    of_label = of_label[np.argsort(known_at_us[of_label], kind="stable")]
+    known = known_at_us[of_label]
+    positions = np.arange(len(times_us)) + np.searchsorted(known, times_us, side="right")
+    arrivals = np.arange(len(known)) + np.searchsorted(times_us, known, side="left")
+    begun = 0
+    for first in range(0, len(times_us), rows):
+        part = slice(first, first + rows)
+        end = (
+            len(known)
+            if first + rows >= len(times_us)
+            else int(np.searchsorted(arrivals, positions[first + rows]))
+        )
+        now = slice(begun, end)
+        events = of_label[now]
+        arrived = Arrived(arrivals[now], arrivals[now], positions[events], labels[events])
+        yield Stretch(positions[part], vectors[part], scored[part], arrived)
+        begun = end
 
 
 def _scores(fold: Fold, features: int) -> Scores:
