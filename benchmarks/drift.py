@@ -20,7 +20,7 @@ from benchmarks.result import Bar, Figure, Result
 
 WHAT = (
     "Reports over 15 columns (normal, skewed, heavy tails, counts, yes or no, many zeros, missing values; five of them correlated) against a "
-    "reference of 20,000 rows. False alarms: the share of reports without drift in which any column alarms, at 5 % asked for and "
+    "reference of 20,000 rows, eight reports to one. False alarms: the share of reports without drift in which any column alarms, at 5 % asked for and "
     "without a least effect. Found: reports that name the one column shifted by 0.25 standard deviations. Beside it "
     "what the fixed threshold PSI > 0.1 does."
 )
