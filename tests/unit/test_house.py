@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = {
     "apprise",
+    "datasketches",
     "deltalake",
     "duckdb",
     "fastapi",
