@@ -11,6 +11,7 @@ from penstock.definitions.entities import Entity
 from penstock.definitions.models import CostMatrix, Endpoint, Model, Policy, TimeSplit
 from penstock.definitions.services import FeatureService
 from penstock.definitions.sources import LabelSource, PushConfig, RequestSource, StreamSource
+from penstock.definitions.user_aggregations import UserAggregation
 from penstock.definitions.views import (
     Attribute,
     RealtimeFeatureView,
@@ -46,6 +47,7 @@ __all__ = [
     "TimeSplit",
     "TimeWindow",
     "TimeWindowSeries",
+    "UserAggregation",
     "batch_feature_view",
     "realtime_feature_view",
     "stream_feature_view",

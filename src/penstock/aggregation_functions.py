@@ -3,9 +3,12 @@
 from datetime import timedelta
 
 from penstock.definitions.aggregate_functions import AggregationFunction, checked_half_life, checked_n
+from penstock.definitions.sketches import approx_count_distinct, approx_percentile
 
 __all__ = [
     "AggregationFunction",
+    "approx_count_distinct",
+    "approx_percentile",
     "decayed_count",
     "decayed_sum",
     "ewma",

@@ -185,15 +185,35 @@ TRAITS: Mapping[str, FunctionTraits] = {
         lifetime=False,
         ages=True,
     ),
+    "approx_count_distinct(precision)": FunctionTraits(
+        ANYTHING,
+        "Int64",
+        "about how many different values, by a HyperLogLog sketch of 2^precision registers",
+        "0",
+        "relative standard error 1.04 / sqrt(2^precision); the same for the same set of values",
+        "O(rows)",
+        parameter="precision",
+        lifetime=False,
+    ),
+    "approx_percentile(percentile)": FunctionTraits(
+        NUMBERS,
+        "Float64",
+        "about the value below which that share of the values lies, by a t-digest",
+        exactness="off by less than 16 sqrt(q (1 - q)) / precision in rank; the same for the same rows in order",
+        cost="O(rows)",
+        parameter="percentile",
+        lifetime=False,
+    ),
 }
 """By name, with the parameter in parentheses: ``sum``, ``lag(n)``."""
 
 FUNCTIONS = tuple(TRAITS)
 """The functions as they are written."""
-_ATTRIBUTE = "latest"
+_ATTRIBUTE, _KEYS = "latest", "keys"
 _KNOWN = {
     **TRAITS,
     _ATTRIBUTE: FunctionTraits(ANYTHING, "same", "the value of the latest row, also where it is null"),
+    _KEYS: FunctionTraits(ANYTHING, "same", "the secondary keys that have rows in the window"),
 }
 
 
@@ -258,6 +278,8 @@ class AggregationFunction:
 
 LATEST = AggregationFunction(_ATTRIBUTE)
 """What an attribute of a profile is; aggregates cannot name it."""
+KEYS = AggregationFunction(_KEYS)
+"""What lists the secondary keys of a window; aggregates cannot name it either."""
 
 
 def allowed_for(column: DataType) -> list[str]:

@@ -9,6 +9,7 @@ from penstock.core.errors import DefinitionError
 from penstock.core.time import format_duration, to_us
 from penstock.core.types import Array, Bool, DataType, Field, check_name
 from penstock.definitions.aggregate_functions import AggregationFunction, allowed_for, function_of
+from penstock.definitions.user_aggregations import FoldFunction, UserAggregation, user_defined
 from penstock.definitions.windows import (
     LifetimeWindow,
     TimeWindow,
@@ -30,7 +31,8 @@ class Aggregate:
     input_column
         The column of the view's function that is aggregated. Nulls are skipped.
     function
-        A name, or a function with a parameter from `penstock.aggregation_functions`; all stand in ``docs/aggregates.md``.
+        A name, a function with a parameter from `penstock.aggregation_functions` (all stand in ``docs/aggregates.md``), or an
+        object of a `penstock.UserAggregation` of your own.
     time_window
         A timedelta, a `TimeWindow`, a `TimeWindowSeries` (the feature is an array) or a `LifetimeWindow`.
     name
@@ -61,7 +63,7 @@ class Aggregate:
     def __init__(
         self,
         input_column: Field,
-        function: str | AggregationFunction,
+        function: str | AggregationFunction | UserAggregation,
         *,
         time_window: timedelta | Window,
         name: str | None = None,
@@ -75,6 +77,8 @@ class Aggregate:
                 'Write for example Field("amount", Float64).'
             )
         what = f"Aggregate of {input_column.name!r}"
+        if isinstance(function, UserAggregation):
+            function = user_defined(function)
         chosen = function_of(function, owner=what)
         window = _window_of(time_window, owner=what)
         _check_input(input_column, chosen, owner=what)
@@ -168,7 +172,8 @@ def _check_window(
 
 def _check_input(column: Field, function: AggregationFunction, *, owner: str) -> None:
     allowed = allowed_for(column.dtype)
-    if function.signature in allowed:
+    of_class = isinstance(function, FoldFunction) and column.dtype.kind in function.traits.takes
+    if of_class or function.signature in allowed:
         return
     raise DefinitionError(
         f"{owner}: function {str(function)!r} cannot take type {column.dtype}; allowed for it are "

@@ -48,7 +48,7 @@ class BatchFeatureView(StreamFeatureView):
 
     Parameters
     ----------
-    name, entities, mode, timestamp_field, function, max_keys
+    name, entities, mode, timestamp_field, function, max_keys, aggregation_secondary_key
         As for `StreamFeatureView`.
     sources
         One `BatchSource`.
@@ -101,6 +101,7 @@ class BatchFeatureView(StreamFeatureView):
         batch_schedule: timedelta | str = DAILY,
         feature_start_time: datetime | None = None,
         max_keys: int = DEFAULT_MAX_KEYS,
+        aggregation_secondary_key: str | Field | None = None,
         description: str = "",
         owner: str = "",
         tags: Mapping[str, str] | None = None,
@@ -119,6 +120,7 @@ class BatchFeatureView(StreamFeatureView):
             timestamp_field=timestamp_field,
             function=function,
             max_keys=max_keys,
+            aggregation_secondary_key=aggregation_secondary_key,
             description=description,
             owner=owner,
             tags=tags,
@@ -164,6 +166,7 @@ def batch_feature_view(
     feature_start_time: datetime | None = None,
     name: str | None = None,
     max_keys: int = DEFAULT_MAX_KEYS,
+    aggregation_secondary_key: str | Field | None = None,
     description: str = "",
     owner: str = "",
     tags: Mapping[str, str] | None = None,
@@ -183,6 +186,7 @@ def batch_feature_view(
             batch_schedule=batch_schedule,
             feature_start_time=feature_start_time,
             max_keys=max_keys,
+            aggregation_secondary_key=aggregation_secondary_key,
             description=description or description_of(function),
             owner=owner,
             tags=tags,

@@ -11,6 +11,7 @@ from penstock.core.errors import DefinitionError
 from penstock.core.types import Bool, DataType, Field, Timestamp, check_name
 from penstock.definitions.aggregates import Aggregate
 from penstock.definitions.entities import Entity
+from penstock.definitions.secondary_keys import by_secondary_key, secondary_key_of
 from penstock.definitions.sources import (
     EventSource,
     LabelSource,
@@ -130,6 +131,10 @@ class StreamFeatureView(_Features):
         Most keys held; beyond that the one seen longest ago leaves and later starts afresh. Departures are counted.
     aggregation_interval
         Windows of aggregates that name none of their own move in steps of this length; default: they slide.
+    aggregation_secondary_key
+        Aggregates are by entity and by this column too; a read by entity gives lists, one value for each secondary key with rows in
+        the window, and the keys themselves as ``<column>_keys_<window>``. The name of a column of the source, or a Field that
+        the function makes.
     """
 
     called: ClassVar[str] = "stream feature view"
@@ -144,6 +149,7 @@ class StreamFeatureView(_Features):
     function: Function | None
     max_keys: int
     aggregation_interval: timedelta | None
+    aggregation_secondary_key: Field | None
     description: str
     owner: str
     tags: Tags
@@ -160,6 +166,7 @@ class StreamFeatureView(_Features):
         function: Function | None = None,
         max_keys: int = DEFAULT_MAX_KEYS,
         aggregation_interval: timedelta | None = None,
+        aggregation_secondary_key: str | Field | None = None,
         description: str = "",
         owner: str = "",
         tags: Mapping[str, str] | None = None,
@@ -171,6 +178,9 @@ class StreamFeatureView(_Features):
         members = at_least_one(entities, Entity, owner=what, argument="entities", example="entities=[user]")
         given = at_least_one(features, Aggregate, owner=what, argument="features", example=_AGGREGATE)
         aggregates = tuple(aggregate.in_view(aggregation_interval) for aggregate in given)
+        secondary = secondary_key_of(aggregation_secondary_key, source_schema(source), owner=what)
+        if secondary is not None:
+            aggregates = by_secondary_key(aggregates, secondary, aggregation_interval, owner=what)
         check_distinct([aggregate.name for aggregate in aggregates], owner=what, called="features")
         check_distinct([key.name for m in members for key in m.join_keys], owner=what, called="join keys")
         values = (
@@ -183,6 +193,7 @@ class StreamFeatureView(_Features):
             ("function", function),
             ("max_keys", checked_max_keys(max_keys, owner=what)),
             ("aggregation_interval", aggregation_interval),
+            ("aggregation_secondary_key", secondary),
             ("description", description),
             ("owner", owner),
             ("tags", tags_of(tags, owner=what)),
@@ -253,6 +264,7 @@ def stream_feature_view(
     name: str | None = None,
     max_keys: int = DEFAULT_MAX_KEYS,
     aggregation_interval: timedelta | None = None,
+    aggregation_secondary_key: str | Field | None = None,
     description: str = "",
     owner: str = "",
     tags: Mapping[str, str] | None = None,
@@ -270,6 +282,7 @@ def stream_feature_view(
             function=function,
             max_keys=max_keys,
             aggregation_interval=aggregation_interval,
+            aggregation_secondary_key=aggregation_secondary_key,
             description=description or description_of(function),
             owner=owner,
             tags=tags,

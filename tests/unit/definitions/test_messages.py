@@ -376,7 +376,7 @@ def test_a_text_feature_cannot_enter_a_model():
 
 
 LISTS = "first(n), last(n), first_distinct(n), last_distinct(n)"
-WEIGHT = "decayed_count(half_life)"
+WEIGHT = "decayed_count(half_life), approx_count_distinct(precision)"
 
 
 @pytest.mark.parametrize(
