@@ -39,6 +39,7 @@ from penstock.definitions.sources import EventSource, LabelSource, RequestSource
 from penstock.definitions.views import RealtimeFeatureView, StreamFeatureView, source_schema
 from penstock.testing.reference import Feature, ReferenceView, Value
 from penstock.testing.reference_rows import call_on_row, cast
+from penstock.testing.reference_secondary import ReferenceSecondaryView
 
 if TYPE_CHECKING:
     from penstock.definitions.views import FeatureReference
@@ -67,10 +68,7 @@ class ReferenceEngine:
         self.source = source
         self.views = {view.name: view for view in stream_views(references)}
         self.sources = {s.name: s for s in needed_sources(source, self.views.values())}
-        self.states = {
-            view.name: ReferenceView(view.features, to_us(view.source.allowed_lateness), max_keys=max_keys)
-            for view in self.views.values()
-        }
+        self.states = {view.name: state_of(view, max_keys=max_keys) for view in self.views.values()}
         self._events: dict[str, dict[Hashable, Record]] = {name: {} for name in self.sources}
         self._labels: dict[str, dict[Hashable, Record]] = {name: {} for name in self.sources}
 
@@ -231,6 +229,15 @@ def needed_sources(driving: StreamSource, views: Iterable[StreamFeatureView]) ->
             yield view.source.of
 
 
+def state_of(view: StreamFeatureView, *, max_keys: int | None) -> ReferenceView | ReferenceSecondaryView:
+    """The empty state of a view."""
+    lateness_us = to_us(view.source.allowed_lateness)
+    if view.aggregation_secondary_key is None:
+        return ReferenceView(view.features, lateness_us, max_keys=max_keys)
+    key = view.aggregation_secondary_key
+    return ReferenceSecondaryView(view.features, key, lateness_us, max_keys=max_keys)
+
+
 def before_start(view: StreamFeatureView, time_us: int) -> bool:
     """Whether a row is older than what the view takes in."""
     start = view.feature_start_time if isinstance(view, BatchFeatureView) else None
@@ -255,7 +262,9 @@ def transformed(view: StreamFeatureView, row: Record) -> Record | None:
     made = call_on_row(view.function, view.mode, [(source_schema(view.source), row)])
     if made is None:
         return None
-    return {name: wanted(made, name, dtype, owner=view.name) for name, dtype in columns_of(view).items()}
+    row = {name: wanted(made, name, dtype, owner=view.name) for name, dtype in columns_of(view).items()}
+    secondary = view.aggregation_secondary_key
+    return row if secondary is None else {**row, secondary.name: in_nfc(row[secondary.name])}
 
 
 def columns_of(view: StreamFeatureView) -> dict[str, DataType]:
@@ -287,4 +296,9 @@ def key_of(
 
 def comparable(part: Value) -> Hashable:
     """A part of a key as it is compared."""
-    return unicodedata.normalize("NFC", part) if isinstance(part, str) else part
+    return in_nfc(part)
+
+
+def in_nfc(value: Value) -> Value:
+    """A text in NFC; anything else as it is."""
+    return unicodedata.normalize("NFC", value) if isinstance(value, str) else value

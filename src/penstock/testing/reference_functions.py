@@ -11,6 +11,8 @@ Where the design is silent, this is decided:
   times are counted back from t, also where the window has an offset; another row of the same time gives 0.0.
 * `first(n)`, `last(n)` and their distinct kin give lists of up to n values, the earliest first; empty where there is none.
 * The entropy of one value, however often, is 0.0.
+* A class of one's own means its fold from the first value to the last, and so does a sketch. Where it fails, or gives what its type
+  does not hold, the value is null, an Array empty.
 * Where decayed weights make a number that no float can hold, the value is null; where they sum up to 0.0, `ewma` is null.
 """
 
@@ -23,7 +25,10 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from penstock.core.time import to_us
+from penstock.core.types import ArrayType, DataType
+from penstock.definitions.user_aggregations import FoldFunction
 from penstock.kernel.elementary import exp2, log
+from penstock.testing.reference_rows import cast, python_value
 
 if TYPE_CHECKING:
     from penstock.definitions.aggregates import Aggregate
@@ -47,6 +52,8 @@ class Entry:
 def compute(aggregate: Aggregate, entries: Sequence[Entry], time_us: int) -> Scalar | list[Scalar]:
     """The aggregate's value over what its window holds, asked for at a time."""
     function = aggregate.function
+    if isinstance(function, FoldFunction):
+        return folded(function, entries, aggregate.input_column.dtype)
     if function.traits.gives == "array":
         return listed(function.name, [entry.value for entry in entries], function.n)
     return compute_one(aggregate, entries, time_us)
@@ -55,6 +62,10 @@ def compute(aggregate: Aggregate, entries: Sequence[Entry], time_us: int) -> Sca
 def compute_one(aggregate: Aggregate, entries: Sequence[Entry], time_us: int) -> Scalar:
     """The value of a function that gives one."""
     function = aggregate.function
+    if isinstance(function, FoldFunction):
+        value = folded(function, entries, aggregate.input_column.dtype)
+        assert not isinstance(value, list), "no series of arrays"
+        return value
     if function.half_life is not None:
         return DECAYED[function.name](entries, time_us, to_us(function.half_life))
     if function.name in OF_OTHERS:
@@ -66,6 +77,21 @@ def compute_one(aggregate: Aggregate, entries: Sequence[Entry], time_us: int) ->
     if function.name == "sum" and aggregate.input_column.dtype.kind != "float":
         return in_int64(exact_sum(values))
     return FUNCTIONS[function.name](values)
+
+
+def folded(function: FoldFunction, entries: Sequence[Entry], dtype: DataType) -> Scalar | list[Scalar]:
+    """The value that an aggregation's methods make of a window's values of a type, one after another."""
+    aggregation, gives = function.aggregation, function.gives(dtype)
+    try:
+        state = aggregation.init()
+        for entry in entries:
+            state = aggregation.add(state, python_value(entry.value, dtype))
+        made = aggregation.value(state)
+        if isinstance(gives, ArrayType):
+            return [] if made is None else [cast(value, gives.elem) for value in made]
+        return cast(made, gives)
+    except Exception:  # noqa: BLE001 - a user's class may raise anything
+        return [] if isinstance(gives, ArrayType) else None
 
 
 def exact_sum(values: Values) -> Fraction:
