@@ -16,10 +16,11 @@ from penstock.engine.kernel_rows import FloatMatrix
 from penstock.engine.row_wise import check_row_wise, needs_check
 from penstock.engine.transform import Fields, Transformed, by_name, call_realtime
 from penstock.engine.values import as_float, nulls
+from penstock.engine.view_states import KeyedState
 from penstock.kernel.columns import BoolArray, Column, Columns, IntArray, Numeric, Text, concat
 from penstock.kernel.memory import to_floats
 from penstock.kernel.program import LaneKind
-from penstock.kernel.state import Output, ViewState
+from penstock.kernel.state import Output, Taken
 from penstock.plan.nodes import Plan, RealtimeNode, Selected, ServiceNode
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class FeatureRows:
     lateness
         uint8[n]: 0 in order, 1 late, 2 too late for at least one of the event's own views.
     degraded
-        bool[n]: a realtime view failed on the event, so its features are null.
+        bool[n]: a realtime view, or an aggregation of a user's, failed on the event, so its features are null.
     arrays
         The features of several values by output index; their `values` are NaN.
     """
@@ -193,11 +194,11 @@ class LookedUp:
 class Assembler:
     """Puts together the rows of one service; names, kinds and places are resolved once."""
 
-    def __init__(self, plan: Plan, service: ServiceNode, states: Sequence[ViewState]) -> None:
+    def __init__(self, plan: Plan, service: ServiceNode, states: Sequence[KeyedState]) -> None:
         self.service = service
         self._states = [states[lookup.view] for lookup in service.lookups]
         nodes = [plan.views[lookup.view] for lookup in service.lookups]
-        self._kinds = [node.program.output_kinds for node in nodes]
+        self._kinds = [node.output_kinds for node in nodes]
         self._kind_arrays = [np.array(kinds, np.int64) for kinds in self._kinds]
         self._lane_of = [
             tuple(a.lane for a in node.aggregates for _ in range(node.width(a))) for node in nodes
@@ -230,6 +231,9 @@ class Assembler:
         count = columns.length
         emitted = _Emitted(outputs, self._kind_arrays)
         degraded = np.zeros(count, np.bool_)
+        for output in outputs:
+            if output.failed is not None:
+                degraded |= output.failed
         made = [call.run(columns, emitted, degraded) for call in self._calls]
         lateness = self._lateness(outputs, count)
         if exact:
@@ -264,6 +268,9 @@ class Assembler:
 
     def _lists(self, piece: Output, output: Selected) -> Lists:
         """The values of an array, row by row."""
+        apart = _apart(piece, output)
+        if isinstance(apart, Lists):
+            return apart
         places = slice(output.column, output.column + output.width)
         bits, valid = piece.bits[:, places], piece.valid[:, places]
         values = self._column(output, bits.ravel(), valid.ravel())
@@ -272,6 +279,9 @@ class Assembler:
     def typed(self, emitted: _Emitted, output: Selected) -> Column:
         """An aggregate's values as a column of its own type."""
         piece = emitted.outputs[output.index]
+        apart = _apart(piece, output)
+        if isinstance(apart, Numeric | Text):
+            return apart
         return self._column(output, piece.bits[:, output.column], piece.valid[:, output.column])
 
     def _column(self, output: Selected, bits: IntArray, valid: BoolArray) -> Column:
@@ -388,6 +398,11 @@ class _RealtimeCall:
                 degraded[i] = True
                 made.append(Columns(1, {field.name: nulls(field, 1) for field in self._node.attributes}))
         return concat(made)
+
+
+def _apart(piece: Output, output: Selected) -> Taken | None:
+    """An output that was made beside the kernel and is not among its bits."""
+    return None if piece.apart is None else piece.apart.get(output.column)
 
 
 def _is_scalar(output: Selected) -> bool:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from penstock.core.errors import InputError
-from penstock.definitions.aggregate_functions import TRAITS
+from penstock.definitions.aggregate_functions import KEYS, TRAITS
+from penstock.definitions.user_aggregations import USER_DEFINED
 from penstock.kernel.columns import IntArray
 from penstock.kernel.program import ENDLESS_US, Window
 
 VALID_FROM, VALID_TO = "_valid_from", "_valid_to"
-STEADY = frozenset(signature.partition("(")[0] for signature, traits in TRAITS.items() if not traits.ages)
+_BY_NAME = {signature.partition("(")[0] for signature, traits in TRAITS.items() if not traits.ages}
+STEADY = frozenset({*_BY_NAME, KEYS.name, USER_DEFINED})
 """Functions whose values change only when a row enters or leaves their window."""
 
 

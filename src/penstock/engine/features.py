@@ -4,7 +4,7 @@ One batch goes through four steps:
 
 1. `FeatureState.prepare`: each view's function turns its source's rows into keys, times and lanes;
 2. the rows of a view - its own, and the look-ups of other streams' events - are put in log order;
-3. the kernel applies and emits them (`ViewState.process`);
+3. the kernel applies and emits them (`KeyedState.process`);
 4. realtime views run on what was emitted, and everything is put in the order of the service (`assembly`).
 
 Live events, replay, audit, backfill and training sets all come through here.
@@ -21,10 +21,11 @@ import numpy as np
 
 from penstock.core.errors import TransformError
 from penstock.engine.assembly import Assembler, FeatureRows, LookedUp
-from penstock.engine.kernel_rows import KernelRows, Rows, ViewPreparer, asking_rows, take_output
+from penstock.engine.kernel_rows import KernelRows, Rows, ViewPreparer, asking_rows
+from penstock.engine.view_states import KeyedState, new_state
 from penstock.kernel.columns import Columns, IntArray
 from penstock.kernel.jit import ByteArray
-from penstock.kernel.state import Output, ViewState
+from penstock.kernel.state import Output
 from penstock.kernel.step import TOO_LATE
 from penstock.plan.nodes import Lookup, Plan, ServiceNode
 
@@ -59,9 +60,9 @@ class _Schedule:
 class FeatureState:
     """The state of all of a plan's views: a deterministic fold of the log."""
 
-    def __init__(self, plan: Plan, *, views: Sequence[ViewState] | None = None) -> None:
+    def __init__(self, plan: Plan, *, views: Sequence[KeyedState] | None = None) -> None:
         self.plan = plan
-        self.views = [ViewState(view.program) for view in plan.views] if views is None else list(views)
+        self.views = [new_state(view) for view in plan.views] if views is None else list(views)
         self._preparers = [
             ViewPreparer(view, state) for view, state in zip(plan.views, self.views, strict=True)
         ]
@@ -268,7 +269,7 @@ class FeatureState:
         for names, rows in parts:
             stop = start + len(rows.times)
             if names:
-                emitted |= dict.fromkeys(names, take_output(output, back[start:stop]))
+                emitted |= dict.fromkeys(names, output.take(back[start:stop]))
             elif self._tells[index]:
                 self._note_too_late(index, output.lateness[back[start:stop]])
             start = stop

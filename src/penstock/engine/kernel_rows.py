@@ -12,10 +12,11 @@ from penstock.core.types import Bool, Field, Timestamp
 from penstock.engine.checks import in_nfc
 from penstock.engine.row_wise import check_row_wise, needs_check
 from penstock.engine.transform import Transformed, by_name, call_view
+from penstock.engine.view_states import KeyedState, lone_values
 from penstock.kernel.columns import BoolArray, Column, Columns, IntArray, Numeric, Text, concat
 from penstock.kernel.hashing import encode_keys
 from penstock.kernel.program import LaneKind
-from penstock.kernel.state import Op, Output, ViewState
+from penstock.kernel.state import Op
 from penstock.plan.nodes import ViewNode
 
 OpArray = npt.NDArray[np.uint8]
@@ -88,12 +89,14 @@ class KernelRows(msgspec.Struct, frozen=True, eq=False, gc=False):
 class ViewPreparer:
     """Runs one view's function over its source's rows; what can be resolved once is resolved here."""
 
-    def __init__(self, view: ViewNode, state: ViewState) -> None:
+    def __init__(self, view: ViewNode, state: KeyedState) -> None:
         self._view = view
         self._state = state
         self._owner = f"feature view {view.name!r}"
         self._unchecked = needs_check(view.function, view.mode)
         self._key_names = tuple(key.name for key in view.keys)
+        self._nfc_names = (*self._key_names, *([view.secondary.column.name] if view.secondary else []))
+        self._lone_values = lone_values(view, state)
         self._given = by_name(view.columns)
         fields = [*view.keys, Field(view.time_field, Timestamp)]
         fields += [Field(lane.column, lane.dtype) for lane in view.lanes]
@@ -133,6 +136,8 @@ class ViewPreparer:
             ops = np.where(micros < view.start_us, np.uint8(Op.NONE), ops)
         if view.delay_us:
             micros = micros + view.delay_us
+        if self._lone_values is not None:
+            self._lone_values.check(lanes, valid, ops)
         out = KernelRows(keys, micros, lanes, valid, ops, rows.positions)
         return out if kept is None else self._with_dropped(out, kept, rows)
 
@@ -147,7 +152,7 @@ class ViewPreparer:
 
     def _with_keys_in_nfc(self, columns: Columns) -> Columns:
         """Keys are in NFC whoever made them: the contract, or the view's function."""
-        texts = {name: columns[name] for name in self._key_names}
+        texts = {name: columns[name] for name in self._nfc_names}
         return columns.with_columns({name: in_nfc(c) for name, c in texts.items() if isinstance(c, Text)})
 
     def _lane_arrays(self, columns: Columns) -> tuple[IntArray, BoolArray]:
@@ -232,11 +237,6 @@ def encoded_keys(columns: Columns, names: Sequence[str]) -> tuple[Text, BoolArra
         if part.valid is not None:
             present = part.valid if present is None else present & part.valid
     return encode_keys(parts), present
-
-
-def take_output(output: Output, order: IntArray) -> Output:
-    """The rows of `output` at `order`."""
-    return Output(output.bits[order], output.valid[order], output.lateness[order])
 
 
 def _is_true(column: Column) -> BoolArray:

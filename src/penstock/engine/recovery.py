@@ -12,7 +12,7 @@ from penstock.core.errors import SnapshotError
 from penstock.engine.features import FeatureState
 from penstock.engine.ports import LogReader
 from penstock.engine.replay import replay
-from penstock.kernel.state import ViewState
+from penstock.engine.view_states import KeyedState, restored_state
 from penstock.plan.compile import view_fingerprint
 from penstock.plan.nodes import Plan, ViewNode
 
@@ -42,7 +42,7 @@ def decode_state(plan: Plan, data: bytes) -> FeatureState:
     return FeatureState(plan, views=[known[view.name] for view in plan.views])
 
 
-def decode_views(plan: Plan, data: bytes) -> dict[str, ViewState]:
+def decode_views(plan: Plan, data: bytes) -> dict[str, KeyedState]:
     """The views of `plan` whose state is among those of `encode_state`, of this plan or another, by name."""
     try:
         states = dict(msgspec.msgpack.decode(data, type=list[tuple[str, bytes]]))
@@ -51,9 +51,7 @@ def decode_views(plan: Plan, data: bytes) -> dict[str, ViewState]:
             f"snapshot: its state cannot be read ({error}); it is made again from the log."
         ) from error
     wanted = [(view, view_fingerprint(plan, view)) for view in plan.views]
-    return {
-        view.name: ViewState.restore(view.program, states[name]) for view, name in wanted if name in states
-    }
+    return {view.name: restored_state(view, states[name]) for view, name in wanted if name in states}
 
 
 def fold_plan(new: Plan, views: tuple[ViewNode, ...]) -> Plan:

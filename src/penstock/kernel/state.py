@@ -6,9 +6,9 @@ larger one here. What the numbers mean is defined by `penstock.testing.reference
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol, Self
 
 import msgspec
 import numpy as np
@@ -43,16 +43,35 @@ class Op:
     NONE = NO_KEY
 
 
+class Taken(Protocol):
+    """Values of n rows, of which some can be taken."""
+
+    def take(self, rows: IntArray, /) -> Self:
+        """The values of the rows at these indices, in that order."""
+        ...
+
+
 class Output(msgspec.Struct, frozen=True, eq=False, gc=False):
     """The features of n rows.
 
     `bits` (int64[n, A], 0 where null) are floats, integers or codes as `Program.output_kinds` says; `valid` is
     bool[n, A]; `lateness` is 0, 1 or 2 for each applied row: in order, late, too late.
+
+    What is made beside the kernel and does not fit 64 bits, texts and lists, stands in `apart` by output; `failed`, bool[n], are rows for
+    which a function of a user's failed.
     """
 
     bits: IntArray
     valid: BoolArray
     lateness: ByteArray
+    apart: Mapping[int, Taken] | None = None
+    failed: BoolArray | None = None
+
+    def take(self, rows: IntArray) -> Output:
+        """The rows at these indices, in that order."""
+        apart = None if self.apart is None else {at: values.take(rows) for at, values in self.apart.items()}
+        failed = None if self.failed is None else self.failed[rows]
+        return Output(self.bits[rows], self.valid[rows], self.lateness[rows], apart, failed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,11 +158,17 @@ class ViewState:
         InputError
             Where shapes or types do not fit.
         """
+        if self._interners:
+            self._collect_texts()
+        return self.process_more(keys, times, lanes, valid, ops)
+
+    def process_more(
+        self, keys: Text, times: IntArray, lanes: IntArray, valid: BoolArray, ops: ByteArray
+    ) -> Output:
+        """`process` of more rows of the same batch: the codes of its texts stay good."""
         n = len(times)
         if keys.valid is not None:
             ops = np.where(keys.valid, ops, np.uint8(NO_KEY))
-        if self._interners:
-            self._collect_texts()
         shape = (n, len(self.program.lanes))
         if len(keys.offsets) != n + 1 or len(ops) != n or lanes.shape != shape or valid.shape != shape:
             self._refuse(keys, times, lanes, valid, ops)
@@ -154,7 +179,7 @@ class ViewState:
             else:
                 output = self._in_parts(keys, times, lanes, valid, ops)
         except TypeError:
-            return self.process(*self._cast(keys, times, lanes, valid, ops))
+            return self.process_more(*self._cast(keys, times, lanes, valid, ops))
         return output
 
     def _in_parts(
@@ -225,6 +250,16 @@ class ViewState:
         self._memory.table.pack()
         self._memory.shrink()  # last, since it looks up where the arrays are now
         return True
+
+    @property
+    def memory(self) -> Memory:
+        """The arrays, for readers."""
+        return self._memory
+
+    def keys(self) -> Text:
+        """Return the keys that are held, in no order."""
+        table = self._memory.table
+        return table.keys(table.live_slots())
 
     def newest(self, keys: Text) -> IntArray:
         """Return the time of each key's newest row, int64[n]; `NO_EVENT` where there is none."""

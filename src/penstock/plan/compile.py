@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from penstock.core.errors import PlanError
 from penstock.core.time import LONGEST, to_us
 from penstock.core.types import DataType, Field, Int64
+from penstock.definitions.aggregates import Aggregate
 from penstock.definitions.batch_sources import ROW_ID, BatchSource
 from penstock.definitions.batch_views import BatchFeatureView
 from penstock.definitions.models import Endpoint
@@ -28,13 +29,15 @@ from penstock.definitions.views import (
     source_schema,
 )
 from penstock.kernel.program import LaneKind, Program
-from penstock.plan.aggregates import lane_of, nodes_of, specs_of, windows_of
+from penstock.plan.aggregates import folds_of, lane_of, nodes_of, row_counts_of, specs_of, windows_of
 from penstock.plan.functions import columns_read, function_code
 from penstock.plan.nodes import (
     EndpointNode,
+    LaneNode,
     Lookup,
     Plan,
     RealtimeNode,
+    SecondaryNode,
     Selected,
     ServiceNode,
     SourceNode,
@@ -150,14 +153,16 @@ def _distinct_views(demands: Sequence[Demand]) -> dict[str, StreamFeatureView]:
 
 def _compile_view(view: StreamFeatureView, needed: set[str]) -> ViewNode:
     used = [aggregate for aggregate in view.features if aggregate.name in needed]
-    lanes = tuple(dict.fromkeys(lane_of(aggregate) for aggregate in used))
+    lanes, secondary = _lanes(view, used)
     windows = tuple(dict.fromkeys(window for aggregate in used for window in windows_of(aggregate)))
-    aggregates = nodes_of(used, lanes, windows)
+    counts = [] if secondary is None else row_counts_of(secondary.lane, windows)
+    aggregates = nodes_of(used, lanes, windows, start=len(counts))
     program = Program(
         lanes=tuple(_LANE_KINDS[lane.dtype.kind] for lane in lanes),
         windows=windows,
-        aggregates=tuple(
-            spec for a, node in zip(used, aggregates, strict=True) for spec in specs_of(a, node)
+        aggregates=(
+            *counts,
+            *(spec for a, node in zip(used, aggregates, strict=True) for spec in specs_of(a, node)),
         ),
         allowed_lateness_us=to_us(view.source.allowed_lateness),
         max_keys=view.max_keys,
@@ -178,7 +183,21 @@ def _compile_view(view: StreamFeatureView, needed: set[str]) -> ViewNode:
         program=program,
         delay_us=to_us(view.source.data_delay) if isinstance(view.source, BatchSource) else 0,
         start_us=_start_us(view),
+        folds=folds_of(used, aggregates),
+        secondary=secondary,
     )
+
+
+def _lanes(
+    view: StreamFeatureView, used: Sequence[Aggregate]
+) -> tuple[tuple[LaneNode, ...], SecondaryNode | None]:
+    lanes = dict.fromkeys(lane_of(aggregate) for aggregate in used)
+    key = view.aggregation_secondary_key
+    if key is None:
+        return tuple(lanes), None
+    lane = LaneNode(key.name, None, key.dtype)
+    lanes.setdefault(lane)
+    return tuple(lanes), SecondaryNode(key, list(lanes).index(lane))
 
 
 def _start_us(view: StreamFeatureView) -> int | None:
@@ -239,6 +258,7 @@ class _ServiceCompiler:
                 lookup.key_columns,
                 lookup.own,
                 *_batch_meaning(view),
+                *_meaning_beside(view, range(node.output, node.output + len(windows))),
             )
             lateness = view.program.allowed_lateness_us
             return repr((output.name, output.dtype, meaning, node.function, lane, windows, lateness))
@@ -424,6 +444,7 @@ def _view_text(view: ViewNode) -> str:
         view.aggregates,
         view.program,
         *_batch_meaning(view),
+        *_meaning_beside(view),
     )
     return repr(parts)
 
@@ -431,6 +452,12 @@ def _view_text(view: ViewNode) -> str:
 def _batch_meaning(view: ViewNode) -> tuple[object, ...]:
     """What only batch views have, and a fingerprint of others need not know."""
     return (view.delay_us, view.start_us) if view.delay_us or view.start_us is not None else ()
+
+
+def _meaning_beside(view: ViewNode, outputs: Sequence[int] | None = None) -> tuple[object, ...]:
+    """What is not the kernel's own: the secondary key, and the code of folds, of all or of these outputs."""
+    secondary = () if view.secondary is None else (view.secondary.column,)
+    return (*secondary, *(fold.code for fold in view.folds if outputs is None or fold.output in outputs))
 
 
 def _digest(*parts: str) -> str:

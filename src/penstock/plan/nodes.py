@@ -8,7 +8,8 @@ from functools import cached_property
 from typing import Any
 
 from penstock.core.types import DataType, Field
-from penstock.kernel.program import Program
+from penstock.definitions.user_aggregations import UserAggregation
+from penstock.kernel.program import LaneKind, Program
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +60,36 @@ class AggregateNode:
 
 
 @dataclass(frozen=True, slots=True)
+class FoldNode:
+    """An output that is folded in Python from the rows of a window, where the kernel gives how many there are.
+
+    `code` is a digest of what the aggregation does; `may_fail` says that a user wrote it.
+    """
+
+    output: int
+    lane: int
+    window: int
+    dtype: DataType
+    code: str
+    may_fail: bool
+    aggregation: UserAggregation = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SecondaryNode:
+    """A view's secondary key: its column and lane. Output w of the program is how many rows window w holds."""
+
+    column: Field
+    lane: int
+
+
+@dataclass(frozen=True, slots=True)
 class ViewNode:
     """A stream or batch feature view: function, key, lanes and the kernel's program.
 
     `reads` are the source columns that the function reads; the others are not given to it. Rows count `delay_us` after
-    their time; those before `start_us` do not enter.
+    their time; those before `start_us` do not enter. `folds` are made beside the kernel; with a `secondary` key the kernel's keys are
+    those of the view and it, and all values are lists.
     """
 
     name: str
@@ -80,6 +106,16 @@ class ViewNode:
     program: Program
     delay_us: int = 0
     start_us: int | None = None
+    folds: tuple[FoldNode, ...] = ()
+    secondary: SecondaryNode | None = None
+
+    @property
+    def output_kinds(self) -> tuple[LaneKind, ...]:
+        """What the bits of each output mean, folds among them."""
+        kinds = list(self.program.output_kinds)
+        for fold in self.folds:
+            kinds[fold.output] = LaneKind.FLOAT if fold.dtype.kind == "float" else LaneKind.INT
+        return tuple(kinds)
 
     def width(self, node: AggregateNode) -> int:
         """How many of the program's outputs an aggregate has."""

@@ -25,6 +25,7 @@ from penstock.definitions.aggregate_functions import TRAITS
 from penstock.engine import ordered_log, ranges
 from penstock.engine.change_points import STEADY
 from penstock.types import Field, Float64, String
+from tests.laws.fold_views import Rounding
 from tests.unit.app.offline_project import DAY, MINUTE, START, open_runtime, project, steps
 
 BATCHES = steps(5, count=10)
@@ -60,11 +61,12 @@ def every_kind(runtime):
     """All functions that have intervals, over all kinds of windows."""
     hour = timedelta(hours=1)
     names = [name.partition("(") for name in TRAITS]
-    steady = [(getattr(functions, n)(2) if p else n) for n, p, _ in names if n in STEADY]
+    given = {"approx_count_distinct": 8, "approx_percentile": 0.5}
+    steady = [(getattr(functions, n)(given.get(n, 2)) if p else n) for n, p, _ in names if n in STEADY]
     steady += ["last"]
     assert {n for n, _, _ in names} - {str(one).partition("(")[0] for one in steady} == UNSTEADY
     amount, note = Field("amount", Float64), Field("note", String)
-    features = [Aggregate(amount, one, time_window=2 * hour) for one in dict.fromkeys(steady)]
+    features = [Aggregate(amount, one, time_window=2 * hour) for one in [*dict.fromkeys(steady), Rounding()]]
     for window, options in [
         (TimeWindow(3 * hour, offset=-hour), {}),
         (hour, {"aggregation_interval": timedelta(minutes=30)}),
@@ -81,9 +83,29 @@ def every_kind(runtime):
     return StreamFeatureView("every_kind", source=source, entities=entities, features=features)
 
 
-@pytest.mark.parametrize("name", ["spending", "risk", "lists", "every_kind"])
+def by_note(runtime):
+    """Lists by a secondary key, over windows that slide, move by tiles, and have no end."""
+    hour = timedelta(hours=1)
+    windows = [(2 * hour, {}), (hour, {"aggregation_interval": hour / 4}), (LifetimeWindow(), {})]
+    return StreamFeatureView(
+        "by_note",
+        source=runtime.project.sources["tx"],
+        entities=[runtime.project.entities["card"]],
+        aggregation_secondary_key="note",
+        features=[
+            Aggregate(Field("amount", Float64), function, time_window=window, **options)
+            for function in ("sum", "last")
+            for window, options in windows
+        ],
+    )
+
+
+MADE = {"every_kind": every_kind, "by_note": by_note}
+
+
+@pytest.mark.parametrize("name", ["spending", "risk", "lists", *MADE])
 def test_a_look_up_at_any_time_gives_the_interval_that_holds_it(runtime, name):
-    view = every_kind(runtime) if name == "every_kind" else runtime.project.views[name]
+    view = MADE[name](runtime) if name in MADE else runtime.project.views[name]
     made = view.get_features_in_range(from_us(FROM), from_us(TO))
     table = made.to_arrow()
     key = table.column_names[0]

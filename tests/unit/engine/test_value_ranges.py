@@ -21,7 +21,9 @@ from penstock.aggregation_functions import decayed_sum, last
 from penstock.core.errors import InputError
 from penstock.core.time import from_us
 from penstock.testing.reference import ReferenceView
+from penstock.testing.reference_secondary import ReferenceSecondaryView
 from penstock.types import Field, Int64, String, Timestamp
+from tests.laws.fold_views import Joined, Whole
 
 SECOND = timedelta(seconds=1)
 COLUMNS = [
@@ -78,6 +80,21 @@ VIEWS = {
             ),
         ]
     ),
+    "folds": view(
+        features=[
+            Aggregate(Field("age", Int64), Whole(), time_window=5 * SECOND, name="whole"),
+            Aggregate(
+                Field("home", String), Joined(), time_window=TimeWindow(3 * SECOND, -SECOND), name="homes"
+            ),
+        ]
+    ),
+    "secondary": view(
+        aggregation_secondary_key="home",
+        features=[
+            Aggregate(Field("age", Int64), "sum", time_window=5 * SECOND, name="sum"),
+            Aggregate(Field("age", Int64), "last", time_window=TimeWindow(3 * SECOND, -SECOND), name="last"),
+        ],
+    ),
     "count": view(
         features=[
             Aggregate(Field("age", Int64), "count", time_window=w, name=f"n{i}")
@@ -101,7 +118,12 @@ def random_rows(random, count):
 
 def expected(asked, rows, key):
     """The values at each second, by the oracle, rows in the order of time; None where no window holds a row."""
-    oracle = ReferenceView([*asked.features], 10**15)
+    secondary = asked.aggregation_secondary_key
+    oracle = (
+        ReferenceView([*asked.features], 10**15)
+        if secondary is None
+        else ReferenceSecondaryView([*asked.features], secondary, 10**15)
+    )
     shadow = ReferenceView(
         [
             Aggregate(
