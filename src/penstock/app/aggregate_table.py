@@ -23,7 +23,73 @@ A function of several values, and any other over a `TimeWindowSeries`, gives an 
 frames. Models and realtime views take features of one value only; `lag(1)`, `lag(2)`, … are such.
 
 *number*: Int32, Int64, Float32, Float64. *Cost* is that of an event in order, amortised; the window's length plays no other part. After a
-late event `min`, `max` and the functions that say `log rows` look at the whole window again.
+late event `min`, `max` and the functions that say `log rows` look at the whole window again. `O(rows)` looks at every row of the window for
+each event; these functions run in Python, beside the kernel ([ADR 0017](adr/0017-objects-beside-the-kernel.md)).
+
+The sketches come from Apache DataSketches (`pip install "penstock[sketches]"`). Windows keep their rows, so that late and expired ones can be
+exact; a sketch saves no memory here, and `count_distinct` and `median` are exact and faster. Sketches are for models that were
+trained on them elsewhere.
+
+## An aggregation of your own
+
+```python
+from datetime import timedelta
+
+from penstock import Aggregate, UserAggregation
+from penstock.types import Field, Float64, Int64
+
+
+class Spread(UserAggregation):
+    name, takes, gives = "spread", (Float64, Int64), Float64
+
+    def init(self):
+        return None
+
+    def add(self, state, value):
+        low, high = state or (value, value)
+        return min(low, value), max(high, value)
+
+    def merge(self, left, right):
+        pairs = [state for state in (left, right) if state]
+        return (min(low for low, _ in pairs), max(high for _, high in pairs)) if pairs else None
+
+    def value(self, state):
+        return None if state is None else state[1] - state[0]
+
+
+spread = Aggregate(Field("amount", Float64), Spread(), time_window=timedelta(hours=1))
+```
+
+Its value is the fold of the window's values, the earliest first: `value(add(... add(init(), v1) ..., vn))`. Without more, that is what is called
+for each event. With `merge(left, right)` or `remove(state, value)`, which are optional, the class promises the same bits from partial folds or from
+taking the earliest value out again, and an event costs a few calls whatever the window's length. An empty window gives
+`value(init())`.
+
+| call | when |
+|---|---|
+| `init`, `add` for each row, `value` | for each event, of a class with neither `merge` nor `remove`; of any class for a late or too-late event or look-up, and after a restart |
+| `remove` for each row that leaves, `add` for each that enters, `value` | for each event in order, where there is `remove` |
+| `add` for each row that enters, `merge` once for each row and once for each event, `value` | for each event in order, where there is `merge` alone |
+| `init`, `add`, `value` with one value | before an event is accepted: one on which the class fails is rejected |
+
+`value` must not change the state, and `merge` neither of its arguments; `add` and `remove` may change theirs. Where a window as a whole fails, the feature
+is null (an Array is empty) and the event is flagged as degraded. The class's code and the attributes of its object are part of the plan's
+fingerprint. Lifetimes are refused: they keep no rows.
+
+## Secondary keys
+
+`aggregation_secondary_key="ad_id"` on a view aggregates by its entities and by that column. The key of the request stays that of the entities; each
+feature is an Array with a value for each secondary key that has rows in its window, and `ad_id_keys_1d` are those keys, ascending:
+
+| | |
+|---|---|
+| `ad_id_keys_1d` | `["ad_1", "ad_5"]` |
+| `seconds_watched_sum_1d_continuous` | `[7, 31]` |
+
+There is one list of keys for each window: `<column>_keys_<window>`, then `_excluding_current`, or the tile where it is not the view's. All functions of
+one value are allowed, over any window but a series; the values are those of a view whose entities have one key more. A key is there for its
+rows: where all values are null, or `where=` is not true for any, its value is that of an empty window. Rows whose secondary key is null do
+not enter. `max_keys` counts pairs of keys. An event costs a look-up for each secondary key that its key had within the longest window.
 
 ## Windows
 
