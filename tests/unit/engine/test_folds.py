@@ -251,3 +251,14 @@ def test_the_example_of_the_documents_runs():
         0.0,
     ]
     assert names["Int64"] is Int64
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_key_in_the_place_of_one_that_left_starts_afresh(together):
+    state = FeatureState(plan_of([Aggregate(AMOUNT, Whole(), time_window=HOUR)], max_keys=1))
+    batch = rows("abacab", range(6), [3, 5, 7, 11, 13, 17])
+    columns = batch["events"].columns
+    parts = [np.arange(6)] if together else np.arange(6).reshape(6, 1)
+    made = [advance(state, {"events": Rows(columns.take(at), at)}).columns[0] for at in parts]
+    found = [value for column in made for value in column.values.tolist()]
+    assert found == [1_000_000 + amount for amount in (3, 5, 7, 11, 13, 17)]
