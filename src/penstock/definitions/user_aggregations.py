@@ -29,9 +29,9 @@ class UserAggregation:
     extremes and whole numbers can. Where both are there, `remove` is used.
 
     Values come as ``float``, ``int``, ``bool``, ``str`` and, of Timestamp columns, aware ``datetime``. The result is None for null, or
-    what `gives` says; NaN and infinity are null, and so is a whole number beyond its type. A value that `add` or `value` fail
-    on when it is alone is refused with its event, as one is that a view's function fails on. Where a window as a whole fails,
-    the feature is null and the event is flagged as degraded.
+    what `gives` says; NaN and infinity are null, and what is not of the type is a failure. A value on which the class fails when it is
+    alone is refused with its event, as one is on which a view's function fails. Where a window as a whole fails, the feature
+    is null and the event is flagged as degraded.
 
     Attributes
     ----------
@@ -102,7 +102,7 @@ class UserAggregation:
 class FoldFunction(AggregationFunction):
     """A `UserAggregation` as the function of an aggregate.
 
-    `code` tells two of one name apart, where the name does not say all: a class of one's own has a digest for that.
+    `known` are the traits of one that is shipped, and `suffix` its part of a default name; of a user's, the class says both.
     """
 
     aggregation: UserAggregation = field(kw_only=True)
