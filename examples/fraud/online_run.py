@@ -15,7 +15,7 @@ from penstock.app.learning import new_fold
 from penstock.core.time import DAY_US
 from penstock.definitions.project import Project
 from penstock.models.evaluation import RankedEntities, evaluate_binary
-from penstock.models.test_then_learn import stretches_by_time, test_then_learn
+from penstock.models.prequential_scores import prequential_scores, stretches_by_time
 from penstock.monitoring.report import Grid
 from penstock.monitoring.terminal import render_grid
 
@@ -108,7 +108,7 @@ def judge(
     )
     started = perf_counter()
     scores = np.zeros(len(times))
-    scores[scored] = test_then_learn(fold, stretches, features=vectors.shape[1])
+    scores[scored] = prequential_scores(fold, stretches, features=vectors.shape[1])
     took = perf_counter() - started
     rate = (fold.counts.labels + int(scored.sum())) / took
     return Judged(mean_of_weeks(world, table, scores, weeks), fold.counts.labels, rate)

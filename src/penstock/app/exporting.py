@@ -230,7 +230,7 @@ def _manifests(root: Path) -> Callable[[str], Manifest | None]:
     def manifest(label: str) -> Manifest | None:
         name, _, version = label.partition(":")
         try:
-            return registry_of(root).get(name, version).manifest()
+            return registry_of(root).get(name, version.partition("+")[0]).manifest()
         except (NotFoundError, ModelError):
             return None
 

@@ -107,7 +107,9 @@ class _Learner:
         shown = self.version.label if newest is None else newest.version
         taken_back = f", {self.progress.taken_back:,} batches taken back" if self.progress.taken_back else ""
         behind = f", {self.progress.behind:,} rows behind" if self.progress.behind else ""
-        return f"{shown}: {self.progress.labels:,} labels learned{behind}{taken_back}"
+        anew = self.progress.started_from
+        why = "" if anew in {"", "nothing", "state"} or not self.progress.behind else f" ({anew})"
+        return f"{shown}: {self.progress.labels:,} labels learned{behind}{taken_back}{why}"
 
     def finish(self) -> None:
         assert self.child.stdin is not None

@@ -26,9 +26,9 @@ from penstock.models.learning_model import (
     write_sealed,
 )
 from penstock.models.manifest import FileEntry, Manifest, ModelFiles, sha256
+from penstock.models.prequential_scores import Stretch, prequential_scores
 from penstock.models.published import encode
 from penstock.models.split import split_by_time
-from penstock.models.test_then_learn import Stretch, test_then_learn
 from penstock.models.training import TrainedModel, data_range, evaluate
 
 if TYPE_CHECKING:
@@ -67,10 +67,16 @@ def learn_from_log(
     policy = policy_of(project, model)
     data = data_from_log(store, plan, model, logged, policy=policy, stop=stop)
     spec = training_spec(model, policy)
-    split = split_by_time(data.times_us, spec.split)
+    labelled = data.times_us[~np.isnan(data.labels)]
+    if not len(labelled):
+        raise ModelError(
+            f"Model {model.name!r}: the log holds no labels of {model.label.name!r} that have met their events; there is nothing "
+            "to learn. Feed some first: penstock run."
+        )
+    split = split_by_time(data.times_us, spec.split, end_us=int(labelled.max()) + 1)
     fold = new_fold(model, plan)
     scores = np.full(len(data.labels), np.nan)
-    scores[split.test] = test_then_learn(
+    scores[split.test] = prequential_scores(
         fold, stretches(store, logged, split, stop=stop), features=len(data.features)
     )
     copy = msgspec.structs.replace(fold.copy(), definition=definition_of(model, plan))

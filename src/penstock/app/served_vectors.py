@@ -10,7 +10,7 @@ import numpy as np
 from penstock.engine.decisions import Flag
 from penstock.engine.history import feature_parts
 from penstock.engine.lookup import RowReader
-from penstock.models.test_then_learn import Held
+from penstock.models.prequential_scores import Held
 
 if TYPE_CHECKING:
     import numpy.typing as npt

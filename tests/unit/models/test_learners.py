@@ -203,6 +203,20 @@ def test_regression_is_learned():
         assert np.abs(scores(fold, vectors) - labels).mean() < 1.0
 
 
+@pytest.mark.parametrize("continued", [0, 3])
+def test_lightgbm_is_fitted_anew_or_continued(continued):
+    lightgbm = pytest.importorskip("lightgbm")
+    estimator = lightgbm.LGBMClassifier(n_estimators=10, num_leaves=4, n_jobs=1, random_state=0, verbose=-1)
+    online = replace(ONLINE, continued=continued)
+    learner = learner_of(estimator, features=FEATURES, task="binary", online=online)
+    fold = teach(Fold(learner, online, binary=True), *rows(700))
+    tests, truth = rows(300, seed=9)
+    found = scores(fold, tests)
+    assert found[truth == 1].mean() > found[truth == 0].mean() + 0.1
+    trees = fold.learner._fitted.booster_.num_trees()
+    assert trees == (40 if continued else 10)
+
+
 def test_a_window_keeps_some_negatives_with_the_weight_of_all():
     from penstock.models.learners_refitted import _Window
 

@@ -73,7 +73,7 @@ class Held:
         return found
 
 
-def test_then_learn(fold: Fold, stretches: Iterable[Stretch], *, features: int) -> NDArray[np.float64]:
+def prequential_scores(fold: Fold, stretches: Iterable[Stretch], *, features: int) -> NDArray[np.float64]:
     """Fold all labels, and score the wanted events on the way.
 
     Copies are taken from the stretch on after which events are wanted: of a long past that nobody asks about, none is made.
