@@ -132,5 +132,5 @@ def _detectors() -> dict[Method, Any]:
         raise MissingDependencyError(
             "River is not installed; change points need it: pip install 'penstock[river]'."
         ) from error
-    made: Any = drift  # only parts of River have types
-    return {"adwin": made.ADWIN(**ADWIN), "page-hinkley": made.PageHinkley(**PAGE_HINKLEY)}
+    detectors: Any = drift  # typed in part only
+    return {"adwin": detectors.ADWIN(**ADWIN), "page-hinkley": detectors.PageHinkley(**PAGE_HINKLEY)}
