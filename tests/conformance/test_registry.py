@@ -141,10 +141,6 @@ class TestMlflowDatabase(OnMlflow):
     def uri(self, database):
         return f"sqlite:///{database}/direct.db"
 
-    @pytest.fixture(autouse=True)
-    def _stand_aside(self, database, monkeypatch):
-        monkeypatch.chdir(database)  # where MLflow puts its files
-
 
 class TestMlflowServer(OnMlflow):
     @pytest.fixture(scope="class")
@@ -312,3 +308,8 @@ def test_the_settings_choose(tmp_path, database, monkeypatch):
     assert isinstance(registry_of(tmp_path), LocalRegistry)
     monkeypatch.setenv("PENSTOCK_REGISTRY__URI", "http://127.0.0.1:9")
     assert isinstance(registry_of(tmp_path), MlflowRegistry)
+    monkeypatch.setenv("PENSTOCK_REGISTRY__URI", "sqlite:///data/mlflow.db")
+    monkeypatch.setattr(MlflowRegistry, "__init__", lambda self, uri, **_: opened.append(uri))
+    opened = []
+    registry_of(tmp_path)
+    assert opened == [f"sqlite:///{tmp_path}/data/mlflow.db"]

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 HISTORY = "penstock-history"
 FILES, REPORTS, MODEL = "penstock", "reports", "model"
 STAGE_TAG, DIGEST_TAG = "stage", "penstock.digest"
+_IN_USE = ("Staging", "Production")
+_SQLITE = "sqlite:///"
 _TRIES = 20
 _PAGE = 1000
 _VALUE_LENGTH = 6000
@@ -116,10 +118,10 @@ class MlflowRegistry(VersionsByHistory):
         return found
 
     def versions(self, name: str) -> tuple[ModelVersion, ...]:
-        """All versions of `name`, oldest first; the files of those with an alias are at hand."""
+        """All versions of `name`, oldest first; the files of those in use, or with an alias, are at hand."""
         found = super().versions(name)
         for version in found:
-            if version.aliases:
+            if version.aliases or version.stage in _IN_USE:
                 self._fetch(version)
         return found
 
@@ -313,7 +315,11 @@ class MlflowRegistry(VersionsByHistory):
         found = self._client.get_experiment_by_name(title)
         if found is None:
             try:
-                return str(self._client.create_experiment(title))
+                return str(
+                    self._client.create_experiment(
+                        title, artifact_location=artifact_location(self._uri, title)
+                    )
+                )
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
@@ -370,6 +376,18 @@ class MlflowRegistry(VersionsByHistory):
                 f"Model registry {self._uri}: {str(error)[:500]}. Check the address, that the server runs, and that you may "
                 "write there."
             ) from error
+
+
+def artifact_location(uri: str, title: str) -> str | None:
+    """Where an experiment's files go: a server knows itself (None); for a SQLite file beside it, not in the current folder.
+
+    >>> artifact_location("http://mlflow:5000", "penstock/fraud")
+    >>> artifact_location("sqlite:////srv/mlflow.db", "penstock/fraud")
+    'file:///srv/mlflow-artifacts/penstock/fraud'
+    """
+    if not uri.startswith(_SQLITE):
+        return None
+    return (Path(uri.removeprefix(_SQLITE)).absolute().parent / "mlflow-artifacts" / title).as_uri()
 
 
 def save_model(files: ModelFiles, folder: Path) -> None:
