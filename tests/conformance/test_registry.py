@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -95,7 +96,7 @@ def server(database):
             wait_for(f"http://127.0.0.1:{port}/health", process)
             yield f"http://127.0.0.1:{port}"
         finally:
-            os.killpg(process.pid, 15)
+            os.killpg(process.pid, signal.SIGKILL)  # asked politely it takes its time; its files are ours
             process.wait(30)
 
 
@@ -139,10 +140,6 @@ class TestMlflowDatabase(OnMlflow):
     @pytest.fixture(scope="class")
     def uri(self, database):
         return f"sqlite:///{database}/direct.db"
-
-    @pytest.fixture(autouse=True)
-    def _stand_aside(self, database, monkeypatch):
-        monkeypatch.chdir(database)  # where MLflow puts its files
 
 
 class TestMlflowServer(OnMlflow):
@@ -311,3 +308,8 @@ def test_the_settings_choose(tmp_path, database, monkeypatch):
     assert isinstance(registry_of(tmp_path), LocalRegistry)
     monkeypatch.setenv("PENSTOCK_REGISTRY__URI", "http://127.0.0.1:9")
     assert isinstance(registry_of(tmp_path), MlflowRegistry)
+    monkeypatch.setenv("PENSTOCK_REGISTRY__URI", "sqlite:///data/mlflow.db")
+    monkeypatch.setattr(MlflowRegistry, "__init__", lambda self, uri, **_: opened.append(uri))
+    opened = []
+    registry_of(tmp_path)
+    assert opened == [f"sqlite:///{tmp_path}/data/mlflow.db"]

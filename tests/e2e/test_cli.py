@@ -128,6 +128,19 @@ def test_the_parts_of_a_score_add_up_to_it(story):
     assert "no model scored it" in run_json(project, "explain-event", "p00001")["no_reasons"]
 
 
+def test_a_version_is_followed_from_tables_to_decisions(story):
+    project, _ = story
+    found = run_json(project, "registry", "lineage", "fraud", "1")
+    assert found["decisions"] == {"checkout": 1050}
+    assert found["log_position"] == 7950
+    assert found["dataset"].startswith("ds-")
+    assert found["tables"]["events/payments"] >= 0
+    assert set(found["views"]) == {"card_spending", "shop_risk"}
+    assert [row["action"] for row in found["life"]] == ["register", "promote"]
+    assert len(found["life"][-1]["gate"]) == 64
+    assert "1,050 at checkout" in run(project, "registry", "lineage", "fraud")
+
+
 def test_the_audit_finds_no_difference(story):
     project, _ = story
     report = run_json(project, "audit")

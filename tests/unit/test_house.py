@@ -41,7 +41,7 @@ HEAVY = {
     "xgboost",
 }
 # Rooms that may import an extra's library when they are themselves imported.
-EXTRA_ROOMS: dict[str, set[str]] = {}
+EXTRA_ROOMS: dict[str, set[str]] = {"test": {"src/penstock/testing/registries.py"}}
 
 REGISTRY_HOST = re.compile(
     r"(?:pypi|pythonhosted|registry\.npmjs|npmjs|crates|maven|proxy\.golang|anaconda|conda)\.(?:org|com|io|cloud)"

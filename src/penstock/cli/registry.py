@@ -11,7 +11,17 @@ import typer
 from penstock.cli.exits import ExitCode
 from penstock.cli.gate import Events, Html, Labels, judged, print_report, report_json, write_page
 from penstock.cli.options import Actor, AsJson, Project, Reason, actor_name, project_root
-from penstock.cli.output import hint, moment, number, print_facts, print_json, print_table, say, tell
+from penstock.cli.output import (
+    hint,
+    moment,
+    number,
+    print_facts,
+    print_json,
+    print_table,
+    progress_bar,
+    say,
+    tell,
+)
 from penstock.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -199,6 +209,47 @@ def live_at(
         print_facts(
             [("since", since), ("why", row.reason), ("gate", row.gate or "none"), ("digest", live.digest)]
         )
+
+
+@commands.command("lineage")
+def lineage(
+    model: Name, version: Version = "champion", project: Project = None, as_json: AsJson = False
+) -> None:
+    """Print where a version comes from and what it decided.
+
+    From versions of tables and the log over the data set and the features' definitions to the version, its gates and decisions.
+    """
+    from penstock.app.model_lineage import model_lineage
+
+    with progress_bar("decisions") as progress:
+        found = model_lineage(project_root(project), model, version, progress=progress)
+    if as_json:
+        print_json(found.to_dict())
+        return
+    tables = ", ".join(f"{name} version {at}" for name, at in found.tables.items())
+    log = "not recorded" if found.log_position is None else f"up to position {number(found.log_position)}"
+    views = ", ".join(f"{name} {fingerprint[:12]}" for name, fingerprint in found.views.items())
+    decided = ", ".join(f"{number(count)} at {endpoint}" for endpoint, count in found.decisions.items())
+    print_facts(
+        [
+            ("tables", tables or "not recorded"),
+            ("log", log),
+            ("data set", found.dataset or "not recorded"),
+            ("views", views or "of other definitions than those in force"),
+            ("features", f"fingerprint {found.service_fingerprint}"),
+            ("trained on", f"values with digest {found.training_digest}"),
+            ("parent", found.parent or "none"),
+            ("version", f"{found.version}, digest {found.digest}"),
+            *(("life", _life(row)) for row in found.life),
+            ("decisions", decided or "none"),
+        ]
+    )
+    hint(f"penstock dataset show {found.dataset}" if found.dataset else f"penstock registry show {model}")
+
+
+def _life(row: HistoryRow) -> str:
+    gate = f", gate {_gate_cell(row.gate)}" if row.gate else ""
+    return f"{moment(row.time_us)} {row.action} to {row.stage} by {row.actor}: {row.reason}{gate}"
 
 
 def _entered(registry: ModelRegistry, live: ModelVersion, at_us: int) -> HistoryRow | None:

@@ -18,7 +18,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ from penstock.core.types import check_name
 from penstock.models.artifacts import write_files
 from penstock.models.history import GENESIS, HistoryRow
 from penstock.models.manifest import MANIFEST_NAME, Manifest, read_files, sha256
+from penstock.models.numbered_log import FoldedLog, fold, written
 from penstock.models.registry import check_title
 from penstock.models.versions import Decide, ModelVersion, VersionsByHistory, next_row, replayed
 
@@ -37,21 +38,13 @@ if TYPE_CHECKING:
 HISTORY = "penstock-history"
 FILES, REPORTS, MODEL = "penstock", "reports", "model"
 STAGE_TAG, DIGEST_TAG = "stage", "penstock.digest"
+_IN_USE = ("Staging", "Production")
+_SQLITE = "sqlite:///"
 _TRIES = 20
 _PAGE = 1000
 _VALUE_LENGTH = 6000
 _DIGEST_LENGTH = 36
 _BATCH = 100
-
-
-@dataclass(frozen=True, slots=True)
-class _Log:
-    """The rows that count, by the number under which MLflow has them; `head` is the newest one's hash."""
-
-    rows: tuple[HistoryRow, ...]
-    numbers: frozenset[int]
-    hashes: frozenset[str]
-    head: str
 
 
 class MlflowRegistry(VersionsByHistory):
@@ -125,10 +118,10 @@ class MlflowRegistry(VersionsByHistory):
         return found
 
     def versions(self, name: str) -> tuple[ModelVersion, ...]:
-        """All versions of `name`, oldest first; the files of those with an alias are at hand."""
+        """All versions of `name`, oldest first; the files of those in use, or with an alias, are at hand."""
         found = super().versions(name)
         for version in found:
-            if version.aliases:
+            if version.aliases or version.stage in _IN_USE:
                 self._fetch(version)
         return found
 
@@ -204,7 +197,6 @@ class MlflowRegistry(VersionsByHistory):
 
     def _write(self, row: HistoryRow, *, previous: str) -> int:
         """Write a row that follows the one with hash `previous`; its number, whether or not it counts."""
-        document = {"previous": previous, "hash": row.hash_after(previous), "row": asdict(row)}
         run_id = self._run_of(row.name, row.version)
         with self._speaking():
             self._ensure_model(self._history_name, "What happened to models: append-only, kept by Penstock.")
@@ -212,45 +204,30 @@ class MlflowRegistry(VersionsByHistory):
                 self._history_name,
                 source=f"runs:/{run_id}/{FILES}",
                 run_id=run_id,
-                description=json.dumps(document, sort_keys=True),
+                description=written(row, previous=previous),
             )
         return int(made.version)
 
-    def _read(self) -> _Log:
+    def _read(self) -> FoldedLog:
         """The rows that count, checked."""
-        found = sorted(self._all_versions(self._history_name), key=lambda one: int(one.version))
-        rows: list[HistoryRow] = []
-        numbers: set[int] = set()
-        head, known = GENESIS, {GENESIS}
-        for expected, one in enumerate(found, 1):
-            number = int(one.version)
-            row, previous, hashed = _parsed(one.description, number)
-            if number != expected or row.hash_after(previous) != hashed or previous not in known:
-                raise CorruptionError(
-                    f"Model history in {self._uri}: row {number} does not follow from the rows before it; "
-                    f"{self._history_name!r} was changed by hand. Restore MLflow's database from a backup."
-                )
-            if previous == head:  # else it came too late, and was written again
-                rows.append(row)
-                numbers.add(number)
-                head = hashed
-                known.add(hashed)
-        self._check_seen(head, known, len(rows))
-        return _Log(tuple(rows), frozenset(numbers), frozenset(known), head)
+        found = {int(one.version): one.description for one in self._all_versions(self._history_name)}
+        log = fold(found, where=f"{self._history_name!r} in {self._uri}")
+        self._check_seen(log)
+        return log
 
-    def _check_seen(self, head: str, known: set[str], count: int) -> None:
+    def _check_seen(self, log: FoldedLog) -> None:
         """Whether the newest row that this machine has seen is still there; then remember the newest now."""
         path = self._cache / f"{self._history_name}.head"
         seen = path.read_text("utf-8") if path.is_file() else GENESIS
-        if seen not in known:
+        if seen not in log.hashes:
             raise CorruptionError(
-                f"Model history in {self._uri}: it ends after {count} rows, and this machine has seen a later one "
+                f"Model history in {self._uri}: it ends after {len(log.rows)} rows, and this machine has seen a later one "
                 f"({seen[:12]}). Restore MLflow's database from a backup; if this is another registry, remove {path}."
             )
-        if head != seen:
+        if log.head != seen:
             self._cache.mkdir(parents=True, exist_ok=True)
             aside = path.with_name(f".{uuid.uuid4().hex}")
-            aside.write_text(head, "utf-8")
+            aside.write_text(log.head, "utf-8")
             aside.replace(path)
 
     def _all_versions(self, name: str) -> Iterator[Any]:
@@ -338,7 +315,11 @@ class MlflowRegistry(VersionsByHistory):
         found = self._client.get_experiment_by_name(title)
         if found is None:
             try:
-                return str(self._client.create_experiment(title))
+                return str(
+                    self._client.create_experiment(
+                        title, artifact_location=artifact_location(self._uri, title)
+                    )
+                )
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
@@ -395,6 +376,18 @@ class MlflowRegistry(VersionsByHistory):
                 f"Model registry {self._uri}: {str(error)[:500]}. Check the address, that the server runs, and that you may "
                 "write there."
             ) from error
+
+
+def artifact_location(uri: str, title: str) -> str | None:
+    """Where an experiment's files go: a server knows itself (None); for a SQLite file beside it, not in the current folder.
+
+    >>> artifact_location("http://mlflow:5000", "penstock/fraud")
+    >>> artifact_location("sqlite:////srv/mlflow.db", "penstock/fraud")
+    'file:///srv/mlflow-artifacts/penstock/fraud'
+    """
+    if not uri.startswith(_SQLITE):
+        return None
+    return (Path(uri.removeprefix(_SQLITE)).absolute().parent / "mlflow-artifacts" / title).as_uri()
 
 
 def save_model(files: ModelFiles, folder: Path) -> None:
@@ -487,14 +480,3 @@ def _dataset(manifest: Manifest) -> Any:
         ),
         [InputTag("mlflow.data.context", "training")],
     )
-
-
-def _parsed(description: str | None, number: int) -> tuple[HistoryRow, str, str]:
-    try:
-        document = json.loads(description or "")
-        row = HistoryRow(**document["row"])
-        return row, str(document["previous"]), str(document["hash"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise CorruptionError(
-            f"Model history: row {number} is not one of Penstock's ({error}). Restore MLflow's database from a backup."
-        ) from error
