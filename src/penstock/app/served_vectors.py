@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from penstock.engine.decisions import Flag
-from penstock.engine.history import feature_parts
+from penstock.engine.features import FeatureState
 from penstock.engine.lookup import RowReader
+from penstock.engine.replay import replay
 from penstock.models.prequential_scores import Held
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from penstock.engine.history import LoggedFeatures
     from penstock.engine.ports import LogReader
     from penstock.kernel.columns import IntArray
     from penstock.plan.nodes import Plan, ServiceNode
@@ -26,8 +25,8 @@ _GONE = Flag.ERASED.value
 class ServedVectors:
     """The vectors of one service's events, each asked for once, roughly in log order.
 
-    Events with a decision on the same features have their vector in it. Those that were loaded as history have none; their
-    features are recomputed from the log, in one pass that goes as far as is asked for.
+    Events with a decision on the same features have their vector in it. Of those that were loaded as history, and of models that
+    no endpoint serves, features are recomputed from the log, which is read once; vectors are held until they are asked for.
     """
 
     def __init__(self, store: LogReader, plan: Plan, service: ServiceNode) -> None:
@@ -42,11 +41,9 @@ class ServedVectors:
         there = self._decided(positions, out)
         missing = np.flatnonzero(~there)
         if len(missing):
-            wanted = positions[missing]
-            if self._history is None or int(wanted.max()) >= self._history.stop:
-                self._history = _History(self._store, self._plan, self._service)
-            recomputed = np.full((len(wanted), out.shape[1]), np.inf)
-            self._history.fill(wanted, recomputed)
+            self._history = self._history or _History(self._store, self._plan, self._service)
+            recomputed = np.full((len(missing), out.shape[1]), np.inf)
+            self._history.fill(positions[missing], recomputed)
             out[missing] = recomputed
         return out
 
@@ -64,16 +61,24 @@ class ServedVectors:
 
 
 class _History:
-    """A pass over the log, and the vectors that nobody has asked for yet."""
+    """The features' state as far as the log was read, and the vectors that nobody has asked for yet."""
 
     def __init__(self, store: LogReader, plan: Plan, service: ServiceNode) -> None:
-        self.stop = store.next_position
-        self._parts: Iterator[LoggedFeatures] = feature_parts(store, plan, service, stop=self.stop)
+        self._store, self._service = store, service
+        self._state = FeatureState(plan)
         self._held = Held()
-        self._upto = -1
+        self._read = 0
 
     def fill(self, wanted: IntArray, out: npt.NDArray[np.float64]) -> None:
-        while self._upto < int(wanted.max()) and (part := next(self._parts, None)) is not None:
-            self._held.add(part.positions, np.ascontiguousarray(part.features.values))
-            self._upto = int(part.positions[-1])
+        """Write the rows at `wanted` into `out`, reading on in the log where it must."""
+        if int(wanted.max()) >= self._read:
+            end = self._store.next_position
+            for part in replay(
+                self._store, self._state, start=self._read, stop=end, services=[self._service], exact=True
+            ):
+                rows = part.chunk.rows.get(self._service.source)
+                if rows is not None:
+                    vectors = np.ascontiguousarray(part.features[self._service.name].values)
+                    self._held.add(rows.positions, vectors)
+            self._read = end
         self._held.fill(wanted, out)

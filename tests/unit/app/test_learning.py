@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -145,6 +146,20 @@ def test_following_decisions_and_recomputing_from_the_log_teach_the_same(root):
         again = learning_of(root, store)
         assert again.progress.labels == fold.counts.labels
         assert again.fold.cursor == fold.cursor
+
+
+def test_vectors_without_decisions_are_recomputed_from_a_log_that_grows(root):
+    """Without endpoint no vector is logged for the model; what is learned is the same."""
+    fold, copy = from_scratch(root)
+    project = load_project(root)
+    plan = replace(plan_of(project), endpoints={})
+    with open_reader(root) as store:
+        states = root / ".penstock" / "online" / "model" / "9"
+        learning = Learning(plan, project.models["model"], store=store, states=states)
+        while learning.progress.behind:
+            learning.step(rows=97)
+        assert learning.fold.counts == fold.counts
+        assert learning.catch_up().form == copy.form
 
 
 def test_a_run_learns_beside_and_serves_what_it_learned(root):
