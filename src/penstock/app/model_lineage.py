@@ -105,7 +105,8 @@ def _decisions(root: Path, version: ModelVersion, progress: Progress) -> dict[st
         end = store.next_position
         for batch in store.read_decisions():
             made = Decisions.from_bytes(batch.payload)
-            if made.model == version.label:
-                counts[batch.endpoint] = counts.get(batch.endpoint, 0) + len(made)
+            own = int(made.of_version(version.label).sum())
+            if own:
+                counts[batch.endpoint] = counts.get(batch.endpoint, 0) + own
             progress(int(batch.positions[-1]), end)
     return counts
