@@ -100,12 +100,21 @@ def test_the_same_model_again_does_not_pass(holdout):
 def test_a_gain_within_the_noise_is_not_shown(holdout):
     """Two models that are equally good, each with a noise of its own."""
     one, other = blend(0.7), Scored(lambda v: 0.7 * v[:, 0] + 0.3 * (0.5 - v[:, 1]))
-    known = [
-        candidate(label, model, threshold=0.6) for label, model in (("fraud:2", one), ("fraud:1", other))
-    ]
-    report = judged(holdout, *known)
-    assert verdicts(report)["recall"] == "inconclusive"
-    assert report.verdict == "inconclusive"
+    for pair in ((one, other), (other, one)):  # one of them gains
+        known = [candidate(str(i), model, threshold=0.6) for i, model in enumerate(pair)]
+        report = judged(holdout, *known)
+        assert verdicts(report)["recall"] == "inconclusive"
+        assert report.verdict == "inconclusive"
+
+
+def test_more_segments_have_wider_intervals(holdout):
+    def width(names):
+        known = candidate("a", blend(1.0)), candidate("b", blend(0.5))
+        report = judged(holdout, *known, Gate(segments=names, min_positives=20))
+        found = next(rule for rule in report.rules if rule.name == "segments").numbers["segments"]
+        return found["payment.night = 1"]["upper"] - found["payment.night = 1"]["lower"]
+
+    assert width(["night", "noise"]) > width(["night"]) * 1.1
 
 
 def test_more_alarms_are_not_better(holdout):
