@@ -88,7 +88,10 @@ def server(database):
         "--backend-store-uri", f"sqlite:///{database}/server.db", "--artifacts-destination", str(database / "artifacts"),
     ]  # fmt: skip
     # Seven processes that would wait for jobs of its own are left out.
-    environment = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    environment = os.environ | {
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
     with (database / "server.log").open("wb") as log:
         process = subprocess.Popen(
             command, cwd=database, env=environment, stdout=log, stderr=log, start_new_session=True

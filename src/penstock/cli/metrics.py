@@ -66,6 +66,11 @@ def metrics(
     elif found.newest_us is None:
         say(f"endpoint {found.endpoint}: nothing was decided yet.")
         hint("penstock run")
+    elif found.total.unscored and not found.total.labelled + found.total.pending:
+        say(f"endpoint {found.endpoint}: {number(found.total.unscored)} decisions, all made without a model.")
+        hint(
+            f"penstock train {monitor.endpoint.model.name}, penstock registry promote {monitor.endpoint.model.name} 1"
+        )
     else:
         _print(found)
 
@@ -116,7 +121,7 @@ def _binary_facts(total: Any) -> list[tuple[str, str]]:
     facts = [
         (
             "labelled",
-            f"{number(total.labelled)}, {number(total.positives)} positive; {number(total.pending)} pending",
+            f"{number(total.labelled)}, {number(total.positives)} positive; {number(total.pending)} pending{_unscored(total)}",
         ),
         ("average precision", number(total.average_precision)),
         ("ROC AUC", number(total.roc_auc)),
@@ -130,11 +135,15 @@ def _binary_facts(total: Any) -> list[tuple[str, str]]:
 
 def _regression_facts(total: Any) -> list[tuple[str, str]]:
     return [
-        ("labelled", f"{number(total.labelled)}; {number(total.pending)} pending"),
+        ("labelled", f"{number(total.labelled)}; {number(total.pending)} pending{_unscored(total)}"),
         ("MAE, RMSE", f"{number(total.mae)}, {number(total.rmse)}"),
         ("bias", number(total.bias)),
         (f"pinball at {total.quantile:g}", number(total.pinball)),
     ]
+
+
+def _unscored(total: Any) -> str:
+    return f"; {number(total.unscored)} made without a model" if total.unscored else ""
 
 
 def _print_points(total: Any) -> None:
@@ -163,11 +172,11 @@ def _window_rows(window: Window, cells: Any) -> list[tuple[str, ...]]:
     start, end = from_us(window.start_us), from_us(window.end_us)
     days = (window.end_us - window.start_us) % 86_400_000_000 == 0
     pattern = "%m-%d" if days and start.hour == 0 else "%m-%d %H:%M"
-    period = f"{start:{pattern}} .. {end:{pattern}}"
+    period = f"{start:{pattern}}…{end:{pattern}}"
     rows = [(period, "truth" if window.mature else "so far", *cells(window))]
     if window.estimate is not None:
         estimate = window.estimate
-        label = "estimate" if estimate.calibrated_on else "estimate, raw scores"
+        label = "estimate" if estimate.calibrated_on else "raw scores"
         rows.append(
             (
                 "",

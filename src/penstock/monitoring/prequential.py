@@ -50,7 +50,10 @@ class Quality:
     Attributes
     ----------
     labelled, positives, pending
-        Decisions with a label, those of them that are positive, and decisions that wait for theirs.
+        Decisions with a label, those of them that are positive, and decisions that wait for theirs. A decision that
+        was made without a score is none of them.
+    unscored
+        Decisions that were made without a score.
     positive_rate
         Share of positives among the labelled; None without any.
     average_precision, roc_auc
@@ -78,6 +81,7 @@ class Quality:
     brier: float | None = None
     calibration_error: float | None = None
     calibration: tuple[CalibrationBin, ...] = ()
+    unscored: int = 0
     idle_cost: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -121,7 +125,7 @@ class Prequential:
         self._counts = np.zeros((2, bins), np.int64)
         self._scored = np.zeros(bins, np.int64)
         self._reached = np.zeros((2, len(ordered)), np.int64)
-        self._decided = 0
+        self._decided = self._unscored = 0
         self._costs = costs
         self._amounts = costs is not None and isinstance(costs.false_negative, str)
         # Of positives: amounts of those that reach each threshold, and of all.
@@ -130,9 +134,12 @@ class Prequential:
 
     def decided(self, count: int, scores: FloatArray | None = None) -> None:
         """Count decisions, each of which waits for its label; their scores, if given, for an estimate before."""
-        self._decided += count
         if scores is not None:
-            self._scored += np.bincount(bin_of(scores[~np.isnan(scores)], self._bins), minlength=self._bins)
+            known = scores[~np.isnan(scores)]
+            self._unscored += count - len(known)
+            count = len(known)
+            self._scored += np.bincount(bin_of(known, self._bins), minlength=self._bins)
+        self._decided += count
 
     def add(self, scores: FloatArray, labels: npt.NDArray[Any], amounts: FloatArray | None = None) -> None:
         """Count the first labels of decisions.
@@ -165,6 +172,7 @@ class Prequential:
         self._scored += other._scored
         self._reached += other._reached
         self._decided += other._decided
+        self._unscored += other._unscored
         self._at_stake.merge(other._at_stake)
         for mine, theirs in zip(self._caught, other._caught, strict=True):
             mine.merge(theirs)
@@ -214,6 +222,7 @@ class Prequential:
             labelled=labelled,
             positives=positives,
             pending=self._decided - labelled,
+            unscored=self._unscored,
             positive_rate=_ratio(positives, labelled),
             average_precision=float(steps @ precision) if len(recall) else None,
             roc_auc=None if area is None else float(area),

@@ -22,6 +22,8 @@ class RegressionQuality:
     ----------
     labelled, pending
         Predictions whose truth is known, and those that wait for it.
+    unscored
+        Decisions that were made without a prediction.
     mae, rmse
         Mean absolute error; root of the mean squared error.
     bias
@@ -37,6 +39,7 @@ class RegressionQuality:
     bias: float | None
     pinball: float | None
     quantile: float
+    unscored: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """The figures as JSON values."""
@@ -58,12 +61,14 @@ class PrequentialRegression:
 
     def __init__(self, *, quantile: float = 0.5) -> None:
         self._quantile = quantile
-        self._decided = self._labelled = 0
+        self._decided = self._labelled = self._unscored = 0
         self._errors, self._absolute, self._squared = ExactSum(), ExactSum(), ExactSum()
 
-    def decided(self, count: int, scores: FloatArray | None = None) -> None:  # noqa: ARG002 - as of classes
-        """Count predictions; each waits for its truth."""
-        self._decided += count
+    def decided(self, count: int, scores: FloatArray | None = None) -> None:
+        """Count predictions, each of which waits for its truth; those that are no finite number are told apart."""
+        known = count if scores is None else int(np.isfinite(scores).sum())
+        self._decided += known
+        self._unscored += count - known
 
     def add(
         self,
@@ -88,6 +93,7 @@ class PrequentialRegression:
     def merge(self, other: PrequentialRegression) -> None:
         """Count what the other has counted."""
         self._decided += other._decided
+        self._unscored += other._unscored
         self._labelled += other._labelled
         self._errors.merge(other._errors)
         self._absolute.merge(other._absolute)
@@ -110,6 +116,7 @@ class PrequentialRegression:
             bias=error / n if n else None,
             pinball=loss / n if n else None,
             quantile=self._quantile,
+            unscored=self._unscored,
         )
 
     def _count(self, predictions: FloatArray, truth: npt.NDArray[Any], *, sign: int) -> None:
