@@ -8,33 +8,31 @@ from datetime import timedelta
 from itertools import cycle
 from pathlib import Path
 
-import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock import Endpoint, FeatureService, LabelSource, Model, Policy, TimeSplit
-from penstock.engine.features import FeatureRows, FeatureState
+from penstock.engine.features import FeatureState
 from penstock.engine.history import features_from_log
 from penstock.engine.local import LocalEngine
 from penstock.engine.online import OnlineReader
 from penstock.engine.recovery import decode_state, encode_state
-from penstock.kernel.columns import Text
 from penstock.plan.compile import compile_plan
 from penstock.testing.clock import ManualClock
 from penstock.testing.reference_engine import ReferenceEngine
 from penstock.testing.streams import START_US, Step
 from penstock.types import Bool, Field
 from tests.laws.fold_views import HOUR, everything, numbers, payments
-from tests.laws.strategies import cuts, event_streams
-from tests.laws.test_engine_parity import (
+from tests.laws.parity import (
     NoEstimator,
     assert_same_vectors,
-    comparable,
-    ones,
-    plain_lists,
+    engine_of,
     run_live,
     store_in,
+    typed_rows,
 )
+from tests.laws.strategies import cuts, event_streams
+from tests.laws.test_engine_parity import comparable, ones
 
 WINDOWS_US = (60_000_000, 3_600_000_000)
 LIMITED = ("plain", "by_device")  # views with max_keys, which the oracle is told of
@@ -76,32 +74,7 @@ def expected(batches: Sequence[Sequence[Step]], service: FeatureService) -> list
 
 
 def engine_on(store, ids, state: FeatureState) -> LocalEngine:
-    clock = ManualClock(START_US)
-    return LocalEngine(
-        PLAN,
-        store=store,
-        ids=ids,
-        clock=clock,
-        features=state,
-        scorers={"endpoint": lambda: None},
-        live=False,
-    )
-
-
-def typed_rows(features: FeatureRows, service: FeatureService) -> list[dict[str, object]]:
-    columns: list[list[object]] = []
-    for at, dtype in enumerate(service.feature_types.values()):
-        if at in features.arrays:
-            columns.append(plain_lists(features.arrays[at], dtype))
-            continue
-        column = features.columns[at]
-        if isinstance(column, Text):
-            columns.append(list(column.to_strings()))
-            continue
-        valid = np.ones(len(column), bool) if column.valid is None else column.valid
-        pairs = zip(column.values.tolist(), valid.tolist(), strict=True)
-        columns.append([value if ok else None for value, ok in pairs])
-    return [dict(zip(service.feature_types, row, strict=True)) for row in zip(*columns, strict=True)]
+    return engine_of(PLAN, store, ids, state)
 
 
 def assert_same_rows(found, answers) -> None:

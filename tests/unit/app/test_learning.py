@@ -129,7 +129,7 @@ def test_a_version_serves_what_was_learned_and_decisions_name_how_much(root):
         labels = read_copy(states_of(version.folder)).labels
         assert not runtime.problems
         newest = Decisions.from_bytes(list(runtime.store.read_decisions())[-1].payload)
-        assert newest.model == f"model:1+{labels}"
+        assert newest.decided_by(0).version == f"model:1+{labels}"
         assert np.isfinite(newest.scores).all()
 
 
@@ -164,11 +164,11 @@ def test_vectors_without_decisions_are_recomputed_from_a_log_that_grows(root):
 
 def test_a_run_learns_beside_and_serves_what_it_learned(root):
     with shop.open_project(root) as runtime, LearnersBeside(runtime) as learners:
-        before = runtime.champions.serving("endpoint").newest.version
+        before = runtime.routes["endpoint"].serving[0].scorer.newest.version
         shop.feed(runtime, 200, seed=2, first=500)
         learners.finish()
         (progress,) = learners.progress.values()
-        after = runtime.champions.serving("endpoint").newest.version
+        after = runtime.routes["endpoint"].serving[0].scorer.newest.version
         assert not progress.error
         assert progress.behind == 0
         assert "labels learned" in learners.look()
@@ -182,7 +182,7 @@ def test_a_run_learns_beside_and_serves_what_it_learned(root):
 def test_each_batch_is_scored_by_one_copy_while_copies_change(root):
     """A thread publishes copies whose score is their number of labels; every decision names the copy that scored it."""
     with shop.open_project(root) as runtime:
-        model = runtime.champions.serving("endpoint")
+        model = runtime.routes["endpoint"].serving[0].scorer
         ended = threading.Event()
 
         def publish():
@@ -200,8 +200,10 @@ def test_each_batch_is_scored_by_one_copy_while_copies_change(root):
         versions = set()
         for batch in runtime.store.read_decisions(first):
             decisions = Decisions.from_bytes(batch.payload)
-            assert {f"model:1+{score:.0f}" for score in decisions.scores.tolist()} == {decisions.model}
-            versions.add(decisions.model)
+            assert {f"model:1+{score:.0f}" for score in decisions.scores.tolist()} == set(
+                decisions.versions()
+            )
+            versions |= set(decisions.versions())
     assert len(versions) > 10
 
 
@@ -255,7 +257,7 @@ def test_a_state_that_is_not_ours_is_refused_before_it_is_read(root, tmp_path, h
     (states / COPY_NAME).write_bytes(bad)
     learning_model._LOADED.clear()  # as in a process that starts
     with shop.open_project(root) as runtime:
-        model = runtime.champions.serving("endpoint")
+        model = runtime.routes["endpoint"].serving[0].scorer
         assert "seal" in model.refused
         assert model.version == "model:1+0"
         answers = runtime.ingest("payments", shop.payments(5, first=900))

@@ -57,7 +57,13 @@ def test_live_figures_are_those_made_again_from_the_store(folder, seed):
         quality = meter.board.total().summary()
         assert quality.labelled > 150
         assert quality.pending > 20
-        assert {g.dimension for g in meter.board.groups} == {"all", "version", "country", "payment.large"}
+        assert {g.dimension for g in meter.board.groups} == {
+            "all",
+            "version",
+            "arm",
+            "country",
+            "payment.large",
+        }
     with watched.open_watched(folder, version="amount:2") as runtime:
         meter = Meter(runtime, "checkout")
         feed(runtime, meter, first=300, seed=seed)

@@ -3,7 +3,6 @@
 import random
 from datetime import UTC, datetime, timedelta
 from textwrap import dedent
-from types import SimpleNamespace
 
 from penstock.app import Runtime
 from penstock.core.time import to_us
@@ -44,6 +43,7 @@ DEFINITIONS = dedent("""
 
 class AmountIsScore:
     feature_names = ("payment.amount", "payment.large", "spending.n")
+    digest = ""
 
     def __init__(self, version):
         self.version = version
@@ -60,7 +60,7 @@ def write(folder, definitions=DEFINITIONS):
 
 def open_watched(folder, version="amount:1"):
     runtime = Runtime.open(folder, clock=CLOCK)
-    runtime._handles["checkout"] = SimpleNamespace(current=AmountIsScore(version))
+    runtime.routes.serve("checkout", AmountIsScore(version))
     return runtime
 
 
