@@ -19,7 +19,7 @@ from penstock.monitoring.estimates import Estimate, calibrated_chances, expected
 from penstock.monitoring.exact_sum import ExactSum
 
 if TYPE_CHECKING:
-    from penstock.definitions.models import CostMatrix
+    from penstock.definitions.policies import CostMatrix
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
