@@ -11,8 +11,9 @@ from penstock.definitions.endpoints import Arm, Endpoint
 from penstock.definitions.entities import Entity
 from penstock.definitions.gates import Gate
 from penstock.definitions.learning import Bandit, Ensemble, Online
-from penstock.definitions.models import CostMatrix, Model, Policy, TimeSplit
+from penstock.definitions.models import Model, TimeSplit
 from penstock.definitions.monitors import Monitor
+from penstock.definitions.policies import CostMatrix, CostOptimal, Policy, Rule
 from penstock.definitions.services import FeatureService
 from penstock.definitions.sources import LabelSource, PushConfig, RequestSource, StreamSource
 from penstock.definitions.user_aggregations import UserAggregation
@@ -35,6 +36,7 @@ __all__ = [
     "BatchFeatureView",
     "BatchSource",
     "CostMatrix",
+    "CostOptimal",
     "DeltaConfig",
     "DuckDBConfig",
     "Endpoint",
@@ -52,6 +54,7 @@ __all__ = [
     "PushConfig",
     "RealtimeFeatureView",
     "RequestSource",
+    "Rule",
     "StreamFeatureView",
     "StreamSource",
     "TimeSplit",

@@ -95,7 +95,10 @@ def as_json(found: Provenance) -> dict[str, Any]:
             "digest": decision.decided_by(0).digest or None,
             "service": decision.service,
             "flags": list(found.flags),
-            "thresholds": dict(zip(endpoint.actions[1:], endpoint.thresholds, strict=True)),
+            "rule": decision.rule(0),
+            "policy_version": decision.policy or None,
+            "propensity": decision.propensity(0),
+            "thresholds": dict(endpoint.steps),
             "default": endpoint.actions[0],
         }
     return {

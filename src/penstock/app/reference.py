@@ -74,6 +74,7 @@ _FLAGS = {
     Flag.NO_MODEL: "no model version was in production",
     Flag.ERASED: "the event was forgotten; score and features are gone",
     Flag.UNVERIFIABLE: "an event that its features had seen was forgotten; they cannot be recomputed",
+    Flag.EXPLORED: "its score meant another action; it got the default one, so that its label becomes known (`Policy(explore=...)`)",
 }
 
 

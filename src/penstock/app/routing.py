@@ -39,6 +39,8 @@ class Routes:
         self.plan, self.registry, self.audit = plan, registry, audit
         self._models: dict[tuple[str, str], ScoringModel] = {}
         """By endpoint and arm."""
+        self._thresholds: dict[tuple[str, str], Mapping[str, float]] = {}
+        """By endpoint and arm: those that their versions bring along."""
         self._given: set[tuple[str, str]] = set()
         """The arms whose models came by `serve`."""
         self._ready: dict[str, ScoringModel] = {}
@@ -68,6 +70,7 @@ class Routes:
             )
         with self._changing:
             self._models[endpoint, chosen.name] = model
+            self._thresholds.pop((endpoint, chosen.name), None)
             self._given.add((endpoint, chosen.name))
             self._put(node)
 
@@ -91,6 +94,7 @@ class Routes:
         for (endpoint, arm), model in self._models.items():
             if _goes_on(self.plan, plan, endpoint, arm):
                 routes._models[endpoint, arm] = model
+                routes._thresholds[endpoint, arm] = self._thresholds.get((endpoint, arm), {})
         routes._given = self._given & routes._models.keys()
         routes._ready = dict(self._ready)
         routes.load(problems)
@@ -119,6 +123,7 @@ class Routes:
                     refused.append(str(error))
                     continue
                 self._models[endpoint.name, arm.name] = model
+                self._thresholds[endpoint.name, arm.name] = wanted.manifest().chosen_thresholds
                 self._given.discard((endpoint.name, arm.name))
                 fresh.append(wanted)
             self._put(endpoint)
@@ -157,10 +162,24 @@ class Routes:
     def _arm(self, endpoint: EndpointNode, arm: ArmNode, weight: float) -> RouteArm | None:
         model = self._models.get((endpoint.name, arm.name))
         columns = None if arm.columns is None else np.array(arm.columns, np.int64)
-        return None if model is None else RouteArm(arm.name, weight, model, columns)
+        if model is None:
+            return None
+        chosen = self._thresholds.get((endpoint.name, arm.name), {})
+        return RouteArm(arm.name, weight, model, columns, thresholds=thresholds_of(endpoint, chosen))
 
     def _reader(self, endpoint: str) -> Callable[[], Route]:
         return lambda: self._routes[endpoint]
+
+
+def thresholds_of(endpoint: EndpointNode, chosen: Mapping[str, float]) -> tuple[float, ...] | None:
+    """The thresholds of an arm whose version brings `chosen` along; None where they are the endpoint's own.
+
+    A version that was trained when the actions stood otherwise may cross those that are fixed: a graver action keeps the upper hand.
+    """
+    if not any(action in chosen for action in endpoint.chosen):
+        return None
+    found = [chosen.get(a, t) if a in endpoint.chosen else t for a, t in endpoint.steps]
+    return tuple(min(found[i:]) for i in range(len(found)))
 
 
 def endpoint_named(plan: Plan, name: str | None) -> EndpointNode:

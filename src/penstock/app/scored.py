@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from penstock.definitions.models import CostMatrix
 from penstock.definitions.monitors import Monitor
+from penstock.definitions.policies import CostMatrix
 from penstock.engine.decisions import Decisions, Flag
 from penstock.engine.lookup import RowReader
 from penstock.kernel.columns import Column, Columns, IntArray, Numeric, Text

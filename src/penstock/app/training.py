@@ -13,7 +13,8 @@ from penstock.app.tables import read_table
 from penstock.core.clock import Clock
 from penstock.core.errors import InputError, NotFoundError
 from penstock.core.records import LabelRecords
-from penstock.definitions.models import CostMatrix, Model, Policy
+from penstock.definitions.models import Model
+from penstock.definitions.policies import Policy
 from penstock.definitions.project import Project
 from penstock.definitions.sources import StreamSource
 from penstock.engine.feature_frame import FeatureFrame
@@ -202,16 +203,22 @@ def _codes(keys: list[Column]) -> IntArray:
 
 
 def _cost_columns(events: Columns, policy: Policy | None) -> dict[str, np.ndarray[Any, np.dtype[np.float64]]]:
-    costs: CostMatrix | None = None if policy is None else policy.costs
-    if costs is None or not isinstance(costs.false_negative, str):
+    if policy is None:
         return {}
-    name = costs.false_negative
+    every = (policy.costs, *(one.costs for _, one in policy.chosen))
+    names = dict.fromkeys(name for costs in every if costs is not None for name in costs.columns)
+    return {name: cost_column(events, name, policy) for name in names}
+
+
+def cost_column(events: Columns, name: str, policy: Policy) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """A column of amounts that a policy's costs name; a null costs nothing."""
     if name not in events or not isinstance(column := events[name], Numeric):
         raise InputError(
-            f"Policy {policy.name!r}: its costs name the column {name!r}, which is no number of the events. There are "  # type: ignore[union-attr]
+            f"Policy {policy.name!r}: its costs name the column {name!r}, which is no number of the events. There are "
             f"{', '.join(events.columns)}."
         )
-    return {name: column.values.astype(np.float64)}
+    values = column.values.astype(np.float64)
+    return values if column.valid is None else np.where(column.valid, values, 0.0)
 
 
 def _newest(found: IntArray, known: IntArray) -> IntArray:

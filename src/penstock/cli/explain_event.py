@@ -95,8 +95,7 @@ def _decision(found: Provenance) -> list[tuple[str, str]]:
     decision, endpoint = found.decision, found.endpoint
     if decision is None:
         return []
-    steps = zip(endpoint.actions[1:], endpoint.thresholds, strict=True)
-    rules = [f"{action} from {threshold:g}" for action, threshold in steps]
+    rules = [f"{action} from {threshold:g}" for action, threshold in endpoint.steps]
     score = float(decision.scores[0])
     facts = [
         (
@@ -107,6 +106,10 @@ def _decision(found: Provenance) -> list[tuple[str, str]]:
         ("score", number(score, 6)),
         ("action", decision.actions[decision.taken[0]]),
     ]
+    if (rule := decision.rule(0)) is not None:
+        facts.append(("rule", rule))
+    if (propensity := decision.propensity(0)) is not None:
+        facts.append(("propensity", f"{propensity:g} to be let through in spite of its score"))
     return [*facts, ("flags", ", ".join(found.flags))] if found.flags else facts
 
 

@@ -9,6 +9,7 @@ import typer
 from penstock.cli import (
     audit,
     backfill,
+    backtest,
     catalog,
     change,
     contracts,
@@ -90,6 +91,7 @@ app.command("experiment")(experiment.experiment)
 app.add_typer(dataset.commands, name="dataset")
 app.add_typer(offline.commands, name="offline")
 app.command("backfill")(backfill.backfill)
+app.command("backtest")(backtest.backtest)
 app.command("replay")(replay.replay)
 app.command("test")(prove.prove)
 app.command("audit")(audit.audit)

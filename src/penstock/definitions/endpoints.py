@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from penstock.core.errors import DefinitionError
-from penstock.core.types import check_name
+from penstock.core.types import DataType, check_name
 from penstock.definitions.entities import Entity
-from penstock.definitions.models import Model, Policy
+from penstock.definitions.models import Model
+from penstock.definitions.policies import Policy, Rule
 from penstock.definitions.services import FeatureService
 from penstock.definitions.sources import StreamSource
 from penstock.definitions.tags import Tags, tags_of
@@ -130,6 +131,7 @@ class Endpoint:
         for used in self.models:
             _check_model(self, used, owner=what)
         _check_sticky(self, owner=what)
+        check_rules(policy.rules, self.features.feature_types, owner=what)
 
     @property
     def models(self) -> tuple[Model, ...]:
@@ -205,6 +207,19 @@ def _meanings(service: FeatureService) -> dict[str, object]:
         for reference in service.features
         for name in reference.features
     }
+
+
+def check_rules(rules: Sequence[Rule], types: Mapping[str, DataType], *, owner: str) -> None:
+    """Refuse rules about what is no Bool among the features of an endpoint."""
+    for rule in rules:
+        dtype = types.get(rule.when)
+        if dtype is None or dtype.kind != "bool":
+            flags = [name for name, found in types.items() if found.kind == "bool"]
+            raise DefinitionError(
+                f"{owner}: rule {rule.name!r} holds when {rule.when!r}, which is "
+                f"{'no feature of it' if dtype is None else f'a {dtype.name}'}; allowed are its Bool features: "
+                f"{', '.join(flags) or 'it has none'}. Name one, or add the view to its features: features=FeatureService(...)."
+            )
 
 
 def _check_sticky(endpoint: Endpoint, *, owner: str) -> None:

@@ -1,8 +1,7 @@
-"""Models and decision policies."""
+"""Models: what is trained, on what, and how its data are split."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -59,92 +58,6 @@ class TimeSplit:
                 f"TimeSplit: start is {start!r}; allowed are a datetime and None. Write for example "
                 "start=datetime(2018, 7, 25, tzinfo=UTC)."
             )
-
-
-@dataclass(frozen=True, slots=True)
-class CostMatrix:
-    """What wrong decisions cost, in the currency of the business.
-
-    Parameters
-    ----------
-    false_positive
-        Cost of an action against a good event.
-    false_negative
-        Cost of a missed bad event: a number, or the name of the event's column that holds it.
-    """
-
-    false_positive: float
-    false_negative: float | str
-
-    def __post_init__(self) -> None:
-        for name in ("false_positive", "false_negative"):
-            value = getattr(self, name)
-            if isinstance(value, str) and name == "false_negative":
-                check_name(value, what="CostMatrix, false_negative")
-                continue
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
-                raise DefinitionError(
-                    f"CostMatrix: {name} is {value!r}; allowed is a finite number of at least 0"
-                    f"{', or a column' if name == 'false_negative' else ''}. Write for example {name}=5.0."
-                )
-
-
-@dataclass(frozen=True, slots=True, init=False)
-class Policy:
-    """Turns a score into an action: the action with the highest threshold that the score reaches.
-
-    Parameters
-    ----------
-    name
-        The policy's name.
-    actions
-        ``{action: threshold}``; a score at or above the threshold takes the action.
-    default
-        The action below all thresholds.
-    costs
-        What wrong decisions cost; used in evaluation.
-
-    Examples
-    --------
-    >>> policy = Policy("card", actions={"block": 0.9, "review": 0.5})
-    >>> policy.actions
-    (('review', 0.5), ('block', 0.9))
-    """
-
-    name: str
-    actions: tuple[tuple[str, float], ...]
-    default: str
-    costs: CostMatrix | None
-
-    def __init__(
-        self,
-        name: str,
-        *,
-        actions: Mapping[str, float],
-        default: str = "approve",
-        costs: CostMatrix | None = None,
-    ) -> None:
-        what = f"Policy {check_name(name, what='Policy')!r}"
-        _check_actions(actions, owner=what)
-        check_name(default, what=f"{what}, default")
-        if default in actions:
-            raise DefinitionError(
-                f"{what}: default {default!r} is one of the actions {dict(actions)!r}; allowed is an action without a "
-                "threshold. Rename one of the two."
-            )
-        if costs is not None and not isinstance(costs, CostMatrix):
-            raise DefinitionError(
-                f"{what}: costs is {costs!r}; allowed are a CostMatrix and None. Write for example "
-                'CostMatrix(false_positive=5.0, false_negative="amount").'
-            )
-        ordered = tuple(sorted(((a, float(t)) for a, t in actions.items()), key=lambda item: item[1]))
-        for attribute, value in (
-            ("name", name),
-            ("actions", ordered),
-            ("default", default),
-            ("costs", costs),
-        ):
-            object.__setattr__(self, attribute, value)
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -247,24 +160,6 @@ class Model:
         )
         for attribute, value in values:
             object.__setattr__(self, attribute, value)
-
-
-def _check_actions(actions: object, *, owner: str) -> None:
-    if not isinstance(actions, Mapping) or not actions:
-        raise DefinitionError(
-            f"{owner}: actions is {actions!r}; allowed is a dict of at least one action and its threshold. Write for "
-            'example actions={"block": 0.9}.'
-        )
-    for action, threshold in actions.items():
-        check_name(action, what=f"{owner}, action")
-        if isinstance(threshold, bool) or not isinstance(threshold, int | float) or math.isnan(threshold):
-            raise DefinitionError(
-                f"{owner}: the threshold of {action!r} is {threshold!r}; allowed is a number. Write for example 0.9."
-            )
-    if len(set(actions.values())) < len(actions):
-        raise DefinitionError(
-            f"{owner}: actions are {dict(actions)!r}; allowed are different thresholds. Change one, or remove it."
-        )
 
 
 def _check_gate(gate: object, *, task: str, owner: str) -> None:

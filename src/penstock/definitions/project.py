@@ -12,8 +12,9 @@ from penstock.definitions.batch_sources import BatchSource
 from penstock.definitions.endpoints import Endpoint
 from penstock.definitions.entities import Entity
 from penstock.definitions.loading import SETTINGS_FILE, run_files, shown
-from penstock.definitions.models import Model, Policy
+from penstock.definitions.models import Model
 from penstock.definitions.monitors import Monitor
+from penstock.definitions.policies import Policy
 from penstock.definitions.services import FeatureService
 from penstock.definitions.sources import LabelSource, StreamSource
 from penstock.definitions.views import FeatureView, RealtimeFeatureView, StreamFeatureView

@@ -29,6 +29,8 @@ class Answer:
         Its place in the log; None for a rejected event.
     score, action, model, arm, flags
         The decision, and who made it: as stored, for a duplicate.
+    rule
+        The rule that decided, where one did.
     reason, detail
         Why an event was rejected.
     features
@@ -43,6 +45,7 @@ class Answer:
     model: str | None = None
     arm: str | None = None
     flags: tuple[str, ...] = ()
+    rule: str | None = None
     reason: str | None = None
     detail: str | None = None
     features: Mapping[str, float | None] | None = None
@@ -138,6 +141,7 @@ def _decided(
         model=by.version or None,
         arm=by.arm or None,
         flags=flag_names(int(decisions.flags[row])),
+        rule=decisions.rule(row),
         features=dict(zip(features, values, strict=True)) if features and same else None,
     )
 

@@ -13,7 +13,7 @@ from msgspec import structs
 
 from penstock.core.errors import CorruptionError, ModelError
 from penstock.engine.assembly import FeatureRows
-from penstock.engine.routing import DecidedBy, Events, Route, RouteArm, choose_arms
+from penstock.engine.routing import DecidedBy, Events, Route, RouteArm, choose_arms, unit_draws
 from penstock.kernel.columns import BoolArray, IntArray
 from penstock.plan.nodes import EndpointNode
 
@@ -34,6 +34,8 @@ class Flag(IntFlag):
     """The event was forgotten; score and features are gone."""
     UNVERIFIABLE = 32
     """An event that its features had seen was forgotten; they cannot be recomputed."""
+    EXPLORED = 64
+    """Its score meant another action; it got the default, so that its label becomes known."""
 
 
 class _Stored(msgspec.Struct, array_like=True, frozen=True):
@@ -48,6 +50,13 @@ class _Stored(msgspec.Struct, array_like=True, frozen=True):
     vectors: bytes
     by: bytes
     """Empty where one arm decided on all."""
+    policy: str = ""
+    rules: tuple[str, ...] = ()
+    fired: bytes = b""
+    """Empty where no rule fired."""
+    explore: tuple[float, ...] = ()
+    meant: bytes = b""
+    """Empty where nothing was explored."""
 
 
 _ENCODER = msgspec.msgpack.Encoder()
@@ -56,6 +65,7 @@ _DECODER = msgspec.msgpack.Decoder(_Stored)
 
 # As NumPy numbers: IntFlag arithmetic would cost microseconds an event.
 _DEGRADED, _NO_MODEL = np.uint8(Flag.DEGRADED), np.uint8(Flag.NO_MODEL)
+_EXPLORED = np.uint8(Flag.EXPLORED)
 
 
 class Decisions(msgspec.Struct, frozen=True, eq=False, gc=False):
@@ -79,6 +89,14 @@ class Decisions(msgspec.Struct, frozen=True, eq=False, gc=False):
         float64[n, F]: the features as served, NaN for null.
     by
         uint8[n]: who decided, as indices into `arms`; None where the first decided on all.
+    policy
+        A digest of the policy that was in force.
+    rules, fired
+        Names of its rules, and uint8[n]: which one decided, from 1 on (0: the score did); None where none fired.
+    explore
+        For each action the share of events that got the default in its place; empty where nothing is explored.
+    meant
+        uint8[n]: for events that were explored, the code of the action that their score meant; None where none was.
     """
 
     arms: tuple[DecidedBy, ...]
@@ -89,6 +107,11 @@ class Decisions(msgspec.Struct, frozen=True, eq=False, gc=False):
     flags: ByteArray
     vectors: FloatArray
     by: ByteArray | None = None
+    policy: str = ""
+    rules: tuple[str, ...] = ()
+    fired: ByteArray | None = None
+    explore: tuple[float, ...] = ()
+    meant: ByteArray | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -106,6 +129,11 @@ class Decisions(msgspec.Struct, frozen=True, eq=False, gc=False):
             self.flags.tobytes(),
             self.vectors.tobytes(),
             b"" if self.by is None else self.by.tobytes(),
+            self.policy,
+            self.rules,
+            b"" if self.fired is None else self.fired.tobytes(),
+            self.explore,
+            b"" if self.meant is None else self.meant.tobytes(),
         )
         return _ENCODER.encode(stored)
 
@@ -128,7 +156,12 @@ class Decisions(msgspec.Struct, frozen=True, eq=False, gc=False):
             np.frombuffer(stored.vectors, np.float64).reshape(-1, max(stored.features, 1))[
                 :, : stored.features
             ],
-            np.frombuffer(stored.by, np.uint8) if stored.by else None,
+            _codes(stored.by),
+            stored.policy,
+            stored.rules,
+            _codes(stored.fired),
+            stored.explore,
+            _codes(stored.meant),
         )
 
     def take(self, rows: IntArray | BoolArray) -> Decisions:
@@ -142,7 +175,39 @@ class Decisions(msgspec.Struct, frozen=True, eq=False, gc=False):
             self.flags[rows],
             self.vectors[rows],
             None if self.by is None else self.by[rows],
+            self.policy,
+            self.rules,
+            None if self.fired is None else self.fired[rows],
+            self.explore,
+            None if self.meant is None else self.meant[rows],
         )
+
+    def rule(self, row: int) -> str | None:
+        """The rule that decided on the event of this row; None where the score did."""
+        code = 0 if self.fired is None else int(self.fired[row])
+        return self.rules[code - 1] if code else None
+
+    def propensity(self, row: int) -> float | None:
+        """How likely it was that the event of this row got the default; None where it was not explored."""
+        explored = self.meant is not None and self.flags[row] & _EXPLORED
+        return self.explore[int(self.meant[row])] if self.meant is not None and explored else None
+
+    def label_weights(self) -> FloatArray:
+        """What each label counts for, so that labelled events stand for all: float64[n].
+
+        One where nothing was explored. An explored event stands for those that were like it and were not let through: one over its
+        propensity. Those count nothing, even if a label of them becomes known, or they would count twice.
+        """
+        weights = np.ones(len(self))
+        if not self.explore:
+            return weights
+        shares = np.array(self.explore)
+        by_score = True if self.fired is None else self.fired == 0
+        weights[(shares[self.taken] > 0) & by_score] = 0.0
+        if self.meant is not None:
+            explored = np.flatnonzero(self.flags & _EXPLORED)
+            weights[explored] = 1.0 / shares[self.meant[explored]]
+        return weights
 
     def decided_by(self, row: int) -> DecidedBy:
         """Who decided on the event of this row."""
@@ -180,7 +245,7 @@ def decide(
 ) -> Decisions:
     """Score feature rows by the arms of `route` and choose actions. Pure.
 
-    `events` gives the events' columns and positions; it is asked only where arms share them.
+    `events` gives the events' columns and positions; it is asked only where arms share them, or some are explored.
     """
     vectors = features.values
     flags = features.lateness  # 1 and 2 are Flag.LATE and Flag.TOO_LATE
@@ -197,16 +262,77 @@ def decide(
     unknown = np.isnan(scores)
     if np.count_nonzero(unknown):
         flags = np.where(unknown, flags | (_DEGRADED if arms else _NO_MODEL), flags)
-    return Decisions(
+    scored = Decisions(
         arms=route.named,
         service=service,
         actions=endpoint.actions,
         scores=scores,
-        taken=_actions(scores, endpoint.thresholds, unknown),
+        taken=_by_score(endpoint, arms, by, scores, unknown),
         flags=flags,
         vectors=vectors,
         by=by,
+        policy=endpoint.policy_version,
     )
+    if endpoint.rules or endpoint.explore:
+        return beside_score(endpoint, scored, lambda: events()[1])
+    return scored
+
+
+def _by_score(
+    endpoint: EndpointNode,
+    arms: Sequence[RouteArm],
+    by: ByteArray | None,
+    scores: FloatArray,
+    unknown: BoolArray,
+) -> ByteArray:
+    """The actions that scores mean, by the thresholds of the endpoint or of the version that gave them."""
+    if by is None:
+        own = arms[0].thresholds if arms else None
+        return _actions(scores, endpoint.thresholds if own is None else own, unknown)
+    taken = _actions(scores, endpoint.thresholds, unknown)
+    for i, arm in enumerate(arms):
+        if arm.thresholds is not None:
+            rows = np.flatnonzero(by == i)
+            taken[rows] = _actions(scores[rows], arm.thresholds, unknown[rows])
+    return taken
+
+
+def beside_score(endpoint: EndpointNode, scored: Decisions, positions: Callable[[], IntArray]) -> Decisions:
+    """What rules and exploration make of decisions by score. Pure.
+
+    The first rule that holds for an event decides on it. Of the others, a share of those that would not get the default does, drawn by
+    a hash of the event's position: the same for whoever decides on it again.
+    """
+    taken, flags = scored.taken, scored.flags
+    rules = endpoint.rules
+    fired = meant = None
+    if rules:
+        held = scored.vectors[:, [rule.column for rule in rules]] > 0  # null holds not
+        if np.count_nonzero(held):
+            fired = np.where(held.any(axis=1), held.argmax(axis=1) + 1, 0).astype(np.uint8)
+            codes = np.array([0, *(rule.action for rule in rules)], np.uint8)
+            taken = np.where(fired > 0, codes[fired], taken)
+    if endpoint.explore and np.count_nonzero(taken):
+        shares = np.array(endpoint.explore)[scored.taken]
+        draws = unit_draws(positions().astype(np.uint64), f"{endpoint.name}/explore")
+        explored = draws < (shares if fired is None else np.where(fired > 0, 0.0, shares))
+        if np.count_nonzero(explored):
+            meant = np.where(explored, scored.taken, 0).astype(np.uint8)
+            taken = np.where(explored, np.uint8(0), taken)
+            flags = np.where(explored, flags | _EXPLORED, flags)
+    return structs.replace(
+        scored,
+        taken=taken,
+        flags=flags,
+        rules=tuple([rule.name for rule in rules]),
+        fired=fired,
+        explore=endpoint.explore,
+        meant=meant,
+    )
+
+
+def _codes(data: bytes) -> ByteArray | None:
+    return np.frombuffer(data, np.uint8) if data else None
 
 
 def _actions(scores: FloatArray, thresholds: Sequence[float], unknown: BoolArray) -> ByteArray:

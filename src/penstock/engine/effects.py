@@ -138,6 +138,16 @@ def _count(counters: dict[str, int], outcome: Outcome) -> None:
         for code, action in enumerate(outcome.decisions.actions):
             if count := taken.count(code):
                 _add(counters, f"action.{action}", count)
+        _count_beside_score(counters, outcome.decisions)
+
+
+def _count_beside_score(counters: dict[str, int], decisions: Decisions) -> None:
+    if decisions.meant is not None:
+        _add(counters, "explored", int(np.count_nonzero(decisions.meant)))
+    if decisions.fired is not None:
+        fired = decisions.fired.tobytes()
+        for code, rule in enumerate(decisions.rules, 1):
+            _add(counters, f"rule.{rule}", fired.count(code))
 
 
 def _add(counters: dict[str, int], name: str, count: int) -> None:

@@ -148,6 +148,8 @@ def erase_decisions(decisions: Decisions, erased: BoolArray, unverifiable: BoolA
         decisions,
         scores=np.where(erased, np.nan, decisions.scores),
         taken=np.where(erased, 0, decisions.taken).astype(np.uint8),
+        fired=None if decisions.fired is None else np.where(erased, 0, decisions.fired).astype(np.uint8),
+        meant=None if decisions.meant is None else np.where(erased, 0, decisions.meant).astype(np.uint8),
         flags=flags,
         vectors=np.where(erased[:, None], np.nan, decisions.vectors),
     )

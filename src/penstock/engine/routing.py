@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import cache
 
 import msgspec
 import numpy as np
@@ -50,12 +51,23 @@ class RouteArm:
         Its model.
     columns
         int64: which columns of an endpoint's row the model reads; None: all of them.
+    thresholds
+        Those that its version brings along, one for each of the endpoint's; None: the endpoint's.
     """
 
-    __slots__ = ("_named", "columns", "name", "scorer", "weight")
+    __slots__ = ("_named", "columns", "name", "scorer", "thresholds", "weight")
 
-    def __init__(self, name: str, weight: float, scorer: Scorer, columns: IntArray | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        weight: float,
+        scorer: Scorer,
+        columns: IntArray | None = None,
+        *,
+        thresholds: tuple[float, ...] | None = None,
+    ) -> None:
         self.name, self.weight, self.scorer, self.columns = name, weight, scorer, columns
+        self.thresholds = thresholds
         self._named = DecidedBy(name, scorer.version, scorer.digest)
 
     @property
@@ -129,12 +141,21 @@ def rendezvous(hashes: HashArray, weights: Sequence[tuple[str, float]]) -> ByteA
     """
     waits = np.empty((len(weights), len(hashes)))
     for i, (name, weight) in enumerate(weights):
-        units = (_mixed(hashes ^ _seed(name)) >> np.uint64(11)).astype(np.float64) * _TO_UNIT
-        waits[i] = -np.log1p(-units) / weight
+        waits[i] = -np.log1p(-unit_draws(hashes, name)) / weight
     winners: ByteArray = waits.argmin(axis=0).astype(np.uint8)
     return winners
 
 
+def unit_draws(hashes: HashArray, name: str) -> FloatArray:
+    """For each hash a number in [0, 1), always the same for the same name, and independent between names.
+
+    >>> unit_draws(np.arange(3, dtype=np.uint64), "a").round(3).tolist()
+    [0.658, 0.181, 0.759]
+    """
+    return (_mixed(hashes ^ _seed(name)) >> np.uint64(11)).astype(np.float64) * _TO_UNIT
+
+
+@cache
 def _seed(name: str) -> np.uint64:
     return np.uint64(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little"))
 

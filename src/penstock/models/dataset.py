@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from penstock.core.records import LabelRecords
-    from penstock.definitions.models import Model, Policy
+    from penstock.definitions.models import Model
+    from penstock.definitions.policies import Policy
     from penstock.plan.nodes import ServiceNode
 
 NOT_KNOWN_US = np.iinfo(np.int64).max

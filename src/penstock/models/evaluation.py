@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from penstock.core.errors import ModelError
+from penstock.models.costs import RowCosts, row_costs
 from penstock.models.manifest import json_value
 from penstock.models.ranking import CardPrecision, card_precision_at_k
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from penstock.definitions.models import CostMatrix
+    from penstock.definitions.policies import CostMatrix
 
 CALIBRATION_QUANTILES = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 1.0)
 """Where bins of scores end: finer towards the top, where rare positives and all decisions lie."""
@@ -151,9 +152,9 @@ def evaluate_binary(
     truth = _binary_labels(labels, scores)
     positives = int(truth.sum())
     both = 0 < positives < len(truth)
-    missed = _missed_costs(costs, columns or {}, len(truth))
+    priced = None if costs is None else row_costs(costs, columns or {}, len(truth))
     reports = tuple(
-        _at_threshold(truth, scores, action=action, threshold=float(threshold), costs=costs, missed=missed)
+        _at_threshold(truth, scores, action=action, threshold=float(threshold), priced=priced)
         for action, threshold in sorted((thresholds or {}).items(), key=lambda item: item[1])
     )
     return BinaryReport(
@@ -166,7 +167,7 @@ def evaluate_binary(
         brier=float(np.mean((scores - truth) ** 2)),
         thresholds=reports,
         calibration=calibration_bins(truth, scores),
-        idle_cost=None if missed is None else float(missed[truth].sum()),
+        idle_cost=None if priced is None else float(priced.missed[truth].sum()),
         card_precision=None
         if ranked is None
         else card_precision_at_k(ranked.days, ranked.entities, scores, truth, k=ranked.k),
@@ -219,16 +220,12 @@ def _at_threshold(
     *,
     action: str,
     threshold: float,
-    costs: CostMatrix | None,
-    missed: NDArray[np.float64] | None,
+    priced: RowCosts | None,
 ) -> ThresholdReport:
     flagged = scores >= threshold
     hits, alarms = int((flagged & truth).sum()), int((flagged & ~truth).sum())
     passed, misses = int((~flagged & ~truth).sum()), int((~flagged & truth).sum())
     precision, recall = _ratio(hits, hits + alarms), _ratio(hits, hits + misses)
-    cost = None
-    if costs is not None and missed is not None:
-        cost = alarms * costs.false_positive + float(missed[~flagged & truth].sum())
     return ThresholdReport(
         action=action,
         threshold=threshold,
@@ -240,28 +237,12 @@ def _at_threshold(
         recall=recall,
         f1=_ratio(2 * hits, 2 * hits + alarms + misses),
         false_positive_rate=_ratio(alarms, alarms + passed),
-        cost=cost,
+        cost=None if priced is None else priced.total(flagged, truth),
     )
 
 
 def _ratio(part: int, whole: int) -> float | None:
     return part / whole if whole else None
-
-
-def _missed_costs(
-    costs: CostMatrix | None, columns: Mapping[str, NDArray[np.float64]], rows: int
-) -> NDArray[np.float64] | None:
-    """What missing each row would cost; a null amount costs nothing."""
-    if costs is None:
-        return None
-    if not isinstance(costs.false_negative, str):
-        return np.full(rows, float(costs.false_negative))
-    if costs.false_negative not in columns:
-        raise ModelError(
-            f"CostMatrix: false_negative names the column {costs.false_negative!r}; the events have "
-            f"{', '.join(sorted(columns)) or 'no numeric columns'}. Name one of these, or give a number."
-        )
-    return np.nan_to_num(np.asarray(columns[costs.false_negative], np.float64), nan=0.0)
 
 
 def _binary_labels(labels: NDArray[Any], scores: NDArray[np.float64]) -> NDArray[np.bool_]:

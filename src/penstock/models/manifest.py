@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -64,7 +64,8 @@ class Manifest:
     the newest copy that the version's learner has published on this machine.
     `link` turns the model's output into a score. `metrics` and `parameters` hold JSON values. `thresholds` are the
     policy's at the time of training. `created_us` and all other times are microseconds since 1970-01-01 UTC.
-    `dataset` is the id of the recorded data set that it was trained on, where there is one.
+    `dataset` is the id of the recorded data set that it was trained on, where there is one. `chosen` tells of the thresholds
+    that were chosen by cost how, by action (`penstock.models.thresholds`); empty where none was.
     """
 
     name: str
@@ -82,12 +83,18 @@ class Manifest:
     created_us: int
     parent: str | None = None
     dataset: str | None = None
+    chosen: dict[str, dict[str, Any]] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
 
     @property
     def feature_names(self) -> tuple[str, ...]:
         """The columns of a vector, in order."""
         return tuple(feature.name for feature in self.features)
+
+    @property
+    def chosen_thresholds(self) -> dict[str, float]:
+        """The thresholds that were chosen for this version, by action."""
+        return {action: float(found["threshold"]) for action, found in self.chosen.items()}
 
     def to_bytes(self) -> bytes:
         """Canonical JSON: keys sorted, no spaces to vary, numbers that are not finite as null."""

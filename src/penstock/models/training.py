@@ -27,7 +27,7 @@ from penstock.monitoring.profile import Profile, profile_column
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from penstock.definitions.models import CostMatrix
+    from penstock.definitions.policies import CostMatrix
 
 Imbalance = Literal["weight"]
 Progress = Callable[[str], None]

@@ -19,7 +19,7 @@ from penstock.monitoring.estimates import Estimate, calibrated_chances, expected
 from penstock.monitoring.exact_sum import ExactSum
 
 if TYPE_CHECKING:
-    from penstock.definitions.models import CostMatrix
+    from penstock.definitions.policies import CostMatrix
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -182,12 +182,7 @@ class Prequential:
 
         Empty until both classes were seen.
         """
-        hits, alarms = (np.cumsum(row[::-1]) for row in self._counts[::-1])
-        if not hits[-1] or not alarms[-1]:
-            return np.zeros(0), np.zeros(0), np.zeros(0)
-        held = np.flatnonzero(self._counts.sum(axis=0)[::-1])
-        hits, alarms = hits[held], alarms[held]
-        return alarms / alarms[-1], hits / hits[-1], hits / (hits + alarms)
+        return curves_of(self._counts)
 
     @property
     def positives(self) -> int:
@@ -309,6 +304,19 @@ class Prequential:
         self._at_stake.add(amounts, sign=sign)
         for caught, threshold in zip(self._caught, self._thresholds, strict=True):
             caught.add(amounts[scores >= threshold], sign=sign)
+
+
+def curves_of(counts: npt.NDArray[Any]) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """False-positive rate, recall and precision at every bin that holds scores, from the highest down; see `bin_of`.
+
+    `counts` are of negatives and positives by bin, shape [2, bins]. Empty while one class is missing.
+    """
+    hits, alarms = (np.cumsum(row[::-1]) for row in counts[::-1])
+    if not hits[-1] or not alarms[-1]:
+        return np.zeros(0), np.zeros(0), np.zeros(0)
+    held = np.flatnonzero(counts.sum(axis=0)[::-1])
+    hits, alarms = hits[held], alarms[held]
+    return alarms / alarms[-1], hits / hits[-1], hits / (hits + alarms)
 
 
 def bin_of(scores: FloatArray, bins: int = BINS) -> IntArray:

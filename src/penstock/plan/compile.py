@@ -44,6 +44,7 @@ from penstock.plan.nodes import (
     SourceNode,
     ViewNode,
 )
+from penstock.plan.policies import with_policy
 
 _LANE_KINDS = {
     "float": LaneKind.FLOAT,
@@ -399,17 +400,20 @@ def _batch_node(source: BatchSource) -> SourceNode:
 
 
 def _endpoint_node(endpoint: Endpoint) -> EndpointNode:
-    policy = endpoint.policy
-    return EndpointNode(
-        name=endpoint.name,
-        source=endpoint.source.name,
-        service=endpoint.features.name,
-        model=endpoint.model.name,
-        policy=policy.name,
-        actions=(policy.default, *(action for action, _ in policy.actions)),
-        thresholds=tuple(threshold for _, threshold in policy.actions),
-        arms=tuple(_arm_node(endpoint, arm) for arm in endpoint.arms),
-        sticky=endpoint.sticky.key_names if endpoint.sticky else (),
+    return with_policy(
+        EndpointNode(
+            name=endpoint.name,
+            source=endpoint.source.name,
+            service=endpoint.features.name,
+            model=endpoint.model.name,
+            policy="",
+            actions=(),
+            thresholds=(),
+            arms=tuple(_arm_node(endpoint, arm) for arm in endpoint.arms),
+            sticky=endpoint.sticky.key_names if endpoint.sticky else (),
+        ),
+        endpoint.policy,
+        tuple(endpoint.features.feature_types),
     )
 
 

@@ -187,18 +187,27 @@ def _output(output: Selected) -> Description:
 
 
 def _endpoint(endpoint: EndpointNode) -> Description:
-    thresholds = zip(endpoint.actions[1:], endpoint.thresholds, strict=True)
-    return {
+    described = {
         "name": endpoint.name,
         "source": endpoint.source,
         "service": endpoint.service,
         "model": endpoint.model,
         "policy": endpoint.policy,
         "default": endpoint.actions[0],
-        "actions": [{"action": action, "threshold": threshold} for action, threshold in thresholds],
+        "actions": [{"action": action, "threshold": threshold} for action, threshold in endpoint.steps],
         "arms": [_arm(arm) for arm in endpoint.arms],
         "sticky": list(endpoint.sticky),
     }
+    return {**described, **_beside_score(endpoint)}
+
+
+def _beside_score(endpoint: EndpointNode) -> Description:
+    """Rules, exploration and chosen thresholds, where there are some."""
+    names = endpoint.actions
+    rules = [{"rule": r.name, "when": r.feature, "action": names[r.action]} for r in endpoint.rules]
+    explore = {action: share for action, share in zip(names, endpoint.explore, strict=False) if share}
+    found = {"rules": rules, "explore": explore, "chosen": list(endpoint.chosen)}
+    return {name: value for name, value in found.items() if value}
 
 
 def _arm(arm: ArmNode) -> Description:

@@ -20,7 +20,8 @@ from penstock.definitions.batch_configs import DeltaConfig, DuckDBConfig, FileCo
 from penstock.definitions.batch_sources import BatchSource
 from penstock.definitions.batch_views import BatchFeatureView
 from penstock.definitions.endpoints import Endpoint
-from penstock.definitions.models import CostMatrix, Model
+from penstock.definitions.models import Model
+from penstock.definitions.policies import CostMatrix
 from penstock.definitions.project import Project
 from penstock.definitions.services import FeatureService
 from penstock.definitions.sources import EventSource, LabelSource, RequestSource, StreamSource
@@ -296,8 +297,8 @@ class _Builder:
             for node in [n for n in self.nodes.values() if n.of == model and n.type == "Production"]:
                 self._link(node.id, top)
         costs = endpoint.policy.costs
-        if isinstance(costs, CostMatrix) and isinstance(costs.false_negative, str):
-            self._link(f"column:{endpoint.source.name}.{costs.false_negative}", top)
+        for name in costs.columns if isinstance(costs, CostMatrix) else ():
+            self._link(f"column:{endpoint.source.name}.{name}", top)
 
     def _shared(self, view: StreamFeatureView) -> Iterable[str]:
         """The columns that every feature of a view without a function depends on."""

@@ -202,10 +202,22 @@ class ArmNode:
 
 
 @dataclass(frozen=True, slots=True)
+class RuleNode:
+    """A rule beside the score: where `column` of the endpoint's rows holds, the action of code `action` is taken."""
+
+    name: str
+    feature: str
+    column: int
+    action: int
+
+
+@dataclass(frozen=True, slots=True)
 class EndpointNode:
     """An endpoint: the service whose rows its arms score, and the policy's thresholds, ascending.
 
-    `model` is the one that it is named for; `sticky` are the key columns by which arms share the events.
+    `model` is the one that it is named for; `sticky` are the key columns by which arms share the events. `actions` are the
+    default, one for each threshold, then those that only rules take. `explore` is the share of each of them that gets the
+    default instead (empty: nothing is explored); `chosen` are the actions whose thresholds versions bring along.
     """
 
     name: str
@@ -217,6 +229,16 @@ class EndpointNode:
     thresholds: tuple[float, ...]
     arms: tuple[ArmNode, ...] = ()
     sticky: tuple[str, ...] = ()
+    rules: tuple[RuleNode, ...] = ()
+    explore: tuple[float, ...] = ()
+    chosen: tuple[str, ...] = ()
+    policy_version: str = ""
+    """A digest of what the policy means."""
+
+    @property
+    def steps(self) -> tuple[tuple[str, float], ...]:
+        """The actions of the score and their thresholds, ascending; where versions bring their own, those until then."""
+        return tuple(zip(self.actions[1:], self.thresholds, strict=False))
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -191,13 +192,16 @@ def _signed(value: int) -> int:
 
 
 def _records(rows: Sequence[Row]) -> LabelRecords:
-    columns = list(zip(*rows, strict=True)) if rows else [(), (), (), ()]
     return LabelRecords(
-        event_positions=np.array(columns[0], np.int64),
-        label_positions=np.array(columns[1], np.int64),
-        values=np.array(columns[2], np.float64),
-        known_at_us=np.array(columns[3], np.int64),
+        event_positions=_column(rows, 0, np.int64),
+        label_positions=_column(rows, 1, np.int64),
+        values=_column(rows, 2, np.float64),
+        known_at_us=_column(rows, 3, np.int64),
     )
+
+
+def _column(rows: Sequence[Row], index: int, dtype: type[np.generic]) -> npt.NDArray[Any]:
+    return np.fromiter(map(itemgetter(index), rows), dtype, len(rows))
 
 
 def newest(labels: LabelRecords) -> LabelRecords:

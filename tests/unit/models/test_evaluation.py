@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from penstock.core.errors import ModelError
-from penstock.definitions.models import CostMatrix
+from penstock.definitions.policies import CostMatrix
 from penstock.models.evaluation import (
     RankedEntities,
     calibration_bins,

@@ -13,7 +13,8 @@ from xgboost import XGBClassifier
 
 from penstock.core.errors import ModelError
 from penstock.core.time import DAY_US
-from penstock.definitions.models import CostMatrix, TimeSplit
+from penstock.definitions.models import TimeSplit
+from penstock.definitions.policies import CostMatrix
 from penstock.models.artifacts import write_files
 from penstock.models.loading import load_model
 from penstock.models.manifest import Feature

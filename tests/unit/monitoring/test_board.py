@@ -3,7 +3,7 @@ import pytest
 from sklearn import metrics
 
 from penstock.core.time import DAY_US
-from penstock.definitions.models import CostMatrix
+from penstock.definitions.policies import CostMatrix
 from penstock.models.evaluation import evaluate_binary
 from penstock.models.ranking import card_precision_at_k
 from penstock.monitoring.board import ALL, OTHER, Board, Coded, Group, Periods, Scored
