@@ -30,7 +30,7 @@ from penstock.definitions.alerts import Alert, OnMetric
 from penstock.definitions.project import Project
 from penstock.monitoring.alert_messages import body_of, message_key
 from penstock.monitoring.alert_sinks import Outcome, problem_with, send
-from penstock.stores.alerts import AlertStore
+from penstock.stores.alerts import STATES, AlertStore, LogRow
 from penstock.stores.reader import ProjectReader
 
 if TYPE_CHECKING:
@@ -269,3 +269,21 @@ def revive(project: Project, name: str, *, clock: Clock | None = None) -> int:
     with closing(AlertStore(alerts_path(project.root))) as store:
         now_us = (clock or SystemClock()).now_us()
         return store.revive(alert.name, now_us, give_up_after_us=to_us(alert.give_up_after))
+
+
+def logged(
+    root: Path, *, alert: str | None = None, state: str | None = None, limit: int = 50
+) -> list[LogRow]:
+    """The newest messages of the project in `root`, newest first.
+
+    Raises
+    ------
+    InputError
+        `state` is none that messages have.
+    """
+    if state is not None and state not in STATES:
+        raise InputError(f"alerts: state is {state!r}; allowed are {', '.join(STATES)}. Choose one.")
+    if not alerts_path(root).exists():
+        return []
+    with closing(AlertStore(alerts_path(root))) as store:
+        return store.log(alert=alert, state=state, limit=limit)

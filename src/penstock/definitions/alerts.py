@@ -393,10 +393,10 @@ def _check_span(value: object, *, owner: str, argument: str) -> None:
 
 
 def _check_variable(name: object, *, owner: str, argument: str) -> None:
-    if not isinstance(name, str) or not name.isidentifier():
-        raise DefinitionError(
-            f"{owner}: {argument} is not the name of an environment variable (letters, digits, underscores). Put the secret into "
-            f'a variable, and write its name here, for example {argument}="ALERTS_SECRET".'
+    if not isinstance(name, str) or not name.isidentifier() or name.startswith("whsec_"):
+        raise DefinitionError(  # what was found is not repeated: it may be the secret
+            f"{owner}: {argument} is not the name of an environment variable; allowed are letters, digits and underscores. Put the "
+            f'secret into a variable, and write its name here, for example {argument}="ALERTS_SECRET".'
         )
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BUSY_TIMEOUT_S = 10.0
+STATES = ("waiting", "sent", "silenced", "dead")
 KEPT_ROWS = 100_000
 """Rows that were sent or silenced are kept up to this number, for the log; dead and waiting ones are always."""
 _TIDY_EVERY = 10_000
