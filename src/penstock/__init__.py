@@ -4,6 +4,7 @@ Definitions are a few Python objects; importing them loads no heavy library.
 """
 
 from penstock.definitions.aggregates import Aggregate
+from penstock.definitions.alerts import Alert, Apprise, OnDecision, OnMetric, Webhook
 from penstock.definitions.batch_configs import DeltaConfig, DuckDBConfig, FileConfig
 from penstock.definitions.batch_sources import BatchSource
 from penstock.definitions.batch_views import BatchFeatureView, batch_feature_view
@@ -30,6 +31,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Aggregate",
+    "Alert",
+    "Apprise",
     "Arm",
     "Attribute",
     "Bandit",
@@ -49,6 +52,8 @@ __all__ = [
     "LifetimeWindow",
     "Model",
     "Monitor",
+    "OnDecision",
+    "OnMetric",
     "Online",
     "Policy",
     "PushConfig",
@@ -61,6 +66,7 @@ __all__ = [
     "TimeWindow",
     "TimeWindowSeries",
     "UserAggregation",
+    "Webhook",
     "batch_feature_view",
     "realtime_feature_view",
     "stream_feature_view",

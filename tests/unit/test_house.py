@@ -16,6 +16,7 @@ HEAVY = {
     "deltalake",
     "duckdb",
     "fastapi",
+    "httpx",
     "matplotlib",
     "msgspec",
     "nicegui",

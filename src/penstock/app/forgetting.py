@@ -1,7 +1,7 @@
 """Forgetting a key: its events, labels, decisions, state and dead letters, so that nothing of it is left on the disk.
 
 1. The snapshots go first: from then on a crash can only lead to state folded from the log.
-2. The rows leave the offline tables, old versions and their files among them (see `offline_erasure`), and the shadow scores.
+2. The rows leave the offline tables, old versions and their files among them (see `offline_erasure`), the shadow scores and the alerts.
 3. Events, labels, decisions, dead letters and the record of the erasure change in one transaction.
 4. The database is rebuilt, so that the old bytes leave the files.
 5. State is folded from the log without the key, and written to a new snapshot.
@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from penstock.app.alerting import alerts_path
 from penstock.app.applied import Applied, AppliedHistory
 from penstock.app.offline_erasure import OfflineErasure
 from penstock.app.runtime import plan_of, shadow_path, state_folder, store_path
@@ -38,6 +39,7 @@ from penstock.engine.lookup import ERASED
 from penstock.engine.recovery import Progress, catch_up, encode_state, no_progress, schema_hash
 from penstock.kernel.columns import BoolArray, Column, Columns, IntArray, Numeric, Text
 from penstock.plan.nodes import Plan
+from penstock.stores.alerts import AlertStore
 from penstock.stores.shadows import ShadowStore
 from penstock.stores.snapshots import Snapshot, SnapshotStore
 from penstock.stores.sqlite import ProjectStore
@@ -137,6 +139,9 @@ def forget(
             if shadow_path(root).exists():
                 with closing(ShadowStore(shadow_path(root))) as shadows:
                     shadows.erase(found.all_positions)
+            if alerts_path(root).exists():
+                with closing(AlertStore(alerts_path(root))) as alerts:
+                    alerts.erase(found.all_positions.tolist())
             if forgotten.anything:
                 _erase(store, plan, wanted, found, clock=clock, progress=progress)
         store.purge()

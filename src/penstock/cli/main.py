@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from penstock.cli import (
+    alerts,
     audit,
     backfill,
     backtest,
@@ -98,5 +99,6 @@ app.command("audit")(audit.audit)
 app.command("explain-event")(explain_event.explain_event)
 app.command("metrics")(metrics.metrics)
 app.command("drift")(drift.drift)
+app.add_typer(alerts.commands, name="alerts")
 app.command("status")(status.status)
 app.command("forget")(forget.forget)

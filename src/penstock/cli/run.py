@@ -48,6 +48,7 @@ def up(files: Files = None, project: Project = None, as_json: AsJson = False) ->
 
 
 def _drive(files: list[str] | None, project: Path | None, *, as_json: bool, follow: bool) -> None:
+    from penstock.app.alerting import alerting
     from penstock.app.auditing import AuditBeside, read_totals
     from penstock.app.changing import ensure_applied
     from penstock.app.exporting import exporting
@@ -84,14 +85,14 @@ def _drive(files: list[str] | None, project: Path | None, *, as_json: bool, foll
                 runner = Runner(runtime, inputs, stop=stop.event, watch=watch)
                 if follow:
                     tell(f"penstock: following {', '.join(one.source for one in inputs)}; Ctrl-C ends it")
-                with exporting(runtime) as export:
+                with exporting(runtime) as export, alerting(runtime, finish=lambda: not stop.asked):
                     summary = runner.follow() if follow else runner.run()
                 if not stop.asked:
                     learners.finish()
             if export is not None and not stop.asked:
                 with progress_bar("exporting") as progress:
                     export.once(progress=progress, stop=stop.event.is_set)
-            _notice_export(runtime)
+            _notice_beside(runtime)
             length = runtime.engine.position
     _report(summary, length, as_json=as_json, stopped=stop.asked and not follow)
     if not as_json and (learned := learners.look()):
@@ -141,11 +142,10 @@ def notice(runtime: Runtime) -> None:
         tell(f"penstock: {what}: {problem}")
 
 
-def _notice_export(runtime: Runtime) -> None:
-    from penstock.app.exporting import PROBLEM
-
-    if PROBLEM in runtime.problems:
-        tell(f"penstock: {PROBLEM}: {runtime.problems[PROBLEM]}")
+def _notice_beside(runtime: Runtime) -> None:
+    for what in ("offline", "alerts"):
+        if what in runtime.problems:
+            tell(f"penstock: {what}: {runtime.problems[what]}")
 
 
 def _report(summary: LiveSummary, length: int, *, as_json: bool, stopped: bool) -> None:

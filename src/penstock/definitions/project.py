@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from penstock.core.errors import DefinitionError, ProjectError, SettingsError
+from penstock.definitions.alerts import Alert
 from penstock.definitions.batch_sources import BatchSource
 from penstock.definitions.endpoints import Endpoint
 from penstock.definitions.entities import Entity
@@ -35,6 +36,7 @@ _PLACES: tuple[tuple[type, str, str], ...] = (
     (Policy, "policy", "policies"),
     (Endpoint, "endpoint", "endpoints"),
     (Monitor, "monitor", "monitors"),
+    (Alert, "alert", "alerts"),
 )
 
 
@@ -65,6 +67,7 @@ class Project:
     policies: dict[str, Policy] = field(default_factory=dict)
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
     monitors: dict[str, Monitor] = field(default_factory=dict)
+    alerts: dict[str, Alert] = field(default_factory=dict)
 
 
 def find_project(start: Path | str) -> Path:

@@ -1,4 +1,4 @@
-"""Lineage: the definitions as a graph, from the columns of sources to the endpoints that decide. Pure.
+"""Lineage: the definitions as a graph, from the columns of sources to the endpoints that decide, and who is told. Pure.
 
 Nodes are what the catalog lists, and columns and model versions besides. A column belongs to its source, a feature to its
 view, a version to its model (`Node.of`). An edge says that a change of one end may change the other:
@@ -6,7 +6,8 @@ view, a version to its model (`Node.of`). An edge says that a change of one end 
 - a column goes into the views that read it; where a view has no function, a column that is only aggregated goes
   straight into its features, so that one sees which ones it makes;
 - keys and time go into the view, and the view into each of its features;
-- features go into realtime views, services and on into models and endpoints; a label goes into the models that learn it.
+- features go into realtime views, services and on into models and endpoints; a label goes into the models that learn it;
+- an endpoint goes into the alerts on its decisions and metrics.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from penstock.core.errors import NotFoundError
+from penstock.definitions.alerts import Alert
 from penstock.definitions.batch_configs import DeltaConfig, DuckDBConfig, FileConfig
 from penstock.definitions.batch_sources import BatchSource
 from penstock.definitions.batch_views import BatchFeatureView
@@ -36,8 +38,8 @@ from penstock.plan.aggregates import windows_of
 from penstock.plan.describe import window_text
 from penstock.plan.functions import columns_read
 
-CATALOG_KINDS = ("source", "view", "feature", "service", "model", "endpoint")
-KINDS = ("source", "column", "view", "feature", "service", "model", "version", "endpoint")
+CATALOG_KINDS = ("source", "view", "feature", "service", "model", "endpoint", "alert")
+KINDS = ("source", "column", "view", "feature", "service", "model", "version", "endpoint", "alert")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,6 +166,8 @@ def lineage(
         building.model(model, versions.get(model.name, ()))
     for endpoint in project.endpoints.values():
         building.endpoint(endpoint, versions)
+    for alert in project.alerts.values():
+        building.alert(alert)
     return building.lineage()
 
 
@@ -299,6 +303,10 @@ class _Builder:
         costs = endpoint.policy.costs
         for name in costs.columns if isinstance(costs, CostMatrix) else ():
             self._link(f"column:{endpoint.source.name}.{name}", top)
+
+    def alert(self, alert: Alert) -> None:
+        top = self._add("alert", alert.name, alert.on.text, of_definition=alert)
+        self._link(f"endpoint:{alert.on.endpoint.name}", top)
 
     def _shared(self, view: StreamFeatureView) -> Iterable[str]:
         """The columns that every feature of a view without a function depends on."""
