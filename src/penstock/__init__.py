@@ -13,6 +13,7 @@ from penstock.definitions.gates import Gate
 from penstock.definitions.learning import Bandit, Ensemble, Online
 from penstock.definitions.models import CostMatrix, Model, Policy, TimeSplit
 from penstock.definitions.monitors import Monitor
+from penstock.definitions.retraining import Retraining
 from penstock.definitions.services import FeatureService
 from penstock.definitions.sources import LabelSource, PushConfig, RequestSource, StreamSource
 from penstock.definitions.user_aggregations import UserAggregation
@@ -52,6 +53,7 @@ __all__ = [
     "PushConfig",
     "RealtimeFeatureView",
     "RequestSource",
+    "Retraining",
     "StreamFeatureView",
     "StreamSource",
     "TimeSplit",
