@@ -15,6 +15,7 @@ from penstock.definitions.learning import Bandit, Ensemble, Online
 from penstock.definitions.models import Model, TimeSplit
 from penstock.definitions.monitors import Monitor
 from penstock.definitions.policies import CostMatrix, CostOptimal, Policy, Rule
+from penstock.definitions.retraining import Retraining
 from penstock.definitions.services import FeatureService
 from penstock.definitions.sources import LabelSource, PushConfig, RequestSource, StreamSource
 from penstock.definitions.user_aggregations import UserAggregation
@@ -60,6 +61,7 @@ __all__ = [
     "RealtimeFeatureView",
     "RequestSource",
     "Rule",
+    "Retraining",
     "StreamFeatureView",
     "StreamSource",
     "TimeSplit",

@@ -112,17 +112,18 @@ def drift_report(
     monitor: Monitor,
     *,
     reference: Reference,
+    start: int = 0,
     progress: Progress | None = None,
 ) -> DriftReport:
     """Compare the newest `drift_window` of an endpoint with what a version was trained on.
 
     Scores are those of the version; features and labels those of every decision with the features that it consumes. Labels are
-    of the newest window whose labels had their time.
+    of the newest window whose labels had their time. Decisions before log position `start` are not read.
     """
-    newest = _newest(store, plan, monitor)
+    newest = _newest(store, plan, monitor, start)
     width, delay = to_us(monitor.drift_window), to_us(monitor.delay)
     compared = _Compared(reference, newest, newest - delay, width)
-    for scored, labels, decisions in scored_batches(store, plan, monitor, progress=progress):
+    for scored, labels, decisions in scored_batches(store, plan, monitor, start=start, progress=progress):
         columns = plan.columns_of(monitor.endpoint.name, logged=decisions.service, wanted=reference.service)
         if columns is not None:
             compared.add(scored, labels, decisions, columns)
@@ -145,9 +146,12 @@ def drift_report(
     )
 
 
-def _newest(store: LogReader, plan: Plan, monitor: Monitor) -> int:
+def _newest(store: LogReader, plan: Plan, monitor: Monitor, start: int) -> int:
     newest = max(
-        (int(scored.times_us.max()) for scored, _, _ in scored_batches(store, plan, monitor, labelled=False)),
+        (
+            int(scored.times_us.max())
+            for scored, _, _ in scored_batches(store, plan, monitor, labelled=False, start=start)
+        ),
         default=None,
     )
     if newest is None:

@@ -50,6 +50,8 @@ def judge_version(
     registry: ModelRegistry,
     clock: Clock,
     given: Given | None = None,
+    gathered: TrainingData | None = None,
+    since_us: int | None = None,
     tell: Tell | None = None,
     progress: Progress = no_progress,
 ) -> GateReport:
@@ -59,6 +61,10 @@ def judge_version(
     ----------
     given
         Events and labels to judge on; default: the project's log, with features as served.
+    gathered
+        The same, where they are gathered already.
+    since_us
+        Only events from this time on; None: all that are late enough.
 
     Raises
     ------
@@ -74,9 +80,9 @@ def judge_version(
         champion = None
     say = tell or _say_nothing
     say(f"{challenger.label}: gathering the holdout")
-    data = _data(project, model, given, progress)
+    data = _data(project, model, given, progress) if gathered is None else gathered
     known = [one for one in (challenger, champion) if one is not None]
-    holdout = _later(model, data, [one.manifest() for one in known])
+    holdout = _later(model, data, [one.manifest() for one in known], since_us=since_us or 0)
     say(f"{challenger.label}: judging on {len(holdout.labels):,} rows")
     candidates = [_candidate(project, model, one) for one in known]
     report = judge(
@@ -100,10 +106,10 @@ def _data(project: Project, model: Model, given: Given | None, progress: Progres
         return data_from_log(store, plan, model, logged, policy=policy_of(project, model), stop=stop)
 
 
-def _later(model: Model, data: TrainingData, manifests: list[Manifest]) -> Holdout:
+def _later(model: Model, data: TrainingData, manifests: list[Manifest], *, since_us: int) -> Holdout:
     """The labelled rows from the end of the gap after the later training on."""
     gap_us = to_us(model.split.delay)
-    start_us = max(manifest.data.end_us for manifest in manifests) + gap_us
+    start_us = max(since_us, gap_us + max(manifest.data.end_us for manifest in manifests))
     rows = np.flatnonzero((data.times_us >= start_us) & ~np.isnan(data.labels))
     if not len(rows):
         labelled = data.times_us[~np.isnan(data.labels)]

@@ -118,13 +118,17 @@ def scored_batches(
     *,
     as_of_us: int | None = None,
     labelled: bool = True,
+    start: int = 0,
     progress: Progress | None = None,
 ) -> Iterator[tuple[Scored, FloatArray, Decisions]]:
-    """The decisions of an endpoint in log order: described, with their labels (NaN: not known), and as stored."""
+    """The decisions of an endpoint in log order: described, with their labels (NaN: not known), and as stored.
+
+    `start` is the log position from which on they are read; batches come whole.
+    """
     describe = Describer(plan, monitor)
     rows = RowReader(store, plan.sources)
     total = store.next_position
-    for decided, stored in _slices(store.read_decisions(endpoints={describe.endpoint.name})):
+    for decided, stored in _slices(store.read_decisions(start, endpoints={describe.endpoint.name})):
         positions, decisions, scored = describe.part(rows, decided, stored)
         if as_of_us is not None:
             past = np.flatnonzero(scored.times_us <= as_of_us)

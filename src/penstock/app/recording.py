@@ -31,9 +31,13 @@ def recorded(
     log: LogReader,
     as_of: str,
     stop: int,
+    start_us: int | None = None,
+    end_us: int | None = None,
     tell: Callable[[str], None],
 ) -> str | None:
-    """Record the features of all events before position `stop`, and their labels; the data set's id.
+    """Record the features of events before position `stop`, and their labels; the data set's id.
+
+    Event times are from `start_us` inclusive to `end_us` exclusive; None: all.
 
     None where the settings turn the offline store off or deltalake is not installed, and where the tables cannot be
     written, which `tell` is told: a model may be trained without a record.
@@ -45,7 +49,7 @@ def recorded(
         made = record_dataset(
             project.root,
             model.features.name,
-            Question(as_of=as_of, position=stop, label=model.label.name),
+            Question(as_of=as_of, position=stop, label=model.label.name, start_us=start_us, end_us=end_us),
             clock=SystemClock(),
             project=project,
             log=log,

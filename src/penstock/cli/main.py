@@ -29,6 +29,7 @@ from penstock.cli import (
     prove,
     registry,
     replay,
+    retrain,
     route,
     run,
     score,
@@ -85,6 +86,7 @@ app.command("up")(run.up)
 app.command("materialize")(materialize.materialize)
 app.command("score")(score.score)
 app.command("train")(train.train)
+app.command("retrain")(retrain.retrain)
 app.command("gate")(gate.gate)
 app.add_typer(registry.commands, name="registry")
 app.command("route")(route.route)

@@ -49,11 +49,11 @@ def up(files: Files = None, project: Project = None, as_json: AsJson = False) ->
 
 def _drive(files: list[str] | None, project: Path | None, *, as_json: bool, follow: bool) -> None:
     from penstock.app.alerting import alerting
-    from penstock.app.auditing import AuditBeside, read_totals
+    from penstock.app.auditing import read_totals
+    from penstock.app.beside import Beside
     from penstock.app.changing import ensure_applied
     from penstock.app.exporting import exporting
     from penstock.app.inputs import inputs_of
-    from penstock.app.learners_beside import LearnersBeside
     from penstock.app.running import Runner, stop_on_signals
     from penstock.app.runtime import Runtime
     from penstock.app.stream_history import load_histories
@@ -75,9 +75,8 @@ def _drive(files: list[str] | None, project: Path | None, *, as_json: bool, foll
                     f"run: no source of project {runtime.project.name!r} has a FileConfig or is a batch source, so there is nothing to read. Name "
                     f"files: penstock run {next(iter(plan.sources))}=FILE"
                 )
-            audit = AuditBeside(root, runtime.settings.audit.rate)
-            learners = LearnersBeside(runtime)
-            with audit, learners, live_line(lambda: _together(learners.look(), audit.look())) as watch:
+            beside = Beside(runtime)
+            with beside, live_line(beside.look) as watch:
                 if not stop.asked and load_histories(runtime, stop=stop.event, watch=watch):
                     tell("penstock: the history of streams is loaded")
                 for what in set(runtime.problems) & set(plan.sources):
@@ -88,16 +87,16 @@ def _drive(files: list[str] | None, project: Path | None, *, as_json: bool, foll
                 with exporting(runtime) as export, alerting(runtime, finish=lambda: not stop.asked):
                     summary = runner.follow() if follow else runner.run()
                 if not stop.asked:
-                    learners.finish()
+                    beside.finish()
             if export is not None and not stop.asked:
                 with progress_bar("exporting") as progress:
                     export.once(progress=progress, stop=stop.event.is_set)
             _notice_beside(runtime)
             length = runtime.engine.position
     _report(summary, length, as_json=as_json, stopped=stop.asked and not follow)
-    if not as_json and (learned := learners.look()):
-        say(learned)
-    if audit.started and not as_json and (totals := read_totals(root)) is not None:
+    for result in () if as_json else beside.results():
+        say(result)
+    if beside.audit.started and not as_json and (totals := read_totals(root)) is not None:
         say(f"while running: {totals.text()}")
     if stop.signal_number == signal.SIGINT or (stop.asked and not follow):
         raise typer.Exit(ExitCode.INTERRUPTED)
@@ -193,10 +192,6 @@ def live_line(also: Callable[[], str] = str) -> Iterator[Callable[[LiveSummary],
         yield lambda summary: live.update(
             Text(" · ".join(filter(None, (live_text(summary), also()))), overflow="ellipsis", no_wrap=True)
         )
-
-
-def _together(*texts: str) -> str:
-    return " · ".join(filter(None, texts))
 
 
 def _ignored(_: str) -> None:

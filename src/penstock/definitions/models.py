@@ -11,6 +11,7 @@ from penstock.core.errors import DefinitionError
 from penstock.core.types import check_name
 from penstock.definitions.gates import Gate
 from penstock.definitions.learning import DEFAULT_PERIODS, Online, check_learns
+from penstock.definitions.retraining import Retraining, check_retraining
 from penstock.definitions.services import FeatureService
 from penstock.definitions.sources import LabelSource, check_not_negative
 from penstock.definitions.tags import Tags, tags_of
@@ -85,6 +86,8 @@ class Model:
         What a version must show before it is promoted; default: `Gate` as it is.
     learning
         `Online` for a model that goes on learning; None for one that is trained and then stays as it is.
+    retraining
+        When it is trained again while the project runs, and how far the new version goes; None: by hand only.
     """
 
     name: str
@@ -96,6 +99,7 @@ class Model:
     split: TimeSplit
     gate: Gate
     learning: Online | None
+    retraining: Retraining | None
     description: str
     owner: str
     tags: Tags
@@ -112,6 +116,7 @@ class Model:
         imbalance: str | None = None,
         gate: Gate | None = None,
         learning: Online | None = None,
+        retraining: Retraining | None = None,
         description: str = "",
         owner: str = "",
         tags: Mapping[str, str] | None = None,
@@ -144,6 +149,7 @@ class Model:
             )
         _check_numeric(features, owner=what)
         _check_gate(gate, task=task, owner=what)
+        check_retraining(retraining, learns=learning is not None, start=split.start, owner=what)
         values = (
             ("name", name),
             ("features", features),
@@ -154,6 +160,7 @@ class Model:
             ("split", split),
             ("gate", gate or Gate()),
             ("learning", learning),
+            ("retraining", retraining),
             ("description", description),
             ("owner", owner),
             ("tags", tags_of(tags, owner=what)),

@@ -1,0 +1,56 @@
+"""The processes beside a run: the audit, the learners, retraining. They start with it and end with it."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from penstock.app.auditing import AuditBeside
+from penstock.app.learners_beside import LearnersBeside
+from penstock.app.retraining_beside import RetrainingBeside
+
+if TYPE_CHECKING:
+    from penstock.app.runtime import Runtime
+
+
+class Beside:
+    """What goes on beside a running project; use it as a context manager around the run.
+
+    Parameters
+    ----------
+    runtime
+        The open project.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.audit = AuditBeside(runtime.project.root, runtime.settings.audit.rate)
+        self.learners = LearnersBeside(runtime)
+        self.retraining = RetrainingBeside(runtime)
+        self._open = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as opened:
+            for one in (self.audit, self.learners, self.retraining):
+                opened.enter_context(one)
+            self._open = opened.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.__exit__(kind, error, trace)
+
+    def look(self) -> str:
+        """What they have to say, in a few words; call it as often as you like."""
+        texts = (self.learners.look(), self.retraining.look(), self.audit.look())
+        return " · ".join(filter(None, texts))
+
+    def finish(self) -> None:
+        """Wait until all that is committed now is learned, and what is due is trained."""
+        self.learners.finish()
+        self.retraining.finish()
+
+    def results(self) -> list[str]:
+        """What was learned and trained, a line each."""
+        return list(filter(None, (self.learners.look(), self.retraining.look())))
