@@ -178,8 +178,8 @@ def backtest(
     plan = plan_of(project)
     node = endpoint_named(plan, endpoint)
     definition = project.endpoints[node.name]
-    alternatives = list(_alternatives(root, project, definition, plan, node, asked))
     policy = _policy(project, definition, asked)
+    alternatives = list(_alternatives(root, definition, policy, plan, asked))
     costs = policy if policy.costs is not None else definition.policy
     with open_reader(root) as store:
         run = _Run(store, plan, node, costs, alternatives, watch=watch)
@@ -282,9 +282,9 @@ class _Run:
 
 
 def _alternatives(
-    root: Path, project: Project, definition: Endpoint, plan: Plan, node: EndpointNode, asked: Asked
+    root: Path, definition: Endpoint, policy: Policy, plan: Plan, asked: Asked
 ) -> Iterator[Alternative]:
-    policy = _policy(project, definition, asked)
+    node = plan.endpoints[definition.name]
     check_rules(policy.rules, definition.features.feature_types, owner=f"Policy {policy.name!r}")
     node = with_policy(node, policy, plan.services[node.service].feature_names)
     if not asked.models:
