@@ -141,7 +141,10 @@ def choose_threshold(
     best = int(np.argmin(np.where(allowed, costs, np.inf)))
     known = ~np.isnan(rows.labels)
     until = len(scores) - int(np.searchsorted(scores[::-1], wanted.until, side="left"))
-    shown = np.unique(np.linspace(0, len(cuts) - 1, CURVE_POINTS).round().astype(np.int64))
+    spread = np.searchsorted(
+        -cuts, -np.linspace(cuts[0], cuts[-1], CURVE_POINTS)
+    )  # evenly by threshold, not by rank
+    shown = np.unique(np.append(np.minimum(spread, len(cuts) - 1), best))
     return ChosenThreshold(
         action=wanted.action,
         threshold=float(cuts[best]),
