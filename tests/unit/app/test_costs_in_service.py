@@ -82,9 +82,10 @@ def test_a_version_decides_by_the_threshold_that_it_was_trained_with(root, tmp_p
     ]
     assert {a.action for a in plain} >= {"approve", "block"}
     assert all((a.action == "block") == (a.score >= threshold) for a in plain)
-    explored = next(a for a in answers if "explored" in a.flags)
+    explored = next(a for a in answers if "explored" in a.flags and a.model == run.version.label)
     found = as_json(explain_event(root, explored.event_id))["decision"]
     assert (found["propensity"], found["action"]) == (0.2, "approve")
+    assert found["thresholds"]["block"] == threshold
     again = []
     asked = Asked(models=(run.version.label,))
     backtest(root, "checkout", asked, watch=lambda _, block, d: again.append((block.decisions, d)))
