@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from penstock.app.logged_decisions import LoggedBlock, Vectors, logged_blocks
-from penstock.app.routing import endpoint_named, thresholds_of, version_of
+from penstock.app.routing import endpoint_named, thresholds_in_force, thresholds_of
 from penstock.app.runtime import open_reader, plan_of, registry_of
 from penstock.app.training import cost_column
 from penstock.core.errors import InputError, NotFoundError
@@ -178,8 +178,8 @@ def backtest(
     plan = plan_of(project)
     node = endpoint_named(plan, endpoint)
     definition = project.endpoints[node.name]
-    alternatives = list(_alternatives(root, project, definition, plan, node, asked))
     policy = _policy(project, definition, asked)
+    alternatives = list(_alternatives(root, definition, policy, plan, asked))
     costs = policy if policy.costs is not None else definition.policy
     with open_reader(root) as store:
         run = _Run(store, plan, node, costs, alternatives, watch=watch)
@@ -282,9 +282,9 @@ class _Run:
 
 
 def _alternatives(
-    root: Path, project: Project, definition: Endpoint, plan: Plan, node: EndpointNode, asked: Asked
+    root: Path, definition: Endpoint, policy: Policy, plan: Plan, asked: Asked
 ) -> Iterator[Alternative]:
-    policy = _policy(project, definition, asked)
+    node = plan.endpoints[definition.name]
     check_rules(policy.rules, definition.features.feature_types, owner=f"Policy {policy.name!r}")
     node = with_policy(node, policy, plan.services[node.service].feature_names)
     if not asked.models:
@@ -292,7 +292,7 @@ def _alternatives(
         if asked.definitions is None or policy.actions == ():
             yield Alternative(
                 name=name,
-                endpoint=_at(node, asked, _chosen_now(root, node)),
+                endpoint=_at(node, asked, thresholds_in_force(node, registry_of(root))),
                 arm=RouteArm("", 1.0, _AsStored()),
             )
             return
@@ -300,14 +300,9 @@ def _alternatives(
         version = _version(root, label, asked)
         columns = _columns(plan, node, version)
         model: Scorer = load_model(version.folder, digest=version.digest, version=version.label)
-        endpoint = _at(node, asked, version.manifest().chosen_thresholds)
+        brought = thresholds_of(node, version.manifest().chosen_thresholds)
+        endpoint = _at(node, asked, brought or node.thresholds)
         yield Alternative(name=version.label, endpoint=endpoint, arm=RouteArm("", 1.0, model, columns))
-
-
-def _chosen_now(root: Path, node: EndpointNode) -> Mapping[str, float]:
-    """The thresholds that the version in the endpoint's first arm brings along."""
-    version = version_of(node.arms[0], registry_of(root)) if node.chosen else None
-    return {} if version is None else version.manifest().chosen_thresholds
 
 
 def _policy(project: Project, definition: Endpoint, asked: Asked) -> Policy:
@@ -320,11 +315,9 @@ def _policy(project: Project, definition: Endpoint, asked: Asked) -> Policy:
     return project.policies[asked.policy]
 
 
-def _at(node: EndpointNode, asked: Asked, chosen: Mapping[str, float]) -> EndpointNode:
+def _at(node: EndpointNode, asked: Asked, brought: tuple[float, ...]) -> EndpointNode:
     """The endpoint with the thresholds that a version brings along, and those that are asked for."""
-    thresholds = dict(
-        zip([a for a, _ in node.steps], thresholds_of(node, chosen) or node.thresholds, strict=True)
-    )
+    thresholds = dict(zip([action for action, _ in node.steps], brought, strict=True))
     for action, threshold in asked.thresholds.items():
         if action not in thresholds:
             raise InputError(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from penstock.app.runtime import open_reader, plan_of
+from penstock.app.routing import thresholds_of
+from penstock.app.runtime import open_reader, plan_of, registry_of
 from penstock.core.errors import InputError, NotFoundError
 from penstock.core.time import from_us
 from penstock.definitions.project import load_project
@@ -39,7 +41,18 @@ def explain_event(
     plan = plan_of(load_project(root))
     with open_reader(root) as store:
         endpoint, position = _find(store, plan, event_id, source)
-        return provenance(store, plan, endpoint, position, progress=progress)
+        return _as_served(root, provenance(store, plan, endpoint, position, progress=progress))
+
+
+def _as_served(root: Path, found: Provenance) -> Provenance:
+    """With the thresholds that the version brought along which decided."""
+    label = "" if found.decision is None else found.decision.decided_by(0).version.partition("+")[0]
+    if not label or not found.endpoint.chosen:
+        return found
+    name = label.partition(":")[0]
+    version = next((v for v in registry_of(root).versions(name) if v.label == label), None)
+    brought = None if version is None else thresholds_of(found.endpoint, version.manifest().chosen_thresholds)
+    return found if brought is None else replace(found, endpoint=replace(found.endpoint, thresholds=brought))
 
 
 def _find(store: ProjectReader, plan: Plan, event_id: str, source: str | None) -> tuple[EndpointNode, int]:

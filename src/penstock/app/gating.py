@@ -15,6 +15,7 @@ from penstock.core.clock import Clock
 from penstock.core.errors import InputError
 from penstock.core.time import format_duration, from_us, to_us
 from penstock.definitions.models import Model
+from penstock.definitions.policies import Policy
 from penstock.definitions.project import Project
 from penstock.engine.history import features_from_log
 from penstock.engine.recovery import Progress, no_progress
@@ -151,7 +152,7 @@ def served_threshold(project: Project, model: Model, manifest: Manifest) -> floa
     if model.task != "binary":
         return None
     policy = policy_of(project, model)
-    thresholds = manifest.thresholds if policy is None else dict(policy.actions)
+    thresholds = manifest.thresholds if policy is None else dict(policy.actions) | _chosen(policy, manifest)
     action = model.gate.action
     if action is None:
         return min(thresholds.values(), default=MIDDLE)
@@ -161,6 +162,12 @@ def served_threshold(project: Project, model: Model, manifest: Manifest) -> floa
             f"{', '.join(thresholds) or 'none'}. Name one of these."
         )
     return thresholds[action]
+
+
+def _chosen(policy: Policy, manifest: Manifest) -> dict[str, float]:
+    """The thresholds that the version brings along."""
+    found = manifest.chosen_thresholds
+    return {action: found[action] for action, _ in policy.chosen if action in found}
 
 
 def report_page(report: GateReport) -> Report:

@@ -5,7 +5,7 @@ Decisions are read once, in log order, a batch at a time, each with its events a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -61,14 +61,19 @@ def monitor_of(project: Project, endpoint: str | None = None) -> Monitor:
     return written[0] if written else Monitor(endpoint=project.endpoints[name])
 
 
-def empty_board(monitor: Monitor, *, keep_all: bool = False) -> Board:
-    """A board for what `monitor` watches."""
+def empty_board(
+    monitor: Monitor, *, thresholds: Sequence[float] | None = None, keep_all: bool = False
+) -> Board:
+    """A board for what `monitor` watches, at these `thresholds` (None: the policy's own)."""
     model, policy = monitor.endpoint.model, monitor.endpoint.policy
 
     def cell(bins: int) -> Cell:
         if model.task == "regression":
             return PrequentialRegression(quantile=monitor.quantile)
-        return Prequential(dict(policy.actions), costs=policy.costs, bins=bins)
+        actions = dict(policy.actions)
+        if thresholds is not None:
+            actions = dict(zip(actions, thresholds, strict=True))
+        return Prequential(actions, costs=policy.costs, bins=bins)
 
     return Board(
         lambda: cell(BINS),
@@ -89,6 +94,7 @@ def stored_board(
     plan: Plan,
     monitor: Monitor,
     *,
+    thresholds: Sequence[float] | None = None,
     as_of_us: int | None = None,
     keep_all: bool = False,
     progress: Progress | None = None,
@@ -97,12 +103,14 @@ def stored_board(
 
     Parameters
     ----------
+    thresholds
+        At which decisions are judged; default: the policy's own. See `penstock.app.routing.thresholds_in_force`.
     as_of_us
         Only events up to this time, and labels that were known by then; None: all.
     keep_all
         Keep every slot, for figures by day.
     """
-    board = empty_board(monitor, keep_all=keep_all)
+    board = empty_board(monitor, thresholds=thresholds, keep_all=keep_all)
     for scored, labels, _ in scored_batches(store, plan, monitor, as_of_us=as_of_us, progress=progress):
         board.decide(scored)
         known = np.flatnonzero(~np.isnan(labels))

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from penstock.app.measuring import monitor_of, stored_board
+from penstock.app.routing import thresholds_in_force
 from penstock.app.runtime import Runtime
 from penstock.app.scored import Describer
 from penstock.core.errors import InputError
@@ -64,7 +65,8 @@ class Meter:
         self.metrics = LiveMetrics(perf_counter(), default_action=self._endpoint.actions[0])
         monitor = monitor_of(runtime.project, endpoint)
         self._describe = Describer(runtime.plan, monitor)
-        self.board = stored_board(self._store, runtime.plan, monitor)
+        thresholds = thresholds_in_force(self._endpoint, runtime.routes.registry)
+        self.board = stored_board(self._store, runtime.plan, monitor, thresholds=thresholds)
         """Quality by version, arm, segment and window: what `penstock metrics` makes anew from the store."""
 
     @property

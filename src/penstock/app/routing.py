@@ -182,6 +182,13 @@ def thresholds_of(endpoint: EndpointNode, chosen: Mapping[str, float]) -> tuple[
     return tuple(min(found[i:]) for i in range(len(found)))
 
 
+def thresholds_in_force(endpoint: EndpointNode, registry: ModelRegistry) -> tuple[float, ...]:
+    """The thresholds of an endpoint's first arm, as the version in it brings them along."""
+    version = version_of(endpoint.arms[0], registry) if endpoint.chosen else None
+    chosen = {} if version is None else version.manifest().chosen_thresholds
+    return thresholds_of(endpoint, chosen) or endpoint.thresholds
+
+
 def endpoint_named(plan: Plan, name: str | None) -> EndpointNode:
     """The endpoint of a plan, the only one where no name is given; `NotFoundError` lists those that there are."""
     if name is None and len(plan.endpoints) == 1:

@@ -47,8 +47,8 @@ class Describer:
         self._segments = monitor.segments
         self._keys = next((lookup.key_columns for lookup in service.lookups if lookup.own), ())
         costs: CostMatrix | None = monitor.endpoint.policy.costs
-        each = None if costs is None else costs.false_negative
-        self._amount = each if isinstance(each, str) else None
+        named = (None, None) if costs is None else (costs.false_negative, costs.false_positive)
+        self._amount, self._alarm_amount = (each if isinstance(each, str) else None for each in named)
 
     def __call__(self, events: Columns, decisions: Decisions) -> Scored:
         """Row i of `events` is what row i of `decisions` was decided on; forgotten events must have been left out."""
@@ -63,6 +63,7 @@ class Describer:
             groups=groups,
             amounts=None if self._amount is None else _amounts(events[self._amount]),
             cards=self._cards(events),
+            alarm_amounts=None if self._alarm_amount is None else _amounts(events[self._alarm_amount]),
         )
 
     def at(self, rows: RowReader, positions: IntArray) -> Iterator[tuple[IntArray, Scored]]:

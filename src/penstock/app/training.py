@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from penstock.app.label_weights import label_weights_at
 from penstock.app.tables import read_table
 from penstock.core.clock import Clock
 from penstock.core.errors import InputError, NotFoundError
@@ -28,7 +29,7 @@ from penstock.kernel.hashing import encode_keys
 from penstock.kernel.keys import KeyTable
 from penstock.models.dataset import labels_at, training_data, training_spec
 from penstock.models.evaluation import BinaryReport
-from penstock.models.plots import draw_evaluation
+from penstock.models.plots import draw_costs, draw_evaluation
 from penstock.models.registry import ModelRegistry, ModelVersion
 from penstock.models.training import TrainedModel, TrainingData, train
 from penstock.plan.compile import source_node
@@ -85,6 +86,7 @@ def data_from_log(
         labels=labels,
         known=known,
         policy=policy,
+        weights=label_weights_at(store, plan, model.label.of.name, logged.positions),
     )
 
 
@@ -165,9 +167,11 @@ def draw(trained: TrainedModel, version: ModelVersion, folder: Path) -> dict[str
     """Write the pictures of a version into `folder`; their paths by file name."""
     if not isinstance(trained.report, BinaryReport):
         return {}
-    drawn = draw_evaluation(
-        trained.test_labels, trained.test_scores, report=trained.report, title=version.label
+    drawn = dict(
+        draw_evaluation(trained.test_labels, trained.test_scores, report=trained.report, title=version.label)
     )
+    for action, found in trained.chosen.items():
+        drawn[f"cost_{action}.png"] = draw_costs(found, title=version.label)
     folder.mkdir(parents=True, exist_ok=True)
     paths = {}
     for name, picture in drawn.items():
@@ -185,6 +189,7 @@ def _data(
     labels: np.ndarray[Any, np.dtype[np.float64]],
     known: IntArray,
     policy: Policy | None,
+    weights: np.ndarray[Any, np.dtype[np.float64]] | None = None,
 ) -> TrainingData:
     own = next((lookup for lookup in service.lookups if lookup.own), None)
     return training_data(
@@ -195,6 +200,7 @@ def _data(
         known_at_us=known,
         entities=None if own is None else _codes([events[name] for name in own.key_columns]),
         columns=_cost_columns(events, policy),
+        weights=weights,
     )
 
 

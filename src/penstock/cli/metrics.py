@@ -45,17 +45,20 @@ def metrics(
     end so long before the newest event as labels take; beside the truth stands what scores alone let one expect.
     """
     from penstock.app.measuring import metrics_of, monitor_of, stored_board
-    from penstock.app.runtime import open_reader, plan_of
+    from penstock.app.routing import thresholds_in_force
+    from penstock.app.runtime import open_reader, plan_of, registry_of
     from penstock.definitions.project import load_project
 
     root = project_root(project)
     loaded = load_project(root)
     monitor = monitor_of(loaded, endpoint)
     with open_reader(root) as store, progress_bar("metrics") as progress:
+        plan = plan_of(loaded)
         board = stored_board(
             store,
-            plan_of(loaded),
+            plan,
             monitor,
+            thresholds=thresholds_in_force(plan.endpoints[monitor.endpoint.name], registry_of(root)),
             as_of_us=None if as_of is None else _moment(as_of),
             keep_all=by == "day",
             progress=progress,

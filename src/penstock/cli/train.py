@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from penstock.definitions.models import Model
     from penstock.definitions.project import Project as Definitions
     from penstock.models.evaluation import BinaryReport, RegressionReport
+    from penstock.models.thresholds import ChosenThreshold
     from penstock.models.training import TrainingData
 
 REPORTS = "reports"
@@ -156,6 +158,7 @@ def _print(run: TrainingRun) -> None:
     say()
     if isinstance(report, BinaryReport):
         _print_binary(report)
+        _print_chosen(run.trained.chosen.values())
     else:
         _print_regression(report)
     say()
@@ -197,6 +200,24 @@ def _print_binary(report: BinaryReport) -> None:
         ]
         head = ("action", "precision", "recall", "F1", "false alarms", "cost")
         print_table(rows, head=head, right=(1, 2, 3, 4, 5))
+
+
+def _print_chosen(chosen: Iterable[ChosenThreshold]) -> None:
+    """The thresholds that were chosen by cost, against the policy's own and doing nothing."""
+    rows = [
+        (
+            f"{one.action} ≥ {one.threshold:.4g}",
+            number(one.cost, 2),
+            number(one.until_cost, 2),
+            number(one.idle_cost, 2),
+            number(one.alerts_per_day, 1),
+        )
+        for one in chosen
+    ]
+    if rows:
+        say("\nchosen by cost, on a validation period before the end of training")
+        head = ("action", "cost", "at the default", "doing nothing", "alerts a day")
+        print_table(rows, head=head, right=(1, 2, 3, 4))
 
 
 def _print_regression(report: RegressionReport) -> None:

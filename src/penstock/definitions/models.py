@@ -18,7 +18,7 @@ from penstock.definitions.tags import Tags, tags_of
 from penstock.definitions.view_checks import check_no_arrays
 
 TASKS = ("binary", "regression")
-IMBALANCE = (None, "weight")
+IMBALANCE = (None, "weight", "undersample")
 _ESTIMATOR = ("fit", "predict", "get_params")
 
 
@@ -78,7 +78,8 @@ class Model:
     task
         ``"binary"`` or ``"regression"``.
     imbalance
-        ``"weight"`` to weight the classes against their imbalance; None to leave the data as they are.
+        ``"weight"`` to weight the classes against their imbalance; ``"undersample"`` to train on all positives and ten negatives each,
+        with scores corrected so that they are probabilities all the same; None to leave the data as they are.
     split
         How training and test periods are cut. A model that learns from every label is judged on the test period alone; for
         it the default is a week of each.
@@ -133,7 +134,7 @@ class Model:
         if task not in TASKS or imbalance not in IMBALANCE or (imbalance and task != "binary"):
             raise DefinitionError(
                 f"{what}: task is {task!r} and imbalance {imbalance!r}; allowed are tasks {', '.join(TASKS)} and "
-                'imbalance None or, for binary, "weight". Choose among these.'
+                'imbalance None or, for binary, "weight" and "undersample". Choose among these.'
             )
         if learning is not None:
             split = _check_learning(learning, estimator, split, imbalance=imbalance, owner=what)

@@ -17,6 +17,7 @@ from penstock.core.errors import ModelError
 from penstock.models.basis import basis_of, write_basis
 from penstock.models.export_sklearn import export_sklearn
 from penstock.models.export_xgboost import export_xgboost
+from penstock.models.links import corrected
 from penstock.models.manifest import (
     MANIFEST_NAME,
     DataRange,
@@ -71,6 +72,8 @@ class Provenance:
     thresholds: Mapping[str, float] = field(default_factory=dict)
     parent: str | None = None
     dataset: str | None = None
+    kept_negatives: float = 1.0
+    chosen: Mapping[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def export_model(
@@ -104,7 +107,13 @@ def export_model(
         When what was exported does not answer as the estimator does.
     """
     exported = _export(estimator, features=len(provenance.features))
-    golden = golden_rows(estimator, vectors, task=provenance.task, ensemble=exported.ensemble)
+    golden = golden_rows(
+        estimator,
+        vectors,
+        task=provenance.task,
+        ensemble=exported.ensemble,
+        kept_negatives=provenance.kept_negatives,
+    )
     basis = write_basis(basis_of(estimator, vectors))
     contents: dict[Role, bytes] = exported.contents | {"golden": golden, "basis": basis}
     if times_us is not None:
@@ -130,6 +139,8 @@ def export_model(
         created_us=provenance.created_us,
         parent=provenance.parent,
         dataset=provenance.dataset,
+        kept_negatives=provenance.kept_negatives,
+        chosen=dict(provenance.chosen),
     )
     files = ModelFiles(manifest, sha256(manifest.to_bytes()), contents)
     verify(build_model(files, version=provenance.name), golden=golden)
@@ -167,7 +178,12 @@ def predict_scores(estimator: Any, vectors: NDArray[np.float64], *, task: Task) 
 
 
 def golden_rows(
-    estimator: Any, vectors: NDArray[np.float64], *, task: Task, ensemble: Ensemble | None = None
+    estimator: Any,
+    vectors: NDArray[np.float64],
+    *,
+    task: Task,
+    ensemble: Ensemble | None = None,
+    kept_negatives: float = 1.0,
 ) -> bytes:
     """Rows to check a version with, and what the estimator says of them, as the bytes of a NumPy file.
 
@@ -179,7 +195,7 @@ def golden_rows(
     sample = _spread(vectors, predict_scores(estimator, vectors, task=task))
     if ensemble is not None:
         sample = np.concatenate([sample, _edge_rows(sample, ensemble)])
-    scores = predict_scores(estimator, sample, task=task)
+    scores = corrected(predict_scores(estimator, sample, task=task), kept_negatives)
     if not np.isfinite(scores).all():
         raise ModelError(
             f"Estimator {type(estimator).__name__}: it predicts values that are not finite. Look for infinite or huge "

@@ -7,6 +7,7 @@ and the link turns that into the score that was served.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from penstock.core.errors import ArtifactError, ModelError
 from penstock.models.basis import Basis, Linear, read_basis
 from penstock.models.booster import Booster
 from penstock.models.export_xgboost import ensemble_of
-from penstock.models.links import LINKS, LinkName
+from penstock.models.links import LinkName, link_of
 from penstock.models.runtimes import check_vectors
 from penstock.models.tree_shap import TreeShap
 
@@ -45,11 +46,15 @@ class Attribution:
         What the model says of an average row of its training data.
     link
         Turns the raw sum into the score; `space` names what the sum is.
+    kept_negatives
+        The share of negatives that the model was fitted on, for which the score is corrected after the link. Where the sum is of log-odds,
+        `base` has the correction in it.
     """
 
     values: NDArray[np.float64]
     base: float
     link: LinkName
+    kept_negatives: float = 1.0
 
     @property
     def space(self) -> str:
@@ -58,7 +63,7 @@ class Attribution:
 
     def scores(self) -> NDArray[np.float64]:
         """The scores that the contributions add up to, shape [n]."""
-        return LINKS[self.link](self.base + self.values.sum(axis=1))
+        return link_of(self.link, self.kept_negatives)(self.base + self.values.sum(axis=1))
 
 
 class Explainer:
@@ -78,11 +83,14 @@ class Explainer:
         basis = read_basis(files["basis"], features=self._columns) if has_basis else None
         self.quantiles: NDArray[np.float64] | None = None if basis is None else basis.quantiles
         self._raw, self._base, self._link = self._ways(files, basis)
+        self._kept = manifest.kept_negatives
+        if self._link == "logit":
+            self._base, self._kept = self._base + math.log(self._kept), 1.0
 
     def explain(self, vectors: NDArray[np.float64]) -> Attribution:
         """The contributions to the scores of `vectors`, float64 [n, features]; NaN is null."""
         rows = check_vectors(vectors, columns=self._columns)
-        return Attribution(self._raw(rows), self._base, self._link)
+        return Attribution(self._raw(rows), self._base, self._link, self._kept)
 
     def _ways(
         self, files: ModelFiles, basis: Basis | None

@@ -33,6 +33,7 @@ def training_spec(model: Model, policy: Policy | None = None, *, top_k: int = 10
         thresholds={} if policy is None else dict(policy.actions),
         costs=None if policy is None else policy.costs,
         top_k=top_k,
+        chosen=() if policy is None else policy.chosen,
     )
 
 
@@ -46,6 +47,7 @@ def training_data(
     entities: NDArray[Any] | None = None,
     eligible: NDArray[np.bool_] | None = None,
     columns: Mapping[str, NDArray[np.float64]] | None = None,
+    weights: NDArray[np.float64] | None = None,
 ) -> TrainingData:
     """The training data of a feature service: `vectors` in the order of its features.
 
@@ -59,6 +61,8 @@ def training_data(
         Rows that may be tested on.
     columns
         Columns that costs name.
+    weights
+        What each label counts for.
     """
     return TrainingData(
         vectors=vectors,
@@ -71,6 +75,7 @@ def training_data(
         days=None if entities is None else times_us // DAY_US,
         entities=entities,
         columns=columns or {},
+        weights=weights,
     )
 
 

@@ -41,4 +41,24 @@ def exponential(raw: NDArray[Any]) -> NDArray[np.float64]:
     return np.asarray(np.exp(np.minimum(raw, _LARGEST_EXPONENT, dtype=np.float64)))
 
 
+def corrected(scores: NDArray[np.float64], kept_negatives: float) -> NDArray[np.float64]:
+    """Probabilities as they are, of a model that was fitted on that share of the negatives, drawn at random.
+
+    The odds shrink by the share: with a tenth of the negatives, positives looked ten times as frequent.
+
+    >>> corrected(np.array([0.0, 0.5, 1.0]), 0.1).round(4).tolist()
+    [0.0, 0.0909, 1.0]
+    """
+    if kept_negatives == 1.0:
+        return scores
+    shrunk = scores * kept_negatives
+    return np.asarray(shrunk / (shrunk + (1.0 - scores)))
+
+
+def link_of(name: LinkName, kept_negatives: float = 1.0) -> Link:
+    """The link of a model, with the correction for negatives that it was not given."""
+    link = LINKS[name]
+    return link if kept_negatives == 1.0 else lambda raw: corrected(link(raw), kept_negatives)
+
+
 LINKS: dict[LinkName, Link] = {"identity": identity, "logit": sigmoid, "log": exponential}

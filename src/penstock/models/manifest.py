@@ -65,7 +65,8 @@ class Manifest:
     `link` turns the model's output into a score. `metrics` and `parameters` hold JSON values. `thresholds` are the
     policy's at the time of training. `created_us` and all other times are microseconds since 1970-01-01 UTC.
     `dataset` is the id of the recorded data set that it was trained on, where there is one. `chosen` tells of the thresholds
-    that were chosen by cost how, by action (`penstock.models.thresholds`); empty where none was.
+    that were chosen by cost how, by action (`penstock.models.thresholds`); empty where none was. `kept_negatives` is the share of negatives that the model was fitted on; scores
+    are corrected for it.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Manifest:
     parent: str | None = None
     dataset: str | None = None
     chosen: dict[str, dict[str, Any]] = field(default_factory=dict)
+    kept_negatives: float = 1.0
     format_version: int = FORMAT_VERSION
 
     @property

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
+    from penstock.models.thresholds import ChosenThreshold
+
 INK, SOFT, GRID = "#1f2933", "#7b8794", "#e4e7eb"
 MODEL, MARKS = "#0b6e99", ("#d9730d", "#b3261e", "#6940a5", "#448361")
 CURVE_CELLS = 2000
@@ -103,6 +105,31 @@ def draw_precision_recall(
                 _mark(axes, at.recall, at.precision, index=index, label=label)
         _finish(axes, title=title, subtitle="Precision and recall", x="recall", y="precision")
         axes.legend(loc="upper right")
+
+    return _render(draw)
+
+
+def draw_costs(found: ChosenThreshold, *, title: str) -> bytes:
+    """The cost on the validation period by threshold, with the one that was chosen; doing nothing as a line."""
+    thresholds, costs, per_day = (np.array(column) for column in zip(*found.curve, strict=True))
+
+    def draw(axes: Axes) -> None:
+        axes.axhline(found.idle_cost, color=SOFT, linewidth=1, linestyle=(0, (4, 3)), label="doing nothing")
+        axes.plot(thresholds, costs, color=MODEL, linewidth=2, label="cost on the validation period")
+        if found.budget is not None:
+            axes.plot(
+                *(column[per_day > found.budget] for column in (thresholds, costs)),
+                color=GRID,
+                linewidth=4,
+                label=f"more than {found.budget:g} alerts a day",
+            )
+        label = f"{found.action} ≥ {found.threshold:.4g}: {found.cost:,.0f}, {found.alerts_per_day:,.1f} alerts a day"
+        _mark(axes, found.threshold, found.cost, index=0, label=label)
+        _finish(axes, title=title, subtitle=f"Cost of {found.action}", x="threshold", y="cost")
+        axes.set_ylim(
+            0, 1.2 * min(float(costs.max()), 2 * max(found.idle_cost, found.until_cost, found.cost, 1.0))
+        )
+        axes.legend(loc="best")
 
     return _render(draw)
 

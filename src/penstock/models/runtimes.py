@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from penstock.core.errors import ArtifactError, ModelError
-from penstock.models.links import LINKS, Link, LinkName
+from penstock.models.links import Link, LinkName, link_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -75,12 +75,19 @@ class OnnxModel:
     )
 
     def __init__(
-        self, model: bytes, *, version: str, digest: str, feature_names: tuple[str, ...], link: LinkName
+        self,
+        model: bytes,
+        *,
+        version: str,
+        digest: str,
+        feature_names: tuple[str, ...],
+        link: LinkName,
+        kept_negatives: float = 1.0,
     ) -> None:
         session = open_session(model)
         self._run = session.run
         self._input, self._output = _ends(session)
-        self._link: Link = LINKS[link]
+        self._link: Link = link_of(link, kept_negatives)
         self._columns = len(feature_names)
         self.version, self.digest, self.feature_names = version, digest, feature_names
 
@@ -110,9 +117,16 @@ class XGBoostModel:
     )
 
     def __init__(
-        self, few: OnnxModel, *, booster: Booster, link: LinkName, forest: Forest | None = None
+        self,
+        few: OnnxModel,
+        *,
+        booster: Booster,
+        link: LinkName,
+        kept_negatives: float = 1.0,
+        forest: Forest | None = None,
     ) -> None:
-        self._onnx, self._booster, self._link = few, booster, LINKS[link]
+        self._onnx, self._booster = few, booster
+        self._link: Link = link_of(link, kept_negatives)
         self._columns = booster.features
         self._few = few.raw if forest is None else forest.sums
         cached = forest is not None and forest.nbytes <= CACHED_BYTES

@@ -7,29 +7,33 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from penstock.core.errors import ModelError
 from penstock.models.artifacts import Provenance, export_model, predict_scores
+from penstock.models.choosing import choose_by_cost
 from penstock.models.evaluation import (
     EvaluationReport,
     RankedEntities,
     evaluate_binary,
     evaluate_regression,
 )
+from penstock.models.links import corrected
 from penstock.models.manifest import DataRange, Feature, ModelFiles, Task
 from penstock.models.split import Split, SplitLengths, split_by_time
+from penstock.models.thresholds import ChosenThreshold
+from penstock.models.weighting import check_takes_weights, undersampled, weigh_classes, weight_argument
 from penstock.monitoring.profile import Profile, profile_column
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from penstock.definitions.policies import CostMatrix
+    from penstock.definitions.policies import CostMatrix, CostOptimal
 
-Imbalance = Literal["weight"]
+Imbalance = Literal["weight", "undersample"]
 Progress = Callable[[str], None]
 
 
@@ -49,9 +53,12 @@ class TrainingSpec:
         ``"binary"`` or ``"regression"``.
     imbalance
         ``"weight"`` to weight the classes against their imbalance: ``scale_pos_weight`` in XGBoost, ``class_weight`` or
-        sample weights elsewhere. None leaves the data as they are.
+        sample weights elsewhere. ``"undersample"`` to fit on all positives and ten negatives each, with scores corrected for what was
+        left out. None leaves the data as they are.
     thresholds, costs
         The policy's, for evaluation.
+    chosen
+        The actions whose thresholds are chosen by cost, with their costs; each is among `thresholds`.
     top_k
         For Card Precision, when the data have entities.
     """
@@ -64,6 +71,7 @@ class TrainingSpec:
     thresholds: Mapping[str, float] = field(default_factory=dict)
     costs: CostMatrix | None = None
     top_k: int = 100
+    chosen: tuple[tuple[str, CostOptimal], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,6 +96,9 @@ class TrainingData:
         For Card Precision, shape [n]; None: not computed.
     columns
         Further numeric columns, such as the amounts that costs name; shape [n] each.
+    weights
+        What each label counts for in fitting and in choosing thresholds, shape [n]: above one for events that stand for others,
+        which were acted against and so have no label; rows of weight 0 take no part. None: all count one.
     """
 
     vectors: NDArray[np.float64]
@@ -100,6 +111,7 @@ class TrainingData:
     days: NDArray[Any] | None = None
     entities: NDArray[Any] | None = None
     columns: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    weights: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -121,6 +133,8 @@ class TrainedModel:
     features: tuple[Feature, ...]
     service_fingerprint: str
     data: DataRange
+    kept_negatives: float = 1.0
+    chosen: Mapping[str, ChosenThreshold] = field(default_factory=dict)
 
     def export(self, *, created_us: int, parent: str | None = None, dataset: str | None = None) -> ModelFiles:
         """The version's files, verified, for `ModelRegistry.register`.
@@ -145,6 +159,8 @@ class TrainedModel:
             thresholds=self.spec.thresholds,
             parent=parent,
             dataset=dataset,
+            kept_negatives=self.kept_negatives,
+            chosen={action: found.to_dict() for action, found in self.chosen.items()},
         )
         return export_model(
             self.estimator,
@@ -181,20 +197,22 @@ def train(spec: TrainingSpec, data: TrainingData, *, progress: Progress | None =
     tell(f"{spec.name}: splitting {len(data.labels):,} rows by time")
     split = split_by_time(data.times_us, spec.split, known_at_us=data.known_at_us)
     labelled = ~np.isnan(data.labels)
-    training = np.flatnonzero(split.train & labelled)
+    counted = True if data.weights is None else data.weights > 0
+    training = np.flatnonzero(split.train & labelled & counted)
     testing = np.flatnonzero(split.test & labelled & (True if data.eligible is None else data.eligible))
-    vectors, labels = data.vectors[training], data.labels[training]
+    chosen = choose_by_cost(spec, data, split, lambda rows, asked: _fit_and_score(spec, data, rows, asked))
+    if chosen:
+        spec = replace(
+            spec, thresholds={**spec.thresholds, **{a: found.threshold for a, found in chosen.items()}}
+        )
     tell(f"{spec.name}: fitting {type(spec.estimator).__name__} on {len(training):,} rows")
-    names = tuple(feature.name for feature in data.features)
-    fitted = fit(
-        spec.estimator, vectors, labels, feature_names=names, task=spec.task, imbalance=spec.imbalance
-    )
+    fitted, kept = fit_rows(spec, data, training)
     tell(f"{spec.name}: evaluating on {len(testing):,} rows")
     if not len(testing):
         raise ModelError(
             f"Model {spec.name!r}: no labelled row is left to test on ({split}). Wait for labels, or test on an earlier period."
         )
-    scores = predict_scores(fitted, data.vectors[testing], task=spec.task)
+    scores = corrected(predict_scores(fitted, data.vectors[testing], task=spec.task), kept)
     return TrainedModel(
         spec=spec,
         estimator=fitted,
@@ -203,12 +221,39 @@ def train(spec: TrainingSpec, data: TrainingData, *, progress: Progress | None =
         test_rows=testing,
         test_labels=data.labels[testing],
         test_scores=scores,
-        train_vectors=vectors,
+        train_vectors=data.vectors[training],
         train_times_us=data.times_us[training],
         features=data.features,
         service_fingerprint=data.service_fingerprint,
         data=data_range(spec, data, split, training),
+        kept_negatives=kept,
+        chosen=chosen,
     )
+
+
+def fit_rows(spec: TrainingSpec, data: TrainingData, rows: NDArray[np.int64]) -> tuple[Any, float]:
+    """A clone of the estimator fitted on the data at `rows`, and the share of negatives that it was given."""
+    kept = 1.0
+    if spec.imbalance == "undersample":
+        chosen, kept = undersampled(data.labels[rows])
+        rows = rows[chosen]
+    fitted = fit(
+        spec.estimator,
+        data.vectors[rows],
+        data.labels[rows],
+        feature_names=tuple(feature.name for feature in data.features),
+        task=spec.task,
+        imbalance=spec.imbalance,
+        weights=None if data.weights is None else data.weights[rows],
+    )
+    return fitted, kept
+
+
+def _fit_and_score(
+    spec: TrainingSpec, data: TrainingData, rows: NDArray[np.int64], asked: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    fitted, kept = fit_rows(spec, data, rows)
+    return corrected(predict_scores(fitted, data.vectors[asked], task=spec.task), kept)
 
 
 def fit(
@@ -219,8 +264,9 @@ def fit(
     feature_names: tuple[str, ...],
     task: Task = "binary",
     imbalance: Imbalance | None = None,
+    weights: NDArray[np.float64] | None = None,
 ) -> Any:
-    """A fitted clone of `estimator`.
+    """A fitted clone of `estimator`; `weights` are those of the rows (None: all count one).
 
     Raises
     ------
@@ -235,40 +281,18 @@ def fit(
     _check_nulls(estimator, vectors, feature_names)
     fresh = clone(estimator)
     targets: NDArray[Any] = labels.astype(np.int64) if task == "binary" else labels
-    weights = _apply_imbalance(fresh, targets) if imbalance == "weight" and task == "binary" else {}
+    if weights is not None:
+        check_takes_weights(
+            fresh,
+            "some labels stand for others (Policy(explore=...)), and it takes no sample_weight. Leave out explore",
+        )
+    if imbalance == "weight" and task == "binary":
+        balance = weigh_classes(fresh, targets)
+        weights = balance if weights is None else weights if balance is None else weights * balance
     try:
-        return fresh.fit(vectors, targets, **weights)
+        return fresh.fit(vectors, targets, **weight_argument(fresh, weights))
     except (ValueError, TypeError) as error:
         raise ModelError(f"Estimator {what}: fitting failed: {error}") from error
-
-
-def _apply_imbalance(estimator: Any, targets: NDArray[np.int64]) -> dict[str, Any]:
-    """Weight the classes in the estimator's own way; what to pass to ``fit`` besides."""
-    positives = int(targets.sum())
-    ratio = (len(targets) - positives) / positives
-    last = _last_step(estimator)
-    known = last.get_params(deep=False)
-    if hasattr(last, "get_booster"):
-        last.set_params(scale_pos_weight=ratio)
-        return {}
-    if "class_weight" in known:
-        last.set_params(class_weight="balanced")
-        return {}
-    from sklearn.utils import compute_sample_weight
-    from sklearn.utils.validation import has_fit_parameter
-
-    if not has_fit_parameter(last, "sample_weight"):
-        raise ModelError(
-            f'Estimator {type(last).__name__}: imbalance is "weight", but it takes neither class_weight nor sample_weight. '
-            "Leave imbalance out or choose another estimator."
-        )
-    weights = compute_sample_weight("balanced", targets)
-    prefix = "" if last is estimator else f"{estimator.steps[-1][0]}__"
-    return {f"{prefix}sample_weight": weights}
-
-
-def _last_step(estimator: Any) -> Any:
-    return estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
 
 
 def _check_labels(labels: NDArray[np.float64], *, what: str, task: Task) -> None:

@@ -52,12 +52,15 @@ def build_model(files: ModelFiles, *, version: str, compiled: bool = True) -> On
         digest=files.digest,
         feature_names=manifest.feature_names,
         link=manifest.link,
+        kept_negatives=manifest.kept_negatives,
     )
     if manifest.engine == "onnx":
         return onnx
     booster = Booster(files["ubj"], features=len(manifest.features))
     forest = forest_of(booster) if compiled else None
-    return XGBoostModel(onnx, booster=booster, link=manifest.link, forest=forest)
+    return XGBoostModel(
+        onnx, booster=booster, link=manifest.link, kept_negatives=manifest.kept_negatives, forest=forest
+    )
 
 
 def forest_of(booster: Booster) -> Forest:

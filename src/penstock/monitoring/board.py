@@ -63,6 +63,8 @@ class Scored:
         What missing each would cost, where costs name a column.
     cards
         The entity of each, hashed; None where there is none.
+    alarm_amounts
+        What acting on each would cost if it is good, where costs name a column.
     """
 
     times_us: IntArray
@@ -70,6 +72,7 @@ class Scored:
     groups: Mapping[str, Coded]
     amounts: FloatArray | None = None
     cards: npt.NDArray[np.uint64] | None = None
+    alarm_amounts: FloatArray | None = None
 
     def take(self, rows: npt.NDArray[Any]) -> Scored:
         """The decisions at these rows."""
@@ -79,6 +82,7 @@ class Scored:
             {name: Coded(coded.codes[rows], coded.names) for name, coded in self.groups.items()},
             None if self.amounts is None else self.amounts[rows],
             None if self.cards is None else self.cards[rows],
+            None if self.alarm_amounts is None else self.alarm_amounts[rows],
         )
 
 
@@ -199,10 +203,10 @@ class Board:
         """Count the first labels of decisions, float64[n]."""
         for cells, mine, chosen in self._with_rows(rows):
             truth = labels[chosen]
-            cells.total.add(mine.scores, truth, mine.amounts)
+            cells.total.add(mine.scores, truth, mine.amounts, mine.alarm_amounts)
             for slot, part, at in self._by_slot(mine):
                 if slot in cells.slots:
-                    cells.slots[slot].add(part.scores, truth[at], part.amounts)
+                    cells.slots[slot].add(part.scores, truth[at], part.amounts, part.alarm_amounts)
             if cells.ranking is not None and mine.cards is not None:
                 cells.ranking.add(mine.times_us // DAY_US, mine.cards, scores=mine.scores, positive=truth > 0)
 
@@ -210,10 +214,10 @@ class Board:
         """Correct labels of decisions."""
         for cells, mine, chosen in self._with_rows(rows):
             was, now = before[chosen], after[chosen]
-            cells.total.replace(mine.scores, was, now, mine.amounts)
+            cells.total.replace(mine.scores, was, now, mine.amounts, mine.alarm_amounts)
             for slot, part, at in self._by_slot(mine):
                 if slot in cells.slots:
-                    cells.slots[slot].replace(part.scores, was[at], now[at], part.amounts)
+                    cells.slots[slot].replace(part.scores, was[at], now[at], part.amounts, part.alarm_amounts)
             if cells.ranking is not None and mine.cards is not None:
                 known = ~np.isnan(mine.scores)
                 cells.ranking.replace(

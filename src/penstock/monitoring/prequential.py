@@ -128,9 +128,11 @@ class Prequential:
         self._decided = self._unscored = 0
         self._costs = costs
         self._amounts = costs is not None and isinstance(costs.false_negative, str)
+        self._alarm_amounts = costs is not None and isinstance(costs.false_positive, str)
         # Of positives: amounts of those that reach each threshold, and of all.
         self._caught = [ExactSum() for _ in ordered]
         self._at_stake = ExactSum()
+        self._disturbed = [ExactSum() for _ in ordered]  # of negatives that reach each threshold
 
     def decided(self, count: int, scores: FloatArray | None = None) -> None:
         """Count decisions, each of which waits for its label; their scores, if given, for an estimate before."""
@@ -141,7 +143,13 @@ class Prequential:
             self._scored += np.bincount(bin_of(known, self._bins), minlength=self._bins)
         self._decided += count
 
-    def add(self, scores: FloatArray, labels: npt.NDArray[Any], amounts: FloatArray | None = None) -> None:
+    def add(
+        self,
+        scores: FloatArray,
+        labels: npt.NDArray[Any],
+        amounts: FloatArray | None = None,
+        alarm_amounts: FloatArray | None = None,
+    ) -> None:
         """Count the first labels of decisions.
 
         Parameters
@@ -152,8 +160,10 @@ class Prequential:
             0 or 1, shape [n].
         amounts
             float64[n]: what missing each would cost, where costs name a column.
+        alarm_amounts
+            Likewise what acting on each would cost if it is good.
         """
-        self._count(scores, np.asarray(labels) > 0, amounts, sign=1)
+        self._count(scores, np.asarray(labels) > 0, amounts, alarm_amounts, sign=1)
 
     def replace(
         self,
@@ -161,10 +171,11 @@ class Prequential:
         before: npt.NDArray[Any],
         after: npt.NDArray[Any],
         amounts: FloatArray | None = None,
+        alarm_amounts: FloatArray | None = None,
     ) -> None:
         """Correct the labels of decisions: what was counted as `before` counts as `after`."""
-        self._count(scores, np.asarray(before) > 0, amounts, sign=-1)
-        self._count(scores, np.asarray(after) > 0, amounts, sign=1)
+        self._count(scores, np.asarray(before) > 0, amounts, alarm_amounts, sign=-1)
+        self._count(scores, np.asarray(after) > 0, amounts, alarm_amounts, sign=1)
 
     def merge(self, other: Prequential) -> None:
         """Count what the other has counted, which must have the same thresholds, costs and bins."""
@@ -174,7 +185,9 @@ class Prequential:
         self._decided += other._decided
         self._unscored += other._unscored
         self._at_stake.merge(other._at_stake)
-        for mine, theirs in zip(self._caught, other._caught, strict=True):
+        for mine, theirs in zip(
+            (*self._caught, *self._disturbed), (*other._caught, *other._disturbed), strict=True
+        ):
             mine.merge(theirs)
 
     def curves(self) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -236,7 +249,6 @@ class Prequential:
     def _point(self, index: int, positives: int, *, negatives: int) -> OperatingPoint:
         alarms, hits = self._reached[:, index].tolist()
         missed = self._missed_cost(positives - hits, self._at_stake.value - self._caught[index].value)
-        false_alarm = 0.0 if self._costs is None else float(self._costs.false_positive)
         return OperatingPoint(
             self._actions[index],
             float(self._thresholds[index]),
@@ -246,8 +258,15 @@ class Prequential:
             recall=_ratio(hits, positives),
             false_positive_rate=_ratio(alarms, negatives),
             f1=_ratio(2 * hits, hits + alarms + positives),
-            cost=None if missed is None else alarms * false_alarm + missed,
+            cost=None if missed is None else self._alarm_cost(index, alarms, hits) + missed,
         )
+
+    def _alarm_cost(self, index: int, alarms: int, hits: int) -> float:
+        if self._costs is None:
+            return 0.0
+        each = self._costs.false_positive
+        wrong = self._disturbed[index].value if isinstance(each, str) else alarms * float(each)
+        return wrong + self._costs.alert * (alarms + hits)
 
     def _missed_cost(self, misses: int, amount: float) -> float | None:
         if self._costs is None:
@@ -288,11 +307,20 @@ class Prequential:
         )
 
     def _count(
-        self, scores: FloatArray, positive: npt.NDArray[np.bool_], amounts: FloatArray | None, *, sign: int
+        self,
+        scores: FloatArray,
+        positive: npt.NDArray[np.bool_],
+        amounts: FloatArray | None,
+        alarm_amounts: FloatArray | None,
+        *,
+        sign: int,
     ) -> None:
         known = ~np.isnan(scores)
         if self._amounts and amounts is not None:
-            self._count_amounts(scores[known & positive], amounts[known & positive], sign=sign)
+            self._at_stake.add(amounts[known & positive], sign=sign)
+            self._count_amounts(self._caught, scores, amounts, known & positive, sign=sign)
+        if self._alarm_amounts and alarm_amounts is not None:
+            self._count_amounts(self._disturbed, scores, alarm_amounts, known & ~positive, sign=sign)
         scores, positive = scores[known], positive[known]
         bins = bin_of(scores, self._bins)
         for label in (0, 1):
@@ -300,10 +328,18 @@ class Prequential:
             self._counts[label] += sign * np.bincount(bins[mine], minlength=self._bins)
             self._reached[label] += sign * (scores[mine, None] >= self._thresholds).sum(axis=0)
 
-    def _count_amounts(self, scores: FloatArray, amounts: FloatArray, *, sign: int) -> None:
-        self._at_stake.add(amounts, sign=sign)
-        for caught, threshold in zip(self._caught, self._thresholds, strict=True):
-            caught.add(amounts[scores >= threshold], sign=sign)
+    def _count_amounts(
+        self,
+        sums: list[ExactSum],
+        scores: FloatArray,
+        amounts: FloatArray,
+        rows: npt.NDArray[np.bool_],
+        *,
+        sign: int,
+    ) -> None:
+        """Add the amounts of `rows` that reach each threshold."""
+        for one, threshold in zip(sums, self._thresholds, strict=True):
+            one.add(amounts[rows & (scores >= threshold)], sign=sign)
 
 
 def curves_of(counts: npt.NDArray[Any]) -> tuple[FloatArray, FloatArray, FloatArray]:

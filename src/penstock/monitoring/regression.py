@@ -75,6 +75,7 @@ class PrequentialRegression:
         scores: FloatArray,
         labels: npt.NDArray[Any],
         amounts: FloatArray | None = None,  # noqa: ARG002 - as of classes
+        alarm_amounts: FloatArray | None = None,  # noqa: ARG002 - as of classes
     ) -> None:
         """Count the truth about predictions, float64[n] both; NaN predictions are left out."""
         self._count(scores, labels, sign=1)
@@ -85,6 +86,7 @@ class PrequentialRegression:
         before: npt.NDArray[Any],
         after: npt.NDArray[Any],
         amounts: FloatArray | None = None,  # noqa: ARG002 - as of classes
+        alarm_amounts: FloatArray | None = None,  # noqa: ARG002 - as of classes
     ) -> None:
         """Correct the truth: what was counted as `before` counts as `after`."""
         self._count(scores, before, sign=-1)
