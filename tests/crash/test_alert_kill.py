@@ -27,7 +27,7 @@ def test_every_decision_is_told_and_each_under_one_key(tmp_path, monkeypatch, se
         lives = 0
         try:
             while not everything_told(tmp_path):
-                nursery.kill_one(tmp_path, delay=chance.uniform(0.005, 0.1), since="commit")
+                nursery.kill_one(tmp_path, delay=chance.uniform(0.01, 0.2), since="commit")
                 lives += 1
                 assert lives < 200
         finally:
