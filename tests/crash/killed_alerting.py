@@ -17,7 +17,7 @@ from penstock.monitoring import alerts
 from tests.crash.forked import live_and_die
 from tests.unit.app.told import AmountIsScore, payments
 
-EVENTS, STEP = 400, 5
+EVENTS, STEP = 200, 5
 
 
 def one_life(root: Path) -> None:
