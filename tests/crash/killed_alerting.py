@@ -12,22 +12,20 @@ from pathlib import Path
 
 import httpx  # noqa: F401 - loaded before the forks
 
-from penstock.app import Runtime
-from penstock.app import alert_sending as sending
-from penstock.app.alerting import alerting
+from penstock.app import Runtime, alert_sending, alerting
 from penstock.monitoring import alerts
 from tests.crash.forked import live_and_die
 from tests.unit.app.told import AmountIsScore, payments
 
-EVENTS, STEP = 400, 5
+EVENTS, STEP = 200, 5
 
 
 def one_life(root: Path) -> None:
     alerts.FIRST_RETRY_US = 1_000
-    sending.POLL_S = 0.005
+    alert_sending.POLL_S = alerting.POLL_S = 0.005
     with Runtime.open(root) as runtime:
         runtime.routes.serve("checkout", AmountIsScore())
-        with alerting(runtime, finish=lambda: True):
+        with alerting.alerting(runtime, finish=lambda: True):
             for first in range(runtime.engine.position, EVENTS, STEP):
                 runtime.ingest("payments", payments([0.95, 0.1] * STEP, first)[:STEP])
                 os.write(1, b"%d\n" % (first + STEP))

@@ -64,7 +64,7 @@ class Matcher:
             position = int(positions[row])
             event = {name: values[name][i] for name in wanted}
             identity = event_id(part, i, source, position)
-            data = {"alert": alert.name, "endpoint": endpoint, "event_id": identity}
+            data: dict[str, Any] = {"alert": alert.name, "endpoint": endpoint, "event_id": identity}
             data |= _said(decisions, row, event[source.time_field])
             if alert.include:
                 data["include"] = {name: _plain(event[name]) for name in alert.include}

@@ -10,14 +10,13 @@ from collections.abc import Callable, Mapping
 from penstock.core.clock import Clock
 from penstock.core.errors import StoreError
 from penstock.definitions.alerts import Alert, Apprise, Webhook
-from penstock.monitoring.alert_sinks import Outcome, send
+from penstock.monitoring.alert_sinks import Outbound
 from penstock.monitoring.alerts import retry_after_us
 from penstock.stores.alerts import AlertStore, Due
 
 POLL_S = 0.25
 MOST_ATTEMPTS = 100
 
-Send = Callable[..., Outcome]
 Receivers = Mapping[tuple[str, str], Webhook | Apprise]
 """By alert and receiver's name."""
 
@@ -46,19 +45,13 @@ class Sender:
         receivers: Receivers,
         *,
         clock: Clock,
-        send: Send = send,
         environ: Mapping[str, str] = os.environ,
         chance: Callable[[], float] = random.random,  # noqa: S311 - it spreads attempts, and guards nothing
     ) -> None:
         self.name = name
         self.receivers = receivers
-        self._store, self._clock, self._send, self._environ, self._chance = (
-            store,
-            clock,
-            send,
-            environ,
-            chance,
-        )
+        self._store, self._clock, self._chance = store, clock, chance
+        self._outbound = Outbound(environ)
         self._failures, self._not_before_us = 0, 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="penstock-alert-sender", daemon=True)
@@ -90,7 +83,7 @@ class Sender:
 
     def _attempt(self, receiver: Webhook | Apprise, due: Due) -> bool:
         now_us = self._clock.now_us()
-        outcome = self._send(receiver, due.key, due.body, now_us=now_us, environ=self._environ)
+        outcome = self._outbound.send(receiver, due.key, due.body, now_us=now_us)
         now_us = self._clock.now_us()
         if outcome.delivered:
             self._store.sent(due.id, now_us)
@@ -115,3 +108,4 @@ class Sender:
                 taken = 0
             if not taken:
                 self._stop.wait(POLL_S)
+        self._outbound.close()

@@ -29,7 +29,7 @@ from penstock.core.time import from_us, to_us
 from penstock.definitions.alerts import Alert, OnMetric
 from penstock.definitions.project import Project
 from penstock.monitoring.alert_messages import body_of, message_key
-from penstock.monitoring.alert_sinks import Outcome, problem_with, send
+from penstock.monitoring.alert_sinks import Outbound, Outcome, problem_with
 from penstock.stores.alerts import STATES, AlertStore, LogRow
 from penstock.stores.reader import ProjectReader
 
@@ -240,7 +240,8 @@ def try_out(alert: Alert, *, clock: Clock | None = None) -> dict[str, Outcome]:
     now_us = (clock or SystemClock()).now_us()
     body = body_of("alert.test", now_us, {"alert": alert.name, "endpoint": alert.on.endpoint.name})
     key = message_key(alert.name, "test", now_us)
-    return {to.name: send(to, key, body, now_us=now_us, environ=os.environ) for to in alert.to}
+    with closing(Outbound(os.environ)) as outbound:
+        return {to.name: outbound.send(to, key, body, now_us=now_us) for to in alert.to}
 
 
 def silence(

@@ -140,7 +140,8 @@ class OnMetric:
         check_not_negative(for_, owner=what, argument="for_")
         chosen = default_window(metric) if window is None else window
         _check_span(chosen, owner=what, argument="window")
-        if isinstance(at_least, bool) or not isinstance(at_least, int) or at_least < 1:
+        least: object = at_least
+        if isinstance(least, bool) or not isinstance(least, int) or least < 1:
             raise DefinitionError(
                 f"{what}: at_least is {at_least!r}; allowed is a whole number of at least 1. Write for example at_least=100."
             )

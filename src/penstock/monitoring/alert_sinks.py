@@ -12,15 +12,20 @@ import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 from penstock.definitions.alerts import Apprise, Webhook
 from penstock.monitoring.alert_messages import text_of
 from penstock.monitoring.alerts import LONGEST_RETRY_US, SECOND_US
 
+if TYPE_CHECKING:
+    import httpx
+
 GONE = 410
 _PREFIX = "whsec_"
 _LEAST_BYTES, _MOST_BYTES = 24, 64
 _LONGEST_ERROR = 200
+_MOST_READ = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +56,59 @@ def problem_with(receiver: Webhook | Apprise, environ: Mapping[str, str]) -> str
     return None
 
 
-def send(
-    receiver: Webhook | Apprise, key: str, body: bytes, *, now_us: int, environ: Mapping[str, str]
-) -> Outcome:
-    """Send a message once. Never raises for what the receiver or the network does."""
-    problem = problem_with(receiver, environ)
-    if problem is not None:
-        return Outcome(delivered=False, error=problem)
-    value = environ[receiver.variable]
-    if isinstance(receiver, Webhook):
-        return _post(receiver, signed_headers(key, body, secrets=value, now_us=now_us), body)
-    return _notify(value.strip(), body)
+class Outbound:
+    """Sends from one thread, over connections that stay open; `close` it.
+
+    Parameters
+    ----------
+    environ
+        Where secrets are.
+    """
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self._client: httpx.Client | None = None
+
+    def send(self, receiver: Webhook | Apprise, key: str, body: bytes, *, now_us: int) -> Outcome:
+        """Send a message once. Never raises for what the receiver or the network does."""
+        problem = problem_with(receiver, self._environ)
+        if problem is not None:
+            return Outcome(delivered=False, error=problem)
+        value = self._environ[receiver.variable]
+        if isinstance(receiver, Apprise):
+            return _notify(value.strip(), body)
+        return self._post(receiver, signed_headers(key, body, secrets=value, now_us=now_us), body)
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        if self._client is not None:
+            self._client.close()
+
+    def _post(self, receiver: Webhook, headers: Mapping[str, str], body: bytes) -> Outcome:
+        """The status says everything; an answer is read only where it is short, so that its connection can be used again."""
+        import httpx
+
+        if self._client is None:  # making one costs as much as a hundred requests
+            self._client = httpx.Client(follow_redirects=False)
+        timeout = receiver.timeout.total_seconds()
+        try:
+            with self._client.stream(
+                "POST", receiver.url, content=body, headers=headers, timeout=timeout
+            ) as response:
+                status, wish = response.status_code, response.headers.get("retry-after", "")
+                if _number(response.headers.get("content-length", "")) in range(_MOST_READ):
+                    response.read()
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+            return Outcome(delivered=False, error=f"{type(error).__name__}: {error}"[:_LONGEST_ERROR])
+        if 200 <= status < 300:
+            return Outcome(delivered=True)
+        moved = ", a redirect, which is not followed" if 300 <= status < 400 else ""
+        return Outcome(
+            delivered=False,
+            error=f"answered {status}{moved}",
+            final=status == GONE,
+            retry_after_us=min(max(_number(wish), 0) * SECOND_US, LONGEST_RETRY_US),
+        )
 
 
 def signed_headers(key: str, body: bytes, *, secrets: str, now_us: int) -> dict[str, str]:
@@ -102,28 +149,9 @@ def _key(secret: str) -> bytes:
     return key if right else b""
 
 
-def _post(receiver: Webhook, headers: Mapping[str, str], body: bytes) -> Outcome:
-    """The status says everything: the body of the answer is not read, so that it cannot be long."""
-    import httpx
-
-    timeout = receiver.timeout.total_seconds()
-    try:
-        with httpx.stream(
-            "POST", receiver.url, content=body, headers=headers, timeout=timeout, follow_redirects=False
-        ) as response:
-            status, wish = response.status_code, response.headers.get("retry-after", "")
-    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-        return Outcome(delivered=False, error=f"{type(error).__name__}: {error}"[:_LONGEST_ERROR])
-    if 200 <= status < 300:
-        return Outcome(delivered=True)
-    moved = ", a redirect, which is not followed" if 300 <= status < 400 else ""
-    seconds = int(wish) if wish.isascii() and wish.isdigit() and len(wish) < 7 else 0
-    return Outcome(
-        delivered=False,
-        error=f"answered {status}{moved}",
-        final=status == GONE,
-        retry_after_us=min(seconds * SECOND_US, LONGEST_RETRY_US),
-    )
+def _number(text: str) -> int:
+    """A short number in a header; -1 where it is none."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 7 else -1
 
 
 def _notify(address: str, body: bytes) -> Outcome:

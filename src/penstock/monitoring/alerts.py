@@ -62,8 +62,8 @@ class Rows:
         """Counts of some rows."""
         scores = self.scores[rows]
         known = scores[~np.isnan(scores)]
-        flags = (self.alerts, self.degraded, self.late)
-        return Counts(len(scores), *(int(flag[rows].sum()) for flag in flags), len(known), float(known.sum()))
+        alerts, degraded, late = (int(flag[rows].sum()) for flag in (self.alerts, self.degraded, self.late))
+        return Counts(len(scores), alerts, degraded, late, len(known), float(known.sum()))
 
 
 class Rolling(msgspec.Struct):

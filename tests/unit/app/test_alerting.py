@@ -153,6 +153,22 @@ def test_a_redirect_is_not_followed_and_gone_is_given_up(tmp_path):
         assert "redirect" in rows[moved_to.url].error
 
 
+def test_what_a_power_cut_took_is_made_again_under_the_same_keys(tmp_path):
+    with Receiver() as cards:
+        alert = BLOCKED.format(to=hook(cards))
+        with open_project(tmp_path, alert) as runtime:
+            with alerting(runtime):
+                pass
+            before = alerts_path(tmp_path).read_bytes()
+            for _ in range(2):
+                alerts_path(tmp_path).write_bytes(before)
+                with alerting(runtime, finish=lambda: True):
+                    if not cards.keys:
+                        pay(runtime, [0.95, 0.1, 0.97])
+        assert len(cards.keys) == 4
+        assert cards.keys[:2] == cards.keys[2:]
+
+
 def test_what_is_not_taken_in_time_is_dead_shown_and_can_be_tried_again(tmp_path):
     status = [503]
     with Receiver(lambda: status[0]) as cards:

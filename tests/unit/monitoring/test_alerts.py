@@ -1,6 +1,7 @@
 """Alerts on metrics as pure values, and what is sent."""
 
 import json
+from contextlib import closing
 
 import msgspec
 import numpy as np
@@ -10,11 +11,16 @@ from hypothesis import strategies as st
 
 from penstock.definitions.alerts import Apprise, Webhook
 from penstock.monitoring.alert_messages import body_of, text_of
-from penstock.monitoring.alert_sinks import problem_with, send, signed_headers
+from penstock.monitoring.alert_sinks import Outbound, problem_with, signed_headers
 from penstock.monitoring.alerts import METRICS, Rolling, Rows, Rule, State, advance, retry_after_us
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 OUT, IN = 0.9, 0.1
+
+
+def send(receiver, key, body, *, now_us, environ):
+    with closing(Outbound(environ)) as outbound:
+        return outbound.send(receiver, key, body, now_us=now_us)
 
 
 def told(rule, looks):

@@ -1,0 +1,1 @@
+"""Prices of coins, a quarter of an hour ahead."""
