@@ -10,6 +10,7 @@ from penstock.definitions.batch_views import BatchFeatureView, batch_feature_vie
 from penstock.definitions.endpoints import Arm, Endpoint
 from penstock.definitions.entities import Entity
 from penstock.definitions.gates import Gate
+from penstock.definitions.guards import Guard
 from penstock.definitions.learning import Bandit, Ensemble, Online
 from penstock.definitions.models import CostMatrix, Model, Policy, TimeSplit
 from penstock.definitions.monitors import Monitor
@@ -44,6 +45,7 @@ __all__ = [
     "FeatureService",
     "FileConfig",
     "Gate",
+    "Guard",
     "LabelSource",
     "LifetimeWindow",
     "Model",
