@@ -34,6 +34,7 @@ NAMES = (
     "online",
     "drift",
     "online_learning",
+    "retraining",
 )
 
 
