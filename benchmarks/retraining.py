@@ -102,11 +102,15 @@ class Stream:
             end = min(self.sent + BATCH, stop)
             runtime.ingest("payments", "\n".join(self.line(i) for i in range(self.sent, end)).encode())
             self.sent = end
-            known = int(np.searchsorted(self.known_at, self.at[end - 1], side="right"))
-            if known > self.labelled:
-                lines = "\n".join(self._label(i) for i in range(self.labelled, known))
-                runtime.ingest("frauds", lines.encode())
-                self.labelled = known
+            self.send_labels(runtime)
+
+    def send_labels(self, runtime: Runtime) -> None:
+        """Send the labels that are known by the time of the newest payment."""
+        known = int(np.searchsorted(self.known_at, self.at[self.sent - 1], side="right"))
+        if known > self.labelled:
+            lines = "\n".join(self._label(i) for i in range(self.labelled, known))
+            runtime.ingest("frauds", lines.encode())
+            self.labelled = known
 
     def line(self, i: int) -> str:
         """One payment."""
@@ -202,7 +206,7 @@ def run_nightly(events: int) -> dict[str, Any]:
 
 
 def singles(runtime: Runtime, stream: Stream, go_on: Callable[[float], bool]) -> npt.NDArray[np.float64]:
-    """Milliseconds of single events, each decided and stored before the next is sent, with a pause between."""
+    """Milliseconds of single events, each decided and stored before the next is sent, with a pause between; labels go untimed."""
     taken: list[float] = []
     began = time.perf_counter()
     while len(taken) % 200 or go_on(time.perf_counter() - began):  # asked now and then only
@@ -212,6 +216,8 @@ def singles(runtime: Runtime, stream: Stream, go_on: Callable[[float], bool]) ->
         runtime.ingest("payments", line)
         taken.append(1e3 * (time.perf_counter() - started))
         time.sleep(PAUSE_S)
+        if not len(taken) % 200:
+            stream.send_labels(runtime)
     return np.array(taken)
 
 

@@ -65,35 +65,23 @@ class LabelGuard:
 
     def look(self) -> list[str]:
         """Look at each endpoint with a guard; what could not be done."""
-        guarded = [
-            e for e in self._project.endpoints.values() if e.guard is not None and e.guard.min_positives
-        ]
-        return [problem for endpoint in guarded if (problem := self._look(endpoint))]
+        return [problem for one in self._project.endpoints.values() if (problem := self._look(one))]
 
     def _look(self, endpoint: Endpoint) -> str:
-        versions = self._registry.versions(endpoint.model.name)
-        live = next((v for v in versions if v.stage == "Production"), None)
-        before = next((v for v in versions if "previous" in v.aliases), None)
-        if live is None or before is None or endpoint.model.learning is not None:
-            return ""
-        watch = self._watch(endpoint, live)
+        pair = is_to_be_judged(endpoint, self._registry, self._audit)
         end = self._store.next_position
-        if watch is None or end - watch.read_at < LEAST_NEW_ROWS:
+        if pair is None:
+            return ""
+        live, before = pair
+        watch = self._watches.get(live.label)
+        if watch is None:
+            watch = _Watch(self._position_at(_promoted_us(self._registry, live)))
+            self._watches[live.label] = watch
+        if end - watch.read_at < LEAST_NEW_ROWS:
             return ""
         watch.read_at = end
         rows = self._rows(endpoint, live, before, watch.start)
         return self._judge(endpoint, live, before, rows, watch)
-
-    def _watch(self, endpoint: Endpoint, live: ModelVersion) -> _Watch | None:
-        """None where there is nothing more to see of a version."""
-        if live.label in self._watches:
-            return self._watches[live.label]
-        known = verdict_on(self._audit, endpoint.name, live.label, what=LABELS)
-        if known is not None or came_back(self._registry, live):
-            return None
-        return self._watches.setdefault(
-            live.label, _Watch(self._position_at(_promoted_us(self._registry, live)))
-        )
 
     def _judge(
         self, endpoint: Endpoint, live: ModelVersion, before: ModelVersion, rows: _Rows, watch: _Watch
@@ -188,6 +176,21 @@ class _Rows:
             return precision_difference(self.labels > 0, self.ours, self.theirs, **drawing)
         errors = np.abs(self.theirs - self.labels) - np.abs(self.ours - self.labels)
         return mean_difference(errors, **drawing)
+
+
+def is_to_be_judged(
+    endpoint: Endpoint, registry: ModelRegistry, audit: AuditLog
+) -> tuple[ModelVersion, ModelVersion] | None:
+    """The champion that its labels are still to say something of, and the version before it."""
+    if endpoint.guard is None or not endpoint.guard.min_positives or endpoint.model.learning is not None:
+        return None
+    versions = registry.versions(endpoint.model.name)
+    live = next((v for v in versions if v.stage == "Production"), None)
+    before = next((v for v in versions if "previous" in v.aliases), None)
+    if live is None or before is None or came_back(registry, live):
+        return None
+    known = verdict_on(audit, endpoint.name, live.label, what=LABELS)
+    return (live, before) if known is None else None
 
 
 def _promoted_us(registry: ModelRegistry, version: ModelVersion) -> int:

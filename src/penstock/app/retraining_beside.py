@@ -23,7 +23,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from penstock.app.applied import AppliedHistory
-from penstock.app.guard_labels import LabelGuard
+from penstock.app.guard_labels import LabelGuard, is_to_be_judged
 from penstock.app.retraining import Retrainer, described, retrained_models
 from penstock.app.retraining_journal import Journal
 from penstock.app.runtime import audit_log_of, open_reader, plan_of, registry_of, state_folder
@@ -125,8 +125,8 @@ class RetrainingBeside:
         return self._text
 
     def finish(self) -> None:
-        """Wait until it has looked at all that is committed now, and has trained what is due."""
-        if self._child is None:
+        """Wait until it has looked at all that is committed now, and has trained what is due; not for the guard alone."""
+        if self._child is None or not retrained_models(self.runtime.project):
             return
         assert self._child.stdin is not None
         with suppress(OSError):  # it has ended
@@ -138,9 +138,12 @@ class RetrainingBeside:
 
 
 def _is_guarded(runtime: Runtime) -> bool:
-    """Whether a champion is still to be judged by labels: there is a version before it, and an endpoint with a guard."""
-    models = {e.model.name for e in runtime.project.endpoints.values() if e.guard is not None}
-    return any("previous" in v.aliases for name in models for v in runtime.registry.versions(name))
+    """Whether the guard has still to judge a champion by its labels."""
+    registry, audit = runtime.registry, runtime.routes.audit
+    return any(
+        is_to_be_judged(endpoint, registry, audit) is not None
+        for endpoint in runtime.project.endpoints.values()
+    )
 
 
 def _texts(runtime: Runtime) -> list[str]:
