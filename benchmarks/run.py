@@ -35,6 +35,7 @@ NAMES = (
     "drift",
     "online_learning",
     "backtest",
+    "retraining",
 )
 
 

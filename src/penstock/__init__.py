@@ -11,6 +11,7 @@ from penstock.definitions.batch_views import BatchFeatureView, batch_feature_vie
 from penstock.definitions.endpoints import Arm, Endpoint
 from penstock.definitions.entities import Entity
 from penstock.definitions.gates import Gate
+from penstock.definitions.guards import Guard
 from penstock.definitions.learning import Bandit, Ensemble, Online
 from penstock.definitions.models import Model, TimeSplit
 from penstock.definitions.monitors import Monitor
@@ -49,6 +50,7 @@ __all__ = [
     "FeatureService",
     "FileConfig",
     "Gate",
+    "Guard",
     "LabelSource",
     "LifetimeWindow",
     "Model",

@@ -1,5 +1,7 @@
 """Retraining beside a running project: a process of its own, of the lowest priority, that looks, trains and promotes.
 
+The guard looks at labels here, too.
+
 It reads the project's store through a reader of its own. It ends when whoever started it ends; an attempt that is ended in the
 middle is not counted, and made again. Whatever happens to it, scoring goes on.
 
@@ -21,9 +23,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from penstock.app.applied import AppliedHistory
+from penstock.app.guard_labels import LabelGuard, is_to_be_judged
 from penstock.app.retraining import Retrainer, described, retrained_models
 from penstock.app.retraining_journal import Journal
-from penstock.app.runtime import audit_log_of, open_reader, registry_of, state_folder
+from penstock.app.runtime import audit_log_of, open_reader, plan_of, registry_of, state_folder
 from penstock.core.clock import Clock, SystemClock
 from penstock.core.errors import PenstockError
 from penstock.definitions.project import load_project
@@ -52,20 +55,21 @@ def follow(root: Path, *, wait: Wait, clock: Clock) -> None:
     with open_reader(root) as store:
         while told == "go on":
             version, project = applied.newest_version(), load_project(root)
-            retrainer = Retrainer(
-                project,
-                store,
-                registry=registry_of(root, clock=clock),
-                audit=audit_log_of(root, clock=clock),
-                clock=clock,
-            )
+            registry, audit = registry_of(root, clock=clock), audit_log_of(root, clock=clock)
+            guard = LabelGuard(project, plan_of(project), store, registry=registry, audit=audit)
+            retrainer = Retrainer(project, store, registry=registry, audit=audit, clock=clock)
             while told == "go on" and applied.newest_version() == version:
-                for name in retrained_models(project):
-                    retrainer.look(name)
+                _look(guard, retrainer, retrained_models(project))
                 told = wait(LOOK_EVERY_S)
         if told == "finish":
-            for name in retrained_models(project):
-                retrainer.look(name)
+            _look(guard, retrainer, retrained_models(project))
+
+
+def _look(guard: LabelGuard, retrainer: Retrainer, models: list[str]) -> None:
+    for problem in guard.look():
+        sys.stderr.write(f"penstock: guard: {problem}\n")
+    for name in models:
+        retrainer.look(name)
 
 
 @dataclass(slots=True, eq=False)
@@ -86,7 +90,7 @@ class RetrainingBeside:
     _text: str = ""
 
     def __enter__(self) -> Self:
-        if retrained_models(self.runtime.project):
+        if retrained_models(self.runtime.project) or _is_guarded(self.runtime):
             self.runtime.store.index_labels()
             self._child = _start(self.runtime.project.root)
         return self
@@ -121,8 +125,8 @@ class RetrainingBeside:
         return self._text
 
     def finish(self) -> None:
-        """Wait until it has looked at all that is committed now, and has trained what is due."""
-        if self._child is None:
+        """Wait until it has looked at all that is committed now, and has trained what is due; not for the guard alone."""
+        if self._child is None or not retrained_models(self.runtime.project):
             return
         assert self._child.stdin is not None
         with suppress(OSError):  # it has ended
@@ -131,6 +135,15 @@ class RetrainingBeside:
         self._child.communicate()
         self._child = None
         self._text = " · ".join(_texts(self.runtime))
+
+
+def _is_guarded(runtime: Runtime) -> bool:
+    """Whether the guard has still to judge a champion by its labels."""
+    registry, audit = runtime.registry, runtime.routes.audit
+    return any(
+        is_to_be_judged(endpoint, registry, audit) is not None
+        for endpoint in runtime.project.endpoints.values()
+    )
 
 
 def _texts(runtime: Runtime) -> list[str]:

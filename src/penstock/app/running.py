@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from penstock.app.adopting import Adoption
 from penstock.app.batch_inputs import BatchInput
+from penstock.app.guarding import GuardWatch
 from penstock.app.merging import Feed, Resume, merged
 from penstock.app.route_watch import RouteWatch
 from penstock.engine.contract import Contract
@@ -127,14 +128,14 @@ class Runner:
 
     def run(self) -> LiveSummary:
         """Process what the inputs hold, to their end or until stopped; returns when everything is durable."""
-        with RouteWatch(self._runtime):
+        with RouteWatch(self._runtime), GuardWatch(self._runtime):
             while self._pass(final=True).interrupted and not self._stop.is_set():
                 pass
         return self._finish()
 
     def follow(self, *, poll_s: float = POLL_S) -> LiveSummary:
         """Process what the inputs hold and what is appended to them, until stopped."""
-        with RouteWatch(self._runtime):
+        with RouteWatch(self._runtime), GuardWatch(self._runtime):
             while not self._stop.is_set():
                 if not self._pass(final=False).batches:
                     self._runtime.engine.flush()

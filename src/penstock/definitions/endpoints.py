@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from penstock.core.errors import DefinitionError
 from penstock.core.types import DataType, check_name
 from penstock.definitions.entities import Entity
+from penstock.definitions.guards import DEFAULT_GUARD, Guard, check_guard
 from penstock.definitions.models import Model
 from penstock.definitions.policies import Policy, Rule
 from penstock.definitions.services import FeatureService
@@ -79,6 +80,8 @@ class Endpoint:
     features
         The features that decisions are made on and logged with; default: the model's. The features of every arm's model
         must be among them.
+    guard
+        What takes a version out of service again without a hand; None: nothing does.
     """
 
     name: str
@@ -88,6 +91,7 @@ class Endpoint:
     arms: tuple[Arm, ...]
     sticky: Entity | None
     features: FeatureService
+    guard: Guard | None
     description: str
     owner: str
     tags: Tags
@@ -102,6 +106,7 @@ class Endpoint:
         arms: Sequence[Arm] | None = None,
         sticky: Entity | None = None,
         features: FeatureService | None = None,
+        guard: Guard | None = DEFAULT_GUARD,
         description: str = "",
         owner: str = "",
         tags: Mapping[str, str] | None = None,
@@ -118,10 +123,12 @@ class Endpoint:
                     f"{what}: {argument} is {value!r}; allowed is a {kind.__name__}. Give one."
                 )
             object.__setattr__(self, argument, value)
+        check_guard(guard, owner=what)
         values = (
             ("name", name),
             ("arms", (Arm("champion"),) if arms is None else tuple(check_arms(arms, owner=what))),
             ("sticky", sticky),
+            ("guard", guard),
             ("description", description),
             ("owner", owner),
             ("tags", tags_of(tags, owner=what)),

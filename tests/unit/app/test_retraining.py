@@ -27,7 +27,7 @@ from penstock.cli.main import app
 from penstock.models.evaluation import evaluate_binary
 from penstock.models.triggers import Trigger
 from penstock.testing.clock import ManualClock
-from tests.unit.app.fraud_shop import Feed, write_project
+from tests.unit.app.fraud_shop import START, Feed, stream, write_project
 
 DAY = 720
 HAND = Trigger("hand", "by hand")
@@ -82,18 +82,12 @@ def test_the_cooldown_holds_and_a_correction_is_no_new_label(tmp_path, clock):
         feed, retrainer = Feed(runtime), retrainer_of(runtime, clock)
         feed.send(2 * DAY)
         assert retrainer.look("fraud").outcome == "promoted"
-        runtime.ingest("frauds", [{"id": "e1", "fraud": True, "known_at": clock_time(2)}])
+        runtime.ingest("frauds", [{"id": "e1", "fraud": True, "known_at": START + timedelta(days=2)}])
         assert retrainer.seen("fraud").labels == 0
         feed.send(DAY)
         assert retrainer.look("fraud") is None
         clock.advance(timedelta(hours=1))
         assert retrainer.look("fraud") is not None
-
-
-def clock_time(days):
-    from tests.unit.app.fraud_shop import START
-
-    return START + timedelta(days=days)
 
 
 def test_a_killed_attempt_counts_as_none_and_two_never_train_at_once(tmp_path, clock, monkeypatch):
@@ -288,6 +282,19 @@ def test_the_process_beside_a_run_trains_and_one_that_was_killed_leaves_nothing_
         with RetrainingBeside(runtime) as beside:
             beside.finish()
             assert "promoted" in beside.look()
+    assert registry_of(tmp_path).get("fraud", "champion").version == 1
+
+
+def test_a_run_over_files_ends_with_what_is_due_trained(tmp_path):
+    write_project(tmp_path, "new_labels=500, cooldown=timedelta(0)")
+    events, labels = stream(0, 3 * DAY)
+    for name, rows in (("payments", events), ("frauds", labels)):
+        lines = "\n".join(json.dumps(row, default=lambda at: at.isoformat()) for row in rows)
+        (tmp_path / f"{name}.ndjson").write_text(lines + "\n")
+    given = [f"{name}={tmp_path / name}.ndjson" for name in ("payments", "frauds")]
+    ran = CliRunner().invoke(app, ["run", *given, "--project", str(tmp_path)])
+    assert ran.exit_code == 0, ran.output
+    assert "fraud:1 promoted" in ran.stdout
     assert registry_of(tmp_path).get("fraud", "champion").version == 1
 
 
