@@ -112,7 +112,7 @@ def experiment(
     Parameters
     ----------
     weights
-        The weights in force, against which the division of the keys is checked.
+        The weights in force of the arms that have a version, against which the division of the keys is checked.
     error
         How often, at most, an interval of arms that are equal excludes no difference at any look.
     """
@@ -140,7 +140,7 @@ def experiment(
         )
         for name in present
     ]
-    kept = {one.arm: one.keys for one in results}
+    kept = {name: 0 for name in names if weights.get(name, 0.0) > 0} | {one.arm: one.keys for one in results}
     return Experiment(endpoint.name, tuple(results), tally.moved, tally.unkeyed, _share_error(kept, weights))
 
 

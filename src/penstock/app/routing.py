@@ -81,8 +81,10 @@ class Routes:
         taken; its arm goes on as it was, and why is noted in `problems` under the endpoint's name.
         """
         with self._changing:
-            self._seen = self._heads()
-            return self._load(self.plan.endpoints.values(), problems)
+            heads = self._heads()
+            found = self._load(self.plan.endpoints.values(), problems)
+            self._seen = heads
+            return found
 
     def stale(self) -> bool:
         """Whether registry or audit log have changed since routes were loaded last."""
@@ -91,12 +93,13 @@ class Routes:
     def following(self, plan: Plan, problems: dict[str, str]) -> Routes:
         """Those for `plan`: models that go on are shared, others are loaded as by `load`."""
         routes = Routes(plan, self.registry, self.audit)
-        for (endpoint, arm), model in self._models.items():
-            if _goes_on(self.plan, plan, endpoint, arm):
-                routes._models[endpoint, arm] = model
-                routes._thresholds[endpoint, arm] = self._thresholds.get((endpoint, arm), {})
-        routes._given = self._given & routes._models.keys()
-        routes._ready = dict(self._ready)
+        with self._changing:
+            for (endpoint, arm), model in self._models.items():
+                if _goes_on(self.plan, plan, endpoint, arm):
+                    routes._models[endpoint, arm] = model
+                    routes._thresholds[endpoint, arm] = self._thresholds.get((endpoint, arm), {})
+            routes._given = self._given & routes._models.keys()
+            routes._ready = dict(self._ready)
         routes.load(problems)
         return routes
 
@@ -212,18 +215,41 @@ def arm_named(endpoint: EndpointNode, name: str) -> ArmNode:
 
 def weights_of(endpoint: EndpointNode, audit: AuditLog) -> dict[str, float]:
     """The weights of an endpoint's arms: as set last, else as defined."""
+    return _weights(endpoint, audit.newest(ACTION, endpoint.name))
+
+
+def weights_since(endpoint: EndpointNode, audit: AuditLog) -> int:
+    """The length of the log when an endpoint's weights were set last; 0 where they never were."""
     row = audit.newest(ACTION, endpoint.name)
-    since = {} if row is None else row.values()["weights"]
+    return 0 if row is None else int(row.values().get("position", 0))
+
+
+def _weights(endpoint: EndpointNode, row: AuditRow | None) -> dict[str, float]:
+    since = (None if row is None else row.values()["weights"]) or {}
     weights = {arm.name: float(since.get(arm.name, arm.weight)) for arm in endpoint.arms}
     if any(weights[arm.name] for arm in endpoint.arms if not arm.shadow):
         return weights
     return {arm.name: arm.weight for arm in endpoint.arms}  # the arms that had weight are defined no more
 
 
-def set_weights(
-    endpoint: EndpointNode, changes: Mapping[str, float], audit: AuditLog, *, actor: str, reason: str
+def reset_weights(
+    endpoint: EndpointNode, audit: AuditLog, *, actor: str, reason: str, position: int = 0
 ) -> AuditRow:
-    """Change weights of an endpoint's arms; engines that run take them over.
+    """Let an endpoint's weights be as they are defined again."""
+    detail = {"weights": None, "position": position}
+    return audit.append(ACTION, endpoint.name, detail, actor=actor, reason=reason)
+
+
+def set_weights(
+    endpoint: EndpointNode,
+    changes: Mapping[str, float],
+    audit: AuditLog,
+    *,
+    actor: str,
+    reason: str,
+    position: int = 0,
+) -> AuditRow:
+    """Change weights of an endpoint's arms; engines that run take them over. `position` is the log's length now.
 
     Raises `InputError` where no arm would decide any more.
     """
@@ -234,12 +260,16 @@ def set_weights(
                 "definition to let it decide."
             )
         check_weight(weight, owner=f"endpoint {endpoint.name!r}, arm {name!r}")
-    weights = weights_of(endpoint, audit) | dict(changes)
-    if not any(weights[arm.name] for arm in endpoint.arms if not arm.shadow):
-        raise InputError(
-            f"endpoint {endpoint.name!r}: with weights {weights} no arm decides. Leave one above 0."
-        )
-    return audit.append(ACTION, endpoint.name, {"weights": weights}, actor=actor, reason=reason)
+
+    def changed(newest: AuditRow | None) -> dict[str, Any]:
+        weights = _weights(endpoint, newest) | dict(changes)
+        if not any(weights[arm.name] for arm in endpoint.arms if not arm.shadow):
+            raise InputError(
+                f"endpoint {endpoint.name!r}: with weights {weights} no arm decides. Leave one above 0."
+            )
+        return {"weights": weights, "position": position}
+
+    return audit.append(ACTION, endpoint.name, changed, actor=actor, reason=reason)
 
 
 def arm_shares(endpoint: EndpointNode, registry: ModelRegistry, audit: AuditLog) -> list[dict[str, Any]]:

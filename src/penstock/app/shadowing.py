@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from penstock.core.errors import ModelError, StoreError
+from penstock.core.errors import StoreError
 from penstock.stores.shadows import ShadowScores, ShadowStore
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ MAX_BATCHES = 1_000
 MAX_BYTES = 64 << 20
 """Of the vectors that wait."""
 WRITE_ROWS = 10_000
+PATIENCE_S = 30.0
 
 
 class _Waiting(NamedTuple):
@@ -58,26 +59,32 @@ class Shadows:
         """Events that were left out because too many waited, by endpoint."""
         self.failed: Counter[str] = Counter()
         """Events on which a model failed, by ``endpoint/arm``."""
+        self.lost: Counter[str] = Counter()
+        """Events whose scores could not be stored, by ``endpoint/arm``."""
         self.problem: str | None = None
-        """Why scores could not be stored."""
+        """What went wrong last."""
+        self._store: ShadowStore | None = None
 
     def offer(self, route: Route, positions: IntArray, decisions: Decisions, committed: Future[None]) -> None:
         """Score these events once they are durable; never waits."""
         if route.shadows and len(positions):
             committed.add_done_callback(self._enqueuer(_Waiting(route, positions, decisions)))
 
-    def flush(self) -> None:
-        """Wait until everything offered so far, and durable, is scored and stored."""
+    def flush(self, *, patience_s: float = PATIENCE_S) -> None:
+        """Wait until everything offered so far, and durable, is scored and stored; `StoreError` after `patience_s`."""
         if self._thread is not None:
             done = threading.Event()
             self._queue.put(done)
-            done.wait()
+            if not done.wait(patience_s):
+                raise StoreError(
+                    f"shadow arms: they are more than {patience_s:g} s behind. Remove the slow one."
+                )
 
     def close(self) -> None:
         """Score what waits, and end."""
         if self._thread is not None:
             self._queue.put(None)
-            self._thread.join()
+            self._thread.join(PATIENCE_S)  # what waits longer is lost: it is the scores of shadows
             self._thread = None
 
     def _enqueuer(self, waiting: _Waiting) -> Callable[[Future[None]], None]:
@@ -100,18 +107,18 @@ class Shadows:
         self._queue.put(waiting)
 
     def _work(self) -> None:
-        store = ShadowStore(self._path)
         ready: list[ShadowScores] = []
         while True:
             taken = self._queue.get()
             if isinstance(taken, _Waiting):
                 ready += self._score(taken)
                 if self._queue.empty() or sum(len(one.positions) for one in ready) >= WRITE_ROWS:
-                    ready = self._write(store, ready)
+                    ready = self._write(ready)
                 continue
-            ready = self._write(store, ready)
+            ready = self._write(ready)
             if taken is None:
-                store.close()
+                if self._store is not None:
+                    self._store.close()
                 return
             taken.set()
 
@@ -126,22 +133,26 @@ class Shadows:
         name = f"{waiting.route.endpoint}/{arm.name}"
         try:
             scores = arm.score(waiting.decisions.vectors)
-        except ModelError:
+        except Exception as error:  # noqa: BLE001 - a candidate's code: whatever it does is counted, and told
             scores = np.full(len(waiting.positions), np.nan)
             self.failed[name] += len(scores)
+            self.problem = f"shadow {name} failed: {type(error).__name__}: {error}"
         self.scored[name] += len(scores)
         who = arm.named
         return ShadowScores(
             waiting.route.endpoint, arm.name, who.version, who.digest, waiting.positions, scores
         )
 
-    def _write(self, store: ShadowStore, ready: list[ShadowScores]) -> list[ShadowScores]:
+    def _write(self, ready: list[ShadowScores]) -> list[ShadowScores]:
         try:
             if ready:
-                store.append(ready)
-            self.problem = None
+                if self._store is None:
+                    self._store = ShadowStore(self._path)
+                self._store.append(ready)
         except (
             StoreError
         ) as error:  # a shadow's scores are not worth a stop; what could not be stored is told
             self.problem = str(error)
+            for one in ready:
+                self.lost[f"{one.endpoint}/{one.arm}"] += len(one.positions)
         return []

@@ -18,7 +18,12 @@ def experiment(
     endpoint: Annotated[
         str | None, typer.Argument(metavar="ENDPOINT", help="Which endpoint; default: the only one.")
     ] = None,
-    start: Annotated[int, typer.Option("--from", help="Only decisions from this log position on.")] = 0,
+    start: Annotated[
+        int | None,
+        typer.Option(
+            "--from", help="Only decisions from this log position on; default: since weights were set."
+        ),
+    ] = None,
     error: Annotated[
         float, typer.Option(min=1e-6, max=0.5, help="How often equal arms may be told apart, at most.")
     ] = 0.05,
@@ -31,17 +36,19 @@ def experiment(
     out. If the division of the keys does not fit the weights, it says so.
     """
     from penstock.app.experimenting import experiment as compared
-    from penstock.app.routing import endpoint_named, weights_of
-    from penstock.app.runtime import audit_log_of, open_reader, plan_of
+    from penstock.app.routing import arm_shares, endpoint_named, weights_since
+    from penstock.app.runtime import audit_log_of, open_reader, plan_of, registry_of
     from penstock.definitions.project import load_project
 
     root = project_root(project)
     plan = plan_of(load_project(root))
     node = endpoint_named(plan, endpoint)
+    audit = audit_log_of(root)
+    shares = arm_shares(node, registry_of(root), audit)
+    weights = {one["arm"]: one["weight"] for one in shares if one["share"]}
+    begin = weights_since(node, audit) if start is None else start
     with open_reader(root) as store:
-        found = compared(
-            store, plan, node, weights=weights_of(node, audit_log_of(root)), start=start, error=error
-        )
+        found = compared(store, plan, node, weights=weights, start=begin, error=error)
     if as_json:
         print_json(found.to_dict())
         return

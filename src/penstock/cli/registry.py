@@ -308,10 +308,12 @@ def history(
 @commands.command("verify")
 def verify(project: Project = None, as_json: AsJson = False) -> None:
     """Check the chain of the history and every file of every version; exit code 1 if anything was changed."""
+    from penstock.app.runtime import audit_log_of
     from penstock.core.errors import ArtifactError, CorruptionError
 
     registry = _registry(project)
     try:
+        changes = audit_log_of(project_root(project)).verify()
         rows = registry.verify()
     except (ArtifactError, CorruptionError) as error:
         if as_json:
@@ -320,9 +322,10 @@ def verify(project: Project = None, as_json: AsJson = False) -> None:
             tell(f"penstock: {error}")
         raise typer.Exit(ExitCode.CHECK_FAILED) from error
     if as_json:
-        print_json({"clean": True, "rows": rows, "head": registry.head()})
+        print_json({"clean": True, "rows": rows, "head": registry.head(), "audit_rows": changes})
         return
     say(f"{number(rows)} rows of history and the files of all versions are as they were written.")
+    say(f"{number(changes)} rows of the audit log (weights, guard) follow from each other.")
     say(f"head {registry.head()}")
     hint("penstock registry list")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from penstock.cli.options import AsJson, Project, project_root
@@ -58,6 +59,7 @@ def _print(found: Overview) -> None:
     facts += [("audit", _audit(found))]
     print_facts([fact for fact in facts if fact[1]])
     _print_endpoints(found.champions)
+    _print_running(found.root)
     _print_letters(found)
     say()
     kept = ", ".join(f"at {number(position)}" for position in found.snapshots)
@@ -89,6 +91,23 @@ def _print_endpoints(champions: dict[str, Any]) -> None:
             for name, one in champions.items()
         ]
         print_table(rows, head=("endpoint", "model", "champion"))
+
+
+def _print_running(root: Path) -> None:
+    """What a running engine has in its arms, and what does not work though it runs."""
+    from penstock.app.route_watch import running_notes
+
+    notes = running_notes(root)
+    if notes is None:
+        return
+    say()
+    for endpoint, arms in notes.routes.items():
+        serving = ", ".join(f"{version} in {arm}" for arm, version in arms.items())
+        say(f"running, {endpoint}: {serving or 'without a model'}")
+    for what, counts in notes.shadows.items():
+        say(f"shadows, {what}: {', '.join(f'{number(n)} events of {name}' for name, n in counts.items())}")
+    for what, why in notes.problems.items():
+        say(f"problem, {what}: {why}")
 
 
 def _print_letters(found: Overview) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
+from collections.abc import Callable, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from penstock.core.errors import CorruptionError, InputError, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from pathlib import Path
 
     from penstock.core.clock import Clock
@@ -43,6 +44,7 @@ CREATE TRIGGER IF NOT EXISTS audit_is_never_deleted BEFORE DELETE ON audit
 BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
 """
 _COLUMNS = "sequence, time_us, actor, action, subject, detail, reason"
+_NEWEST = f"SELECT {_COLUMNS} FROM audit WHERE action = ? AND subject = ? ORDER BY sequence DESC LIMIT 1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,9 @@ class AuditRow:
         return hashlib.sha256(f"{previous}\n{content}".encode()).hexdigest()
 
 
+Detail = Mapping[str, Any] | Callable[[AuditRow | None], Mapping[str, Any]]
+
+
 class AuditLog:
     """The audit log in one file. Several processes may use it; SQLite's lock orders their rows.
 
@@ -83,10 +88,11 @@ class AuditLog:
         self._path = path
         self._clock = clock
 
-    def append(
-        self, action: str, subject: str, detail: Mapping[str, Any], *, actor: str, reason: str
-    ) -> AuditRow:
-        """Add a row, durable on return; `detail` must be JSON values."""
+    def append(self, action: str, subject: str, detail: Detail, *, actor: str, reason: str) -> AuditRow:
+        """Add a row, durable on return.
+
+        `detail` are JSON values, or what makes them of the newest row of this action and subject: nobody writes between.
+        """
         for what, text in (("actor", actor), ("reason", reason)):
             if not text.strip():
                 raise InputError(
@@ -111,10 +117,7 @@ class AuditLog:
 
     def newest(self, action: str, subject: str) -> AuditRow | None:
         """The newest row of an action on a subject."""
-        query = (
-            f"SELECT {_COLUMNS} FROM audit WHERE action = ? AND subject = ? ORDER BY sequence DESC LIMIT 1"
-        )
-        found = self._select(query, (action, subject))
+        found = self._select(_NEWEST, (action, subject))
         return AuditRow(*found[0]) if found else None
 
     def head(self) -> tuple[int, str]:
@@ -147,11 +150,14 @@ class AuditLog:
         connection: sqlite3.Connection,
         action: str,
         subject: str,
-        detail: Mapping[str, Any],
+        detail: Detail,
         *,
         actor: str,
         reason: str,
     ) -> AuditRow:
+        if callable(detail):
+            found = connection.execute(_NEWEST, (action, subject)).fetchone()
+            detail = detail(AuditRow(*found) if found else None)
         newest = connection.execute(
             "SELECT sequence, time_us, hash FROM audit ORDER BY sequence DESC LIMIT 1"
         ).fetchone()

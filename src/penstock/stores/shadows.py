@@ -84,12 +84,10 @@ class ShadowStore:
             for one in batches
             if len(one.positions)
         ]
-        with self._guarded(), self._lock:
-            self._connection.execute("BEGIN")
-            self._connection.executemany(
+        with self._transaction() as connection:
+            connection.executemany(
                 "INSERT INTO shadow (endpoint, arm, first, last, payload) VALUES (?,?,?,?,?)", rows
             )
-            self._connection.execute("COMMIT")
 
     def read(
         self, endpoint: str, arm: str, *, start: int = 0, stop: int | None = None
@@ -108,24 +106,23 @@ class ShadowStore:
         """Take the scores of forgotten events out; how many there were."""
         gone = np.sort(positions)
         count = 0
-        with self._guarded(), self._lock:
-            self._connection.execute("BEGIN")
-            rows = self._connection.execute("SELECT id, endpoint, arm, payload FROM shadow").fetchall()
+        with self._transaction() as connection:
+            rows = connection.execute("SELECT id, endpoint, arm, payload FROM shadow").fetchall()
             for key, endpoint, arm, payload in rows:
                 held = _decoded(endpoint, arm, payload)
                 kept = ~np.isin(held.positions, gone)
                 if kept.all():
                     continue
                 count += int((~kept).sum())
-                self._connection.execute("DELETE FROM shadow WHERE id = ?", (key,))
+                connection.execute("DELETE FROM shadow WHERE id = ?", (key,))
                 if kept.any():
                     left = held._replace(positions=held.positions[kept], scores=held.scores[kept])
-                    self._connection.execute(
+                    connection.execute(
                         "INSERT INTO shadow VALUES (?,?,?,?,?,?)",
                         (key, endpoint, arm, int(left.positions[0]), int(left.positions[-1]), _encoded(left)),
                     )
-            self._connection.execute("COMMIT")
-            if count:
+        if count:
+            with self._guarded(), self._lock:
                 self._connection.execute("VACUUM")
                 self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return count
@@ -133,6 +130,17 @@ class ShadowStore:
     def close(self) -> None:
         """Let go of the file."""
         self._connection.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._guarded(), self._lock:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:

@@ -106,3 +106,12 @@ def test_events_without_a_key_are_counted_apart(runtime):
     found = compared(runtime)
     assert found.unkeyed == 5
     assert sum(one.decisions for one in found.arms) == 15
+
+
+def test_an_arm_that_got_no_key_at_all_is_told(runtime):
+    node = runtime.plan.endpoints["checkout"]
+    set_weights(node, {"challenger": 0.0}, runtime.routes.audit, actor="ann", reason="none")
+    runtime.load_routes()
+    send(runtime, 0, 50)
+    told = experiment(runtime.store, runtime.plan, node, weights={"champion": 1.0, "challenger": 1.0})
+    assert told.suspicious

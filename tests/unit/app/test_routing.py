@@ -13,11 +13,18 @@ import pytest
 from penstock import Arm
 from penstock.app import Runtime
 from penstock.app.forgetting import forget
-from penstock.app.route_watch import RouteWatch
-from penstock.app.routing import set_weights
+from penstock.app.route_watch import RouteWatch, running_notes
+from penstock.app.routing import reset_weights, set_weights, weights_of, weights_since
 from penstock.app.runtime import audit_log_of, registry_of, shadow_path
 from penstock.core.clock import SystemClock
-from penstock.core.errors import DefinitionError, InputError, ModelError, NotFoundError, PenstockError
+from penstock.core.errors import (
+    DefinitionError,
+    InputError,
+    ModelError,
+    NotFoundError,
+    PenstockError,
+    StoreError,
+)
 from penstock.definitions.project import load_project
 from penstock.engine.decisions import Decisions
 from penstock.stores.shadows import ShadowStore
@@ -259,3 +266,76 @@ def test_arms_that_mean_nothing_are_refused(tmp_path, old, new, words):
 
 def test_an_arm_is_a_value():
     assert Arm("a") == Arm("a", version="champion", weight=1.0)
+
+
+def test_a_registry_that_fails_once_loses_no_promotion(served, monkeypatch):
+    with Runtime.open(served) as runtime:
+        promote(served, registry_of(served).get("fraud", 2))
+        with monkeypatch.context() as patched:
+            patched.setattr(runtime.registry, "versions", Fails(StoreError("registry: away")))
+            with pytest.raises(StoreError):
+                runtime.load_routes()
+        assert runtime.routes.stale()
+        runtime.load_routes()
+        assert runtime.routes["checkout"].serving[0].named.version == "fraud:2"
+
+
+def test_the_watch_survives_what_nobody_expects_and_tells(served, monkeypatch):
+    with Runtime.open(served) as runtime:
+        with RouteWatch(runtime, every_s=0.01), monkeypatch.context() as patched:
+            patched.setattr(runtime.registry, "head", Fails(FileNotFoundError("gone")))
+            until(lambda: "routes" in runtime.problems)
+            assert running_notes(served).problems["routes"] == "FileNotFoundError: gone"
+            patched.undo()
+            until(lambda: "routes" not in runtime.problems)
+            until(lambda: not running_notes(served).problems)
+            assert running_notes(served).routes["checkout"]["champion"] == "fraud:1"
+        assert running_notes(served) is None
+
+
+def test_shadows_survive_a_model_that_raises_anything_and_a_store_that_fails(served, monkeypatch):
+    class Broken(Constant):
+        def score(self, vectors):
+            raise ZeroDivisionError("nobody expects it")
+
+    with Runtime.open(served) as runtime:
+        runtime.routes.serve("checkout", Broken("fraud:9", 0.3), arm="watcher")
+        send(runtime, 0, 100)
+        runtime.shadows.flush()
+        assert runtime.shadows.failed["checkout/watcher"] == 100
+        assert "ZeroDivisionError" in runtime.shadows.problem
+        with monkeypatch.context() as patched:
+            patched.setattr("penstock.stores.shadows._encoded", lambda _: object())  # SQLite takes no object
+            send(runtime, 100, 100)
+            runtime.shadows.flush()
+        assert runtime.shadows.lost["checkout/narrow_watcher"] == 100
+        send(runtime, 200, 100)
+        runtime.shadows.flush()
+    with closing(ShadowStore(shadow_path(served))) as shadows:
+        stored = np.concatenate([b.positions for b in shadows.read("checkout", "narrow_watcher")])
+    assert stored.tolist() == [*range(100), *range(200, 300)], "what came after the failure is stored"
+
+
+def test_weights_go_back_to_the_definition_and_say_since_when(served):
+    audit = audit_log_of(served)
+    with Runtime.open(served) as runtime:
+        node = runtime.plan.endpoints["checkout"]
+        set_weights(node, {"challenger": 80.0}, audit, actor="ann", reason="more", position=123)
+        assert (weights_of(node, audit)["challenger"], weights_since(node, audit)) == (80.0, 123)
+        reset_weights(node, audit, actor="ann", reason="back", position=456)
+        assert (weights_of(node, audit)["challenger"], weights_since(node, audit)) == (20.0, 456)
+
+
+class Fails:
+    def __init__(self, error):
+        self.error = error
+
+    def __call__(self, *_, **__):
+        raise self.error
+
+
+def until(happened):
+    deadline = time.perf_counter() + 20
+    while not happened():
+        assert time.perf_counter() < deadline
+        time.sleep(0.01)
