@@ -88,6 +88,8 @@ class TrainingData:
         For Card Precision, shape [n]; None: not computed.
     columns
         Further numeric columns, such as the amounts that costs name; shape [n] each.
+    positions
+        Where the events are in the project's log, int64, shape [n], ascending; None: they are from elsewhere.
     """
 
     vectors: NDArray[np.float64]
@@ -100,6 +102,7 @@ class TrainingData:
     days: NDArray[Any] | None = None
     entities: NDArray[Any] | None = None
     columns: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    positions: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
