@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from penstock.app.gate_learners import learner_at_gate
 from penstock.app.runtime import open_reader, plan_of
 from penstock.app.training import data_from_files, data_from_log, model_named, policy_of
 from penstock.core.clock import Clock
@@ -28,7 +29,13 @@ from penstock.models.versions import report_title
 from penstock.monitoring.report import Grid, Report, Section, Tile
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from penstock.kernel.columns import IntArray
+    from penstock.models.published import OnlineModel
     from penstock.models.registry import ModelRegistry, ModelVersion
+
+    Learners = dict[str, tuple[OnlineModel | None, NDArray[np.float64]]]
 
 Tell = Callable[[str], None]
 MIDDLE = 0.5
@@ -83,9 +90,12 @@ def judge_version(
     say(f"{challenger.label}: gathering the holdout")
     data = _data(project, model, given, progress) if gathered is None else gathered
     known = [one for one in (challenger, champion) if one is not None]
-    holdout = _later(model, data, [one.manifest() for one in known], since_us=since_us or 0)
+    rows = _later(model, data, [one.manifest() for one in known], since_us=since_us or 0)
+    learners = _learners(project, model, known, data)
+    rows = _unseen(rows, learners)
+    holdout = _holdout(model, data, rows)
     say(f"{challenger.label}: judging on {len(holdout.labels):,} rows")
-    candidates = [_candidate(project, model, one) for one in known]
+    candidates = [_candidate(project, model, one, learners, rows) for one in known]
     report = judge(
         model.gate,
         candidates[0],
@@ -107,7 +117,7 @@ def _data(project: Project, model: Model, given: Given | None, progress: Progres
         return data_from_log(store, plan, model, logged, policy=policy_of(project, model), stop=stop)
 
 
-def _later(model: Model, data: TrainingData, manifests: list[Manifest], *, since_us: int) -> Holdout:
+def _later(model: Model, data: TrainingData, manifests: list[Manifest], *, since_us: int) -> IntArray:
     """The labelled rows from the end of the gap after the later training on."""
     gap_us = to_us(model.split.delay)
     start_us = max(since_us, gap_us + max(manifest.data.end_us for manifest in manifests))
@@ -121,26 +131,51 @@ def _later(model: Model, data: TrainingData, manifests: list[Manifest], *, since
             f"a label is of {newest}. Wait for labels, give later ones with --events and --labels, or promote with "
             "--skip-gate REASON."
         )
+    return rows
+
+
+def _learners(project: Project, model: Model, known: list[ModelVersion], data: TrainingData) -> Learners:
+    """What those of the versions that go on learning are judged by."""
+    learning = [one for one in known if one.manifest().engine == "online"]
+    if not learning:
+        return {}
+    plan = plan_of(project)
+    with open_reader(project.root) as store:
+        return {one.label: learner_at_gate(store, plan, model, one, data) for one in learning}
+
+
+def _unseen(rows: IntArray, learners: Learners) -> IntArray:
+    """The rows whose labels no learner knew when it scored them; all, to be refused by the gate, where there are none."""
+    unseen = [np.isfinite(scores[rows]) for _, scores in learners.values()]
+    kept = rows[np.logical_and.reduce(unseen)] if unseen else rows
+    return kept if len(kept) else rows
+
+
+def _holdout(model: Model, data: TrainingData, rows: IntArray) -> Holdout:
     return Holdout(
         vectors=np.ascontiguousarray(data.vectors[rows]),
         labels=data.labels[rows],
         times_us=data.times_us[rows],
         features=data.features,
         service_fingerprint=data.service_fingerprint,
-        gap_us=gap_us,
+        gap_us=to_us(model.split.delay),
         digest=data_digest(data, rows),
     )
 
 
-def _candidate(project: Project, model: Model, version: ModelVersion) -> Candidate:
+def _candidate(
+    project: Project, model: Model, version: ModelVersion, learners: Learners, rows: IntArray
+) -> Candidate:
     files = version.files()
+    copy, scores = learners.get(version.label, (None, None))
     return Candidate(
         label=version.label,
         digest=version.digest,
         manifest=files.manifest,
-        model=load_model(version.folder, digest=version.digest, version=version.label),
+        model=copy or load_model(version.folder, digest=version.digest, version=version.label),
         threshold=served_threshold(project, model, files.manifest),
         trained_rows=read_sketch(files["rows"]) if "rows" in files.contents else None,
+        unseen_scores=None if scores is None else scores[rows],
     )
 
 

@@ -90,7 +90,7 @@ def newest_time(store: LogReader, plan: Plan, model: Model, *, stop: int) -> int
     source = plan.sources[plan.services[model.features.name].source]
     for end in range(stop, 0, -STEP_ROWS):
         batches = store.read_log(max(end - STEP_ROWS, 0), end, sources={source.name})
-        found = [_newest_of(batch.payload, source.time_field) for batch in batches]
+        found = [newest_of(batch.payload, source.time_field) for batch in batches]
         if found:
             return max(found)
     return None
@@ -103,14 +103,15 @@ def position_since(store: LogReader, plan: Plan, model: Model, *, since_us: int,
     while high - low > STEP_ROWS // 10:
         middle = (low + high) // 2
         batch = next(iter(store.read_log(middle, min(middle + STEP_ROWS, stop), sources={source.name})), None)
-        if batch is None or _newest_of(batch.payload, source.time_field) >= since_us:
+        if batch is None or newest_of(batch.payload, source.time_field) >= since_us:
             high = middle
         else:
             low = middle
     return low
 
 
-def _newest_of(payload: bytes, time_field: str) -> int:
+def newest_of(payload: bytes, time_field: str) -> int:
+    """The newest event time in a batch of the log."""
     from penstock.kernel.columns import Columns
 
     times = Columns.from_bytes(payload)[time_field].values  # type: ignore[union-attr]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +78,7 @@ def data_from_log(
     service = plan.services[model.features.name]
     end = store.next_position if stop is None else stop
     labels, known = labels_at(logged.positions, newest(labels_before(store, logged.positions, end)))
-    return _data(
+    data = _data(
         service,
         model.label.of,
         events=logged.events,
@@ -88,6 +88,7 @@ def data_from_log(
         policy=policy,
         weights=label_weights_at(store, plan, model.label.of.name, logged.positions),
     )
+    return replace(data, positions=logged.positions)
 
 
 def data_from_frames(

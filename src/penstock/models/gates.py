@@ -61,6 +61,9 @@ class Candidate:
         The score from which on it raises an alarm where it serves; None for a regression.
     trained_rows
         Hashes of a sample of the rows that it was trained on (`training_rows`); None where it has none.
+    unseen_scores
+        Of a version that goes on learning: its score of each row of the holdout from before it learned the label, NaN where
+        there is none. None: it was trained once, and scores the rows now.
     """
 
     label: str
@@ -69,6 +72,11 @@ class Candidate:
     model: ScoringModel
     threshold: float | None
     trained_rows: NDArray[np.uint64] | None = None
+    unseen_scores: NDArray[np.float64] | None = None
+
+    def scores(self, holdout: Holdout) -> NDArray[np.float64]:
+        """Scores of the holdout, none of which it made knowing the label."""
+        return self.model.score(holdout.vectors) if self.unseen_scores is None else self.unseen_scores
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -152,7 +160,11 @@ def judge(
             "period, or give events and labels."
         )
     known = [challenger] if champion is None else [challenger, champion]
-    rules = [_holdout_rule(known, holdout), _schema_rule(challenger, champion, holdout)]
+    rules = [
+        _holdout_rule(known, holdout),
+        _schema_rule(challenger, champion, holdout),
+        *_unseen_rule(known, holdout),
+    ]
     # Vectors of another schema cannot be scored, and figures on rows that were trained on say nothing.
     if all(rule.verdict == "pass" for rule in rules):
         binary = challenger.manifest.task == "binary"
@@ -208,9 +220,8 @@ def _holdout_rule(known: Sequence[Candidate], holdout: Holdout) -> Rule:
     if not (early or trained or same):
         first = f"{from_us(int(holdout.times_us.min())):%Y-%m-%d %H:%M}"
         gap = format_duration(holdout.gap_us)
-        return Rule(
-            "holdout", "pass", f"all rows from {first} on, at least {gap} after either's training", numbers
-        )
+        after = "registration of the one that learns on" if _learners(known) else "either's training"
+        return Rule("holdout", "pass", f"all rows from {first} on, at least {gap} after {after}", numbers)
     found = [
         f"{early:,} of {len(holdout.labels):,} rows lie in or before a training period or the gap after it"
         if early
@@ -220,6 +231,27 @@ def _holdout_rule(known: Sequence[Candidate], holdout: Holdout) -> Rule:
     ]
     text = "; ".join(filter(None, found)) + ". Judge on later events; a random split leaks."
     return Rule("holdout", "fail", text, numbers)
+
+
+def _unseen_rule(known: Sequence[Candidate], holdout: Holdout) -> Iterator[Rule]:
+    """Whether those that go on learning have a score of every row from before they knew its label."""
+    for one in _learners(known):
+        assert one.unseen_scores is not None
+        learned = int(np.isnan(one.unseen_scores).sum())
+        numbers = {one.label: {"rows": len(holdout.labels), "learned": learned}}
+        if learned:
+            text = (
+                f"{one.label} goes on learning, and has learned {learned:,} of {len(holdout.labels):,} rows without a score "
+                "from before; it cannot be judged on them. Wait for labels of events that it decides on, or of later ones."
+            )
+            yield Rule("unseen rows", "inconclusive", text, numbers)
+        else:
+            text = f"{one.label} goes on learning: each row has the score from before it knew the label"
+            yield Rule("unseen rows", "pass", text, numbers)
+
+
+def _learners(known: Sequence[Candidate]) -> list[Candidate]:
+    return [one for one in known if one.unseen_scores is not None]
 
 
 def _schema_rule(challenger: Candidate, champion: Candidate | None, holdout: Holdout) -> Rule:
@@ -242,7 +274,7 @@ def _schema_rule(challenger: Candidate, champion: Candidate | None, holdout: Hol
 def _alarm_rules(gate: Gate, known: Sequence[Candidate], holdout: Holdout) -> list[Rule]:
     truth = holdout.labels > 0
     positives = int(truth.sum())
-    scores = [one.model.score(holdout.vectors) for one in known]
+    scores = [one.scores(holdout) for one in known]
     alarms = [_alarms(one, found) for one, found in zip(known, scores, strict=True)]
     rules = [
         _recall_rule(gate, truth, alarms),
@@ -342,7 +374,7 @@ def _segments_rule(
 
 def _error_rule(gate: Gate, known: Sequence[Candidate], holdout: Holdout) -> Rule:
     """A regression's mean absolute error must fall; without a champion it must beat the mean."""
-    errors = [np.abs(one.model.score(holdout.vectors) - holdout.labels) for one in known]
+    errors = [np.abs(one.scores(holdout) - holdout.labels) for one in known]
     values = [float(error.mean()) for error in errors]
     numbers: dict[str, Any] = {"challenger": values[0]}
     if len(known) == 1:

@@ -129,6 +129,23 @@ def _refusal(model: LearningModel, states: Path) -> str:
     return ""
 
 
+def newest_copy(folder: Path, files: ModelFiles, *, version: str) -> tuple[OnlineModel | None, int]:
+    """The copy on disk of the version in `folder`, as it stays, and up to which position of the log it has learned.
+
+    None and -1 where there is none. Raises `ArtifactError` where it is not this project's own, or of another definition.
+    """
+    try:
+        published = read_copy(states_of(folder))
+    except FileNotFoundError:
+        return None, -1
+    described = msgspec.json.decode(files["online"], type=Description)
+    model = LearningModel(
+        version, feature_names=files.manifest.feature_names, definition=described.definition
+    )
+    model.put(published)
+    return model.newest, published.position
+
+
 def served_in(folder: Path) -> LearningModel | None:
     """The serving side of the version in `folder`, where this process has loaded it."""
     return _LOADED.get(folder)

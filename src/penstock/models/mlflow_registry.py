@@ -17,12 +17,18 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from penstock.core.errors import CorruptionError, MissingDependencyError, NotFoundError, StoreError
+from penstock.core.errors import (
+    ArtifactError,
+    CorruptionError,
+    MissingDependencyError,
+    NotFoundError,
+    StoreError,
+)
 from penstock.core.types import check_name
 from penstock.models.artifacts import write_files
 from penstock.models.history import GENESIS, HistoryRow
@@ -122,7 +128,8 @@ class MlflowRegistry(VersionsByHistory):
         found = super().versions(name)
         for version in found:
             if version.aliases or version.stage in _IN_USE:
-                self._fetch(version)
+                with suppress(ArtifactError):  # whoever reads its files is told
+                    self._fetch(version)
         return found
 
     def attach(self, name: str, version: int, title: str, data: bytes) -> None:
@@ -348,13 +355,18 @@ class MlflowRegistry(VersionsByHistory):
         return self._cache / name / str(version)
 
     def _fetch(self, version: ModelVersion) -> None:
-        """Bring a version's files here, where they are not; whoever reads them checks them."""
+        """Bring a version's files here, where they are not: checked before they are put in their place."""
+        if not version.folder.resolve().is_relative_to(self._cache.resolve()):
+            raise CorruptionError(
+                f"Model {version.label}: its folder {version.folder} leads out of {self._cache}. Remove what was put there."
+            )
         manifest = version.folder / MANIFEST_NAME
         if manifest.is_file() and sha256(manifest.read_bytes()) == version.digest:
             return
         self._cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self._cache, prefix=".incoming-") as folder:
             found = self._download(version, Path(folder))
+            read_files(found, digest=version.digest)
             version.folder.parent.mkdir(exist_ok=True)
             shutil.rmtree(version.folder, ignore_errors=True)
             found.rename(version.folder)

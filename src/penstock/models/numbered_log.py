@@ -9,11 +9,19 @@ it was among the newest.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from penstock.core.errors import CorruptionError
+import msgspec
+
+from penstock.core.errors import CorruptionError, DefinitionError
+from penstock.core.types import check_name
 from penstock.models.history import GENESIS, HistoryRow
+from penstock.models.versions import STAGES
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_MAX_VERSION = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +32,12 @@ class FoldedLog:
     numbers: frozenset[int]
     hashes: frozenset[str]
     head: str
+
+
+class _Written(msgspec.Struct, forbid_unknown_fields=True):
+    previous: str
+    hash: str
+    row: HistoryRow
 
 
 def written(row: HistoryRow, *, previous: str) -> str:
@@ -42,7 +56,9 @@ def fold(texts: Mapping[int, str | None], *, where: str) -> FoldedLog:
 
     Examples
     --------
-    >>> one, other, third = (HistoryRow(1, t, "ada", "register", "m", 1, "None", "x", "d") for t in (5, 6, 7))
+    >>> one, other, third = (
+    ...     HistoryRow(1, t, "ada", "register", "m", 1, "None", "x", "d" * 64) for t in (5, 6, 7)
+    ... )
     >>> late = written(other, previous=GENESIS)
     >>> after = written(third, previous=one.hash_after(GENESIS))
     >>> log = fold({1: written(one, previous=GENESIS), 2: late, 3: after}, where="here")
@@ -68,11 +84,22 @@ def fold(texts: Mapping[int, str | None], *, where: str) -> FoldedLog:
 
 
 def _parsed(text: str | None, *, where: str, number: int) -> tuple[HistoryRow, str, str]:
+    """A row of whoever may write there: its name and version become a folder here, so nothing is taken as given."""
     try:
-        document = json.loads(text or "")
-        row = HistoryRow(**document["row"])
-        return row, str(document["previous"]), str(document["hash"])
-    except (ValueError, KeyError, TypeError) as error:
+        found = msgspec.json.decode(text or "", type=_Written)
+        _check_row(found.row)
+        return found.row, found.previous, found.hash
+    except (msgspec.DecodeError, DefinitionError, UnicodeEncodeError) as error:
         raise CorruptionError(
             f"Model history {where}: row {number} is not one of Penstock's ({error}). Restore it from a backup."
         ) from error
+
+
+def _check_row(row: HistoryRow) -> None:
+    check_name(row.name, what="Model")
+    if not 1 <= row.version <= _MAX_VERSION:
+        raise DefinitionError(f"version is {row.version}; allowed is a whole number from 1 on")
+    if row.stage not in STAGES:
+        raise DefinitionError(f"stage is {row.stage!r}; allowed are {', '.join(STAGES)}")
+    if _DIGEST.fullmatch(row.digest) is None:
+        raise DefinitionError(f"digest is {row.digest!r}; allowed is a SHA-256 in hexadecimal")

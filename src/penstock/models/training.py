@@ -99,6 +99,8 @@ class TrainingData:
     weights
         What each label counts for in fitting and in choosing thresholds, shape [n]: above one for events that stand for others,
         which were acted against and so have no label; rows of weight 0 take no part. None: all count one.
+    positions
+        Where the events are in the project's log, int64, shape [n], ascending; None: they are from elsewhere.
     """
 
     vectors: NDArray[np.float64]
@@ -112,6 +114,7 @@ class TrainingData:
     entities: NDArray[Any] | None = None
     columns: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     weights: NDArray[np.float64] | None = None
+    positions: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
