@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from penstock.app.runtime import open_reader, plan_of
+from penstock.app.runtime import learned_path, open_reader, plan_of
 from penstock.app.training import data_from_files, data_from_log, model_named, policy_of
 from penstock.core.clock import Clock
 from penstock.core.errors import InputError
@@ -137,7 +137,12 @@ def _candidate(project: Project, model: Model, version: ModelVersion) -> Candida
         label=version.label,
         digest=version.digest,
         manifest=files.manifest,
-        model=load_model(version.folder, digest=version.digest, version=version.label),
+        model=load_model(
+            version.folder,
+            digest=version.digest,
+            version=version.label,
+            states=learned_path(project.root),
+        ),
         threshold=served_threshold(project, model, files.manifest),
         trained_rows=read_sketch(files["rows"]) if "rows" in files.contents else None,
     )
