@@ -142,7 +142,7 @@ logistic_online = Model(
 
 def _train(root: Path) -> None:
     from penstock.app.online_training import learn_from_log, register_learning
-    from penstock.app.runtime import open_reader, plan_of, registry_of
+    from penstock.app.runtime import learned_path, open_reader, plan_of, registry_of
     from penstock.core.clock import SystemClock
     from penstock.definitions.project import load_project
     from penstock.engine.recovery import no_progress
@@ -157,6 +157,7 @@ def _train(root: Path) -> None:
         learned,
         registry=registry,
         clock=SystemClock(),
+        states=learned_path(root),
         reports=root / "reports",
         actor="benchmark",
         reason="benchmark",

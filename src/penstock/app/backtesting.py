@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from penstock.app.logged_decisions import LoggedBlock, Vectors, logged_blocks
 from penstock.app.routing import endpoint_named, thresholds_in_force, thresholds_of
-from penstock.app.runtime import open_reader, plan_of, registry_of
+from penstock.app.runtime import learned_path, open_reader, plan_of, registry_of
 from penstock.app.training import cost_column
 from penstock.core.errors import InputError, NotFoundError
 from penstock.core.time import from_us
@@ -299,7 +299,9 @@ def _alternatives(
     for label in asked.models or (f"{node.model}:champion",):
         version = _version(root, label, asked)
         columns = _columns(plan, node, version)
-        model: Scorer = load_model(version.folder, digest=version.digest, version=version.label)
+        model: Scorer = load_model(
+            version.folder, digest=version.digest, version=version.label, states=learned_path(root)
+        )
         brought = thresholds_of(node, version.manifest().chosen_thresholds)
         endpoint = _at(node, asked, brought or node.thresholds)
         yield Alternative(name=version.label, endpoint=endpoint, arm=RouteArm("", 1.0, model, columns))

@@ -1,6 +1,6 @@
 """Forgetting a key: its events, labels, decisions, state and dead letters, so that nothing of it is left on the disk.
 
-1. The snapshots go first: from then on a crash can only lead to state folded from the log.
+1. The snapshots and what learners know go first: from then on a crash can only lead to state folded from the log.
 2. The rows leave the offline tables, old versions and their files among them (see `offline_erasure`), the shadow scores and the alerts.
 3. Events, labels, decisions, dead letters and the record of the erasure change in one transaction.
 4. The database is rebuilt, so that the old bytes leave the files.
@@ -26,7 +26,7 @@ import numpy as np
 from penstock.app.alerting import alerts_path
 from penstock.app.applied import Applied, AppliedHistory
 from penstock.app.offline_erasure import OfflineErasure
-from penstock.app.runtime import plan_of, shadow_path, state_folder, store_path
+from penstock.app.runtime import learned_path, plan_of, shadow_path, state_folder, store_path
 from penstock.app.settings import load_settings
 from penstock.core.clock import Clock
 from penstock.core.errors import InputError, NotFoundError
@@ -38,6 +38,7 @@ from penstock.engine.labels import EVENT
 from penstock.engine.lookup import ERASED
 from penstock.engine.recovery import Progress, catch_up, encode_state, no_progress, schema_hash
 from penstock.kernel.columns import BoolArray, Column, Columns, IntArray, Numeric, Text
+from penstock.models.learning_model import discard_learned
 from penstock.plan.nodes import Plan
 from penstock.stores.alerts import AlertStore
 from penstock.stores.shadows import ShadowStore
@@ -125,6 +126,7 @@ def forget(
         found = _find(store, plan, wanted)
         snapshots = SnapshotStore(state_folder(root) / "snapshots", store_id=store.store_id)
         snapshots.clear()
+        discard_learned(learned_path(root))
         with OfflineErasure(root, settings.offline, store_id=store.store_id) as tables:
             offline = tables.erase(found.all_positions)
             forgotten = Forgotten(
@@ -145,6 +147,7 @@ def forget(
             if forgotten.anything:
                 _erase(store, plan, wanted, found, clock=clock, progress=progress)
         store.purge()
+        discard_learned(learned_path(root))  # a learner that outlived its run may have written once more
         _save_state(store, plan, snapshots)
     finally:
         store.close()

@@ -15,6 +15,8 @@ from penstock.engine.decisions import Decisions
 from penstock.models.learning_model import newest_copy
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
     from penstock.definitions.models import Model
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def learner_at_gate(
-    store: LogReader, plan: Plan, model: Model, version: ModelVersion, data: TrainingData
+    store: LogReader, plan: Plan, model: Model, version: ModelVersion, data: TrainingData, *, states: Path
 ) -> tuple[OnlineModel | None, NDArray[np.float64]]:
     """The newest copy of a version, if there is one here, and for each row of `data` its score before it knew the label.
 
@@ -34,7 +36,7 @@ def learner_at_gate(
     -------
     The copy, and float64[n]: NaN where the version had learned the row's label, or may have, and did not decide on it before.
     """
-    copy, learned_to = newest_copy(version.folder, version.files(), version=version.label)
+    copy, learned_to = newest_copy(version.files(), version=version.label, states=states)
     scores = np.full(len(data.labels), np.nan)
     if copy is not None:
         later = np.flatnonzero(_after(store, plan, model, data, learned_to))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from penstock.app.gate_learners import learner_at_gate
-from penstock.app.runtime import open_reader, plan_of
+from penstock.app.runtime import learned_path, open_reader, plan_of
 from penstock.app.training import data_from_files, data_from_log, model_named, policy_of
 from penstock.core.clock import Clock
 from penstock.core.errors import InputError
@@ -140,8 +140,9 @@ def _learners(project: Project, model: Model, known: list[ModelVersion], data: T
     if not learning:
         return {}
     plan = plan_of(project)
+    states = learned_path(project.root)
     with open_reader(project.root) as store:
-        return {one.label: learner_at_gate(store, plan, model, one, data) for one in learning}
+        return {one.label: learner_at_gate(store, plan, model, one, data, states=states) for one in learning}
 
 
 def _unseen(rows: IntArray, learners: Learners) -> IntArray:
@@ -172,7 +173,13 @@ def _candidate(
         label=version.label,
         digest=version.digest,
         manifest=files.manifest,
-        model=copy or load_model(version.folder, digest=version.digest, version=version.label),
+        model=copy
+        or load_model(
+            version.folder,
+            digest=version.digest,
+            version=version.label,
+            states=learned_path(project.root),
+        ),
         threshold=served_threshold(project, model, files.manifest),
         trained_rows=read_sketch(files["rows"]) if "rows" in files.contents else None,
         unseen_scores=None if scores is None else scores[rows],

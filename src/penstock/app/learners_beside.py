@@ -21,8 +21,9 @@ from typing import IO, TYPE_CHECKING, Self
 import msgspec
 
 from penstock.app.learning import Message, Progress
+from penstock.app.runtime import learned_path
 from penstock.core.errors import ArtifactError
-from penstock.models.learning_model import served_in, states_of
+from penstock.models.learning_model import served_from, states_of
 from penstock.models.online_state import sealing_key, unseal
 from penstock.models.published import decode
 
@@ -50,8 +51,7 @@ class LearnersBeside:
     def __enter__(self) -> Self:
         for version in _in_production(self._runtime):
             self._runtime.store.index_labels()
-            folder = self._runtime.store.path.parents[1]
-            self._learners.append(_Learner.start(self._runtime.project.root, folder, version))
+            self._learners.append(_Learner.start(self._runtime.project.root, version))
         return self
 
     def __exit__(
@@ -80,21 +80,22 @@ class _Learner:
     """One process, and the thread that hears it."""
 
     version: ModelVersion
+    states: Path
     child: subprocess.Popen[bytes]
     progress: Progress = field(default_factory=Progress)
     _hearing: threading.Thread | None = None
 
     @classmethod
-    def start(cls, definitions: Path, folder: Path, version: ModelVersion) -> _Learner:
+    def start(cls, root: Path, version: ModelVersion) -> _Learner:
         command = [sys.executable, "-P", "-m", "penstock.app.learning"]
         child = subprocess.Popen(  # noqa: S603 - this interpreter, our own module
-            [*command, str(definitions), str(folder), version.name, str(version.version)],
+            [*command, str(root), str(root), version.name, str(version.version)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C is for the run; the learner ends when its stdin does
         )
-        learner = cls(version, child)
+        learner = cls(version, learned_path(root), child)
         learner._hearing = threading.Thread(target=learner._hear, name="penstock-learner", daemon=True)
         learner._hearing.start()
         return learner
@@ -102,7 +103,7 @@ class _Learner:
     def text(self) -> str:
         if self.progress.error:
             return f"{self.version.name} stopped learning: {self.progress.error}"
-        served = served_in(self.version.folder)
+        served = served_from(states_of(self.states, self.version.label))
         newest = None if served is None else served.newest
         shown = self.version.label if newest is None else newest.version
         taken_back = f", {self.progress.taken_back:,} batches taken back" if self.progress.taken_back else ""
@@ -133,8 +134,7 @@ class _Learner:
         self._hearing.join()
 
     def _hear(self) -> None:
-        states = states_of(self.version.folder)
-        key = sealing_key(states.parents[1])
+        key = sealing_key(self.states)
         assert self.child.stdout is not None
         with self.child.stdout as pipe:
             while (data := _frame(pipe)) is not None:
@@ -147,7 +147,7 @@ class _Learner:
         try:
             opened = unseal(data, key=key, what=f"message of the learner of {self.version.label}")
             message = msgspec.msgpack.decode(opened, type=Message)
-            served = served_in(self.version.folder)
+            served = served_from(states_of(self.states, self.version.label))
             if message.copy is not None and served is not None:
                 served.put(decode(message.copy))
         except ArtifactError as error:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import msgspec
 import numpy as np
 
-from penstock.app.runtime import open_reader, plan_of, registry_of
+from penstock.app.runtime import learned_path, open_reader, plan_of
 from penstock.app.served_vectors import ServedVectors
 from penstock.core.errors import ArtifactError, PenstockError
 from penstock.definitions.project import load_project
@@ -284,9 +284,8 @@ def main(definitions: Path, folder: Path, name: str, version: str) -> int:
     os.nice(_NICE)
     pipe = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not get into the pipe
-    chosen = registry_of(folder).get(name, version)
-    states = states_of(chosen.folder)
-    tell = Sender(pipe, key=sealing_key(states.parents[1]))
+    tell = Sender(pipe, key=sealing_key(learned_path(folder)))
+    states = states_of(learned_path(folder), f"{name}:{version}")
     try:
         project = load_project(definitions)
         plan = plan_of(project)

@@ -108,12 +108,13 @@ def register_learning(
     *,
     registry: ModelRegistry,
     clock: Clock,
+    states: Path,
     reports: Path,
     actor: str,
     reason: str,
     erasures: int,
 ) -> TrainingRun:
-    """Register a version that goes on from what was learned, and keep its state and copy beside the registry."""
+    """Register a version that goes on from what was learned, and keep its state and copy below `states`."""
     service = plan.services[model.features.name]
     definition = learned.copy.definition
     described = Description(definition, learned.copy.labels, learned.copy.position, digest_of(learned.copy))
@@ -137,7 +138,7 @@ def register_learning(
     )
     files = ModelFiles(manifest, sha256(manifest.to_bytes()), {"online": document})
     version = registry.register(files, actor=actor, reason=reason)
-    states = states_of(version.folder)
+    states = states_of(states, version.label)
     state = learned.fold.state(definition=definition, libraries=versions_in_use(), erasures=erasures)
     write_sealed(states / STATE_NAME, state)
     write_sealed(states / COPY_NAME, encode(learned.copy))

@@ -14,6 +14,8 @@ from penstock.engine.routing import Route, RouteArm
 from penstock.models.loading import load_model
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from penstock.models.registry import ModelRegistry, ModelVersion
     from penstock.models.runtimes import ScoringModel
     from penstock.plan.nodes import ArmNode, EndpointNode, Plan
@@ -33,10 +35,15 @@ class Routes:
     ----------
     plan, registry, audit
         Whose endpoints they are, where the versions lie, and where weights set since are written.
+    states
+        Where what versions have learned is kept, for those that go on learning.
     """
 
-    def __init__(self, plan: Plan, registry: ModelRegistry, audit: AuditLog) -> None:
+    def __init__(
+        self, plan: Plan, registry: ModelRegistry, audit: AuditLog, *, states: Path | None = None
+    ) -> None:
         self.plan, self.registry, self.audit = plan, registry, audit
+        self._states = states
         self._models: dict[tuple[str, str], ScoringModel] = {}
         """By endpoint and arm."""
         self._thresholds: dict[tuple[str, str], Mapping[str, float]] = {}
@@ -92,7 +99,7 @@ class Routes:
 
     def following(self, plan: Plan, problems: dict[str, str]) -> Routes:
         """Those for `plan`: models that go on are shared, others are loaded as by `load`."""
-        routes = Routes(plan, self.registry, self.audit)
+        routes = Routes(plan, self.registry, self.audit, states=self._states)
         with self._changing:
             for (endpoint, arm), model in self._models.items():
                 if _goes_on(self.plan, plan, endpoint, arm):
@@ -141,7 +148,7 @@ class Routes:
     def _loaded(self, version: ModelVersion) -> ScoringModel:
         if version.digest not in self._ready:
             self._ready[version.digest] = load_model(
-                version.folder, digest=version.digest, version=version.label
+                version.folder, digest=version.digest, version=version.label, states=self._states
             )
         return self._ready[version.digest]
 

@@ -67,6 +67,11 @@ def spill_folder(root: Path) -> Path:
     return state_folder(root) / "tmp"
 
 
+def learned_path(root: Path) -> Path:
+    """What the learners of the project in `root` know, whichever registry it has: a cache, see `penstock.app.learning`."""
+    return (state_folder(root) / "online").absolute()
+
+
 def shadow_path(root: Path) -> Path:
     """The scores of the shadow arms of the project in `root`."""
     return state_folder(root) / "shadows.db"
@@ -141,7 +146,9 @@ class Runtime:
         self.settings = settings
         self.store = store
         self.registry = registry
-        self.routes = Routes(plan, registry, audit_log_of(project.root, clock=clock))
+        self.routes = Routes(
+            plan, registry, audit_log_of(project.root, clock=clock), states=learned_path(project.root)
+        )
         """Which model versions decide."""
         self.shadows = Shadows(shadow_path(project.root))
         self.clock = clock

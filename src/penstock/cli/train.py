@@ -115,7 +115,7 @@ def _from_files(loaded: Definitions, model: Model, events: Path, labels: Path) -
 def _from_labels(root: Path, loaded: Definitions, model: Model, *, actor: str, reason: str) -> TrainingRun:
     """The first version of a model that goes on learning, with what the log teaches so far."""
     from penstock.app.online_training import learn_from_log, register_learning
-    from penstock.app.runtime import open_reader, plan_of, registry_of
+    from penstock.app.runtime import learned_path, open_reader, plan_of, registry_of
     from penstock.core.clock import SystemClock
 
     plan = plan_of(loaded)
@@ -128,6 +128,7 @@ def _from_labels(root: Path, loaded: Definitions, model: Model, *, actor: str, r
         learned,
         registry=registry_of(root),
         clock=SystemClock(),
+        states=learned_path(root),
         reports=root / REPORTS,
         actor=actor,
         reason=reason,

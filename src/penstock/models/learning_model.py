@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import threading
 import weakref
 from pathlib import Path
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
     from penstock.models.manifest import ModelFiles
 
-STATES = "online"
 COPY_NAME, STATE_NAME = "copy.bin", "state.bin"
 
 
@@ -102,24 +102,27 @@ class LearningModel:
 
 
 _LOADED: weakref.WeakValueDictionary[Path, LearningModel] = weakref.WeakValueDictionary()
-"""By version folder: what a learner publishes reaches whoever serves that version in this process."""
+"""By where its state is: what a learner publishes reaches whoever serves that version in this process."""
 
 
-def learning_model(folder: Path, files: ModelFiles, *, version: str) -> LearningModel:
-    """The serving side of the version in `folder`, with the copy on disk, if it is sound."""
+def learning_model(files: ModelFiles, *, version: str, states: Path | None) -> LearningModel:
+    """The serving side of `version`, with the copy below `states`, if it is sound."""
+    definition = msgspec.json.decode(files["online"], type=Description).definition
+    names = files.manifest.feature_names
+    if states is None:
+        return LearningModel(version, feature_names=names, definition=definition)
+    folder = states_of(states, version)
     model = _LOADED.get(folder)
-    if model is None or model.label != version:
-        described = msgspec.json.decode(files["online"], type=Description)
-        names = files.manifest.feature_names
-        model = _LOADED[folder] = LearningModel(version, feature_names=names, definition=described.definition)
-    model.refused = _refusal(model, states_of(folder))
+    if model is None or model.definition != definition:
+        model = _LOADED[folder] = LearningModel(version, feature_names=names, definition=definition)
+    model.refused = _refusal(model, folder)
     return model
 
 
-def _refusal(model: LearningModel, states: Path) -> str:
+def _refusal(model: LearningModel, folder: Path) -> str:
     """Take the copy on disk; why not, where it cannot be."""
     try:
-        copy = read_copy(states)
+        copy = read_copy(folder)
         if model.newest is None or copy.labels > model.newest.labels:
             model.put(copy)
     except FileNotFoundError:
@@ -129,13 +132,13 @@ def _refusal(model: LearningModel, states: Path) -> str:
     return ""
 
 
-def newest_copy(folder: Path, files: ModelFiles, *, version: str) -> tuple[OnlineModel | None, int]:
-    """The copy on disk of the version in `folder`, as it stays, and up to which position of the log it has learned.
+def newest_copy(files: ModelFiles, *, version: str, states: Path) -> tuple[OnlineModel | None, int]:
+    """The copy on disk of `version` below `states`, as it stays, and up to which position of the log it has learned.
 
     None and -1 where there is none. Raises `ArtifactError` where it is not this project's own, or of another definition.
     """
     try:
-        published = read_copy(states_of(folder))
+        published = read_copy(states_of(states, version))
     except FileNotFoundError:
         return None, -1
     described = msgspec.json.decode(files["online"], type=Description)
@@ -146,14 +149,26 @@ def newest_copy(folder: Path, files: ModelFiles, *, version: str) -> tuple[Onlin
     return model.newest, published.position
 
 
-def served_in(folder: Path) -> LearningModel | None:
-    """The serving side of the version in `folder`, where this process has loaded it."""
+def served_from(folder: Path) -> LearningModel | None:
+    """The serving side of the version whose state is in `folder`, where this process has loaded it."""
     return _LOADED.get(folder)
 
 
-def states_of(version_folder: Path) -> Path:
-    """Where what the version in a registry's folder has learned is kept: beside the registry, never in it."""
-    return version_folder.parents[2] / STATES / version_folder.parent.name / version_folder.name
+def states_of(states: Path, label: str) -> Path:
+    """The folder of a version below a project's `states`, which are never in a registry.
+
+    >>> states_of(Path("online"), "fraud:3").as_posix()
+    'online/fraud/3'
+    """
+    return states.joinpath(*label.split(":"))
+
+
+def discard_learned(states: Path) -> None:
+    """Remove the state and the copy of every version, and serve none of them: what they know is learned anew."""
+    for folder in [one for one in _LOADED if one.is_relative_to(states)]:
+        del _LOADED[folder]
+    for folder in states.glob("*/"):
+        shutil.rmtree(folder)
 
 
 def digest_of(published: Published) -> str:

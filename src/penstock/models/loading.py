@@ -29,7 +29,9 @@ TIMEOUT_S = 60.0
 CHECK = ("-m", "penstock.models.check")
 
 
-def load_model(folder: Path, *, digest: str, version: str, timeout_s: float = TIMEOUT_S) -> ScoringModel:
+def load_model(
+    folder: Path, *, digest: str, version: str, timeout_s: float = TIMEOUT_S, states: Path | None = None
+) -> ScoringModel:
     """The model in `folder`, verified and ready to score.
 
     Parameters
@@ -40,6 +42,8 @@ def load_model(folder: Path, *, digest: str, version: str, timeout_s: float = TI
         The name that decisions record.
     timeout_s
         How long the child process may take.
+    states
+        Where the project keeps what its versions have learned; without it a version that goes on learning has no score.
 
     Raises
     ------
@@ -50,7 +54,7 @@ def load_model(folder: Path, *, digest: str, version: str, timeout_s: float = TI
     if files.manifest.engine == "online":
         from penstock.models.learning_model import learning_model
 
-        return learning_model(folder, files, version=version)
+        return learning_model(files, version=version, states=states)
     check_in_child(folder, digest=digest, timeout_s=timeout_s)
     model = build_model(files, version=version)
     verify(model, golden=files["golden"])

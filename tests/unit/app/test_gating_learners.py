@@ -7,7 +7,7 @@ import pytest
 
 from penstock.app.gate_learners import learner_at_gate
 from penstock.app.gating import judge_version
-from penstock.app.runtime import open_reader, plan_of, registry_of
+from penstock.app.runtime import learned_path, open_reader, plan_of, registry_of
 from penstock.app.training import data_from_log
 from penstock.core.clock import SystemClock
 from penstock.definitions.project import load_project
@@ -52,7 +52,7 @@ def learner(root, data, plan, model):
 def test_its_scores_are_those_that_it_served_and_none_of_what_it_learned_else(root):
     _, plan, model, data = gathered(root)
     copy, scores = learner(root, data, plan, model)
-    learned_to = read_copy(states_of(registry_of(root).get("model", 1).folder)).position
+    learned_to = read_copy(states_of(learned_path(root), "model:1")).position
     first = data.positions[np.isfinite(scores)].min()
     later = (data.positions >= first) & (data.positions <= learned_to)
     assert np.isnan(scores[data.positions < first]).all()  # learned before the version decided on anything
@@ -68,7 +68,7 @@ def test_rows_from_elsewhere_are_not_taken_where_they_may_be_those_it_learned(ro
 
     _, plan, model, data = gathered(root)
     _, scores = learner(root, replace(data, positions=None), plan, model)
-    learned_to = read_copy(states_of(registry_of(root).get("model", 1).folder)).position
+    learned_to = read_copy(states_of(learned_path(root), "model:1")).position
     assert np.isnan(scores[data.positions <= learned_to]).all()
 
 

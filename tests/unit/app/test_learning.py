@@ -11,16 +11,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from penstock.app.forgetting import forget
 from penstock.app.learners_beside import LearnersBeside
 from penstock.app.learning import Learning, arrived_of, new_fold
 from penstock.app.online_training import learn_from_log, register_learning
-from penstock.app.runtime import open_reader, plan_of, registry_of
+from penstock.app.runtime import learned_path, open_reader, plan_of, registry_of
 from penstock.definitions.project import load_project
 from penstock.engine.decisions import Decisions
 from penstock.engine.history import features_from_log
 from penstock.engine.recovery import no_progress
 from penstock.models import learning_model
-from penstock.models.learning_model import COPY_NAME, STATE_NAME, digest_of, read_copy, states_of
+from penstock.models.learning_model import COPY_NAME, STATE_NAME, digest_of, read_copy, served_from, states_of
 from penstock.models.online_state import dump, seal, sealing_key
 from penstock.models.published import Constant, Published
 from tests.unit.app import shop
@@ -53,6 +54,7 @@ def trained(root):
         learned,
         registry=registry,
         clock=shop.CLOCK,
+        states=learned_path(root),
         reports=root / "reports",
         actor="test",
         reason="test",
@@ -81,7 +83,7 @@ def from_scratch(root, chunk=10**9):
 
 def learning_of(root, store):
     project = load_project(root)
-    states = states_of(registry_of(root).get("model", 1).folder)
+    states = states_of(learned_path(root), "model:1")
     return Learning(plan_of(project), project.models["model"], store=store, states=states)
 
 
@@ -126,7 +128,7 @@ def test_a_version_serves_what_was_learned_and_decisions_name_how_much(root):
     with shop.open_project(root) as runtime:
         version = runtime.registry.get("model", 1)
         assert version.manifest().engine == "online"
-        labels = read_copy(states_of(version.folder)).labels
+        labels = read_copy(states_of(learned_path(root), version.label)).labels
         assert not runtime.problems
         newest = Decisions.from_bytes(list(runtime.store.read_decisions())[-1].payload)
         assert newest.decided_by(0).version == f"model:1+{labels}"
@@ -175,7 +177,7 @@ def test_a_run_learns_beside_and_serves_what_it_learned(root):
     fold, copy = from_scratch(root)
     assert progress.labels == fold.counts.labels
     assert after == f"model:1+{copy.labels}" != before
-    states = states_of(registry_of(root).get("model", 1).folder)
+    states = states_of(learned_path(root), "model:1")
     assert read_copy(states).form == copy.form
 
 
@@ -212,7 +214,7 @@ def test_kills_at_any_moment_teach_no_label_twice(root):
     fold, copy = from_scratch(root)
     draw = random.Random(4)
     version = registry_of(root).get("model", 1)
-    (states_of(version.folder) / STATE_NAME).unlink()
+    (states_of(learned_path(root), version.label) / STATE_NAME).unlink()
     command = [sys.executable, "-P", "-m", "penstock.app.learning", str(root), str(root), "model", "1"]
     for life in range(LIVES):
         with subprocess.Popen(
@@ -231,7 +233,7 @@ def test_kills_at_any_moment_teach_no_label_twice(root):
         assert learning.started_from == "state"
         assert learning.progress.behind <= 1 or learning.catch_up() is None
         assert learning.fold.counts == fold.counts
-    assert read_copy(states_of(version.folder)).form == copy.form
+    assert read_copy(states_of(learned_path(root), version.label)).form == copy.form
 
 
 class Canary:
@@ -244,7 +246,7 @@ class Canary:
 
 @pytest.mark.parametrize("harm", ["bit", "cut", "pickle", "foreign_seal"])
 def test_a_state_that_is_not_ours_is_refused_before_it_is_read(root, tmp_path, harm):
-    states = states_of(registry_of(root).get("model", 1).folder)
+    states = states_of(learned_path(root), "model:1")
     path, canary = states / STATE_NAME, tmp_path / "canary"
     good = path.read_bytes()
     bad = {
@@ -291,5 +293,18 @@ def test_the_seals_key_is_the_owners_alone(tmp_path):
 def test_the_registered_digest_is_of_the_copy_that_is_served(root):
     version = registry_of(root).get("model", 1)
     described = version.files()["online"]
-    assert digest_of(read_copy(states_of(version.folder))).encode() in described
+    assert digest_of(read_copy(states_of(learned_path(root), version.label))).encode() in described
     assert registry_of(root).verify() == 2
+
+
+def test_forgetting_a_key_leaves_nothing_of_what_was_learned_with_it(root):
+    states = learned_path(root)
+    assert served_from(states_of(states, "model:1")) is not None
+    forget(root, "card", ["1"], clock=shop.CLOCK)
+    assert [path.name for path in states.rglob("*") if path.is_file()] == ["key"]
+    with shop.open_project(root) as runtime:
+        model = runtime.routes["endpoint"].serving[0].scorer
+        assert model.newest is None
+        assert "no published copy" in model.refused
+    with open_reader(root) as store:
+        assert learning_of(root, store).catch_up() is not None
