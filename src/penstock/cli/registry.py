@@ -126,15 +126,17 @@ def promote(
         raise InputError("registry promote: --skip-gate has no reason. Say why: it is kept in the history.")
     registry = _registry(project)
     digest = "" if skip_gate is None else f"skipped: {skip_gate}"
-    if stage == "Production" and skip_gate is None and registry.get(model, version).stage != "Production":
-        report = judged(project_root(project), model, version, events=events, labels=labels)
+    chosen = registry.get(model, version)  # from here on a number: an alias may move while it is judged
+    judged_version = str(chosen.version)
+    if stage == "Production" and skip_gate is None and chosen.stage != "Production":
+        report = judged(project_root(project), model, judged_version, events=events, labels=labels)
         if report.verdict != "pass":
             _print_refused(report, as_json=as_json)
             raise typer.Exit(ExitCode.CHECK_FAILED)
         digest = report.digest
     moved = registry.promote(
         model,
-        version,
+        judged_version,
         stage=stage,  # type: ignore[arg-type] # checked above
         actor=actor_name(actor),
         reason=reason,

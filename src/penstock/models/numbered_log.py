@@ -88,11 +88,11 @@ def _parsed(text: str | None, *, where: str, number: int) -> tuple[HistoryRow, s
     try:
         found = msgspec.json.decode(text or "", type=_Written)
         _check_row(found.row)
-        return found.row, found.previous, found.hash
     except (msgspec.DecodeError, DefinitionError, UnicodeEncodeError) as error:
         raise CorruptionError(
             f"Model history {where}: row {number} is not one of Penstock's ({error}). Restore it from a backup."
         ) from error
+    return found.row, found.previous, found.hash
 
 
 def _check_row(row: HistoryRow) -> None:
