@@ -55,6 +55,7 @@ def list_versions(
     registry = _registry(project)
     names = registry.names() if model is None else (model,)
     versions = [version for name in names for version in registry.versions(name)]
+    _tell_away(registry)
     if as_json:
         print_json([_summary(version) for version in versions])
         return
@@ -72,7 +73,9 @@ def show(
     model: Name, version: Version = "champion", project: Project = None, as_json: AsJson = False
 ) -> None:
     """Show one version: where its files are, what it was trained on, how it did. Checks every byte."""
-    found = _registry(project).get(model, version)
+    registry = _registry(project)
+    found = registry.get(model, version)
+    _tell_away(registry)
     manifest = found.manifest()
     if as_json:
         print_json({**_summary(found), "manifest": asdict(manifest)})
@@ -327,6 +330,11 @@ def verify(project: Project = None, as_json: AsJson = False) -> None:
     say(f"{number(rows)} rows of history and the files of all versions are as they were written.")
     say(f"head {registry.head()}")
     hint("penstock registry list")
+
+
+def _tell_away(registry: ModelRegistry) -> None:
+    if registry.away:
+        tell(f"penstock: {registry.away} Shown is what this machine has seen last.")
 
 
 def _gate_cell(gate: str) -> str:

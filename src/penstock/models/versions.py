@@ -67,6 +67,9 @@ class VersionsByHistory(ABC):
     ``challenger`` the newest in Staging, ``previous`` the one that was in Production before the champion.
     """
 
+    away = ""
+    """Why `versions` and `get` went by what this machine has seen last; empty where the registry answered."""
+
     @abstractmethod
     def history(self, name: str | None = None) -> tuple[HistoryRow, ...]:
         """What happened, oldest first: to one model or to all."""
