@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from penstock.core.errors import CorruptionError, InputError, ModelError, NotFoundError
-from penstock.models.gates import GateReport
+from penstock.models.gates import GateReport, Verdict
 from penstock.models.manifest import ModelFiles, sha256
 from penstock.models.versions import report_title
 
@@ -20,11 +20,15 @@ if TYPE_CHECKING:
 WHO: dict[str, Any] = {"actor": "ada", "reason": "tested"}
 
 
-def passed(files: ModelFiles, version: int, *, champion: int | None = None, verdict: str = "pass") -> bytes:
+def passed(
+    files: ModelFiles, version: int, *, champion: int | None = None, verdict: Verdict = "pass"
+) -> bytes:
     """A gate's report on a version with these files, of which the champion is another one."""
     name = files.manifest.name
-    live = (None, None) if champion is None else (f"{name}:{champion}", files.digest)
-    report = GateReport(verdict, f"{name}:{version}", files.digest, *live, {}, {}, {}, (), 0)  # type: ignore[arg-type]
+    live = None if champion is None else f"{name}:{champion}"
+    digest = None if champion is None else files.digest
+    label = f"{name}:{version}"
+    report = GateReport(verdict, label, files.digest, live, digest, {}, {}, {}, (), 0)
     return report.to_bytes()
 
 
