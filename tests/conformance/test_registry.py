@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
+from dataclasses import replace
 from importlib.util import find_spec
 
 import numpy as np
@@ -20,7 +21,7 @@ from xgboost import XGBClassifier
 from penstock.core.errors import ArtifactError, CorruptionError, StoreError
 from penstock.models.artifacts import Provenance, export_model
 from penstock.models.loading import load_model
-from penstock.models.manifest import DataRange, Feature
+from penstock.models.manifest import DataRange, Feature, FileEntry, ModelFiles, sha256
 from penstock.models.registry import LocalRegistry
 from penstock.testing.clock import ManualClock
 from penstock.testing.registries import WHO, RegistryConformance, renamed
@@ -209,6 +210,21 @@ class TestWhatMlflowUsersSee:
         found = np.asarray(answer["penstock_score"] if isinstance(answer, dict) else answer)
         ours = load_model(version.folder, digest=version.digest, version=version.label)
         assert np.abs(found.reshape(7, -1)[:, -1] - ours.score(data[0][:7])).max() < 1e-6
+
+    def test_a_version_that_goes_on_learning_is_kept_without_a_model_for_others(
+        self, server, own_files, tmp_path, clock
+    ):
+        document = b'{"definition": "d", "labels": 1, "position": 1, "digest": "d"}'
+        entry = FileEntry("online.json", "online", len(document), sha256(document))
+        manifest = replace(own_files.manifest, engine="online", files=(entry,))
+        learning = ModelFiles(manifest, sha256(manifest.to_bytes()), {"online": document})
+        registry = opened(server, tmp_path / "cache", clock, manifest.name)
+        version = registry.register(learning, **WHO)
+        assert registry.promote(version.name, 1, **WHO).files().contents == learning.contents
+        client = client_of(server)
+        run_id = client.get_model_version(version.name, "1").run_id
+        assert [one.path for one in client.list_artifacts(run_id)] == ["penstock"]
+        assert registry.verify() == 2
 
     def test_another_machine_sees_the_same(self, server, served, own_files, tmp_path, clock):
         other = opened(server, tmp_path / "other", clock, own_files.manifest.name)

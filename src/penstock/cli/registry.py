@@ -55,6 +55,7 @@ def list_versions(
     registry = _registry(project)
     names = registry.names() if model is None else (model,)
     versions = [version for name in names for version in registry.versions(name)]
+    _tell_away(registry)
     if as_json:
         print_json([_summary(version) for version in versions])
         return
@@ -72,7 +73,9 @@ def show(
     model: Name, version: Version = "champion", project: Project = None, as_json: AsJson = False
 ) -> None:
     """Show one version: where its files are, what it was trained on, how it did. Checks every byte."""
-    found = _registry(project).get(model, version)
+    registry = _registry(project)
+    found = registry.get(model, version)
+    _tell_away(registry)
     manifest = found.manifest()
     if as_json:
         print_json({**_summary(found), "manifest": asdict(manifest)})
@@ -126,15 +129,17 @@ def promote(
         raise InputError("registry promote: --skip-gate has no reason. Say why: it is kept in the history.")
     registry = _registry(project)
     digest = "" if skip_gate is None else f"skipped: {skip_gate}"
-    if stage == "Production" and skip_gate is None and registry.get(model, version).stage != "Production":
-        report = judged(project_root(project), model, version, events=events, labels=labels)
+    chosen = registry.get(model, version)  # from here on a number: an alias may move while it is judged
+    judged_version = str(chosen.version)
+    if stage == "Production" and skip_gate is None and chosen.stage != "Production":
+        report = judged(project_root(project), model, judged_version, events=events, labels=labels)
         if report.verdict != "pass":
             _print_refused(report, as_json=as_json)
             raise typer.Exit(ExitCode.CHECK_FAILED)
         digest = report.digest
     moved = registry.promote(
         model,
-        version,
+        judged_version,
         stage=stage,  # type: ignore[arg-type] # checked above
         actor=actor_name(actor),
         reason=reason,
@@ -328,6 +333,11 @@ def verify(project: Project = None, as_json: AsJson = False) -> None:
     say(f"{number(changes)} rows of the audit log (weights, guard) follow from each other.")
     say(f"head {registry.head()}")
     hint("penstock registry list")
+
+
+def _tell_away(registry: ModelRegistry) -> None:
+    if registry.away:
+        tell(f"penstock: {registry.away} Shown is what this machine has seen last.")
 
 
 def _gate_cell(gate: str) -> str:

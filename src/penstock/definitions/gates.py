@@ -41,6 +41,8 @@ class Gate:
         groups, others into quarters. None: every Bool feature of the model.
     min_positives
         With fewer bad rows in the holdout (or a segment) nothing is said about them: the verdict is *inconclusive*.
+    min_rows
+        The same for all rows of a regression's holdout.
     confidence
         Of the intervals, which come from a paired bootstrap.
     resamples
@@ -59,6 +61,7 @@ class Gate:
     max_latency_ms: float
     segments: tuple[str, ...] | None
     min_positives: int
+    min_rows: int
     confidence: float
     resamples: int
 
@@ -72,6 +75,7 @@ class Gate:
         max_latency_ms: float = 5.0,
         segments: Sequence[str] | None = None,
         min_positives: int = 30,
+        min_rows: int = 100,
         confidence: float = 0.95,
         resamples: int = 1000,
     ) -> None:
@@ -85,6 +89,7 @@ class Gate:
             _check_number(name, value, *_LIMITS[name])
         _check_number("confidence", confidence, 0.5, 0.9999)
         _check_count("min_positives", min_positives, least=2)
+        _check_count("min_rows", min_rows, least=2)
         _check_count("resamples", resamples, least=100)
         if action is not None:
             check_name(action, what="Gate, action")
@@ -102,6 +107,7 @@ class Gate:
             ("action", action),
             ("segments", None if segments is None else tuple(segments)),
             ("min_positives", min_positives),
+            ("min_rows", min_rows),
             ("resamples", resamples),
         ):
             object.__setattr__(self, attribute, other)

@@ -168,7 +168,7 @@ def judge(
     # Vectors of another schema cannot be scored, and figures on rows that were trained on say nothing.
     if all(rule.verdict == "pass" for rule in rules):
         binary = challenger.manifest.task == "binary"
-        rules += _alarm_rules(gate, known, holdout) if binary else [_error_rule(gate, known, holdout)]
+        rules += _alarm_rules(gate, known, holdout) if binary else [_sure_error_rule(gate, known, holdout)]
         rules.append(_latency_rule(gate, challenger, holdout))
     return GateReport(
         verdict=whole_verdict(rules),
@@ -370,6 +370,14 @@ def _segments_rule(
         yield Rule("segments", "fail", f"recall is worse in {listed}{small}", numbers)
     else:
         yield Rule("segments", "pass", f"recall is worse in none of {len(found)}{small}", numbers)
+
+
+def _sure_error_rule(gate: Gate, known: Sequence[Candidate], holdout: Holdout) -> Rule:
+    rule, rows = _error_rule(gate, known, holdout), len(holdout.labels)
+    if rows >= gate.min_rows:
+        return rule
+    text = f"the holdout has {rows:,} rows; at least {gate.min_rows:,} are needed to say"
+    return Rule(rule.name, "inconclusive", text, rule.numbers)
 
 
 def _error_rule(gate: Gate, known: Sequence[Candidate], holdout: Holdout) -> Rule:

@@ -1,6 +1,6 @@
 """The model registry in MLflow: the only module that imports it.
 
-A version is a run with our files (``penstock/``), a model that plain MLflow users load (``model/``), parameters, metrics, the
+A version is a run with our files (``penstock/``), a model that plain MLflow users load (``model/``, not for learners), parameters, metrics, the
 data set as input and reports; and a version of MLflow's registered model of the same name. Aliases and the tag ``stage``
 mirror what the history says.
 
@@ -15,7 +15,6 @@ import json
 import os
 import shutil
 import tempfile
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -31,10 +30,11 @@ from penstock.core.errors import (
 )
 from penstock.core.types import check_name
 from penstock.models.artifacts import write_files
-from penstock.models.history import GENESIS, HistoryRow
+from penstock.models.history import HistoryRow
 from penstock.models.manifest import MANIFEST_NAME, Manifest, read_files, sha256
 from penstock.models.numbered_log import FoldedLog, fold, written
 from penstock.models.registry import check_title
+from penstock.models.seen_history import SeenHistory
 from penstock.models.versions import Decide, ModelVersion, VersionsByHistory, next_row, replayed
 
 if TYPE_CHECKING:
@@ -46,6 +46,12 @@ FILES, REPORTS, MODEL = "penstock", "reports", "model"
 STAGE_TAG, DIGEST_TAG = "stage", "penstock.digest"
 _IN_USE = ("Staging", "Production")
 _SQLITE = "sqlite:///"
+_SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",  # seconds without an answer
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+}
+"""Unless they are set: with MLflow's own, a server that is away would be waited for for minutes."""
 _TRIES = 20
 _PAGE = 1000
 _VALUE_LENGTH = 6000
@@ -72,11 +78,12 @@ class MlflowRegistry(VersionsByHistory):
     MissingDependencyError
         Where mlflow is not installed.
     StoreError
-        Where MLflow does not answer or refuses.
+        Where MLflow does not answer within seconds, or refuses.
     """
 
     def __init__(self, uri: str, *, cache: Path, clock: Clock, history_name: str = HISTORY) -> None:
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        for setting, value in _SETTINGS.items():
+            os.environ.setdefault(setting, value)
         try:
             from mlflow import MlflowClient
         except ImportError as error:
@@ -86,6 +93,8 @@ class MlflowRegistry(VersionsByHistory):
         self._uri, self._history_name = uri, history_name
         self._cache = cache.absolute()
         self._clock = clock
+        self._history_seen = SeenHistory(self._cache, history_name)
+        self._newest_read: tuple[int, str, str] | None = None
         with self._speaking():
             self._client: Any = MlflowClient(tracking_uri=uri, registry_uri=uri)
 
@@ -97,11 +106,12 @@ class MlflowRegistry(VersionsByHistory):
         name = check_name(files.manifest.name, what="Model")
         with self._speaking():
             run_id = self._log_run(files)
+            source = MODEL if _is_plain(files) else FILES
             self._ensure_model(name, "Versions registered by Penstock.")
             version = int(
                 self._client.create_model_version(
                     name,
-                    source=f"{self._client.get_run(run_id).info.artifact_uri}/{MODEL}",
+                    source=f"{self._client.get_run(run_id).info.artifact_uri}/{source}",
                     run_id=run_id,
                     tags={DIGEST_TAG: files.digest, STAGE_TAG: "None"},
                     description=reason,
@@ -124,8 +134,21 @@ class MlflowRegistry(VersionsByHistory):
         return found
 
     def versions(self, name: str) -> tuple[ModelVersion, ...]:
-        """All versions of `name`, oldest first; the files of those in use, or with an alias, are at hand."""
-        found = super().versions(name)
+        """All versions of `name`, oldest first; the files of those in use, or with an alias, are at hand.
+
+        While MLflow does not answer: those that this machine has seen last, and `away` says why. Nothing else goes by them.
+        """
+        try:
+            found = super().versions(name)
+        except CorruptionError:
+            raise
+        except StoreError as error:
+            known = tuple(row for row in self._history_seen.rows() if row.name == name)
+            if not known:
+                raise
+            self.away = str(error)
+            return replayed(known, self._folder_of)
+        self.away = ""
         for version in found:
             if version.aliases or version.stage in _IN_USE:
                 with suppress(ArtifactError):  # whoever reads its files is told
@@ -184,7 +207,14 @@ class MlflowRegistry(VersionsByHistory):
         return len(rows)
 
     def head(self) -> str:
-        """The newest row's hash."""
+        """The newest row's hash. Where that row was read before, by this object, no other is asked for."""
+        with self._speaking():
+            newest = self._client.search_model_versions(
+                f"name='{self._history_name}'", max_results=1, order_by=["version_number DESC"]
+            )
+        known = self._newest_read
+        if known is not None and [(int(one.version), one.description) for one in newest] == [known[:2]]:
+            return known[2]
         return self._read().head
 
     # --- the history ------------------------------------------------------------------------------
@@ -217,25 +247,23 @@ class MlflowRegistry(VersionsByHistory):
 
     def _read(self) -> FoldedLog:
         """The rows that count, checked."""
+        seen = self._history_seen.head()  # before the rows: another process may see newer ones meanwhile
         found = {int(one.version): one.description for one in self._all_versions(self._history_name)}
         log = fold(found, where=f"{self._history_name!r} in {self._uri}")
-        self._check_seen(log)
+        self._check_seen(log, seen)
+        newest = max(found, default=None)
+        self._newest_read = None if newest is None else (newest, found[newest], log.head)
         return log
 
-    def _check_seen(self, log: FoldedLog) -> None:
-        """Whether the newest row that this machine has seen is still there; then remember the newest now."""
-        path = self._cache / f"{self._history_name}.head"
-        seen = path.read_text("utf-8") if path.is_file() else GENESIS
+    def _check_seen(self, log: FoldedLog, seen: str) -> None:
+        """Whether the newest row that this machine had seen is still there; then remember the newest now."""
         if seen not in log.hashes:
             raise CorruptionError(
                 f"Model history in {self._uri}: it ends after {len(log.rows)} rows, and this machine has seen a later one "
-                f"({seen[:12]}). Restore MLflow's database from a backup; if this is another registry, remove {path}."
+                f"({seen[:12]}). Restore MLflow's database from a backup; if this is another registry, remove "
+                f"{self._history_seen.path}."
             )
-        if log.head != seen:
-            self._cache.mkdir(parents=True, exist_ok=True)
-            aside = path.with_name(f".{uuid.uuid4().hex}")
-            aside.write_text(log.head, "utf-8")
-            aside.replace(path)
+        self._history_seen.remember(log)
 
     def _all_versions(self, name: str) -> Iterator[Any]:
         token = None
@@ -310,7 +338,8 @@ class MlflowRegistry(VersionsByHistory):
         self._client.log_inputs(run_id, [_dataset(manifest)])
         with tempfile.TemporaryDirectory() as folder:
             write_files(files, Path(folder) / FILES)
-            save_model(files, Path(folder) / MODEL)
+            if _is_plain(files):
+                save_model(files, Path(folder) / MODEL)
             self._client.log_artifacts(run_id, folder)
         self._client.set_terminated(run_id)
         return run_id
@@ -380,10 +409,11 @@ class MlflowRegistry(VersionsByHistory):
     def _speaking(self) -> Iterator[None]:
         """Translate MLflow's errors."""
         from mlflow.exceptions import MlflowException
+        from requests import RequestException
 
         try:
             yield
-        except MlflowException as error:
+        except (MlflowException, RequestException) as error:
             raise StoreError(
                 f"Model registry {self._uri}: {str(error)[:500]}. Check the address, that the server runs, and that you may "
                 "write there."
@@ -439,6 +469,11 @@ def save_model(files: ModelFiles, folder: Path) -> None:
         pip_requirements=requirements,
         save_as_external_data=False,
     )
+
+
+def _is_plain(files: ModelFiles) -> bool:
+    """Whether the version is a model that others can load; one that goes on learning scores by copies beside the registry."""
+    return files.manifest.engine != "online"
 
 
 def plain_numbers(metrics: Any, prefix: str = "") -> dict[str, float]:

@@ -53,6 +53,9 @@ BUSY_TIMEOUT_S = 10.0
 class ModelRegistry(Protocol):
     """What the platform needs of a registry; `penstock.testing.registry_conformance` says how it must behave."""
 
+    away: str
+    """Why `versions` and `get` go by what this machine has seen last; empty where the registry answered."""
+
     def register(self, files: ModelFiles, *, actor: str, reason: str) -> ModelVersion:
         """Store a verified version under the next number of its model's name."""
 

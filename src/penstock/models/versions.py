@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from penstock.core.errors import CorruptionError, ModelError, NotFoundError
+from penstock.models.allowed import check_allowed
 from penstock.models.history import HistoryRow
 from penstock.models.manifest import Manifest, ModelFiles, read_files, sha256
 
@@ -66,6 +67,9 @@ class VersionsByHistory(ABC):
     ``challenger`` the newest in Staging, ``previous`` the one that was in Production before the champion.
     """
 
+    away = ""
+    """Why `versions` and `get` went by what this machine has seen last; empty where the registry answered."""
+
     @abstractmethod
     def history(self, name: str | None = None) -> tuple[HistoryRow, ...]:
         """What happened, oldest first: to one model or to all."""
@@ -116,6 +120,11 @@ class VersionsByHistory(ABC):
         ----------
         gate
             The digest of the gate's report, which is kept with the version, or ``skipped:`` and why.
+
+        Raises
+        ------
+        ModelError
+            Where the report is of another version, is no pass, or, for Production, was made against another champion.
         """
         if stage not in {"Production", "Staging"}:
             raise ModelError(
@@ -138,6 +147,15 @@ class VersionsByHistory(ABC):
 
     def report(self, row: HistoryRow) -> bytes | None:
         """The gate's report by which a row's promotion was decided, its digest checked; None where there is none."""
+        try:
+            return self._report(row)
+        except NotFoundError as error:
+            raise CorruptionError(
+                f"Model {row.name}:{row.version}: the gate's report that its history names is missing; expected is "
+                f"{report_title(row.gate)}. Restore it from a backup."
+            ) from error
+
+    def _report(self, row: HistoryRow) -> bytes | None:
         if not row.gate or row.gate.startswith(SKIPPED):
             return None
         data = self.attachment(row.name, row.version, report_title(row.gate))
@@ -167,7 +185,7 @@ class VersionsByHistory(ABC):
             chosen[:] = [choose(name, version, own, known=self.names)]
             if chosen[0].stage == stage:
                 return None
-            return next_row(
+            row = next_row(
                 rows,
                 now_us,
                 name,
@@ -179,6 +197,10 @@ class VersionsByHistory(ABC):
                 digest=chosen[0].digest,
                 gate=gate,
             )
+            if (report := self._report(row)) is not None:
+                live = next((one for one in own if one.stage == "Production"), None)
+                check_allowed(report, row, live)
+            return row
 
         self._append(decide)
         return self.get(name, chosen[0].version)

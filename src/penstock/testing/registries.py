@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from penstock.core.errors import CorruptionError, InputError, ModelError, NotFoundError
+from penstock.models.gates import GateReport, Verdict
 from penstock.models.manifest import ModelFiles, sha256
 from penstock.models.versions import report_title
 
@@ -17,6 +18,18 @@ if TYPE_CHECKING:
     from penstock.testing.clock import ManualClock
 
 WHO: dict[str, Any] = {"actor": "ada", "reason": "tested"}
+
+
+def passed(
+    files: ModelFiles, version: int, *, champion: int | None = None, verdict: Verdict = "pass"
+) -> bytes:
+    """A gate's report on a version with these files, of which the champion is another one."""
+    name = files.manifest.name
+    live = None if champion is None else f"{name}:{champion}"
+    digest = None if champion is None else files.digest
+    label = f"{name}:{version}"
+    report = GateReport(verdict, label, files.digest, live, digest, {}, {}, {}, (), 0)
+    return report.to_bytes()
 
 
 def renamed(files: ModelFiles, name: str) -> ModelFiles:
@@ -81,7 +94,7 @@ class RegistryConformance:
     ) -> None:
         """Rows as they were written, and the report that a row names."""
         registry.register(files, **WHO)
-        data = b'{"verdict": "pass"}'
+        data = passed(files, 1)
         registry.attach(files.manifest.name, 1, report_title(sha256(data)), data)
         clock.advance(timedelta(seconds=5))
         registry.promote(files.manifest.name, 1, actor="grace", reason="better recall", gate=sha256(data))
@@ -95,6 +108,29 @@ class RegistryConformance:
         registry.attach(files.manifest.name, 1, report_title(sha256(data)), b'{"verdict": "fail"}')
         with pytest.raises(CorruptionError, match="report that its history names was changed"):
             registry.verify()
+
+    @pytest.mark.parametrize(
+        ("report", "said"),
+        [
+            ({"version": 2, "champion": 1, "verdict": "fail"}, "is fail; asked is pass"),
+            ({"version": 3, "champion": 1}, "is about .*:3"),
+            ({"version": 2}, "judged against no champion, and .*:1 is live now"),
+            ({"version": 2, "champion": 3}, "judged against .*:3, and .*:1 is live now"),
+        ],
+    )
+    def test_a_report_that_does_not_allow_it_promotes_nothing(
+        self, registry: ModelRegistry, files: ModelFiles, report: dict[str, Any], said: str
+    ) -> None:
+        """No pass, of another version, or against a champion that is no longer live."""
+        self._three(registry, files)
+        registry.promote(files.manifest.name, 1, **WHO)
+        data = passed(files, **report)
+        registry.attach(files.manifest.name, 2, report_title(sha256(data)), data)
+        with pytest.raises(ModelError, match=said):
+            registry.promote(files.manifest.name, 2, gate=sha256(data), **WHO)
+        assert registry.get(files.manifest.name, "champion").version == 1
+        with pytest.raises(NotFoundError, match="is kept with it"):
+            registry.promote(files.manifest.name, 2, gate="f" * 64, **WHO)
 
     def test_skipping_the_gate_is_kept(self, registry: ModelRegistry, files: ModelFiles) -> None:
         """The reason stands where the digest would."""

@@ -156,6 +156,37 @@ def test_a_changed_report_is_found(project):
     run(project, "registry", "verify")
 
 
+def test_a_missing_report_is_told(project):
+    registry = registry_of(project)
+    row = next(row for row in registry.history("model") if len(row.gate) == 64)
+    folder = registry.get("model", row.version).folder.with_name(f"{row.version}.more")
+    path = folder / f"gate-{row.gate[:16]}.json"
+    aside = path.rename(folder / "aside")
+    found = json.loads(run(project, "registry", "verify", "--json", code=1))
+    assert found["clean"] is False
+    assert "is missing" in found["error"]
+    aside.rename(path)
+
+
+def test_what_was_judged_is_promoted_though_its_alias_moves_on_meanwhile(project, monkeypatch):
+    registry = registry_of(project)
+    who = {"actor": "t", "reason": "t"}
+    for version in (1, 2):
+        registry.archive("model", version, **who)
+    registry.promote("model", 1, stage="Staging", **who)
+
+    def judge_and_move(*arguments, **options):
+        report = judge_version(*arguments, **options)
+        registry.promote("model", 2, stage="Staging", **who)
+        return report
+
+    monkeypatch.setattr("penstock.app.gating.judge_version", judge_and_move)
+    run(project, "registry", "promote", "model", "challenger")
+    live = registry.get("model", "champion")
+    assert (live.version, registry.get("model", "challenger").version) == (1, 2)
+    assert GateReport.from_bytes(registry.report(registry.history("model")[-1])).challenger == "model:1"
+
+
 def test_staging_needs_no_gate_and_a_skip_needs_a_reason(project):
     run(project, "registry", "promote", "model", "2", "--stage", "Staging")
     run(project, "registry", "promote", "model", "challenger", "--skip-gate", " ", code=2)

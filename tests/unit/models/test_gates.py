@@ -267,6 +267,18 @@ def test_a_regression_must_err_less():
     assert judged(holdout, one).verdict == "pass"
 
 
+def test_a_few_rows_say_nothing_about_a_regression():
+    vectors = np.column_stack([np.linspace(0, 1, 99), np.zeros((99, 2))])
+    good, bad = Scored(lambda v: v[:, 0] * 10 + 0.1), Scored(lambda v: v[:, 0] * 9)
+    one = candidate("r:2", good, task="regression", threshold=None)
+    other = candidate("r:1", bad, task="regression", threshold=None)
+    for rows in (1, 99):
+        holdout = make(vectors[:rows], vectors[:rows, 0] * 10)
+        assert judged(holdout, one, other).verdict == "inconclusive"
+        assert judged(holdout, one).verdict == "inconclusive"
+    assert judged(holdout, one, other, Gate(min_rows=99)).verdict == "pass"
+
+
 def test_a_report_can_be_read_again_and_is_named_by_its_content(holdout):
     report = judged(holdout, candidate("fraud:2", blend(1.0)), candidate("fraud:1", blend(0.5)))
     again = GateReport.from_bytes(report.to_bytes())
