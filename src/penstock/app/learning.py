@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import msgspec
 import numpy as np
 
+import penstock
 from penstock.app.runtime import learned_path, open_reader, plan_of
 from penstock.app.served_vectors import ServedVectors
 from penstock.core.errors import ArtifactError, PenstockError
@@ -58,6 +59,10 @@ class Progress(msgspec.Struct, frozen=True):
         Rows of the log that it has not looked at.
     started_from
         What it began with: ``"nothing"``, ``"state"``, or why a state was not used.
+    problem
+        Why the newest fit failed, where it did; the one before it stays in force.
+    error
+        What the learner ended of.
     """
 
     labels: int = 0
@@ -67,6 +72,7 @@ class Progress(msgspec.Struct, frozen=True):
     waiting: int = 0
     behind: int = 0
     started_from: str = ""
+    problem: str = ""
     error: str = ""
 
 
@@ -91,8 +97,9 @@ def definition_of(model: Model, plan: Plan) -> str:
 
 
 def versions_in_use() -> dict[str, str]:
-    """The libraries by which a state was made, with their versions."""
-    return library_versions(also=LIBRARIES) | {"python": f"{sys.version_info.major}.{sys.version_info.minor}"}
+    """By what a state was made: Penstock, whose objects hold the libraries' ones, the libraries and Python, with their versions."""
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    return library_versions(also=LIBRARIES) | {"penstock": penstock.__version__, "python": python}
 
 
 def new_fold(model: Model, plan: Plan) -> Fold:
@@ -154,6 +161,7 @@ class Learning:
             waiting=self.fold.waiting,
             behind=self._store.next_position - self._read,
             started_from=self.started_from,
+            problem=self.fold.problem,
         )
 
     def step(self, rows: int = STRETCH_ROWS) -> Published | None:
@@ -219,7 +227,11 @@ class Learning:
         if self.started_from != "state":
             return None
         assert self._model.learning is not None
-        return Fold.restored(state, self._model.learning, binary=self._model.task == "binary")
+        try:
+            return Fold.restored(state, self._model.learning, binary=self._model.task == "binary")
+        except ArtifactError as error:
+            self.started_from = str(error)
+            return None
 
     def _why_not(self, state: State) -> str:
         """Why a state of ours cannot be gone on with; empty where it can."""
@@ -293,8 +305,9 @@ def main(definitions: Path, folder: Path, name: str, version: str) -> int:
             learning = Learning(plan, project.models[name], store=store, states=states)
             seen: list[str] = []
             follow(learning, ended=lambda seconds: _asked(seconds, seen), tell=tell)
-    except (PenstockError, OSError) as error:
-        tell(Progress(error=str(error)), None)
+    except Exception as error:  # noqa: BLE001 - the run is told of whatever ends its learner
+        known = isinstance(error, PenstockError | OSError)
+        tell(Progress(error=str(error) if known else f"{type(error).__name__}: {error}"), None)
         return 1
     return 0
 
