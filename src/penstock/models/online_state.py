@@ -77,7 +77,7 @@ def load(data: bytes) -> Any:
     """The object of `dump`; `ArtifactError` where its library cannot read it. `data` must come out of `unseal`."""
     try:
         return pickle.loads(data)  # noqa: S301 - see above
-    except Exception as error:  # noqa: BLE001 - each object is read by code of its own library
+    except Exception as error:  # each object is read by code of its own library
         raise ArtifactError(
             f"learner's object: it cannot be read any more ({type(error).__name__}: {error}); the library that wrote it has "
             "changed. What the model knows is learned anew from the log."
