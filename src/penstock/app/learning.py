@@ -28,7 +28,14 @@ from penstock.definitions.project import load_project
 from penstock.models.artifacts import library_versions
 from penstock.models.fold import Arrived, Fold, State, parse_state
 from penstock.models.learners import description, learner_of
-from penstock.models.learning_model import COPY_NAME, STATE_NAME, read_sealed, states_of, write_sealed
+from penstock.models.learning_model import (
+    COPY_NAME,
+    STATE_NAME,
+    read_copy,
+    read_sealed,
+    states_of,
+    write_sealed,
+)
 from penstock.models.online_state import seal, sealing_key
 from penstock.models.published import encode
 
@@ -146,6 +153,7 @@ class Learning:
         self._read = max(self.fold.cursor[0], 0)
         self._known = self.fold.cursor
         self._published: Published | None = None
+        self._kept = self._copy_on_disk()
         self._save_after_s = time.perf_counter() + _SAVE_S
         self._copy_after_s = time.perf_counter() + _COPY_S
 
@@ -194,17 +202,23 @@ class Learning:
         """Write the state as it stands, and the newest copy."""
         begun = time.perf_counter()
         state = self.fold.state(
-            definition=self.definition, libraries=self._libraries, erasures=self._erasures
+            definition=self.definition,
+            libraries=self._libraries,
+            erasures=self._erasures,
+            log=self._store.store_id,
         )
         write_sealed(self._states / STATE_NAME, state)
-        if self._published is not None:
+        if self._published is not None and self._published.replaces(self._kept):
             write_sealed(self._states / COPY_NAME, encode(self._published))
+            self._kept = self._published
         now = time.perf_counter()
         self._save_after_s = now + max(_SAVE_S, (now - begun) / _SAVING_SHARE)
 
     def copy(self) -> Published:
         """What is known."""
-        return msgspec.structs.replace(self.fold.copy(), definition=self.definition)
+        return msgspec.structs.replace(
+            self.fold.copy(), definition=self.definition, log=self._store.store_id, erasures=self._erasures
+        )
 
     def _is_near(self, stop: int) -> bool:
         """Whether copies are worth their making: not while a long past is caught up with, but for one now and then."""
@@ -213,6 +227,12 @@ class Learning:
             self._copy_after_s = time.perf_counter() + _COPY_S
             return True
         return False
+
+    def _copy_on_disk(self) -> Published | None:
+        try:
+            return read_copy(self._states)
+        except (FileNotFoundError, ArtifactError, msgspec.DecodeError):
+            return None
 
     def _resumed(self) -> Fold | None:
         """The fold as it was saved, where that is of use."""
@@ -237,10 +257,10 @@ class Learning:
         """Why a state of ours cannot be gone on with; empty where it can."""
         if state.definition != self.definition:
             return "learned anew: the definition changed"
+        if state.log != self._store.store_id or state.position >= self._store.next_position:
+            return "learned anew: the state is of another log"
         if state.erasures != self._erasures:
             return "learned anew: a key was forgotten since"
-        if state.position >= self._store.next_position:
-            return "learned anew: the state is of another log"
         changed = [
             f"{name} {state.libraries.get(name, '-')} is now {self._libraries.get(name, '-')}"
             for name in sorted(state.libraries.keys() | self._libraries.keys())

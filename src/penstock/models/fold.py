@@ -77,6 +77,8 @@ class State(msgspec.Struct, frozen=True):
         Bytes of `online_state.dump`.
     good
         What the learner goes back to.
+    log
+        The id of the log that was learned.
     """
 
     definition: str
@@ -87,6 +89,7 @@ class State(msgspec.Struct, frozen=True):
     erasures: int
     learner: bytes
     good: bytes
+    log: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -216,11 +219,11 @@ class Fold:
         """What is known, to be published."""
         return Published(self.learner.form(), self.counts.labels, self.cursor[0])
 
-    def state(self, *, definition: str, libraries: dict[str, str], erasures: int) -> bytes:
+    def state(self, *, definition: str, libraries: dict[str, str], erasures: int, log: str = "") -> bytes:
         """All that `restored` needs, as bytes to be sealed."""
         learner = dump(self.learner)
         return msgspec.msgpack.encode(
-            State(definition, libraries, *self.cursor, self.counts, erasures, learner, self._good)
+            State(definition, libraries, *self.cursor, self.counts, erasures, learner, self._good, log)
         )
 
     @classmethod
