@@ -33,7 +33,7 @@ from penstock.kernel.columns import Columns, Numeric
 from penstock.models.costs import row_costs
 from penstock.models.dataset import labels_at
 from penstock.models.latency import row_latency_ms
-from penstock.models.loading import load_model
+from penstock.models.loading import Kept, load_model
 from penstock.models.registry import ModelVersion
 from penstock.monitoring.backtest import Block, Changes, Summary, Tally
 from penstock.plan.nodes import EndpointNode, Plan, ServiceNode
@@ -300,7 +300,7 @@ def _alternatives(
         version = _version(root, label, asked)
         columns = _columns(plan, node, version)
         model: Scorer = load_model(
-            version.folder, digest=version.digest, version=version.label, states=learned_path(root)
+            version.folder, digest=version.digest, version=version.label, states=Kept(learned_path(root))
         )
         brought = thresholds_of(node, version.manifest().chosen_thresholds)
         endpoint = _at(node, asked, brought or node.thresholds)

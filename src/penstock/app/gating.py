@@ -21,7 +21,7 @@ from penstock.definitions.project import Project
 from penstock.engine.history import features_from_log
 from penstock.engine.recovery import Progress, no_progress
 from penstock.models.gates import Candidate, GateReport, Holdout, judge
-from penstock.models.loading import load_model
+from penstock.models.loading import Kept, load_model
 from penstock.models.manifest import Manifest
 from penstock.models.training import TrainingData, data_digest
 from penstock.models.training_rows import read_sketch
@@ -178,7 +178,7 @@ def _candidate(
             version.folder,
             digest=version.digest,
             version=version.label,
-            states=learned_path(project.root),
+            states=Kept(learned_path(project.root)),
         ),
         threshold=served_threshold(project, model, files.manifest),
         trained_rows=read_sketch(files["rows"]) if "rows" in files.contents else None,

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import msgspec
 import numpy as np
 
+import penstock
 from penstock.app.runtime import learned_path, open_reader, plan_of
 from penstock.app.served_vectors import ServedVectors
 from penstock.core.errors import ArtifactError, PenstockError
@@ -27,7 +28,14 @@ from penstock.definitions.project import load_project
 from penstock.models.artifacts import library_versions
 from penstock.models.fold import Arrived, Fold, State, parse_state
 from penstock.models.learners import description, learner_of
-from penstock.models.learning_model import COPY_NAME, STATE_NAME, read_sealed, states_of, write_sealed
+from penstock.models.learning_model import (
+    COPY_NAME,
+    STATE_NAME,
+    read_copy,
+    read_sealed,
+    states_of,
+    write_sealed,
+)
 from penstock.models.online_state import seal, sealing_key
 from penstock.models.published import encode
 
@@ -58,6 +66,10 @@ class Progress(msgspec.Struct, frozen=True):
         Rows of the log that it has not looked at.
     started_from
         What it began with: ``"nothing"``, ``"state"``, or why a state was not used.
+    problem
+        Why the newest fit failed, where it did; the one before it stays in force.
+    error
+        What the learner ended of.
     """
 
     labels: int = 0
@@ -67,6 +79,7 @@ class Progress(msgspec.Struct, frozen=True):
     waiting: int = 0
     behind: int = 0
     started_from: str = ""
+    problem: str = ""
     error: str = ""
 
 
@@ -91,8 +104,9 @@ def definition_of(model: Model, plan: Plan) -> str:
 
 
 def versions_in_use() -> dict[str, str]:
-    """The libraries by which a state was made, with their versions."""
-    return library_versions(also=LIBRARIES) | {"python": f"{sys.version_info.major}.{sys.version_info.minor}"}
+    """By what a state was made: Penstock, whose objects hold the libraries' ones, the libraries and Python, with their versions."""
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    return library_versions(also=LIBRARIES) | {"penstock": penstock.__version__, "python": python}
 
 
 def new_fold(model: Model, plan: Plan) -> Fold:
@@ -139,6 +153,7 @@ class Learning:
         self._read = max(self.fold.cursor[0], 0)
         self._known = self.fold.cursor
         self._published: Published | None = None
+        self._kept = self._copy_on_disk()
         self._save_after_s = time.perf_counter() + _SAVE_S
         self._copy_after_s = time.perf_counter() + _COPY_S
 
@@ -154,6 +169,7 @@ class Learning:
             waiting=self.fold.waiting,
             behind=self._store.next_position - self._read,
             started_from=self.started_from,
+            problem=self.fold.problem,
         )
 
     def step(self, rows: int = STRETCH_ROWS) -> Published | None:
@@ -186,17 +202,23 @@ class Learning:
         """Write the state as it stands, and the newest copy."""
         begun = time.perf_counter()
         state = self.fold.state(
-            definition=self.definition, libraries=self._libraries, erasures=self._erasures
+            definition=self.definition,
+            libraries=self._libraries,
+            erasures=self._erasures,
+            log=self._store.store_id,
         )
         write_sealed(self._states / STATE_NAME, state)
-        if self._published is not None:
+        if self._published is not None and self._published.replaces(self._kept):
             write_sealed(self._states / COPY_NAME, encode(self._published))
+            self._kept = self._published
         now = time.perf_counter()
         self._save_after_s = now + max(_SAVE_S, (now - begun) / _SAVING_SHARE)
 
     def copy(self) -> Published:
         """What is known."""
-        return msgspec.structs.replace(self.fold.copy(), definition=self.definition)
+        return msgspec.structs.replace(
+            self.fold.copy(), definition=self.definition, log=self._store.store_id, erasures=self._erasures
+        )
 
     def _is_near(self, stop: int) -> bool:
         """Whether copies are worth their making: not while a long past is caught up with, but for one now and then."""
@@ -205,6 +227,12 @@ class Learning:
             self._copy_after_s = time.perf_counter() + _COPY_S
             return True
         return False
+
+    def _copy_on_disk(self) -> Published | None:
+        try:
+            return read_copy(self._states)
+        except (FileNotFoundError, ArtifactError, msgspec.DecodeError):
+            return None
 
     def _resumed(self) -> Fold | None:
         """The fold as it was saved, where that is of use."""
@@ -219,16 +247,20 @@ class Learning:
         if self.started_from != "state":
             return None
         assert self._model.learning is not None
-        return Fold.restored(state, self._model.learning, binary=self._model.task == "binary")
+        try:
+            return Fold.restored(state, self._model.learning, binary=self._model.task == "binary")
+        except ArtifactError as error:
+            self.started_from = str(error)
+            return None
 
     def _why_not(self, state: State) -> str:
         """Why a state of ours cannot be gone on with; empty where it can."""
         if state.definition != self.definition:
             return "learned anew: the definition changed"
+        if state.log != self._store.store_id or state.position >= self._store.next_position:
+            return "learned anew: the state is of another log"
         if state.erasures != self._erasures:
             return "learned anew: a key was forgotten since"
-        if state.position >= self._store.next_position:
-            return "learned anew: the state is of another log"
         changed = [
             f"{name} {state.libraries.get(name, '-')} is now {self._libraries.get(name, '-')}"
             for name in sorted(state.libraries.keys() | self._libraries.keys())
@@ -293,8 +325,9 @@ def main(definitions: Path, folder: Path, name: str, version: str) -> int:
             learning = Learning(plan, project.models[name], store=store, states=states)
             seen: list[str] = []
             follow(learning, ended=lambda seconds: _asked(seconds, seen), tell=tell)
-    except (PenstockError, OSError) as error:
-        tell(Progress(error=str(error)), None)
+    except Exception as error:  # noqa: BLE001 - the run is told of whatever ends its learner
+        known = isinstance(error, PenstockError | OSError)
+        tell(Progress(error=str(error) if known else f"{type(error).__name__}: {error}"), None)
         return 1
     return 0
 

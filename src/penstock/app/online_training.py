@@ -25,7 +25,7 @@ from penstock.models.learning_model import (
     states_of,
     write_sealed,
 )
-from penstock.models.manifest import FileEntry, Manifest, ModelFiles, sha256
+from penstock.models.manifest import FileEntry, Manifest, ModelFiles, Role, sha256
 from penstock.models.prequential_scores import Stretch, prequential_scores
 from penstock.models.published import encode
 from penstock.models.split import split_by_time
@@ -79,7 +79,12 @@ def learn_from_log(
     scores[split.test] = prequential_scores(
         fold, stretches(store, logged, split, stop=stop), features=len(data.features)
     )
-    copy = msgspec.structs.replace(fold.copy(), definition=definition_of(model, plan))
+    copy = msgspec.structs.replace(
+        fold.copy(),
+        definition=definition_of(model, plan),
+        log=store.store_id,
+        erasures=len(store.erasures()),
+    )
     return Learned(fold, copy, _judged(spec, data, split, scores))
 
 
@@ -117,8 +122,17 @@ def register_learning(
     """Register a version that goes on from what was learned, and keep its state and copy below `states`."""
     service = plan.services[model.features.name]
     definition = learned.copy.definition
-    described = Description(definition, learned.copy.labels, learned.copy.position, digest_of(learned.copy))
-    document = msgspec.json.encode(described)
+    described = Description(
+        definition,
+        learned.copy.labels,
+        learned.copy.position,
+        digest_of(learned.copy),
+        learned.copy.log,
+    )
+    contents: dict[Role, bytes] = {
+        "online": msgspec.json.encode(described),
+        "profile": learned.trained.profile().to_bytes(),
+    }
     parent = next((v.label for v in registry.versions(model.name) if v.stage == "Production"), None)
     manifest = Manifest(
         name=model.name,
@@ -132,14 +146,18 @@ def register_learning(
         metrics=learned.trained.report.to_dict(),
         thresholds=dict(learned.trained.spec.thresholds),
         libraries=versions_in_use(),
-        files=(FileEntry(FILE_NAMES["online"], "online", len(document), sha256(document)),),
+        files=tuple(
+            FileEntry(FILE_NAMES[role], role, len(data), sha256(data)) for role, data in contents.items()
+        ),
         created_us=clock.now_us(),
         parent=parent,
     )
-    files = ModelFiles(manifest, sha256(manifest.to_bytes()), {"online": document})
+    files = ModelFiles(manifest, sha256(manifest.to_bytes()), contents)
     version = registry.register(files, actor=actor, reason=reason)
     states = states_of(states, version.label)
-    state = learned.fold.state(definition=definition, libraries=versions_in_use(), erasures=erasures)
+    state = learned.fold.state(
+        definition=definition, libraries=versions_in_use(), erasures=erasures, log=learned.copy.log
+    )
     write_sealed(states / STATE_NAME, state)
     write_sealed(states / COPY_NAME, encode(learned.copy))
     pictures = draw(learned.trained, version, reports / f"{model.name}-{version.version}")
@@ -155,6 +173,7 @@ def _judged(spec: TrainingSpec, data: TrainingData, split: Split, scores: Any) -
             "test period."
         )
     known = np.flatnonzero(~np.isnan(data.labels))
+    before = np.flatnonzero(split.train & ~np.isnan(data.labels) & eligible)
     return TrainedModel(
         spec=spec,
         estimator=None,
@@ -163,8 +182,8 @@ def _judged(spec: TrainingSpec, data: TrainingData, split: Split, scores: Any) -
         test_rows=rows,
         test_labels=data.labels[rows],
         test_scores=scores[rows],
-        train_vectors=data.vectors[:0],
-        train_times_us=data.times_us[:0],
+        train_vectors=data.vectors[before],
+        train_times_us=data.times_us[before],
         features=data.features,
         service_fingerprint=data.service_fingerprint,
         data=data_range(spec, data, split, known),

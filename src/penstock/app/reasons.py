@@ -91,6 +91,11 @@ class Reasoner:
 
     def __init__(self, version: ModelVersion, service: FeatureService) -> None:
         files = version.files()
+        if files.manifest.engine == "online":
+            raise ModelError(
+                f"model {version.label!r} goes on learning, and the copy that scored an event is not kept, so its score cannot be "
+                "explained. Train a model that does not learn on to have reasons."
+            )
         self._label = version.label
         self._features = files.manifest.feature_names
         self._explainer = Explainer(files)
@@ -130,7 +135,7 @@ def reasons_for(root: Path, found: Provenance) -> tuple[Explained | None, str]:
         return None, "no model scored it"
     if int(decision.flags[0]) & Flag.ERASED:
         return None, "it was forgotten"
-    name, _, version = label.partition(":")
+    name, _, version = label.partition("+")[0].partition(":")
     project = load_project(root)
     service = project.endpoints[found.endpoint.name].features
     try:

@@ -11,11 +11,9 @@ import numpy as np
 from penstock.core.errors import InputError, ModelError, NotFoundError, PlanError
 from penstock.definitions.endpoints import check_weight
 from penstock.engine.routing import Route, RouteArm
-from penstock.models.loading import load_model
+from penstock.models.loading import Kept, load_model
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from penstock.models.registry import ModelRegistry, ModelVersion
     from penstock.models.runtimes import ScoringModel
     from penstock.plan.nodes import ArmNode, EndpointNode, Plan
@@ -40,7 +38,7 @@ class Routes:
     """
 
     def __init__(
-        self, plan: Plan, registry: ModelRegistry, audit: AuditLog, *, states: Path | None = None
+        self, plan: Plan, registry: ModelRegistry, audit: AuditLog, *, states: Kept | None = None
     ) -> None:
         self.plan, self.registry, self.audit = plan, registry, audit
         self._states = states
@@ -92,6 +90,11 @@ class Routes:
             found = self._load(self.plan.endpoints.values(), problems)
             self._seen = heads
             return found
+
+    def models(self) -> list[ScoringModel]:
+        """The models in all arms, whether they decide or look on."""
+        with self._changing:
+            return list(self._models.values())
 
     def stale(self) -> bool:
         """Whether registry or audit log have changed since routes were loaded last."""

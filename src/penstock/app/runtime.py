@@ -35,6 +35,7 @@ from penstock.engine.recovery import Progress, no_progress
 from penstock.engine.row_ids import RowIds
 from penstock.engine.training_set import driving_source
 from penstock.kernel.hashing import encode_keys, hash_text
+from penstock.models.loading import Kept
 from penstock.models.registry import ModelRegistry, ModelVersion
 from penstock.plan.compile import compile_plan
 from penstock.plan.nodes import Plan
@@ -147,7 +148,10 @@ class Runtime:
         self.store = store
         self.registry = registry
         self.routes = Routes(
-            plan, registry, audit_log_of(project.root, clock=clock), states=learned_path(project.root)
+            plan,
+            registry,
+            audit_log_of(project.root, clock=clock),
+            states=Kept(learned_path(project.root), store.store_id),
         )
         """Which model versions decide."""
         self.shadows = Shadows(shadow_path(project.root))

@@ -52,11 +52,14 @@ class ServedVectors:
         order = np.argsort(positions)
         for endpoint in self._endpoints:
             for at, decisions in self._rows.decisions(endpoint, positions):
-                if decisions.service != self._service.fingerprint:
+                columns = self._plan.columns_of(
+                    endpoint, logged=decisions.service, wanted=self._service.fingerprint
+                )
+                if columns is None:
                     continue
                 kept = (decisions.flags & _GONE) == 0
                 rows = order[np.searchsorted(positions, at[kept], sorter=order)]
-                out[rows], there[rows] = decisions.vectors[kept], True
+                out[rows], there[rows] = decisions.vectors[kept][:, list(columns)], True
         return there
 
 

@@ -74,7 +74,7 @@ class RouteArm:
     def named(self) -> DecidedBy:
         """How decisions name it: the version with which this thread scored last, for one that learns is many."""
         scorer, named = self.scorer, self._named
-        if named.version != scorer.version:
+        if named.version != scorer.version or named.digest != scorer.digest:
             self._named = named = DecidedBy(self.name, scorer.version, scorer.digest)
         return named
 

@@ -2,7 +2,7 @@
 
     state, labels  ->  state
 
-1. A batch is full when it holds a given number of labels that can be learned. Until then its labels wait.
+1. A batch is full when it holds a given number of labels that can be learned. Until then its labels wait. Others are counted and gone.
 2. It is learned. If then not all is finite numbers, the learner goes back to the last published copy, and the batch is counted.
 3. After a given number of labels a copy is published. A state may be saved between any two batches.
 
@@ -77,6 +77,8 @@ class State(msgspec.Struct, frozen=True):
         Bytes of `online_state.dump`.
     good
         What the learner goes back to.
+    log
+        The id of the log that was learned.
     """
 
     definition: str
@@ -87,6 +89,7 @@ class State(msgspec.Struct, frozen=True):
     erasures: int
     learner: bytes
     good: bytes
+    log: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,6 +119,10 @@ class Arrived:
         return Arrived(
             self.positions[rows], self.label_positions[rows], self.event_positions[rows], self.values[rows]
         )
+
+    def place(self, row: int) -> tuple[int, int]:
+        """When one of them had joined its event, and its own position in the log."""
+        return int(self.positions[row]), int(self.label_positions[row])
 
     def plus(self, others: Arrived) -> Arrived:
         """These, and others after them."""
@@ -162,6 +169,8 @@ class Fold:
         self._online, self._binary = online, binary
         self._good = learner.keep() if good is None else good
         self._waiting: tuple[Arrived, NDArray[np.float64]] | None = None
+        self._passed = (0, 0)
+        """Refused and unknown ones behind the first label that waits; they count when it does."""
 
     @property
     def waiting(self) -> int:
@@ -176,37 +185,45 @@ class Fold:
         vectors
             float64, shape [n, features]: the events' features as served. A row of an event that is gone holds infinity.
         """
-        if self._waiting is not None:
-            arrived, vectors = self._waiting[0].plus(arrived), np.concatenate([self._waiting[1], vectors])
         unknown = np.logical_and.reduce(np.isinf(vectors), axis=1)
         refused = ~(self._allowed(arrived.values) | unknown)
-        good, start = np.flatnonzero(~unknown & ~refused), 0
-        copies = self._copies(self.counts.labels + len(good)) - self._copies(self.counts.labels)
-        for first in range(0, len(good) - self._online.batch + 1, self._online.batch):
-            rows = good[first : first + self._online.batch]
-            stop = int(rows[-1]) + 1
-            self._step(vectors[rows], arrived.values[rows])
-            self._count(arrived.values[rows], refused[start:stop], unknown[start:stop])
-            self.cursor, start = (
-                (int(arrived.positions[stop - 1]), int(arrived.label_positions[stop - 1])),
-                stop,
-            )
+        fine, held = np.flatnonzero(~unknown & ~refused), self.waiting
+        ends = np.concatenate(
+            [np.zeros(held, np.int64), fine + 1]
+        )  # after which of the arrived each is passed
+        arrived_fine, vectors_fine = self._with_waiting(arrived.take(fine), vectors[fine])
+        values, done, start = arrived_fine.values, 0, 0
+        copies = self._copies(self.counts.labels + len(values)) - self._copies(self.counts.labels)
+        while done + self._online.batch <= len(values):
+            rows = slice(done, done + self._online.batch)
+            done, stop = rows.stop, int(ends[rows.stop - 1])
+            self._step(vectors_fine[rows], values[rows])
+            self._count(values[rows], refused[start:stop], unknown[start:stop])
+            self.cursor, start = arrived_fine.place(done - 1), stop
             if self.counts.labels % self._online.publish_every == 0:
-                self._waiting = (arrived.take(slice(start, None)), vectors[start:])
+                self._waiting = (arrived_fine.take(slice(done, None)), vectors_fine[done:])
                 self._publish()
                 copies -= 1
                 yield Point(self.cursor[0], copies)
-        self._waiting = (arrived.take(slice(start, None)), vectors[start:])
+        self._waiting = (arrived_fine.take(slice(done, None)), vectors_fine[done:])
+        first = max(int(ends[done]) - 1, 0) if done < len(values) else len(arrived)
+        if first > start:  # nothing waits before these
+            self._count(values[:0], refused[start:first], unknown[start:first])
+            self.cursor, start = arrived.place(first - 1), first
+        self._passed = (
+            self._passed[0] + int(refused[start:].sum()),
+            self._passed[1] + int(unknown[start:].sum()),
+        )
 
     def copy(self) -> Published:
         """What is known, to be published."""
         return Published(self.learner.form(), self.counts.labels, self.cursor[0])
 
-    def state(self, *, definition: str, libraries: dict[str, str], erasures: int) -> bytes:
+    def state(self, *, definition: str, libraries: dict[str, str], erasures: int, log: str = "") -> bytes:
         """All that `restored` needs, as bytes to be sealed."""
         learner = dump(self.learner)
         return msgspec.msgpack.encode(
-            State(definition, libraries, *self.cursor, self.counts, erasures, learner, self._good)
+            State(definition, libraries, *self.cursor, self.counts, erasures, learner, self._good, log)
         )
 
     @classmethod
@@ -215,6 +232,18 @@ class Fold:
         learner: Learner = load(state.learner)
         cursor = (state.position, state.label_position)
         return cls(learner, online, binary=binary, counts=state.counts, cursor=cursor, good=state.good)
+
+    @property
+    def problem(self) -> str:
+        """What is wrong with the learner, though it goes on."""
+        return self.learner.problem
+
+    def _with_waiting(
+        self, arrived: Arrived, vectors: NDArray[np.float64]
+    ) -> tuple[Arrived, NDArray[np.float64]]:
+        if self._waiting is None:
+            return arrived, vectors
+        return self._waiting[0].plus(arrived), np.concatenate([self._waiting[1], vectors])
 
     def _copies(self, labels: int) -> int:
         """How many copies are published within so many labels."""
@@ -247,10 +276,11 @@ class Fold:
         self.counts = Counts(
             labels=found.labels + len(labels),
             positives=found.positives + int(np.count_nonzero(labels)),
-            refused=found.refused + int(refused.sum()),
-            unknown=found.unknown + int(unknown.sum()),
+            refused=found.refused + self._passed[0] + int(refused.sum()),
+            unknown=found.unknown + self._passed[1] + int(unknown.sum()),
             taken_back=found.taken_back,
         )
+        self._passed = (0, 0)
 
 
 def parse_state(data: bytes) -> State:

@@ -25,6 +25,10 @@ UNKNOWN_SCORE = 0.0
 class Learner(Protocol):
     """Something that learns from labelled vectors and can say what it knows."""
 
+    @property
+    def problem(self) -> str:
+        """What its newest fit failed of, though it goes on with what it knew; empty where all is well."""
+
     def learn(self, vectors: NDArray[np.float64], labels: NDArray[np.float64]) -> None:
         """Take a step.
 

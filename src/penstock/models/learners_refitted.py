@@ -34,6 +34,8 @@ class RefittedLearner:
         self._since_fit, self._fits = 0, 0
         self._due: _Rows | None = None
         self._fitted: Any = None
+        self.problem = ""
+        """Why the newest fit failed; empty where it did not. Until the next one the fit before it stays in force."""
 
     def learn(self, vectors: NDArray[np.float64], labels: NDArray[np.float64]) -> None:
         """Remember the rows."""
@@ -48,7 +50,8 @@ class RefittedLearner:
         if self._binary and len(np.unique(rows.labels)) < 2:
             return  # the labels of one class alone say nothing about the other
         if self._online.continued and self._fits % (self._online.continued + 1):
-            self._go_on(self._window.newest(self._since_fit))
+            self._fit()
+            self._refit(self._window.newest(self._since_fit), goes_on=True)
         else:
             self._due = rows
         if self._online.continued:
@@ -90,20 +93,24 @@ class RefittedLearner:
         return Object(dump(Fitted(self._fitted, binary=self._binary)))
 
     def _fit(self) -> None:
-        if self._due is None:
-            return
+        if self._due is not None:
+            rows, self._due = self._due, None
+            self._refit(rows)
+
+    def _refit(self, rows: _Rows, *, goes_on: bool = False) -> None:
+        """Fit on `rows`, or add trees to those that are there; where the library fails, the fit before stays."""
         from sklearn.base import clone
 
-        rows, self._due = self._due, None
-        self._fitted = _fitted(clone(self._blank), rows, binary=self._binary)
-
-    def _go_on(self, rows: _Rows) -> None:
-        """Add trees to those that are there."""
-        from sklearn.base import clone
-
-        self._fit()
-        before = "xgb_model" if hasattr(self._fitted, "get_booster") else "init_model"
-        self._fitted = _fitted(clone(self._blank), rows, binary=self._binary, more={before: self._fitted})
+        more: dict[str, Any] = {}
+        if goes_on:
+            before = "xgb_model" if hasattr(self._fitted, "get_booster") else "init_model"
+            more = {before: self._fitted}
+        try:
+            self._fitted = _fitted(clone(self._blank), rows, binary=self._binary, more=more)
+        except Exception as error:  # noqa: BLE001 - a user's estimator may raise anything
+            self.problem = f"{type(error).__name__}: {error}".partition("\n")[0]
+        else:
+            self.problem = ""
 
 
 class Fitted:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 class RiverLearner:
     """Any classifier or regressor of River, a pipeline, an ensemble or a selector; see `penstock.models.learners.Learner`."""
 
+    problem = ""
+    """Each step is taken back where it fails: nothing is put off."""
+
     def __init__(self, estimator: Any, *, features: tuple[str, ...], task: Task) -> None:
         self._estimator = estimator.clone()
         self._features, self._binary = features, task == "binary"

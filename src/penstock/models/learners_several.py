@@ -30,6 +30,11 @@ class EnsembleLearner:
         self._decay = 0.5 ** (1.0 / half_life)
         self._losses = dict.fromkeys(self._members, 0.0)
 
+    @property
+    def problem(self) -> str:
+        """Of all."""
+        return problems_of(self._members)
+
     def learn(self, vectors: NDArray[np.float64], labels: NDArray[np.float64]) -> None:
         """Where the best is wanted, each is tested before it learns."""
         for name, member in self._members.items():
@@ -85,6 +90,11 @@ class BanditLearner:
     def __init__(self, members: Mapping[str, Learner], *, policy: Any, task: Task) -> None:
         self._members, self._policy, self._task = dict(members), copy.deepcopy(policy), task
 
+    @property
+    def problem(self) -> str:
+        """Of all."""
+        return problems_of(self._members)
+
     def learn(self, vectors: NDArray[np.float64], labels: NDArray[np.float64]) -> None:
         """The policy's choice is tested, rewarded, and taught."""
         chosen = self._policy.pull(list(self._members))
@@ -124,6 +134,11 @@ class BanditLearner:
         members, self._policy = load(kept)
         for name, member in self._members.items():
             member.go_back(members[name])
+
+
+def problems_of(members: Mapping[str, Learner]) -> str:
+    """What is wrong with which of them."""
+    return "; ".join(f"{name}: {member.problem}" for name, member in members.items() if member.problem)
 
 
 def mean_loss(scores: NDArray[np.float64], labels: NDArray[np.float64], *, task: Task) -> float:

@@ -30,6 +30,9 @@ def goes_on(estimator: Any) -> bool:
 class StepLearner:
     """An estimator or pipeline that is fitted a batch at a time; see `penstock.models.learners.Learner`."""
 
+    problem = ""
+    """Each step is taken back where it fails: nothing is put off."""
+
     def __init__(self, estimator: Any, *, features: tuple[str, ...], task: Task) -> None:
         from sklearn.base import clone
 

@@ -20,6 +20,7 @@ from penstock.models.published import OnlineModel, Published, decode, encode
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from penstock.models.loading import Kept
     from penstock.models.manifest import ModelFiles
 
 COPY_NAME, STATE_NAME = "copy.bin", "state.bin"
@@ -34,12 +35,15 @@ class Description(msgspec.Struct, frozen=True):
         Fingerprint of what is learned and how.
     labels, position, digest
         Of the copy at which it was registered.
+    log
+        The id of the log that it had learned from.
     """
 
     definition: str
     labels: int
     position: int
     digest: str
+    log: str = ""
 
 
 class LearningModel:
@@ -62,6 +66,8 @@ class LearningModel:
         self.refused = ""
         """Why the copy on disk was not taken."""
         self._newest: OnlineModel | None = None
+        self._published: Published | None = None
+        self._putting = threading.Lock()
         self._used = threading.local()
 
     @property
@@ -87,14 +93,18 @@ class LearningModel:
         return np.full(len(vectors), np.nan) if copy is None else copy.score(vectors)
 
     def put(self, published: Published) -> None:
-        """Score by this copy from the next batch on. Any thread may call it."""
+        """Score by this copy from the next batch on, unless one of the same log knows more. Any thread may call it."""
         if published.definition != self.definition:
             raise ArtifactError(
                 f"Model {self.label!r}: the copy was learned by another definition; it is not used. It will be learned anew."
             )
-        self._newest = OnlineModel(
-            published, version=self.label, digest=digest_of(published), feature_names=self.feature_names
-        )
+        with self._putting:
+            if not published.replaces(self._published):
+                return
+            self._newest = OnlineModel(
+                published, version=self.label, digest=digest_of(published), feature_names=self.feature_names
+            )
+            self._published = published
 
     def _last(self) -> OnlineModel | None:
         used: OnlineModel | None = getattr(self._used, "copy", None)
@@ -105,25 +115,27 @@ _LOADED: weakref.WeakValueDictionary[Path, LearningModel] = weakref.WeakValueDic
 """By where its state is: what a learner publishes reaches whoever serves that version in this process."""
 
 
-def learning_model(files: ModelFiles, *, version: str, states: Path | None) -> LearningModel:
-    """The serving side of `version`, with the copy below `states`, if it is sound."""
+def learning_model(files: ModelFiles, *, version: str, states: Kept | None) -> LearningModel:
+    """The serving side of `version`, with the copy in `states`, if it is sound and of that log."""
     definition = msgspec.json.decode(files["online"], type=Description).definition
     names = files.manifest.feature_names
     if states is None:
         return LearningModel(version, feature_names=names, definition=definition)
-    folder = states_of(states, version)
+    folder = states_of(states.folder, version)
     model = _LOADED.get(folder)
     if model is None or model.definition != definition:
         model = _LOADED[folder] = LearningModel(version, feature_names=names, definition=definition)
-    model.refused = _refusal(model, folder)
+    model.refused = _refusal(model, folder, log=states.log)
     return model
 
 
-def _refusal(model: LearningModel, folder: Path) -> str:
+def _refusal(model: LearningModel, folder: Path, *, log: str) -> str:
     """Take the copy on disk; why not, where it cannot be."""
     try:
         copy = read_copy(folder)
-        if model.newest is None or copy.labels > model.newest.labels:
+        if log and copy.log != log:
+            return "the published copy is of another log; what the model knows is learned anew from this one"
+        if model.newest is None or model.newest.digest != digest_of(copy):
             model.put(copy)
     except FileNotFoundError:
         return "there is no published copy on this machine yet"

@@ -11,7 +11,7 @@ import os
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -29,8 +29,15 @@ TIMEOUT_S = 60.0
 CHECK = ("-m", "penstock.models.check")
 
 
+class Kept(NamedTuple):
+    """Where a project keeps what its versions learn, and the id of the log that they learn; without one, of any."""
+
+    folder: Path
+    log: str = ""
+
+
 def load_model(
-    folder: Path, *, digest: str, version: str, timeout_s: float = TIMEOUT_S, states: Path | None = None
+    folder: Path, *, digest: str, version: str, timeout_s: float = TIMEOUT_S, states: Kept | None = None
 ) -> ScoringModel:
     """The model in `folder`, verified and ready to score.
 

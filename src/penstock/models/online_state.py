@@ -12,6 +12,7 @@ import hmac
 import os
 import pickle  # noqa: TID251 - only of bytes that this project has sealed
 import secrets
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +27,17 @@ def sealing_key(folder: Path) -> bytes:
     """The key of the project whose learners' states lie in `folder`; made when there is none."""
     path = folder / KEY_NAME
     folder.mkdir(parents=True, exist_ok=True)
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
+    if path.exists():
         return _read_key(path)
+    aside = folder / f".{KEY_NAME}-{secrets.token_hex(8)}"
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(secrets.token_bytes(KEY_BYTES))
         file.flush()
         os.fsync(file.fileno())
+    with suppress(FileExistsError):  # another process was first; its key counts
+        path.hardlink_to(aside)
+    aside.unlink()
     return _read_key(path)
 
 
@@ -70,8 +74,14 @@ def dump(value: Any) -> bytes:
 
 
 def load(data: bytes) -> Any:
-    """The object of `dump`. `data` must come out of `unseal`."""
-    return pickle.loads(data)  # noqa: S301 - see above
+    """The object of `dump`; `ArtifactError` where its library cannot read it. `data` must come out of `unseal`."""
+    try:
+        return pickle.loads(data)  # noqa: S301 - see above
+    except Exception as error:  # each object is read by code of its own library
+        raise ArtifactError(
+            f"learner's object: it cannot be read any more ({type(error).__name__}: {error}); the library that wrote it has "
+            "changed. What the model knows is learned anew from the log."
+        ) from error
 
 
 def _tag(data: bytes, key: bytes) -> bytes:

@@ -43,7 +43,7 @@ class Stretch:
 
 
 class Held:
-    """Vectors by position, until they are asked for."""
+    """Vectors by position, each until it is asked for; at most half of what is in memory has been."""
 
     def __init__(self) -> None:
         self._parts: list[tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.bool_]]] = []
@@ -67,7 +67,10 @@ class Held:
                 out[hit] = vectors[at[hit]]
                 found |= hit
                 there[at[hit]] = False
-            if there.any():
+            left = int(np.count_nonzero(there))
+            if left and 2 * left <= len(there):
+                kept.append((positions[there], vectors[there], np.ones(left, np.bool_)))
+            elif left:
                 kept.append((positions, vectors, there))
         self._parts = kept
         return found

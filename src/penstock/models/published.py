@@ -84,12 +84,25 @@ class Published(msgspec.Struct, frozen=True):
         The position in the log at which the last of them was known and joined to its event.
     definition
         Fingerprint of what is learned and how.
+    log, erasures
+        The id of the log, and how many keys had been forgotten in it.
     """
 
     form: Form
     labels: int
     position: int
     definition: str = ""
+    log: str = ""
+    erasures: int = 0
+
+    @property
+    def learns(self) -> tuple[str, str, int]:
+        """What, and from which log: copies of the same follow each other by their labels."""
+        return self.definition, self.log, self.erasures
+
+    def replaces(self, other: Published | None) -> bool:
+        """Whether this one is to serve after `other`: not while it is behind, as when all is learned anew."""
+        return other is None or self.learns != other.learns or self.labels >= other.labels
 
 
 _ENCODER, _DECODER = msgspec.msgpack.Encoder(), msgspec.msgpack.Decoder(Published)

@@ -22,7 +22,7 @@ from penstock.engine.history import features_from_log
 from penstock.engine.recovery import no_progress
 from penstock.models import learning_model
 from penstock.models.learning_model import COPY_NAME, STATE_NAME, digest_of, read_copy, served_from, states_of
-from penstock.models.online_state import dump, seal, sealing_key
+from penstock.models.online_state import dump, load, seal, sealing_key
 from penstock.models.published import Constant, Published
 from tests.unit.app import shop
 
@@ -281,6 +281,16 @@ def test_a_state_of_other_definitions_or_libraries_is_learned_anew(root, monkeyp
     project_in(root, DEFINITIONS.replace("Adam(0.01)", "Adam(0.02)"))
     with open_reader(root) as store:
         assert learning_of(root, store).started_from == "learned anew: the definition changed"
+
+
+def test_a_state_whose_objects_cannot_be_read_is_learned_anew(root, monkeypatch):
+    monkeypatch.setattr("penstock.models.fold.load", lambda data: load(data[:-20]))
+    with open_reader(root) as store:
+        assert "cannot be read any more" in learning_of(root, store).started_from
+    monkeypatch.undo()
+    monkeypatch.setattr("penstock.__version__", "9.9")
+    with open_reader(root) as store:
+        assert "penstock" in learning_of(root, store).started_from
 
 
 def test_the_seals_key_is_the_owners_alone(tmp_path):
