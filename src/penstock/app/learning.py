@@ -21,9 +21,9 @@ import msgspec
 import numpy as np
 
 import penstock
-from penstock.app.runtime import learned_path, open_reader, plan_of
+from penstock.app.runtime import learned_path, open_reader, plan_of, registry_of
 from penstock.app.served_vectors import ServedVectors
-from penstock.core.errors import ArtifactError, PenstockError
+from penstock.core.errors import ArtifactError, ModelError, PenstockError
 from penstock.definitions.project import load_project
 from penstock.models.artifacts import library_versions
 from penstock.models.fold import Arrived, Fold, State, parse_state
@@ -31,6 +31,7 @@ from penstock.models.learners import description, learner_of
 from penstock.models.learning_model import (
     COPY_NAME,
     STATE_NAME,
+    Description,
     read_copy,
     read_sealed,
     states_of,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from penstock.core.records import LabelRecords
     from penstock.definitions.models import Model
     from penstock.models.published import Published
+    from penstock.models.registry import ModelVersion
     from penstock.plan.nodes import Plan
     from penstock.stores.reader import ProjectReader
 
@@ -101,6 +103,16 @@ def definition_of(model: Model, plan: Plan) -> str:
         repr(model.learning),
     )
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def check_definition(version: ModelVersion, model: Model, plan: Plan) -> None:
+    """Whether `version` is of the definitions as they are now; else `ModelError`: to learn by others would end what it serves."""
+    registered = msgspec.json.decode(version.files()["online"], type=Description).definition
+    if registered != definition_of(model, plan):
+        raise ModelError(
+            f"Model {version.label!r}: its definition has changed since it was registered; it serves what it knew and learns no "
+            f"more. Train again (penstock train {model.name}) or restore the definitions."
+        )
 
 
 def versions_in_use() -> dict[str, str]:
@@ -322,6 +334,7 @@ def main(definitions: Path, folder: Path, name: str, version: str) -> int:
         project = load_project(definitions)
         plan = plan_of(project)
         with open_reader(folder) as store:
+            check_definition(registry_of(folder).get(name, version), project.models[name], plan)
             learning = Learning(plan, project.models[name], store=store, states=states)
             seen: list[str] = []
             follow(learning, ended=lambda seconds: _asked(seconds, seen), tell=tell)

@@ -67,6 +67,15 @@ def test_a_version_in_an_arm_learns_whatever_its_stage(root):
         assert learners._wanted() == {"model:1", "model:7"}
 
 
+def test_a_version_of_other_definitions_serves_what_it_knew_and_learns_no_more(root):
+    before = read_copy(states_of(learned_path(root), "model:1"))
+    project_in(root, DEFINITIONS.replace("Adam(0.01)", "Adam(0.02)"))
+    with shop.open_project(root) as runtime, LearnersBeside(runtime) as learners:
+        learners.finish()
+        assert "definition has changed" in learners.look()
+    assert read_copy(states_of(learned_path(root), "model:1")) == before
+
+
 def test_vectors_come_from_decisions_of_an_endpoint_with_more_features(tmp_path, monkeypatch):
     root = project_in(tmp_path / "shop", NARROW)
     with shop.open_project(root) as runtime:
