@@ -41,6 +41,7 @@ class RouteWatch:
         self._stop = threading.Event()
         self._notes = state_folder(runtime.project.root) / NOTES
         self._noted: Notes | None = None
+        self._troubled = False
         self._thread = threading.Thread(target=self._watch, name="penstock-routes", daemon=True)
 
     def __enter__(self) -> Self:
@@ -58,10 +59,13 @@ class RouteWatch:
             try:
                 if self._runtime.routes.stale():
                     self._runtime.load_routes()
-                self._runtime.problems.pop("routes", None)
+                elif self._troubled:
+                    self._runtime.problems.pop("routes", None)
+                self._troubled = False
             except PenstockError as error:
-                self._runtime.problems["routes"] = str(error)
+                self._troubled, self._runtime.problems["routes"] = True, str(error)
             except Exception as error:  # noqa: BLE001 - of a file system or a server: told, and tried again at the next look
+                self._troubled = True
                 self._runtime.problems["routes"] = f"{type(error).__name__}: {error}"
             self._note()
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from penstock.core.errors import InputError, ModelError, NotFoundError, PlanError
+from penstock.core.errors import InputError, ModelError, NotFoundError, PlanError, StoreError
 from penstock.definitions.endpoints import check_weight
 from penstock.engine.routing import Route, RouteArm
 from penstock.models.loading import Kept, load_model
@@ -83,12 +83,20 @@ class Routes:
         """Load, verify and swap in the versions and weights as registry and audit log have them now.
 
         Returns the versions that are new, by endpoint. A version that does not fit the definitions, or fails its checks, is not
-        taken; its arm goes on as it was, and why is noted in `problems` under the endpoint's name.
+        taken; its arm goes on as it was, and why is noted in `problems` under the endpoint's name. Where the registry does not
+        answer, arms go on as they were, ``problems["routes"]`` says why, and routes are stale until it does.
         """
         with self._changing:
-            heads = self._heads()
+            problems.pop("routes", None)
+            heads = None
+            try:
+                heads = self._heads()
+            except StoreError as error:
+                problems["routes"] = str(error)
             found = self._load(self.plan.endpoints.values(), problems)
-            self._seen = heads
+            if "routes" not in problems:
+                self._forget_old()
+                self._seen = heads
             return found
 
     def models(self) -> list[ScoringModel]:
@@ -123,7 +131,11 @@ class Routes:
         for endpoint in endpoints:
             fresh, refused = [], []
             for arm in endpoint.arms:
-                wanted = version_of(arm, self.registry)
+                try:
+                    wanted = version_of(arm, self.registry)
+                except StoreError as error:
+                    problems["routes"] = str(error)
+                    continue
                 current = self._models.get((endpoint.name, arm.name))
                 if wanted is None and (endpoint.name, arm.name) not in self._given:
                     self._models.pop((endpoint.name, arm.name), None)
@@ -145,7 +157,6 @@ class Routes:
                 problems[endpoint.name] = " ".join(refused)
             if fresh:
                 found[endpoint.name] = tuple(fresh)
-        self._forget_old()
         return found
 
     def _loaded(self, version: ModelVersion) -> ScoringModel:
