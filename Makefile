@@ -19,7 +19,7 @@ run: setup ## Run the fraud example end to end: data, training, live stream, rep
 	$(PY) -m examples.fraud
 
 test: setup ## Run the tests (under ten minutes on two cores)
-	$(PY) -m pytest --numprocesses auto
+	$(PY) -m pytest --numprocesses auto --dist worksteal
 
 check: setup ## Check format, lint, types, the direction of imports, and the generated tables
 	$(PY) -m ruff format --check .

@@ -75,9 +75,7 @@ def _print(report: DriftReport) -> None:
         head=("column", "PSI", "KS", "missing", "p", ""),
         right=(1, 2, 3, 4),
     )
-    say(
-        "*: more than it is without drift, with so many rows (Wasserstein, Jensen-Shannon, thresholds: --json)"
-    )
+    say("*: more than it is without drift (other measures and thresholds: --json)")
     for point in report.change_points[-10:]:
         say(
             f"{point.stream}: {point.method} at {moment(point.time_us)}, {point.before:.4g} to {point.after:.4g}"

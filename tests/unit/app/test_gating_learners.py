@@ -46,7 +46,7 @@ def gathered(root):
 def learner(root, data, plan, model):
     version = registry_of(root).get("model", 1)
     with open_reader(root) as store:
-        return learner_at_gate(store, plan, model, version, data)
+        return learner_at_gate(store, plan, model, version, data, states=learned_path(root))
 
 
 def test_its_scores_are_those_that_it_served_and_none_of_what_it_learned_else(root):

@@ -68,7 +68,7 @@ def shop(tmp_path, monkeypatch):
     spoiled = {}
     load = routing.load_model
 
-    def loaded(folder, *, digest, version):
+    def loaded(folder, *, digest, version, **_):
         model = load(folder, digest=digest, version=version)
         return Bad(model, spoiled[version]) if version in spoiled else model
 

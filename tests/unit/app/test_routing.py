@@ -287,6 +287,7 @@ def test_the_watch_survives_what_nobody_expects_and_tells(served, monkeypatch):
         with RouteWatch(runtime, every_s=0.01), monkeypatch.context() as patched:
             patched.setattr(runtime.registry, "head", Fails(FileNotFoundError("gone")))
             until(lambda: "routes" in runtime.problems)
+            until(lambda: (notes := running_notes(served)) is not None and notes.problems)
             assert running_notes(served).problems["routes"] == "FileNotFoundError: gone"
             patched.undo()
             until(lambda: "routes" not in runtime.problems)
