@@ -14,6 +14,7 @@ are (`enrichment.py` makes both). Questions that the 15 published features leave
 """
 
 from datetime import timedelta
+from typing import Any
 
 import numpy as np
 
@@ -253,7 +254,7 @@ category_risk = StreamFeatureView(
 )
 
 shares = [name for name in compromise.feature_types if name.startswith(("sum_", "mean_"))]
-GROUPS = {
+GROUPS: dict[str, list[Any]] = {
     "published": [payment, spending, known_risk],
     "habits": [habits, unusual],
     "terminal traffic": [traffic],

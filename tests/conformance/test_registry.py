@@ -12,6 +12,7 @@ import urllib.request
 import uuid
 from dataclasses import replace
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -101,8 +102,16 @@ def server(database):
             wait_for(f"http://127.0.0.1:{port}/health", process)
             yield f"http://127.0.0.1:{port}"
         finally:
-            os.killpg(process.pid, signal.SIGKILL)  # asked politely it takes its time; its files are ours
+            # Asked politely it takes its time; its files are ours. Its worker is in a session of its own.
+            for pid in family(process.pid):
+                os.kill(pid, signal.SIGKILL)
             process.wait(30)
+
+
+def family(pid):
+    """A process, its children and theirs, the youngest first."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [*(one for child in children for one in family(int(child))), pid]
 
 
 def wait_for(address, process):
