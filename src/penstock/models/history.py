@@ -8,18 +8,15 @@ catches whoever goes around them. Cutting off the newest rows leaves a valid cha
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from penstock.core.chains import GENESIS, hash_after
 from penstock.core.errors import CorruptionError
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterator
-
-GENESIS = "0" * 64
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS history (
@@ -69,8 +66,7 @@ class HistoryRow:
         values = asdict(self)
         if not self.gate:  # rows of before there were gates keep their hashes
             del values["gate"]
-        content = json.dumps(values, sort_keys=True, ensure_ascii=True)
-        return hashlib.sha256(f"{previous}\n{content}".encode()).hexdigest()
+        return hash_after(previous, values)
 
 
 def prepare(connection: sqlite3.Connection) -> None:

@@ -15,9 +15,10 @@ from dataclasses import asdict, dataclass
 
 import msgspec
 
+from penstock.core.chains import GENESIS
 from penstock.core.errors import CorruptionError, DefinitionError
 from penstock.core.types import check_name
-from penstock.models.history import GENESIS, HistoryRow
+from penstock.models.history import HistoryRow
 from penstock.models.versions import STAGES
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from penstock.core.chains import GENESIS
 from penstock.core.errors import CorruptionError
-from penstock.models.history import GENESIS
 from penstock.models.numbered_log import FoldedLog, fold, written
 
 if TYPE_CHECKING:

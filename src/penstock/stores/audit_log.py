@@ -7,7 +7,6 @@ them. Cutting off the newest rows leaves a valid chain: whoever must detect that
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sqlite3
 from collections.abc import Callable, Mapping
@@ -15,6 +14,7 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from penstock.core.chains import GENESIS, hash_after
 from penstock.core.errors import CorruptionError, InputError, StoreError
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from penstock.core.clock import Clock
 
-GENESIS = "0" * 64
 BUSY_TIMEOUT_S = 10.0
 
 _SCHEMA = """
@@ -66,8 +65,7 @@ class AuditRow:
 
     def hash_after(self, previous: str) -> str:
         """The row's hash when it follows the row with hash `previous`."""
-        content = json.dumps(asdict(self), sort_keys=True, ensure_ascii=True)
-        return hashlib.sha256(f"{previous}\n{content}".encode()).hexdigest()
+        return hash_after(previous, asdict(self))
 
 
 Detail = Mapping[str, Any] | Callable[[AuditRow | None], Mapping[str, Any]]

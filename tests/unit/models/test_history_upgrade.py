@@ -4,8 +4,9 @@ import sqlite3
 
 import pytest
 
+from penstock.core.chains import GENESIS
 from penstock.core.errors import CorruptionError, NotFoundError
-from penstock.models.history import GENESIS, HistoryRow
+from penstock.models.history import HistoryRow
 from penstock.models.registry import DATABASE_NAME, LocalRegistry
 from penstock.testing.clock import ManualClock
 

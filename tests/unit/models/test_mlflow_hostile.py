@@ -6,9 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from penstock.core.chains import GENESIS
 from penstock.core.errors import ArtifactError, CorruptionError
 from penstock.models.artifacts import write_files
-from penstock.models.history import GENESIS, HistoryRow
+from penstock.models.history import HistoryRow
 from penstock.models.manifest import FileEntry, Manifest, ModelFiles, sha256
 from penstock.testing.clock import ManualClock
 from tests.unit.models.test_gates import manifest

@@ -5,8 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from penstock.core.chains import GENESIS
 from penstock.core.errors import CorruptionError, InputError
-from penstock.stores.audit_log import GENESIS, AuditLog
+from penstock.stores.audit_log import AuditLog
 from penstock.testing.clock import ManualClock
 
 
