@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Lock
+from time import perf_counter
 from typing import Any
 
 import msgspec
@@ -91,6 +92,8 @@ class LocalEngine:
         self._labels_inflight = False
         self._failed: BaseException | None = None
         self._closed = False
+        self.commit_s = 0.0
+        """How long the newest transaction took."""
 
     def _take(self, plan: Plan, features: FeatureState, routes: Routes) -> None:
         self.plan = plan
@@ -253,9 +256,11 @@ class LocalEngine:
         return future
 
     def _write(self, commit: Commit) -> None:
+        began = perf_counter()
         try:
             self._store.commit(commit)
         except BaseException as error:
             self._failed = error
             raise
+        self.commit_s = perf_counter() - began
         self._store.tidy()
