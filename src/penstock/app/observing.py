@@ -75,7 +75,10 @@ class Observing:
                 self.counts.durable(seconds, commit_s=self._runtime.engine.commit_s)
                 self.history.durable(seconds, at_us=self._runtime.clock.now_us())
 
-        processed.committed.add_done_callback(durable)
+        if processed.committed.done():
+            durable(processed.committed)
+        else:
+            processed.committed.add_done_callback(durable)
 
     @contextmanager
     def sampling(

@@ -7,14 +7,16 @@ quantiles. Where the clock is set back, what comes is counted in the second that
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from penstock.monitoring.batch_facts import SCORE_EDGES, SCORE_STEPS, BatchFacts
+from penstock.monitoring.batch_facts import SCORE_EDGES, SCORE_STEPS, BatchFacts, IntArray
 
 Step = Literal["second", "minute", "hour"]
 STEPS: dict[Step, tuple[int, int]] = {"second": (1, 900), "minute": (60, 1_440), "hour": (3_600, 720)}
@@ -27,6 +29,7 @@ _SHORTEST_S, _GROWTH, _LATENCIES = (
     1.15,
     100,
 )  # 50 µs to 50 s, each step 15 % longer than the one before
+_LOG_GROWTH = math.log(_GROWTH)
 _SECOND_US = 1_000_000
 
 _SUMS = ("events", "scored", "alerts", "late", "too_late", "duplicate", "rejected", "labels", "positives")
@@ -78,6 +81,33 @@ class Sample(NamedTuple):
     queue: int = 0
 
 
+@dataclass(slots=True, eq=False)
+class _Now:
+    """The slot of the present second: plain numbers, which count up faster than fields of an array."""
+
+    number: int = 0
+    events: int = 0
+    scored: int = 0
+    alerts: int = 0
+    late: int = 0
+    too_late: int = 0
+    duplicate: int = 0
+    rejected: int = 0
+    labels: int = 0
+    positives: int = 0
+    score_sum: float = 0.0
+    samples: int = 0
+    cpu: float = 0.0
+    read_bytes: float = 0.0
+    written_bytes: float = 0.0
+    memory_bytes: float = 0.0
+    lag_s: float = 0.0
+    queue: int = 0
+    actions: list[int] = field(default_factory=lambda: [0] * MOST_ACTIONS)
+    latencies: list[int] = field(default_factory=lambda: [0] * _LATENCIES)
+    scores: IntArray = field(default_factory=lambda: np.zeros(SCORE_STEPS, np.int64))
+
+
 class LiveHistory:
     """Slots of the last 15 minutes, 24 hours and 30 days. Written by a few threads, read by any.
 
@@ -94,7 +124,7 @@ class LiveHistory:
         self._lock = Lock()
         self._actions: list[str] = []
         self._rings = {step: _empty(slots) for step, (_, slots) in STEPS.items()}
-        self._now = _empty(1)[0]
+        self._now = _Now()
 
     @property
     def nbytes(self) -> int:
@@ -105,37 +135,39 @@ class LiveHistory:
         """Count a micro-batch that was processed at a time of the wall clock."""
         with self._lock:
             slot = self._slot(at_us)
+            slot.positives += facts.positives
             for came in facts.came:
                 if came.outcome == "label":
-                    slot["labels"] += came.received
+                    slot.labels += came.received
                     continue
-                slot["events"] += came.received
-                slot["duplicate"] += came.duplicate
-                slot["rejected"] += sum(came.rejected.values())
-                slot["late"] += came.late
-                slot["too_late"] += came.too_late
+                slot.events += came.received
+                slot.duplicate += came.duplicate
+                slot.rejected += sum(came.rejected.values())
+                slot.late += came.late
+                slot.too_late += came.too_late
             for decided in facts.decided:
-                slot["scored"] += int(decided.taken.sum())
-                slot["alerts"] += decided.alerts
-                slot["scores"] += decided.scores.astype(np.uint32)
-                slot["score_sum"] += decided.score_sum
-                for action, count in zip(decided.actions, decided.taken.tolist(), strict=True):
-                    slot["actions"][self._code(action)] += count
-            slot["positives"] += facts.positives
+                taken = decided.taken.tolist()
+                slot.scored += sum(taken)
+                slot.alerts += sum(taken[1:])
+                slot.scores += decided.scores
+                slot.score_sum += decided.score_sum
+                for action, count in zip(decided.actions, taken, strict=True):
+                    slot.actions[self._code(action)] += count
 
     def durable(self, seconds: float, *, at_us: int) -> None:
         """Count how long a micro-batch took until it was durable."""
-        step = int(np.log(max(seconds, _SHORTEST_S) / _SHORTEST_S) / np.log(_GROWTH))
+        step = int(math.log(max(seconds, _SHORTEST_S) / _SHORTEST_S) / _LOG_GROWTH)
         with self._lock:
-            self._slot(at_us)["latencies"][min(step, _LATENCIES - 1)] += 1
+            self._slot(at_us).latencies[min(step, _LATENCIES - 1)] += 1
 
     def sample(self, sample: Sample, *, at_us: int) -> None:
         """Note what was read of the process."""
         with self._lock:
             slot = self._slot(at_us)
-            slot["samples"] += 1
+            slot.samples += 1
             for name, value in sample._asdict().items():
-                slot[name] = max(slot[name], value) if name in _MAXIMA else slot[name] + value
+                known = getattr(slot, name)
+                setattr(slot, name, max(known, value) if name in _MAXIMA else known + value)
 
     def read(self, step: Step, *, now_us: int, since_us: int | None = None) -> dict[str, Any]:
         """The slots of one resolution as JSON values: a list for each figure, the oldest slot first.
@@ -182,25 +214,21 @@ class LiveHistory:
                 ring = self._rings[step]
                 ring[rows["number"] % len(ring)] = rows
 
-    def _slot(self, at_us: int) -> Any:
+    def _slot(self, at_us: int) -> _Now:
         """The slot of the present second; those before are stored."""
         number = at_us // _SECOND_US
-        if number > self._now["number"]:
-            if self._now["number"]:
-                self._store()
-            self._now = _empty(1)[0]
-            self._now["number"] = number
+        if number > self._now.number:
+            if self._now.number:
+                for step, ring in self._rings.items():
+                    _merge(ring, self._now, self._now.number // STEPS[step][0])
+            self._now = _Now(number)
         return self._now
-
-    def _store(self) -> None:
-        for step, (seconds, _) in STEPS.items():
-            _merge(self._rings[step], self._now, int(self._now["number"]) // seconds)
 
     def _present(self, step: Step) -> SlotArray:
         """A copy of the slots in use, with what is under way, in the order of time."""
         ring = self._rings[step].copy()
-        if self._now["number"]:
-            _merge(ring, self._now, int(self._now["number"]) // STEPS[step][0])
+        if self._now.number:
+            _merge(ring, self._now, self._now.number // STEPS[step][0])
         used = ring[ring["number"] > 0]
         return used[np.argsort(used["number"])]
 
@@ -217,7 +245,7 @@ def _empty(slots: int) -> SlotArray:
     return np.zeros(slots, _SLOT)
 
 
-def _merge(ring: SlotArray, slot: Any, number: int) -> None:
+def _merge(ring: SlotArray, slot: _Now, number: int) -> None:
     """Add a slot to the one with this number, which takes the place of the one that was there."""
     into = ring[number % len(ring)]
     if into["number"] > number:  # the clock was set back by more than the ring holds
@@ -226,9 +254,9 @@ def _merge(ring: SlotArray, slot: Any, number: int) -> None:
         ring[number % len(ring)] = np.zeros((), _SLOT)
         into["number"] = number
     for name in _ADDED:
-        into[name] += slot[name]
+        into[name] = into[name] + np.array(getattr(slot, name), into[name].dtype)
     for name in _MAXIMA:
-        into[name] = max(into[name], slot[name])
+        into[name] = max(into[name], getattr(slot, name))
 
 
 def _shown(slots: SlotArray, width_us: int, actions: Sequence[str]) -> dict[str, Any]:
