@@ -21,7 +21,6 @@ from penstock.app.batch_inputs import BatchInput
 from penstock.app.guarding import GuardWatch
 from penstock.app.merging import Feed, Resume, merged
 from penstock.app.route_watch import RouteWatch
-from penstock.engine.contract import Contract
 from penstock.monitoring.live import LiveMetrics, LiveSummary
 
 if TYPE_CHECKING:
@@ -192,7 +191,7 @@ class Runner:
             # Nothing is skipped: the table may have changed, and rows that the log has are known by their ids.
             resume = Resume(resume.at)
         rows = self._runtime.settings.engine.batch_rows
-        contract = Contract(self._runtime.plan.sources[one.source])
+        contract = self._runtime.engine.contract(self._runtime.plan.sources[one.source])
         blocks = one.read(contract, resume.at, rows=rows, final=final, stop=self._stop)
         return Feed(contract.source, blocks, resume=resume, order=order)
 
