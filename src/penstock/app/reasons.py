@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from msgspec import structs
 
 from penstock.app.runtime import plan_of, registry_of
 from penstock.core.errors import ModelError, NotFoundError
@@ -24,6 +26,8 @@ from penstock.models.reasons import Reason, Words, reasons_of
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from penstock.app.runtime import Runtime
+    from penstock.engine.answers import Answer
     from penstock.engine.provenance import Provenance
     from penstock.models.registry import ModelVersion
 
@@ -97,10 +101,10 @@ class Reasoner:
                 "explained. Train a model that does not learn on to have reasons."
             )
         self._label = version.label
-        self._features = files.manifest.feature_names
+        self.features = files.manifest.feature_names
         self._explainer = Explainer(files)
         known = words_of(service)
-        self._words = [known.get(name, Words(name.rpartition(".")[2])) for name in self._features]
+        self._words = [known.get(name, Words(name.rpartition(".")[2])) for name in self.features]
 
     def explain(self, vectors: NDArray[np.float64], *, top: int | None = None) -> list[Explained]:
         """One explanation a row of `vectors`, float64 [n, features]; `top` reasons each, None: all."""
@@ -117,7 +121,7 @@ class Reasoner:
                     attribution,
                     row,
                     vectors[row],
-                    features=self._features,
+                    features=self.features,
                     words=self._words,
                     quantiles=self._explainer.quantiles,
                     top=top,
@@ -125,6 +129,51 @@ class Reasoner:
             )
             for row in range(len(vectors))
         ]
+
+
+class Reasoners:
+    """Reasons for the answers of a running project; what is needed for a version is kept while it serves."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._known: dict[tuple[str, str], Reasoner | None] = {}
+
+    def with_reasons(
+        self, endpoint: str, answers: Sequence[Answer], *, top: int = 5, features: bool = False
+    ) -> list[Answer]:
+        """`answers`, which hold the values of the features, with the weightiest reasons; with or without the values.
+
+        What cannot be explained (a version that goes on learning, an event that no model scored) has none.
+        """
+        return [
+            structs.replace(
+                answer,
+                reasons=self._reasons(endpoint, answer, top),
+                features=answer.features if features else None,
+            )
+            for answer in answers
+        ]
+
+    def _reasons(self, endpoint: str, answer: Answer, top: int) -> list[dict[str, Any]] | None:
+        if answer.model is None or answer.features is None:
+            return None
+        reasoner = self._reasoner(endpoint, answer.model)
+        if reasoner is None or not answer.features.keys() >= set(reasoner.features):
+            return None
+        values = [answer.features[name] for name in reasoner.features]
+        vector = np.array([[np.nan if value is None else value for value in values]], np.float64)
+        return [asdict(reason) for reason in reasoner.explain(vector, top=top)[0].reasons]
+
+    def _reasoner(self, endpoint: str, label: str) -> Reasoner | None:
+        key = endpoint, label
+        if key not in self._known:
+            name, _, version = label.partition("+")[0].partition(":")
+            service = self._runtime.project.endpoints[endpoint].features
+            try:
+                self._known[key] = Reasoner(self._runtime.registry.get(name, version), service)
+            except (ModelError, NotFoundError):
+                self._known[key] = None
+        return self._known[key]
 
 
 def reasons_for(root: Path, found: Provenance) -> tuple[Explained | None, str]:

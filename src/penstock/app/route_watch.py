@@ -93,12 +93,15 @@ class Notes(msgspec.Struct, frozen=True):
         By endpoint and arm the version that serves.
     shadows
         What shadow arms scored, left out, failed on, and could not store: events by ``endpoint/arm`` or endpoint.
+    url
+        Where its HTTP API listens; empty where it has none.
     """
 
     pid: int
     problems: dict[str, str]
     routes: dict[str, dict[str, str]]
     shadows: dict[str, dict[str, int]]
+    url: str = ""
 
 
 def running_notes(root: Path) -> Notes | None:
@@ -133,4 +136,5 @@ def _notes_of(runtime: Runtime) -> Notes:
             )
             if counts
         },
+        runtime.url,
     )

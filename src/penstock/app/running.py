@@ -17,6 +17,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from penstock.app.adopting import Adoption
+from penstock.app.answering import Answering
 from penstock.app.batch_inputs import BatchInput
 from penstock.app.guarding import GuardWatch
 from penstock.app.merging import Feed, Resume, merged
@@ -29,9 +30,13 @@ if TYPE_CHECKING:
     from penstock.app.inputs import Input
     from penstock.app.merging import Part
     from penstock.app.runtime import Runtime
+    from penstock.engine.local import Processed
 
 POLL_S = 0.2
 """How long `follow` waits before it looks for appended lines again."""
+
+SERVING_ROWS = 1024
+"""Most rows of a file in one micro-batch where requests may wait for its end."""
 
 Watch = Callable[[LiveSummary], None]
 
@@ -101,6 +106,8 @@ class Runner:
         Called with the live metrics after each micro-batch.
     decide
         Whether endpoints decide; without, what is read is history.
+    answering
+        Requests that are served between two micro-batches of the inputs, while `follow` runs.
     """
 
     def __init__(
@@ -111,13 +118,15 @@ class Runner:
         stop: Event,
         watch: Watch = no_watch,
         decide: bool = True,
-        now_s: Callable[[], float] = time.perf_counter,
+        answering: Answering | None = None,
+        now_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._runtime = runtime
         self._inputs = inputs
         self._stop = stop
         self._watch = watch
         self._decide = decide
+        self._answering = answering
         self._now_s = now_s
         self._offsets: dict[str, str] = dict(runtime.store.offsets())
         self._keys = {one.source: one.key for one in inputs}
@@ -139,7 +148,9 @@ class Runner:
                 if not self._pass(final=False).batches:
                     self._runtime.engine.flush()
                     self._watch(self.summary())
-                    self._stop.wait(poll_s)
+                    self._wait(poll_s)
+            if self._answering is not None:
+                self._answering.drain(self._note)
         return self._finish()
 
     def summary(self) -> LiveSummary:
@@ -155,6 +166,7 @@ class Runner:
         self._adopt()
         for parts in merged([self._feed(i, one, final=final) for i, one in enumerate(self._inputs)]):
             self._process(parts)
+            self._answer()
             count += 1
             if self._stop.is_set() or self._adopt():
                 return _Pass(count, interrupted=True)
@@ -191,6 +203,8 @@ class Runner:
             # Nothing is skipped: the table may have changed, and rows that the log has are known by their ids.
             resume = Resume(resume.at)
         rows = self._runtime.settings.engine.batch_rows
+        if self._answering is not None:
+            rows = min(rows, SERVING_ROWS)
         contract = self._runtime.engine.contract(self._runtime.plan.sources[one.source])
         blocks = one.read(contract, resume.at, rows=rows, final=final, stop=self._stop)
         return Feed(contract.source, blocks, resume=resume, order=order)
@@ -205,13 +219,30 @@ class Runner:
             offsets=offsets,
         )
         self._offsets |= offsets
+        self._note(processed, started)
+        self._watch(self.summary())
 
+    def _note(self, processed: Processed, started: float) -> None:
         def durable(_: Future[None]) -> None:  # in the committing thread: note the time, no more
             self._durable.append((started, self._now_s()))
 
         processed.committed.add_done_callback(durable)
         self.metrics.add(processed.counters, at_s=self._now_s())
-        self._watch(self.summary())
+
+    def _answer(self) -> None:
+        """Serve the requests that wait, if there are any."""
+        if self._answering is not None:
+            self._answering.serve(self._note)
+
+    def _wait(self, seconds: float) -> None:
+        """Wait for something to do, serving requests as they come."""
+        if self._answering is None:
+            self._stop.wait(seconds)
+            return
+        until = self._now_s() + seconds
+        while not self._stop.is_set() and (left := until - self._now_s()) > 0:
+            if self._answering.queue.wait(left):
+                self._answer()
 
     def _finish(self) -> LiveSummary:
         self._adoption.close()

@@ -167,6 +167,8 @@ class Runtime:
         """Schemas that were accepted as new versions when the project was opened."""
         self.problems: dict[str, str] = {}
         """What does not work though the engine runs: by endpoint why its model does not serve, or ``snapshot``."""
+        self.url = ""
+        """Where its HTTP API listens, if it does."""
         self._ids = ids
         self._snapshots = Snapshotting(
             snapshots, every_rows=settings.engine.snapshot_rows, problems=self.problems
@@ -311,11 +313,15 @@ class Runtime:
         self, source: str, events: bytes | Sequence[Mapping[str, Any]], *, with_features: bool = False
     ) -> list[Answer]:
         """Send events (dicts or NDJSON bytes) and return one answer each, when they are durable."""
+        processed = self.process([(source, self.decode(source, events))], overlap=False)
+        return answers_of(processed.outcomes[0], self.plan, self.engine.rows, with_features=with_features)
+
+    def decode(self, source: str, events: bytes | Sequence[Mapping[str, Any]]) -> Decoded:
+        """Decode and check events of a source that are sent to the project: NDJSON bytes or dicts."""
         decoded = self.engine.decode(self.source_name(source), events)
         if self.plan.sources[source].is_batch:
             decoded = structs.replace(decoded, columns=self.row_ids(source).given_to(decoded.columns))
-        processed = self.process([(source, decoded)], overlap=False)
-        return answers_of(processed.outcomes[0], self.plan, self.engine.rows, with_features=with_features)
+        return decoded
 
     def row_ids(self, source: str) -> RowIds:
         """Gives rows of a batch source the ids by which the log knows them."""

@@ -100,6 +100,25 @@ class RegistrySettings(BaseModel):
     )
 
 
+class ServeSettings(BaseModel):
+    """``[serve]``: the HTTP API and the pages of `penstock up`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    host: str = Field(
+        "127.0.0.1",
+        min_length=1,
+        description="The address to listen on. Any other than loopback needs keys: `penstock keys create`.",
+    )
+    port: int = Field(8000, ge=0, le=65535, description="The port; 0: any that is free.")
+    queue_events: int = Field(
+        20_000, ge=1, description="Most events that wait for the engine; beyond that requests are refused."
+    )
+    timeout_s: float = Field(
+        10.0, gt=0, le=300, description="How long a request may take that does not say so itself."
+    )
+
+
 class Settings(BaseSettings):
     """All settings of a project."""
 
@@ -112,6 +131,7 @@ class Settings(BaseSettings):
     audit: AuditSettings = AuditSettings()
     offline: OfflineSettings = OfflineSettings()
     registry: RegistrySettings = RegistrySettings()
+    serve: ServeSettings = ServeSettings()
 
     @classmethod
     def settings_customise_sources(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated
+from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,9 +17,10 @@ from penstock.cli.output import Progress, hint, number, print_facts, print_json,
 from penstock.core.errors import InputError
 
 if TYPE_CHECKING:
-    from penstock.app.running import Stop
+    from penstock.app.running import Stop, Watch
     from penstock.app.runtime import Runtime
     from penstock.monitoring.live import LiveSummary
+    from penstock.serving.platform import Platform
 
 Files = Annotated[
     list[str] | None,
@@ -39,15 +40,29 @@ def run(files: Files = None, project: Project = None, as_json: AsJson = False) -
     _drive(files, project, as_json=as_json, follow=False)
 
 
-def up(files: Files = None, project: Project = None, as_json: AsJson = False) -> None:
-    """Process files, and whatever is added to them.
+def up(
+    files: Files = None,
+    project: Project = None,
+    host: Annotated[str | None, typer.Option(help="Listen on this address. [default: 127.0.0.1]")] = None,
+    port: Annotated[int | None, typer.Option(help="Listen on this port; 0: any. [default: 8000]")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Serve the project over HTTP, and process files and whatever is added to them.
 
-    Appended lines and new files are taken in until SIGTERM or Ctrl-C, which drain.
+    Appended lines and new files are taken in, and requests answered, until SIGTERM or Ctrl-C, which drain.
     """
-    _drive(files, project, as_json=as_json, follow=True)
+    given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    _drive(files, project, as_json=as_json, follow=True, serve=given)
 
 
-def _drive(files: list[str] | None, project: Path | None, *, as_json: bool, follow: bool) -> None:
+def _drive(
+    files: list[str] | None,
+    project: Path | None,
+    *,
+    as_json: bool,
+    follow: bool,
+    serve: Mapping[str, Any] | None = None,
+) -> None:
     from penstock.app.alerting import alerting
     from penstock.app.auditing import read_totals
     from penstock.app.beside import Beside
@@ -70,20 +85,23 @@ def _drive(files: list[str] | None, project: Path | None, *, as_json: bool, foll
             notice(runtime)
             plan = runtime.plan
             inputs = inputs_of(runtime, given)
-            if not inputs:
+            if not inputs and not follow:
                 raise InputError(
                     f"run: no source of project {runtime.project.name!r} has a FileConfig or is a batch source, so there is nothing to read. Name "
                     f"files: penstock run {next(iter(plan.sources))}=FILE"
                 )
             beside = Beside(runtime)
-            with beside, live_line(beside.look) as watch:
+            with served(runtime, serve) as platform, beside, live_line(beside.look) as show:
+                watch = show if platform is None else _both(show, platform.saw)
                 if not stop.asked and load_histories(runtime, stop=stop.event, watch=watch):
                     tell("penstock: the history of streams is loaded")
                 for what in set(runtime.problems) & set(plan.sources):
                     tell(f"penstock: {runtime.problems[what]}")
-                runner = Runner(runtime, inputs, stop=stop.event, watch=watch)
+                answering = None if platform is None else platform.answering
+                runner = Runner(runtime, inputs, stop=stop.event, watch=watch, answering=answering)
                 if follow:
-                    tell(f"penstock: following {', '.join(one.source for one in inputs)}; Ctrl-C ends it")
+                    following = f"following {', '.join(one.source for one in inputs)}; " if inputs else ""
+                    tell(f"penstock: {following}Ctrl-C ends it")
                 with exporting(runtime) as export, alerting(runtime, finish=lambda: not stop.asked):
                     summary = runner.follow() if follow else runner.run()
                 if not stop.asked:
@@ -100,6 +118,31 @@ def _drive(files: list[str] | None, project: Path | None, *, as_json: bool, foll
         say(f"while running: {totals.text()}")
     if stop.signal_number == signal.SIGINT or (stop.asked and not follow):
         raise typer.Exit(ExitCode.INTERRUPTED)
+
+
+@contextmanager
+def served(runtime: Runtime, given: Mapping[str, Any] | None) -> Iterator[Platform | None]:
+    """The project over HTTP while open, where `given` are changes to ``[serve]``; None for without."""
+    if given is None:
+        yield None
+        return
+    from penstock.serving.api import create_app
+    from penstock.serving.platform import Platform
+    from penstock.serving.server import Server
+
+    platform = Platform(runtime)
+    with Server(create_app(platform), platform.settings.model_copy(update=dict(given))) as server:
+        runtime.url = server.url
+        tell(f"penstock: the API listens at {server.url}")
+        yield platform
+
+
+def _both(one: Watch, other: Watch) -> Watch:
+    def watch(summary: LiveSummary) -> None:
+        one(summary)
+        other(summary)
+
+    return watch
 
 
 def interruptible(progress: Progress, stop: Stop) -> Progress:

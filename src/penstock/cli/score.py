@@ -101,34 +101,22 @@ def _blocks(root: Path, contract: Contract, place: bytes | Path | None, *, rows:
 
 def _input(source: str, events: str) -> bytes | Path | None:
     """NDJSON given on the command line, a file, or None for stdin."""
+    from penstock.app.event_lines import elements, one_line
+
     if events == "-":
         return None
     text = events.strip()
+    written = text.encode("utf-8", "surrogateescape")
     if text.startswith("["):
-        return _lines(text)
+        parts = elements(written)
+        return one_line(written) if parts is None else b"\n".join(parts)
     if text.startswith("{") or not Path(events).exists():
         if not text.startswith("{"):
             raise InputError(
                 f"score {source}: there is no file {events!r}, and it is no JSON either. Give a file, - or JSON."
             )
-        return _one_line(text)
+        return one_line(written)
     return Path(events)
-
-
-def _one_line(text: str) -> bytes:
-    """An event as one line, whatever its layout: a line break inside a JSON text would be an error anyway."""
-    return " ".join(text.splitlines()).encode("utf-8", "surrogateescape")
-
-
-def _lines(text: str) -> bytes:
-    """The elements of a JSON list as lines, untouched, so that each gets the verdict that it deserves."""
-    import msgspec
-
-    try:
-        elements = msgspec.json.decode(text.encode("utf-8", "surrogateescape"), type=list[msgspec.Raw])
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return _one_line(text)
-    return b"\n".join(b" ".join(bytes(element).splitlines()) for element in elements)
 
 
 def _print(answers: Sequence[Answer], *, as_json: bool, first: bool) -> None:

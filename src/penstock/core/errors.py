@@ -69,5 +69,21 @@ class NotFoundError(PenstockError, LookupError):
         return str(self.args[0]) if self.args else ""
 
 
+class OverloadError(PenstockError, RuntimeError):
+    """More is asked for than can be done now. Nothing was taken in; `retry_after_s` says when to ask again."""
+
+    def __init__(self, message: str, *, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class DeadlineError(PenstockError, TimeoutError):
+    """A deadline has passed. `taken` says whether the events were already on their way, so that they may be stored."""
+
+    def __init__(self, message: str, *, taken: bool) -> None:
+        super().__init__(message)
+        self.taken = taken
+
+
 class MissingDependencyError(PenstockError, ImportError):
     """An optional library is needed; the message names the extra to install."""

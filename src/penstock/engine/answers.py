@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
+from msgspec import structs
 
 from penstock.engine.decisions import Decisions, Flag
 from penstock.engine.effects import Outcome
@@ -15,8 +16,7 @@ from penstock.kernel.columns import Columns, Text
 from penstock.plan.nodes import Plan, SourceNode
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What became of one event.
 
     Attributes
@@ -35,6 +35,8 @@ class Answer:
         Why an event was rejected.
     features
         ``{"view.feature": value}`` as served, where asked for.
+    reasons
+        What the score was made of, the weightiest first, where asked for.
     """
 
     status: str
@@ -49,10 +51,12 @@ class Answer:
     reason: str | None = None
     detail: str | None = None
     features: Mapping[str, float | None] | None = None
+    reasons: Sequence[Mapping[str, Any]] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The fields that say something, for JSON."""
-        return {name: value for name, value in asdict(self).items() if value not in (None, ())}
+        found: dict[str, Any] = msgspec.to_builtins(self)
+        return found
 
 
 def answers_of(outcome: Outcome, plan: Plan, rows: RowReader, *, with_features: bool = False) -> list[Answer]:
@@ -147,7 +151,7 @@ def _decided(
 
 
 def _as_duplicate(answer: Answer) -> Answer:
-    return Answer(**{**asdict(answer), "status": "duplicate"})
+    return structs.replace(answer, status="duplicate")
 
 
 def _feature_names(plan: Plan, source: SourceNode) -> tuple[str, ...]:

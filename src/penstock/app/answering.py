@@ -1,0 +1,145 @@
+"""Requests through the engine: what waits together is one micro-batch, and is answered when that is durable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from penstock.core.errors import DeadlineError, PenstockError, StoreError
+from penstock.engine.answers import Answer, answers_of
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from penstock.app.request_queue import Ask, RequestQueue
+    from penstock.app.runtime import Runtime
+    from penstock.engine.contract import Decoded
+    from penstock.engine.local import Processed
+
+Reply = list[Answer] | PenstockError
+Deliver = Callable[[Sequence[tuple["Ask", Reply]]], None]
+Note = Callable[["Processed", float], None]
+
+
+class Answering:
+    """Takes waiting requests through the engine of a running project.
+
+    Parameters
+    ----------
+    runtime
+        The open project.
+    queue
+        Where requests wait.
+    deliver
+        Called with requests and their replies, from the engine's thread or the one that commits; must not block or fail.
+    """
+
+    def __init__(self, runtime: Runtime, queue: RequestQueue, deliver: Deliver) -> None:
+        self._runtime = runtime
+        self._deliver = deliver
+        self.queue = queue
+
+    def serve(self, note: Note) -> bool:
+        """Process one micro-batch of what waits, in the engine's thread; whether there was any.
+
+        `note` is called with what was processed and when its requests were taken. Raises what stops the engine; the requests
+        are told, too.
+        """
+        asks = self.queue.take(self._runtime.settings.engine.batch_rows)
+        if not asks:
+            return False
+        started_s = self.queue.now_s()
+        asks = self._in_time(asks, started_s)
+        groups: list[list[Ask]] = []
+        inputs: list[tuple[str, Decoded]] = []
+        for source, group in _by_source(asks).items():
+            decoded = self._decoded(source, group)
+            if decoded is not None:
+                groups.append(group)
+                inputs.append((source, decoded))
+        if inputs:
+            self._process(inputs, groups, note, started_s)
+        return True
+
+    def _process(
+        self, inputs: Sequence[tuple[str, Decoded]], groups: Sequence[list[Ask]], note: Note, started_s: float
+    ) -> None:
+        try:
+            # A lone micro-batch is committed here: handing it to another thread would only take time.
+            processed = self._runtime.process(inputs, overlap=bool(self.queue))
+        except BaseException as error:
+            self._refuse([ask for group in groups for ask in group], _stopped(error))
+            raise
+        note(processed, started_s)
+        processed.committed.add_done_callback(lambda done: self._answer(processed, groups, done))
+
+    def drain(self, note: Note) -> None:
+        """Let no more in, and process all that waits."""
+        self.queue.close()
+        while self.serve(note):
+            pass
+
+    def _in_time(self, asks: list[Ask], now_s: float) -> list[Ask]:
+        late = [ask for ask in asks if ask.deadline_s < now_s]
+        if not late:
+            return asks
+        self._refuse(late, waited_too_long())
+        return [ask for ask in asks if ask.deadline_s >= now_s]
+
+    def _decoded(self, source: str, asks: list[Ask]) -> Decoded | None:
+        """The events of requests for one source, in one piece; None where the requests are refused."""
+        try:
+            decoded = self._runtime.decode(source, b"\n".join([ask.data for ask in asks]))
+        except PenstockError as error:  # definitions may have changed since it was asked
+            self._refuse(asks, error)
+            return None
+        if decoded.received != sum(ask.events for ask in asks):
+            self._refuse(
+                asks, StoreError("requests could not be told apart: a defect of Penstock; please report it.")
+            )
+            return None
+        return decoded
+
+    def _answer(self, processed: Processed, groups: Sequence[list[Ask]], done: Future[None]) -> None:
+        """Make the answers, once everything is durable."""
+        error = done.exception()
+        if error is not None:
+            self._refuse([ask for group in groups for ask in group], _stopped(error))
+            return
+        replies: list[tuple[Ask, Reply]] = []
+        for outcome, group in zip(processed.outcomes, groups, strict=True):
+            answers = answers_of(
+                outcome,
+                self._runtime.plan,
+                self._runtime.engine.rows,
+                with_features=any(ask.with_features for ask in group),
+            )
+            start = 0
+            for ask in group:
+                replies.append((ask, answers[start : start + ask.events]))
+                start += ask.events
+        self._deliver(replies)
+
+    def _refuse(self, asks: Sequence[Ask], error: PenstockError) -> None:
+        self._deliver([(ask, error) for ask in asks])
+
+
+def waited_too_long() -> DeadlineError:
+    """What a request is told whose deadline passed while it waited."""
+    return DeadlineError(
+        "the deadline passed while the request waited; nothing of it was stored. Send it again, with more time.",
+        taken=False,
+    )
+
+
+def _by_source(asks: Sequence[Ask]) -> dict[str, list[Ask]]:
+    found: dict[str, list[Ask]] = {}
+    for ask in asks:
+        found.setdefault(ask.source, []).append(ask)
+    return found
+
+
+def _stopped(error: BaseException) -> PenstockError:
+    return StoreError(
+        f"the engine stopped ({error}). Whether the events were stored is not known: send them again with the same ids."
+    )

@@ -1,0 +1,29 @@
+"""The application: routes, errors, and the OpenAPI document."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+
+import penstock
+from penstock.serving import problems
+from penstock.serving.platform import Platform
+from penstock.serving.routes import health, scoring
+
+ROUTERS = (scoring.router, health.router)
+
+
+def create_app(platform: Platform | None) -> FastAPI:
+    """The HTTP API of a running project; None for its OpenAPI document alone."""
+    app = FastAPI(
+        title="Penstock",
+        version=penstock.__version__,
+        summary="Real-time machine learning from event to decision.",
+        openapi_url="/v1/openapi.json",
+        docs_url=None,  # its pages come from a foreign server
+        redoc_url=None,
+    )
+    app.state.platform = platform
+    problems.install(app)
+    for router in ROUTERS:
+        app.include_router(router)
+    return app

@@ -1,0 +1,62 @@
+"""What all routes have in common: the running project, the way to its engine, and what is live."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastapi import Request
+
+from penstock.app.answering import Answering
+from penstock.app.reasons import Reasoners
+from penstock.app.request_queue import RequestQueue
+from penstock.serving.asking import Asker
+from penstock.serving.problems import ProblemError
+
+if TYPE_CHECKING:
+    from penstock.app.runtime import Runtime
+    from penstock.app.settings import ServeSettings
+    from penstock.monitoring.live import LiveSummary
+
+
+class Platform:
+    """A running project as its HTTP API sees it.
+
+    Parameters
+    ----------
+    runtime
+        The open project; the thread that runs its engine also serves `answering`.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self.settings: ServeSettings = runtime.settings.serve
+        self.queue = RequestQueue(max_events=self.settings.queue_events)
+        self.asker = Asker(self.queue)
+        self.answering = Answering(runtime, self.queue, self.asker.deliver)
+        self.reasoners = Reasoners(runtime)
+        self.started_us = runtime.clock.now_us()
+        self.live: LiveSummary | None = None
+        """The live metrics, a fraction of a second old; None before the engine runs."""
+
+    @property
+    def root(self) -> Path:
+        """The project's folder."""
+        return self.runtime.project.root
+
+    def saw(self, summary: LiveSummary) -> None:
+        """Note the live metrics; called from the engine's thread."""
+        self.live = summary
+
+    def check_ready(self) -> None:
+        """Raise `ProblemError` where events cannot be taken now."""
+        if self.live is None or self.runtime.engine.stopped:
+            why = "the engine has stopped" if self.runtime.engine.stopped else "the engine is starting"
+            raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, "not_ready", f"{why}.", retry_after_s=1.0)
+
+
+def platform_of(request: Request) -> Platform:
+    """The platform of the application that a request came to."""
+    platform: Platform = request.app.state.platform
+    return platform

@@ -1,0 +1,95 @@
+"""The web server: uvicorn in a thread of its own, beside the engine's."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import uvicorn
+
+from penstock.core.errors import SettingsError
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from penstock.app.settings import ServeSettings
+
+START_S = 30.0
+DRAIN_S = 5.0
+BACKLOG = 2048
+
+
+class Server:
+    """Serves an application from a thread; use it as a context manager.
+
+    On leaving, it takes no new connections, finishes the requests under way and ends, within `DRAIN_S` seconds.
+
+    Parameters
+    ----------
+    app
+        What to serve.
+    settings
+        Where to listen.
+
+    Raises
+    ------
+    SettingsError
+        The address cannot be listened on.
+    """
+
+    def __init__(self, app: FastAPI, settings: ServeSettings) -> None:
+        self._socket = _bound(settings.host, settings.port)
+        config = uvicorn.Config(
+            app,
+            http="httptools",
+            loop="uvloop",
+            lifespan="on",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            backlog=BACKLOG,
+            timeout_graceful_shutdown=int(DRAIN_S),
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._run, name="penstock-http", daemon=True)
+        host, port = self._socket.getsockname()[:2]
+        self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        """Where it listens."""
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        started = threading.Event()
+        while not self._server.started and self._thread.is_alive():
+            started.wait(0.01)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Finish what is under way and end."""
+        self._server.should_exit = True
+        self._thread.join(DRAIN_S + 1)
+        self._socket.close()
+
+    def _run(self) -> None:
+        self._server.run(sockets=[self._socket])
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, port))
+    except OSError as error:
+        bound.close()
+        raise SettingsError(
+            f"serve: cannot listen on {host} port {port} ({error.strerror or error}). Choose another: penstock up --port 0 "
+            "takes any that is free."
+        ) from error
+    return bound
