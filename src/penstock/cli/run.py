@@ -90,7 +90,7 @@ def _drive(
     from penstock.definitions.project import load_project
 
     root = project_root(project)
-    given = _given(files or [])
+    given = given_files(files or [], command="run")
     with stop_on_signals() as stop, logged(root):
         with progress_bar("recovering") as progress:
             loaded = load_project(root)
@@ -217,21 +217,24 @@ def interruptible(progress: Progress, stop: Stop) -> Progress:
     return step
 
 
-def _given(files: list[str]) -> dict[str, Path | IO[bytes]]:
+def given_files(files: list[str], *, command: str) -> dict[str, Path | IO[bytes]]:
+    """The files of ``SOURCE=FILE …`` by source; ``-`` is stdin."""
     found: dict[str, Path | IO[bytes]] = {}
     for text in files:
         source, equals, place = text.partition("=")
         if not equals or not source or not place:
             raise InputError(
-                f"run: {text!r} found; allowed is SOURCE=FILE, or SOURCE=- for stdin. Name the source first."
+                f"{command}: {text!r} found; allowed is SOURCE=FILE, or SOURCE=- for stdin. Name the source first."
             )
         if source in found:
             raise InputError(
-                f"run: source {source!r} is given twice; allowed is one file or folder a source."
+                f"{command}: source {source!r} is given twice; allowed is one file or folder a source."
             )
         found[source] = sys.stdin.buffer if place == "-" else Path(place)
     if sum(not isinstance(place, Path) for place in found.values()) > 1:
-        raise InputError("run: stdin is given for two sources; allowed is one. Put the other in a file.")
+        raise InputError(
+            f"{command}: stdin is given for two sources; allowed is one. Put the other in a file."
+        )
     return found
 
 
