@@ -10,7 +10,6 @@ import asyncio
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
@@ -34,8 +33,8 @@ REPORT_S = 0.5
 class Target(Protocol):
     """Where rows go."""
 
-    async def send(self, source: str, lines: Sequence[bytes]) -> Pushed:
-        """Send rows of a source."""
+    async def send(self, source: str, lines: Sequence[bytes], pushed: Pushed) -> None:
+        """Send rows of a source, and note in `pushed` what becomes of them."""
 
 
 class FileTarget:
@@ -57,12 +56,12 @@ class FileTarget:
         """Whether all rows go to one file."""
         return self._is_file
 
-    async def send(self, source: str, lines: Sequence[bytes]) -> Pushed:
+    async def send(self, source: str, lines: Sequence[bytes], pushed: Pushed) -> None:
         """See `Target`."""
         path = self._path if self._is_file else self._path / f"{source}.ndjson"
         with path.open("ab") as file:
             file.write(b"\n".join(lines) + b"\n")
-        return Pushed(Counter(written=len(lines)))
+        pushed.statuses["written"] += len(lines)
 
 
 @dataclass(slots=True, eq=False)
@@ -96,7 +95,7 @@ class Sent:
     @property
     def answered(self) -> int:
         """Rows that were answered, or written."""
-        return sum(self.statuses.values()) - self.statuses["failed"]
+        return self.statuses.total() - self.statuses["failed"] - self.statuses["unanswered"]
 
     @property
     def rate(self) -> float:
@@ -158,8 +157,7 @@ class Sending:
         finally:
             for task in (shown, *self._workers):
                 task.cancel()
-            with suppress(asyncio.CancelledError):
-                await shown
+            await asyncio.gather(shown, *self._workers, return_exceptions=True)
             self.sent.elapsed_s = self._now_s()
         return self.sent
 
@@ -211,11 +209,18 @@ class Sending:
             taken = [queue.popleft() for _ in range(min(len(queue), MOST_ROWS))]
             due_s = taken[0].due_s
             self.sent.behind_s = max(self.sent.behind_s, self._now_s() - due_s)
-            pushed = await self._target.send(source, [row.data for row in taken])
-            self.sent.statuses += pushed.statuses
-            self.sent.retries += pushed.retries
-            self.sent.problem = pushed.problem or self.sent.problem
-            self.sent.latencies.add(self._now_s() - due_s)
+            pushed = Pushed()
+            try:
+                await self._target.send(source, [row.data for row in taken], pushed)
+                self.sent.latencies.add(self._now_s() - due_s)
+            finally:
+                self._count(pushed, len(taken))
+
+    def _count(self, pushed: Pushed, rows: int) -> None:
+        self.sent.statuses += pushed.statuses
+        self.sent.statuses += Counter(unanswered=rows - pushed.statuses.total())
+        self.sent.retries += pushed.retries
+        self.sent.problem = pushed.problem or self.sent.problem
 
     async def _show(self, show: Show) -> None:
         while True:

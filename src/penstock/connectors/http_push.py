@@ -96,19 +96,19 @@ class HttpPush:
     ) -> None:
         await self._client.aclose()
 
-    async def send(self, source: str, lines: Sequence[bytes]) -> Pushed:
-        """Send events of `source`, each a line of JSON, and wait for the answers.
+    async def send(self, source: str, lines: Sequence[bytes], pushed: Pushed) -> None:
+        """Send events of `source`, each a line of JSON, until they are answered or given up; what becomes of them is noted in `pushed`.
 
         Raises
         ------
         InputError
             The server will not take them however often they are sent: the key, the source or the request is wrong.
         """
-        pushed, waited_s, attempt = Pushed(), 0.0, 0
+        waited_s, attempt = 0.0, 0
         while True:
             wait_s = await self._attempt(source, lines, pushed)
             if wait_s is None:
-                return pushed
+                return
             attempt += 1
             backoff_s = min(FIRST_WAIT_S * 2 ** min(attempt - 1, 10), LONGEST_WAIT_S) * (
                 1 - 0.5 * self._chance()
@@ -116,7 +116,7 @@ class HttpPush:
             wait_s = max(wait_s, backoff_s)
             if waited_s + wait_s > self._give_up_s:
                 pushed.statuses["failed"] += len(lines)
-                return pushed
+                return
             waited_s += wait_s
             pushed.retries += 1
             await asyncio.sleep(wait_s)

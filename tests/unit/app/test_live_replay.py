@@ -2,7 +2,7 @@
 
 import json
 from datetime import timedelta
-from itertools import islice
+from itertools import islice, pairwise
 
 import pytest
 
@@ -68,7 +68,9 @@ def test_times_are_those_at_which_rows_are_due_and_late_ones_stay_late(world):
         newest = max(newest, before["at"])
         behind_us = to_us(newest - before["at"])
         late += behind_us > 0
-        assert found["at"] - NOW_US - due_s * 1e6 == pytest.approx(-behind_us / 60, abs=max(behind_us / 60 * 0.2, 2))
+        assert found["at"] - NOW_US - due_s * 1e6 == pytest.approx(
+            -behind_us / 60, abs=max(behind_us / 60 * 0.2, 2)
+        )
         assert due_s == pytest.approx((newest - recorded[0]["at"]).total_seconds() / 60)
     assert late > 10
     for due_s, found in known:
@@ -115,7 +117,7 @@ def test_another_run_has_other_ids_and_the_same_seed_the_same(world):
 def test_a_random_pace_has_the_rate_and_varies(world):
     root, _, _ = world
     due = [row.due_s for row in replayed(root, Poisson(20.0, 1), names=("payments",))]
-    gaps = [b - a for a, b in zip(due, due[1:], strict=False)]
+    gaps = [b - a for a, b in pairwise(due)]
     assert len(due) / due[-1] == pytest.approx(20, rel=0.2)
     assert max(gaps) > 4 * min(gap for gap in gaps if gap)
 

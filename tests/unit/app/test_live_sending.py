@@ -3,14 +3,12 @@
 import asyncio
 import threading
 import time
-from collections import Counter
 
 import pytest
 
 from penstock.app import live_sending
 from penstock.app.live_replay import Due
 from penstock.app.live_sending import FileTarget, Sending
-from penstock.connectors.http_push import Pushed
 from penstock.core.errors import InputError
 
 
@@ -20,13 +18,13 @@ class Slow:
     def __init__(self, seconds=0.0, fail_after=None):
         self.seconds, self.requests, self.at, self.fail_after = seconds, [], [], fail_after
 
-    async def send(self, source, lines):
+    async def send(self, source, lines, pushed):
         self.requests.append((source, list(lines)))
         self.at.append(time.monotonic())
         if self.fail_after is not None and len(self.requests) > self.fail_after:
             raise InputError("no such source")
         await asyncio.sleep(self.seconds)
-        return Pushed(Counter(scored=len(lines)))
+        pushed.statuses["scored"] += len(lines)
 
     def rows(self, source="payments"):
         return [line for name, lines in self.requests if name == source for line in lines]
@@ -79,9 +77,9 @@ def test_what_waits_is_bounded_and_that_is_said(monkeypatch):
     seen = []
 
     class Watching(Slow):
-        async def send(self, source, lines):
+        async def send(self, source, lines, pushed):
             seen.append(sending._waits())
-            return await super().send(source, lines)
+            await super().send(source, lines, pushed)
 
     target = Watching(0.005)
     sending = Sending(target, stop=threading.Event())
@@ -105,8 +103,10 @@ def test_a_target_that_hangs_does_not_hold_the_end_up(monkeypatch):
     stop = threading.Event()
     threading.Timer(0.1, stop.set).start()
     began = time.monotonic()
-    run(Slow(600.0), every(0.01, 100), stop=stop)
+    sent = run(Slow(600.0), every(0.01, 100), stop=stop)
     assert time.monotonic() - began < 2
+    assert sent.answered == 0
+    assert sent.statuses["unanswered"] > 0
 
 
 def test_a_refusal_ends_it():
@@ -118,7 +118,12 @@ def test_rows_are_appended_to_files(tmp_path):
     rows = [*every(0.0, 3), *every(0.0, 2, "frauds", is_event=False)]
     assert run(FileTarget(tmp_path / "live"), rows).statuses == {"written": 5}
     run(FileTarget(tmp_path / "live"), every(0.0, 1))
-    assert (tmp_path / "live/payments.ndjson").read_text().splitlines() == ['{"n":0}', '{"n":1}', '{"n":2}', '{"n":0}']
+    assert (tmp_path / "live/payments.ndjson").read_text().splitlines() == [
+        '{"n":0}',
+        '{"n":1}',
+        '{"n":2}',
+        '{"n":0}',
+    ]
     assert len((tmp_path / "live/frauds.ndjson").read_text().splitlines()) == 2
     run(FileTarget(tmp_path / "one.ndjson"), every(0.0, 2))
     assert len((tmp_path / "one.ndjson").read_text().splitlines()) == 2

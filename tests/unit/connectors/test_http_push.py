@@ -6,7 +6,7 @@ import json
 import httpx
 import pytest
 
-from penstock.connectors.http_push import HttpPush
+from penstock.connectors.http_push import HttpPush, Pushed
 from penstock.core.errors import InputError
 
 LINES = [b'{"id":"a"}', b'{"id":"b"}']
@@ -28,10 +28,16 @@ def pushed(answers, *, give_up_s=60.0, key=None, monkeypatch=None):
 
     async def go():
         push = HttpPush(
-            "http://localhost:1", key=key, give_up_s=give_up_s, chance=lambda: 0.0, transport=httpx.MockTransport(handle)
+            "http://localhost:1",
+            key=key,
+            give_up_s=give_up_s,
+            chance=lambda: 0.0,
+            transport=httpx.MockTransport(handle),
         )
         async with push:
-            return await push.send("payments", LINES)
+            found = Pushed()
+            await push.send("payments", LINES, found)
+            return found
 
     monkeypatch.setattr("penstock.connectors.http_push.asyncio.sleep", pause)
     return asyncio.run(go()), requests, waits
@@ -73,7 +79,9 @@ def test_what_may_succeed_is_sent_again_with_the_same_lines(monkeypatch, trouble
 
 
 def test_retry_after_is_kept(monkeypatch):
-    _, _, waits = pushed([httpx.Response(429, headers={"Retry-After": "3"}), ok("scored", "scored")], monkeypatch=monkeypatch)
+    _, _, waits = pushed(
+        [httpx.Response(429, headers={"Retry-After": "3"}), ok("scored", "scored")], monkeypatch=monkeypatch
+    )
     assert waits == [3.0]
 
 
