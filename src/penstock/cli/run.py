@@ -127,11 +127,14 @@ def served(runtime: Runtime, given: Mapping[str, Any] | None) -> Iterator[Platfo
         yield None
         return
     from penstock.serving.api import create_app
+    from penstock.serving.authentication import check_exposure
     from penstock.serving.platform import Platform
     from penstock.serving.server import Server
 
     platform = Platform(runtime)
-    with Server(create_app(platform), platform.settings.model_copy(update=dict(given))) as server:
+    platform.settings = platform.settings.model_copy(update=dict(given))
+    check_exposure(platform.settings.host, platform.keyring)
+    with Server(create_app(platform), platform.settings) as server:
         runtime.url = server.url
         tell(f"penstock: the API listens at {server.url}")
         yield platform

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 import penstock
 from penstock.serving import problems
+from penstock.serving.access import check_guarded, guard_mounts
+from penstock.serving.authentication import Authentication
+from penstock.serving.edge import Edge
 from penstock.serving.platform import Platform
-from penstock.serving.routes import health, scoring
+from penstock.serving.routes import health, scoring, session
 
-ROUTERS = (scoring.router, health.router)
+ROUTERS = (scoring.router, health.router, session.router)
 
 
 def create_app(platform: Platform | None) -> FastAPI:
@@ -26,4 +30,18 @@ def create_app(platform: Platform | None) -> FastAPI:
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router)
+    if platform is not None:
+        protect(app, platform)
     return app
+
+
+def protect(app: FastAPI, platform: Platform) -> None:
+    """Put the edge around an application; it must guard all that it has when it starts."""
+    build = app.build_middleware_stack
+
+    def guarded() -> ASGIApp:
+        guard_mounts(app)
+        check_guarded(app)
+        return Edge(build(), platform.settings, Authentication(platform.keyring, platform.sessions))
+
+    app.build_middleware_stack = guarded  # type: ignore[method-assign]
