@@ -185,15 +185,16 @@ def check_guarded(app: FastAPI) -> None:
 def _all_routes(app: FastAPI) -> Iterator[Any]:
     router: Any = app.router
     yield from iter_route_contexts(router.routes)
-    lower: Sequence[Any] = getattr(
-        router, "_low_priority_routes", ()
-    )  # files that FastAPI serves as a frontend
+    # Files that FastAPI serves as a frontend, of the application and of routers that it includes.
+    lower: Sequence[Any] = getattr(router, "_low_priority_routes", ())
     yield from iter_route_contexts(lower)
+    for route in router.routes:
+        yield from getattr(route, "effective_low_priority_routes", tuple)()
 
 
 def _open_ways(context: Any) -> list[str]:
     route = context.original_route
-    path = context.path if context.path is not None else getattr(route, "path", type(route).__name__)
+    path = getattr(context, "path", None) or getattr(route, "path", type(route).__name__)
     if isinstance(route, GuardedRoute):
         moved = path != route.path  # included under a prefix: its entry is of another path
         return [f"{method} {path}" for method in sorted(context.methods or ())] if moved else []
