@@ -102,9 +102,10 @@ def features_for_events(
 
 def _as_logged(events: Any, source: StreamSource, runtime: Runtime) -> Any:
     """`events` as the log has them: with tokens where it holds those in place of card numbers."""
-    if source.card_numbers != "tokenise":
+    tokens = runtime.engine.tokens
+    if source.card_numbers != "tokenise" or tokens is None:
         return events
-    return with_tokens(to_table(events, owner="events"), runtime.engine.tokens)
+    return with_tokens(to_table(events, owner="events"), tokens)
 
 
 def online_features(

@@ -131,17 +131,17 @@ def single_of(field: Field) -> Callable[[Any], Column | None]:
     return single
 
 
-def _is_card(value: float) -> bool:
-    if isinstance(value, float) and not (abs(value) < _MAX_EXACT and value.is_integer()):
+def _is_card(value: Any) -> bool:
+    if type(value) is float and not (abs(value) < _MAX_EXACT and value.is_integer()):
         return False
     return holds_card(str(int(value)))
 
 
-def with_tokens(table: pa.Table, tokens: CardTokens | None) -> pa.Table:
+def with_tokens(table: pa.Table, tokens: CardTokens) -> pa.Table:
     """A frame with tokens in place of the card numbers in its texts."""
     import pyarrow as pa
 
-    for i, name in enumerate(table.column_names) if tokens is not None else ():
+    for i, name in enumerate(table.column_names):
         column = table.column(i)
         if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
             continue
@@ -200,7 +200,7 @@ def _integers_with_cards(column: Numeric) -> IntArray | None:
 
 def _floats_with_cards(column: Numeric) -> IntArray | None:
     values = column.values
-    if not len(values) or (values.max() < FIRST_NUMBER and values.min() > -FIRST_NUMBER):  # type: ignore[operator]
+    if not len(values) or (values.max() < FIRST_NUMBER and values.min() > -FIRST_NUMBER):
         return None
     size = np.abs(values)
     whole = np.flatnonzero((size >= FIRST_NUMBER) & (size < _MAX_EXACT) & (np.floor(size) == size))
