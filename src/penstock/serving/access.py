@@ -17,6 +17,7 @@ from starlette.routing import Mount, WebSocketRoute
 
 from penstock.core.errors import DefinitionError
 from penstock.serving.problems import ProblemError
+from penstock.serving.shapes import ProblemShape
 from penstock.stores.keys import Scope
 
 if TYPE_CHECKING:
@@ -49,6 +50,22 @@ MOUNTS: dict[str, Scope] = {
     "/": Scope.READ,
 }
 """What a caller needs for everything below a path at which another application is mounted: the pages."""
+
+
+SECURITY_SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "A key: `Authorization: Bearer pst_...`."},
+    "header": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same key."},
+}
+_REFUSALS = {
+    400: "A header is malformed, or came twice.",
+    401: "No key, or one that does not work.",
+    403: "The key lacks the scope, or a browser sent this for another site.",
+    408: "The body came too slowly. Nothing was stored.",
+    413: "The body is too large. Nothing was stored.",
+    421: "The host that the request names is not served here.",
+    429: "More requests than the key may make: ask again after `Retry-After` seconds.",
+    431: "Too many headers.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +106,9 @@ class GuardedRoute(APIRoute):
     """
 
     def __init__(self, path: str, endpoint: Any, **options: Any) -> None:
-        super().__init__(path, endpoint, **options)
-        self.required = {method: _required(method, path) for method in self.methods or ()}
+        methods = {method.upper() for method in options.get("methods") or ("GET",)}
+        self.required = {method: _required(method, path) for method in methods}
+        super().__init__(path, endpoint, **_documented(options, [*self.required.values()]))
 
     async def handle(self, scope: Connection, receive: Receive, send: Send) -> None:
         """Answer 401 or 403, or go on: before anything of the body is read."""
@@ -114,6 +132,31 @@ def check(identity: Identity | None, required: Scope) -> None:
             "forbidden",
             f"the key may not do this: it needs the scope {required.value}.",
         )
+
+
+def _documented(options: dict[str, Any], required: Sequence[Scope | None]) -> dict[str, Any]:
+    """A route's options, with what OpenAPI says about who may use it and what the edge may answer."""
+    scopes = sorted({scope.value for scope in required if scope is not None})
+    extra = {
+        "security": [{"bearer": []}, {"header": []}] if scopes else [],
+        **(options.get("openapi_extra") or {}),
+    }
+    if scopes:
+        extra["x-scope"] = scopes[0]
+    answers = {status: {"model": ProblemShape, "description": text} for status, text in _REFUSALS.items()}
+    return {**options, "openapi_extra": extra, "responses": {**answers, **(options.get("responses") or {})}}
+
+
+def describe_security(app: FastAPI) -> None:
+    """Let the OpenAPI document of an application say how a key is shown."""
+    make = app.openapi
+
+    def described() -> dict[str, Any]:
+        document = make()
+        document.setdefault("components", {})["securitySchemes"] = SECURITY_SCHEMES
+        return document
+
+    app.openapi = described  # type: ignore[method-assign]
 
 
 def _required(method: str, path: str) -> Scope | None:

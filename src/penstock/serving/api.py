@@ -7,7 +7,7 @@ from starlette.types import ASGIApp
 
 import penstock
 from penstock.serving import problems
-from penstock.serving.access import check_guarded, guard_mounts
+from penstock.serving.access import check_guarded, describe_security, guard_mounts
 from penstock.serving.authentication import Authentication
 from penstock.serving.edge import Edge
 from penstock.serving.platform import Platform
@@ -31,6 +31,7 @@ def create_app(platform: Platform | None) -> FastAPI:
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router)
+    describe_security(app)
     if platform is not None:
         protect(app, platform)
     return app
