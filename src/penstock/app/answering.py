@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from penstock.plan.nodes import Plan
 
 Reply = list[Answer] | PenstockError
-Deliver = Callable[[Sequence[tuple["Ask", Reply]]], None]
+Replies = Sequence[tuple["Ask", Reply]]
+Deliver = Callable[[Replies], None]
 Note = Callable[["Processed", float], None]
 
 

@@ -44,11 +44,12 @@ Wait = Callable[[float], bool]
 
 
 class Exported(msgspec.Struct, frozen=True):
-    """What the export beside a run did: rows appended, how often it failed, and what is wrong now."""
+    """What the export beside a run did: rows appended, how often it failed, what is wrong now, and up to where tables are complete."""
 
     rows: int = 0
     failures: int = 0
     problem: str = ""
+    position: int = 0
 
 
 def follow(root: Path, *, wait: Wait) -> None:
@@ -94,8 +95,10 @@ def _export(
             synced = exporter.sync(progress=progress, stop=stop)
     except (PenstockError, OSError, ArrowException) as error:
         failures = done.failures + 1
-        return Exported(done.rows, failures, f"export failed {failures} times, lately: {error}")
-    return Exported(done.rows + synced.total, done.failures, synced.problem or "")
+        problem = f"export failed {failures} times, lately: {error}"
+        return Exported(done.rows, failures, problem, done.position)
+    position = synced.position if synced.complete else done.position
+    return Exported(done.rows + synced.total, done.failures, synced.problem or "", position)
 
 
 def _save(root: Path, done: Exported) -> None:

@@ -9,10 +9,14 @@ import time
 from collections import deque
 from collections.abc import Callable
 from threading import Condition
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from penstock.core.errors import OverloadError
+
+if TYPE_CHECKING:
+    from penstock.app.tracing import RequestTimes
 
 RETRY_AFTER_S = 1.0
 EVENT_BYTES = 1024
@@ -36,6 +40,8 @@ class Ask(msgspec.Struct, eq=False):
         Whatever the asker knows it by.
     waiting
         Whether nobody has taken or withdrawn it.
+    times
+        Where it is to be noted when it was where; None where it is not traced.
     """
 
     source: str
@@ -45,6 +51,7 @@ class Ask(msgspec.Struct, eq=False):
     with_features: bool = False
     ticket: object = None
     waiting: bool = True
+    times: RequestTimes | None = None
 
 
 class RequestQueue:
@@ -80,6 +87,11 @@ class RequestQueue:
     def __len__(self) -> int:
         """How many requests wait."""
         return len(self._asks)
+
+    @property
+    def bytes_waiting(self) -> int:
+        """How many bytes wait."""
+        return self._bytes
 
     @property
     def events(self) -> int:
@@ -120,6 +132,8 @@ class RequestQueue:
                 self._events -= ask.events
                 self._bytes -= len(ask.data)
                 found.append(ask)
+                if ask.times is not None:
+                    ask.times.taken_s = self.now_s()
         return found
 
     def withdraw(self, ask: Ask) -> bool:

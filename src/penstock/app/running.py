@@ -22,7 +22,6 @@ from penstock.app.batch_inputs import BatchInput
 from penstock.app.guarding import GuardWatch
 from penstock.app.merging import Feed, Resume, merged
 from penstock.app.route_watch import RouteWatch
-from penstock.engine.contract import Contract
 from penstock.monitoring.live import LiveMetrics, LiveSummary
 
 if TYPE_CHECKING:
@@ -40,6 +39,9 @@ SERVING_ROWS = 1024
 """Most rows of a file in one micro-batch where requests may wait for its end."""
 
 Watch = Callable[[LiveSummary], None]
+
+
+Observe = Callable[["Processed", float], None]
 
 
 def no_watch(_summary: LiveSummary) -> None:
@@ -107,6 +109,8 @@ class Runner:
         Called with the live metrics after each micro-batch.
     decide
         Whether endpoints decide; without, what is read is history.
+    observe
+        Called with each micro-batch that was processed and when it was begun, in the engine's thread.
     answering
         Requests that are served between two micro-batches of the inputs, while `follow` runs.
     """
@@ -119,6 +123,7 @@ class Runner:
         stop: Event,
         watch: Watch = no_watch,
         decide: bool = True,
+        observe: Observe | None = None,
         answering: Answering | None = None,
         now_s: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -127,6 +132,7 @@ class Runner:
         self._stop = stop
         self._watch = watch
         self._decide = decide
+        self._observe = observe
         self._answering = answering
         self._now_s = now_s
         self._offsets: dict[str, str] = dict(runtime.store.offsets())
@@ -206,7 +212,7 @@ class Runner:
         rows = self._runtime.settings.engine.batch_rows
         if self._answering is not None:
             rows = min(rows, SERVING_ROWS)
-        contract = Contract(self._runtime.plan.sources[one.source])
+        contract = self._runtime.engine.contract(self._runtime.plan.sources[one.source])
         blocks = one.read(contract, resume.at, rows=rows, final=final, stop=self._stop)
         return Feed(contract.source, blocks, resume=resume, order=order)
 
@@ -229,6 +235,8 @@ class Runner:
 
         processed.committed.add_done_callback(durable)
         self.metrics.add(processed.counters, at_s=self._now_s())
+        if self._observe is not None:
+            self._observe(processed, started)
 
     def _answer(self) -> None:
         """Serve the requests that wait, if there are any."""

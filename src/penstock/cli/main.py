@@ -22,7 +22,9 @@ from penstock.cli import (
     forget,
     gate,
     init,
+    keys,
     lineage,
+    live_data,
     materialize,
     metrics,
     offline,
@@ -83,6 +85,7 @@ app.command("lineage")(lineage.lineage)
 app.command("contracts")(contracts.contracts)
 app.command("run")(run.run)
 app.command("up")(run.up)
+app.command("live-data")(live_data.live_data)
 app.command("materialize")(materialize.materialize)
 app.command("score")(score.score)
 app.command("train")(train.train)
@@ -102,5 +105,6 @@ app.command("explain-event")(explain_event.explain_event)
 app.command("metrics")(metrics.metrics)
 app.command("drift")(drift.drift)
 app.add_typer(alerts.commands, name="alerts")
+app.add_typer(keys.commands, name="keys")
 app.command("status")(status.status)
 app.command("forget")(forget.forget)

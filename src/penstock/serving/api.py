@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 import penstock
 from penstock.serving import problems
+from penstock.serving.access import check_guarded, describe_security, guard_mounts
+from penstock.serving.authentication import Authentication
+from penstock.serving.edge import Edge
 from penstock.serving.platform import Platform
-from penstock.serving.routes import health, scoring
+from penstock.serving.routes import health, observing, scoring, session
+from penstock.serving.watched_requests import WatchedRequests
 
-ROUTERS = (scoring.router, health.router)
+ROUTERS = (scoring.router, observing.router, health.router, session.router)
 
 
 def create_app(platform: Platform | None) -> FastAPI:
@@ -27,4 +32,22 @@ def create_app(platform: Platform | None) -> FastAPI:
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router)
+    describe_security(app)
+    if platform is not None:
+        protect(app, platform)
     return app
+
+
+def protect(app: FastAPI, platform: Platform) -> None:
+    """Put the edge around an application; it must guard all that it has when it starts."""
+    build = app.build_middleware_stack
+
+    def guarded() -> ASGIApp:
+        guard_mounts(app)
+        check_guarded(app)
+        edge = Edge(build(), platform.settings, Authentication(platform.keyring, platform.sessions))
+        seen = platform.observability  # around the edge: what it refuses is counted, too
+        access = platform.runtime.settings.log.access
+        return WatchedRequests(edge, requests=seen.requests, access=access, tracing=seen.tracing)
+
+    app.build_middleware_stack = guarded  # type: ignore[method-assign]
