@@ -124,7 +124,7 @@ def plan_change(project: Project, *, estimate: bool = True) -> ChangePlan:
 
 
 def _endpoints(project: Project, before: Description, after: Description) -> tuple[EndpointChange, ...]:
-    labels = {name: model.label.name for name, model in project.models.items()}
+    labels = {name: model.label.name for name, model in project.models.items() if model.label is not None}
     with ExitStack() as stack:
         path = store_path(project.root)
         store = stack.enter_context(ProjectReader.open_reader(path)) if path.exists() else None

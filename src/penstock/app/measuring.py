@@ -22,6 +22,7 @@ from penstock.engine.decisions import Decisions
 from penstock.engine.lookup import RowReader
 from penstock.engine.ports import LogReader
 from penstock.models.dataset import labels_at
+from penstock.monitoring.anomalies import PrequentialAnomalies
 from penstock.monitoring.board import ALL, Board, Group, Periods, Scored, Window
 from penstock.monitoring.prequential import BINS, Prequential
 from penstock.monitoring.regression import PrequentialRegression
@@ -73,7 +74,8 @@ def empty_board(
         actions = dict(policy.actions)
         if thresholds is not None:
             actions = dict(zip(actions, thresholds, strict=True))
-        return Prequential(actions, costs=policy.costs, bins=bins)
+        kind = PrequentialAnomalies if model.task == "anomaly" else Prequential
+        return kind(actions, costs=policy.costs, bins=bins)
 
     return Board(
         lambda: cell(BINS),

@@ -63,7 +63,7 @@ def metrics(
             keep_all=by == "day",
             progress=progress,
         )
-    found = metrics_of(board, monitor, by=by)
+    found = metrics_of(board, monitor, by=by, anomalies=anomalies)
     if as_json:
         print_json(found.to_dict())
     elif found.newest_us is None:

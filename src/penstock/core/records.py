@@ -89,6 +89,12 @@ class LabelRecords:
     def __len__(self) -> int:
         return len(self.event_positions)
 
+    def take(self, rows: PositionArray) -> LabelRecords:
+        """Those at these indices."""
+        return LabelRecords(
+            self.event_positions[rows], self.label_positions[rows], self.values[rows], self.known_at_us[rows]
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PendingLabel:

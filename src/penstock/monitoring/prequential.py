@@ -68,6 +68,8 @@ class Quality:
         Bins of scores, finer towards the top, with the mean score and the share of positives.
     idle_cost
         What doing nothing would have cost; None without costs.
+    alerts, unevenness
+        Of detectors of anomalies: how many scores reached each of `points`, and how far scores are from evenly spread.
     """
 
     labelled: int
@@ -83,6 +85,8 @@ class Quality:
     calibration: tuple[CalibrationBin, ...] = ()
     unscored: int = 0
     idle_cost: float | None = None
+    alerts: tuple[int, ...] = ()
+    unevenness: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The figures as JSON values."""
@@ -363,6 +367,13 @@ def bin_of(scores: FloatArray, bins: int = BINS) -> IntArray:
     place = (np.clip(logits, -LARGEST_LOGIT, LARGEST_LOGIT) / LARGEST_LOGIT + 1) / 2
     found: IntArray = np.minimum((place * bins).astype(np.int64), bins - 1)
     return found
+
+
+def edges_of(bins: int) -> FloatArray:
+    """The score at the upper end of each bin; of the last, 1."""
+    edges: FloatArray = 1 / (1 + np.exp(-((np.arange(bins) + 1) / bins * 2 - 1) * LARGEST_LOGIT))
+    edges[-1] = 1.0
+    return edges
 
 
 def _centres(bins: int) -> FloatArray:

@@ -277,14 +277,20 @@ class _Builder:
     def model(self, model: Model, versions: Iterable[Version]) -> None:
         if f"model:{model.name}" in self.nodes:
             return
-        self.source(model.label)
-        self.service(model.features, model.label.of.name)
-        what = f"{model.task}, {type(model.estimator).__name__}, learns {model.label.name}"
+        label, estimator = model.label, type(model.estimator).__name__
+        if label is None:
+            what = f"{model.task}, {estimator}, learns without labels"
+        else:
+            self.source(label)
+            self.service(model.features, label.of.name)
+            told = "is judged by" if model.task == "anomaly" else "learns"
+            what = f"{model.task}, {estimator}, {told} {label.name}"
         top = self._add("model", model.name, what, of_definition=model)
         self._link(f"service:{model.features.name}", top)
-        self._joins_into(model.label, top)
-        for name in (model.label.label.name, model.label.known_at):
-            self._link(f"column:{model.label.name}.{name}", top)
+        if label is not None:
+            self._joins_into(label, top)
+            for name in (label.label.name, label.known_at):
+                self._link(f"column:{label.name}.{name}", top)
         for version in versions:
             stage = "no stage" if version.stage == "None" else version.stage
             self._link(top, self._add("version", f"{model.name}:{version.number}", stage, of=top))
