@@ -10,6 +10,8 @@ from penstock.app.measuring import Progress, scored_batches
 from penstock.models.evaluation_anomaly import AnomalyReport, Series, evaluate_anomalies
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from penstock.definitions.monitors import Monitor
     from penstock.engine.ports import LogReader
     from penstock.plan.nodes import Plan
@@ -20,7 +22,7 @@ def stored_anomalies(
     plan: Plan,
     monitor: Monitor,
     *,
-    thresholds: tuple[float, ...],
+    thresholds: Sequence[float],
     as_of_us: int | None = None,
     progress: Progress | None = None,
 ) -> AnomalyReport | None:
@@ -36,7 +38,9 @@ def stored_anomalies(
         scores.append(scored.scores[rows])
         truth.append(labels[rows])
         cards.append(np.zeros(len(rows), np.uint64) if scored.cards is None else scored.cards[rows])
-    series = Series(*(np.concatenate(parts) for parts in (times, scores, truth, cards)))
+    series = Series(
+        np.concatenate(times), np.concatenate(scores), np.concatenate(truth), np.concatenate(cards)
+    )
     if not len(series.scores):
         return None
     actions = [action for action, _ in monitor.endpoint.policy.actions]

@@ -11,9 +11,9 @@ from penstock.models.fold import Arrived
 if TYPE_CHECKING:
     from penstock.core.records import LabelRecords
     from penstock.definitions.models import Model
-    from penstock.engine.ports import LogReader
     from penstock.kernel.columns import IntArray
     from penstock.plan.nodes import Plan
+    from penstock.stores.reader import ProjectReader
 
 
 class Arrivals:
@@ -30,7 +30,7 @@ class Arrivals:
         The definitions.
     """
 
-    def __init__(self, store: LogReader, plan: Plan, model: Model) -> None:
+    def __init__(self, store: ProjectReader, plan: Plan, model: Model) -> None:
         self._store, self._unlabelled = store, model.task == "anomaly"
         self._stream = plan.services[model.features.name].source
         streams = {source.label_of for source in plan.sources.values() if source.label_of is not None}
@@ -57,9 +57,7 @@ class Arrivals:
     def _are_own(self, positions: IntArray) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
         own = [np.zeros(0, np.int64)]
         own += [
-            batch.positions
-            for batch in self._store.log_batches_at(positions)
-            if batch.source == self._stream
+            batch.positions for batch in self._store.log_batches_at(positions) if batch.source == self._stream
         ]
         return np.isin(positions, np.concatenate(own))
 

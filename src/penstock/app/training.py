@@ -62,8 +62,9 @@ def model_named(project: Project, name: str) -> Model:
 
 
 def policy_of(project: Project, model: Model) -> Policy | None:
-    """The policy of the endpoint that serves `model`, by whose thresholds and costs it is judged."""
-    return next((e.policy for e in project.endpoints.values() if e.model.name == model.name), None)
+    """The policy of the endpoint that serves `model`, in whatever arm, by whose thresholds and costs it is judged."""
+    endpoints = project.endpoints.values()
+    return next((e.policy for e in endpoints if any(one.name == model.name for one in e.models)), None)
 
 
 def data_from_log(

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 def print_alarms(report: AnomalyReport) -> None:
     """Print ranking, evenness, and what each threshold came to."""
-    labelled = f"{number(report.labelled)}, {number(report.positives)} of anomalies" if report.labelled else "none"
+    labelled = (
+        f"{number(report.labelled)}, {number(report.positives)} of anomalies" if report.labelled else "none"
+    )
     print_facts(
         [
             ("labelled", labelled),

@@ -92,7 +92,10 @@ class LabelRecords:
     def take(self, rows: PositionArray) -> LabelRecords:
         """Those at these indices."""
         return LabelRecords(
-            self.event_positions[rows], self.label_positions[rows], self.values[rows], self.known_at_us[rows]
+            event_positions=self.event_positions[rows],
+            label_positions=self.label_positions[rows],
+            values=self.values[rows],
+            known_at_us=self.known_at_us[rows],
         )
 
 

@@ -49,4 +49,3 @@ def is_detector(estimator: object) -> bool:
     """Whether it can be the estimator of a model for anomalies: the one above, or a detector or pipeline of River."""
     river = hasattr(estimator, "learn_one") and hasattr(estimator, "score_one")
     return not isinstance(estimator, type) and (isinstance(estimator, NearestNeighbours) or river)
-

@@ -155,10 +155,17 @@ def check_detects(estimator: Any, *, owner: str) -> None:
         return
     if not is_detector(estimator):
         raise DefinitionError(
-            f"{owner}: estimator is {estimator!r}; allowed with task=\"anomaly\" are NearestNeighbours, a "
-            "detector of river.anomaly with what stands before it, and an Ensemble of such with choose=\"mean\". Write for example "
+            f'{owner}: estimator is {_called(estimator)}; allowed with task="anomaly" are NearestNeighbours, a '
+            'detector of river.anomaly with what stands before it, and an Ensemble of such with choose="mean". Write for example '
             "estimator=NearestNeighbours()."
         )
+
+
+def _called(estimator: Any) -> str:
+    """Its class; River's policies cannot be printed before their first reward."""
+    return (
+        f"the class {estimator.__name__}" if isinstance(estimator, type) else f"a {type(estimator).__name__}"
+    )
 
 
 def _members(members: object, *, owner: str) -> tuple[tuple[str, Any], ...]:

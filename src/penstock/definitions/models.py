@@ -130,7 +130,8 @@ class Model:
             raise DefinitionError(
                 f"{what}: features is {features!r}; allowed is a FeatureService. Make one of the views."
             )
-        if not (isinstance(label, LabelSource) or (label is None and task == "anomaly")):
+        given: object = label
+        if not isinstance(given, LabelSource) and (given is not None or task != "anomaly"):
             raise DefinitionError(
                 f"{what}: label is {label!r}; allowed is a LabelSource. Give the one with the truth; only a model with "
                 'task="anomaly" does without.'

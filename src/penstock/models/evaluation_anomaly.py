@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
+
+MOST_ANOMALIES = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,15 @@ class AlarmReport:
 
 
 @dataclass(frozen=True, slots=True)
+class Anomaly:
+    """One of the labelled anomalies: its first and last event, and the highest score in it."""
+
+    start_us: int
+    end_us: int
+    highest: float
+
+
+@dataclass(frozen=True, slots=True)
 class AnomalyReport:
     """Evaluation of a detector.
 
@@ -63,6 +75,8 @@ class AnomalyReport:
         How far the scores' distribution is from the even one that they are made to have: see `unevenness`.
     alarms
         One a threshold, ascending.
+    anomalies
+        Each labelled one, by time; of more than `MOST_ANOMALIES` the first.
     """
 
     rows: int
@@ -72,6 +86,7 @@ class AnomalyReport:
     average_precision: float | None
     unevenness: float
     alarms: tuple[AlarmReport, ...]
+    anomalies: tuple[Anomaly, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON values."""
@@ -135,6 +150,7 @@ def evaluate_anomalies(series: Series, *, thresholds: Mapping[str, float] | None
         average_precision=float(metrics.average_precision_score(truth, scores)) if both else None,
         unevenness=unevenness(series.scores),
         alarms=tuple(alarms_at(series, action, float(threshold)) for action, threshold in ordered),
+        anomalies=tuple(sorted(_anomalies(series), key=attrgetter("start_us"))[:MOST_ANOMALIES]),
     )
 
 
@@ -175,6 +191,13 @@ def unevenness(scores: NDArray[np.float64]) -> float:
     ordered = np.sort(scores)
     ranks = np.arange(len(ordered) + 1) / max(len(ordered), 1)
     return float(max(np.max(ordered - ranks[:-1]), np.max(ranks[1:] - ordered)))
+
+
+def _anomalies(series: Series) -> Iterator[Anomaly]:
+    for one in series.alone():
+        for first, last in anomaly_windows(one.labels):
+            highest = float(one.scores[first : last + 1].max())
+            yield Anomaly(int(one.times_us[first]), int(one.times_us[last]), highest)
 
 
 def _ratio(part: int, whole: int) -> float | None:

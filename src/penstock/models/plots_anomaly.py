@@ -42,14 +42,17 @@ def draw_scores(series: Series, report: AnomalyReport, *, title: str) -> bytes:
         titled(axes, title=title, subtitle="How rare, one dot an event; shaded: something was wrong")
         axes.set_ylabel("1 - score")
         axes.tick_params(length=0, axis="x", rotation=30, colors=SOFT)
-        axes.legend(loc="upper left")
+        if report.alarms:
+            axes.legend(loc="upper left")
 
     return render(draw)
 
 
 def _wrong(series: Series) -> list[tuple[int, int]]:
     """First and last time of each labelled anomaly."""
-    found: chain[tuple[int, int]] = chain.from_iterable(_spans(one.times_us, one.labels) for one in series.alone())
+    found: chain[tuple[int, int]] = chain.from_iterable(
+        _spans(one.times_us, one.labels) for one in series.alone()
+    )
     return sorted(found)
 
 

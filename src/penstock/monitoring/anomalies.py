@@ -42,16 +42,15 @@ class PrequentialAnomalies(Prequential):
         super().__init__(thresholds, costs=costs, bins=bins)
         self._alerts = np.zeros(len(self._thresholds), np.int64)
 
-    def decided(self, count: int, scores: FloatArray | None = None) -> None:
+    def decided(self, count: int, scores: FloatArray | None = None, limits: FloatArray | None = None) -> None:
         """Count decisions and their alarms."""
-        super().decided(count, scores)
+        super().decided(count, scores, limits)
         if scores is not None:
-            self._alerts += (scores[:, None] >= self._thresholds).sum(axis=0)
+            self._alerts += (scores[:, None] >= (self._thresholds if limits is None else limits)).sum(axis=0)
 
-    def merge(self, other: Prequential) -> None:
+    def merge(self, other: PrequentialAnomalies) -> None:  # type: ignore[override] # cells of one board are of one kind
         """Count what the other has counted."""
         super().merge(other)
-        assert isinstance(other, PrequentialAnomalies), "cells of one board are of one kind"
         self._alerts += other._alerts
 
     def estimate(self, before: Prequential | None = None) -> Any:
