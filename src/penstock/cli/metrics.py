@@ -8,6 +8,7 @@ import typer
 
 from penstock.cli.options import AsJson, Project, project_root
 from penstock.cli.output import hint, number, print_facts, print_json, print_table, progress_bar, say
+from penstock.cli.shadows import print_shadows
 from penstock.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -46,7 +47,8 @@ def metrics(
     """
     from penstock.app.anomalies import stored_anomalies
     from penstock.app.measuring import metrics_of, monitor_of, stored_board
-    from penstock.app.runtime import open_reader, plan_of, registry_of
+    from penstock.app.runtime import open_reader, plan_of, registry_of, shadow_path
+    from penstock.app.shadow_comparison import compare_shadows
     from penstock.app.version_thresholds import VersionThresholds
     from penstock.definitions.project import load_project
 
@@ -70,9 +72,10 @@ def metrics(
             anomalies = stored_anomalies(
                 store, plan, monitor, thresholds=thresholds.in_force, as_of_us=moment
             )
+        shadows = compare_shadows(store, plan, monitor, registry=registry_of(root), shadows=shadow_path(root))
     found = metrics_of(board, monitor, by=by, anomalies=anomalies)
     if as_json:
-        print_json(found.to_dict())
+        print_json(found.to_dict() | {"shadows": [one.to_dict() for one in shadows]})
     elif found.newest_us is None:
         say(f"endpoint {found.endpoint}: nothing was decided yet.")
         hint("penstock run")
@@ -83,6 +86,8 @@ def metrics(
         )
     else:
         _print(found)
+        print_shadows(shadows)
+        hint(f"penstock drift {found.endpoint}")
 
 
 def _moment(text: str) -> int:
@@ -124,7 +129,6 @@ def _print(found: Metrics) -> None:
         say()
         table = [(value or "–", *cells(quality)) for _, value, quality in found.rows]
         print_table(table, head=(found.rows[0][0], *heads), right=range(1, 1 + len(heads)))
-    hint(f"penstock drift {found.endpoint}")
 
 
 def _columns(task: str) -> tuple[tuple[str, ...], Any]:
