@@ -327,7 +327,7 @@ class _Builder:
 
     def guard(self, endpoint: Endpoint) -> None:
         if endpoint.guard is not None:
-            top = self._add("guard", endpoint.name, guard_text(endpoint), of_definition=endpoint.guard)
+            top = self._add("guard", endpoint.name, "takes versions out", text=guard_text(endpoint))
             self._link(f"endpoint:{endpoint.name}", top)
 
     def alert(self, alert: Alert) -> None:
