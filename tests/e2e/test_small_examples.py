@@ -45,7 +45,8 @@ def test_faults_are_found_by_a_detector_that_nobody_told_of_them(tmp_path, capsy
     assert sensors.main(["--folder", str(folder)]) == 0
     found = sensors.compare(folder, write_machines(tmp_path / "again"))
     ours, trees = found["neighbours"], found["trees"]
-    assert ours["alarms"][0]["nab"] > 35 > 0 > trees["alarms"][0]["nab"]
+    assert ours["alarms"][0]["nab"] > 35
+    assert trees["alarms"][0]["nab"] < 10
     assert ours["alarms"][0]["found"] >= 20
     assert ours["alarms"][0]["windows"] == 28
     assert ours["kinds"]["decoupled"] == (5, 5)  # each sensor alone looks well

@@ -24,7 +24,7 @@ def describe_watching(
 ) -> Description:
     """``{"monitors": [...], "guards": [...], "alerts": [...]}``, each with a name. An endpoint's guard as it comes is left out."""
     return {
-        "monitors": [_fields(monitor) for monitor in monitors],
+        "monitors": [_monitor(monitor) for monitor in monitors],
         "guards": [_guard(one) for one in endpoints if one.guard != DEFAULT_GUARD],
         "alerts": [_alert(alert) for alert in alerts],
     }
@@ -47,6 +47,11 @@ def guard_text(endpoint: Endpoint) -> str:
         f"failures above {guard.max_failed:.1%}, calls longer than {guard.max_latency_ms:g} ms, scores shifted by more than "
         f"{guard.max_score_shift:g}{ranking}"
     )
+
+
+def _monitor(monitor: Monitor) -> Description:
+    described = _fields(monitor)
+    return {"rolling" if name == "windows" else name: value for name, value in described.items()}
 
 
 def _guard(endpoint: Endpoint) -> Description:

@@ -51,7 +51,7 @@ def test_the_plan_shows_how_it_changes(root):
     text = WATCHED.replace("above=0.05", "above=0.2").replace("windows=[day]", "windows=[7 * day]")
     write_project(root, text.replace(" guard=Guard(max_score_shift=0.4),", " guard=None,"))
     changes = {(c.action, c.kind, c.name): c.details for c in plan_change(load_project(root)).changes}
-    assert changes["change", "monitor", "watch"] == ("windows changed",)
+    assert changes["change", "monitor", "watch"] == ("rolling changed",)
     assert "above: 0.05 → 0.2" in changes["change", "alert", "busy"]
     assert ("change", "guard", "checkout") in changes
     write_project(root)
