@@ -8,6 +8,7 @@ from penstock.definitions.alerts import Alert, Apprise, OnDecision, OnMetric, We
 from penstock.definitions.batch_configs import DeltaConfig, DuckDBConfig, FileConfig
 from penstock.definitions.batch_sources import BatchSource
 from penstock.definitions.batch_views import BatchFeatureView, batch_feature_view
+from penstock.definitions.detectors import NearestNeighbours
 from penstock.definitions.endpoints import Arm, Endpoint
 from penstock.definitions.entities import Entity
 from penstock.definitions.gates import Gate
@@ -15,7 +16,7 @@ from penstock.definitions.guards import Guard
 from penstock.definitions.learning import Bandit, Ensemble, Online
 from penstock.definitions.models import Model, TimeSplit
 from penstock.definitions.monitors import Monitor
-from penstock.definitions.policies import CostMatrix, CostOptimal, Policy, Rule
+from penstock.definitions.policies import AlertBudget, CostMatrix, CostOptimal, Policy, Rule
 from penstock.definitions.retraining import Retraining
 from penstock.definitions.services import FeatureService
 from penstock.definitions.sources import LabelSource, PushConfig, RequestSource, StreamSource
@@ -34,6 +35,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Aggregate",
     "Alert",
+    "AlertBudget",
     "Apprise",
     "Arm",
     "Attribute",
@@ -55,6 +57,7 @@ __all__ = [
     "LifetimeWindow",
     "Model",
     "Monitor",
+    "NearestNeighbours",
     "OnDecision",
     "OnMetric",
     "Online",

@@ -7,7 +7,9 @@ import pytest
 
 import examples.crypto.__main__ as crypto
 import examples.ctr.__main__ as ctr
+import examples.sensors.__main__ as sensors
 from examples.crypto.market import write as write_market
+from examples.sensors.machines import write as write_machines
 from penstock.definitions.project import load_project
 
 
@@ -32,7 +34,21 @@ def test_prices_are_walked_forward_and_held_against_the_naive_forecast(tmp_path,
     assert all(later.start - earlier.start == earlier.test for earlier, later in pairwise(splits))
 
 
-@pytest.mark.parametrize("name", ["ctr", "crypto"])
+@pytest.mark.parametrize("name", ["ctr", "crypto", "sensors"])
 def test_a_readme_names_the_command(name):
     readme = Path(f"examples/{name}/README.md").read_text("utf-8")
     assert f"python -m examples.{name} " in readme
+
+
+def test_faults_are_found_by_a_detector_that_nobody_told_of_them(tmp_path, capsys):
+    folder = tmp_path / "sensors"
+    assert sensors.main(["--folder", str(folder)]) == 0
+    found = sensors.compare(folder, write_machines(tmp_path / "again"))
+    ours, trees = found["neighbours"], found["trees"]
+    assert ours["alarms"][0]["nab"] > 35
+    assert trees["alarms"][0]["nab"] < 10
+    assert ours["alarms"][0]["found"] >= 20
+    assert ours["alarms"][0]["windows"] == 28
+    assert ours["kinds"]["decoupled"] == (5, 5)  # each sensor alone looks well
+    assert (folder / "reports" / "neighbours-1" / "scores.png").stat().st_size > 10_000
+    assert "32,256 scored" in capsys.readouterr().out

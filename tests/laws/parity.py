@@ -57,14 +57,10 @@ def _order_of(step: Step, batch: Sequence[Step]) -> int:
     return list(dict.fromkeys(other.source for other in batch)).index(step.source)
 
 
-def expected_of(
-    everything: FeatureService,
-    source: StreamSource,
-    batches: Sequence[Sequence[Step]],
-    service: FeatureService,
+def answers_of(
+    oracle: ReferenceEngine, batches: Sequence[Sequence[Step]], service: FeatureService
 ) -> list[dict[str, object]]:
-    """The oracle's answers to the events, cut down to the features of `service`."""
-    oracle = ReferenceEngine(everything.features, source=source)
+    """The answers of an oracle that has seen nothing, cut down to the features of `service`."""
     names = list(service.feature_types)
     answers = [oracle.accept(s.source, s.record) for batch in batches for s in batch if not s.is_duplicate]
     return [{name: answer[name] for name in names} for answer in answers if answer is not None]

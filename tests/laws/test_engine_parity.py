@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Sequence
-from datetime import datetime, timedelta
-from itertools import cycle
-from pathlib import Path
+from datetime import timedelta
 
 import numpy as np
 from hypothesis import given, settings
@@ -38,28 +34,14 @@ from penstock.aggregation_functions import (
     last,
     last_distinct,
 )
-from penstock.core.time import to_us
-from penstock.engine.features import FeatureState
-from penstock.engine.history import features_from_log
-from penstock.engine.local import LocalEngine
-from penstock.engine.online import OnlineReader
-from penstock.engine.recovery import decode_state, encode_state
 from penstock.plan.compile import compile_plan
-from penstock.stores.ids import IdIndex
-from penstock.stores.sqlite import ProjectStore
-from penstock.testing.clock import ManualClock
 from penstock.testing.reference_engine import ReferenceEngine
-from penstock.testing.streams import START_US, Step
+from penstock.testing.streams import Step
 from penstock.types import Bool, Field, Float64, Int64, String, Timestamp
+from tests.laws.engine_laws import EngineLaws, ones
 from tests.laws.parity import (
-    assert_same_vectors,
     endpoint_of,
-    engine_of,
-    expected_of,
     in_batches,
-    run_live,
-    store_in,
-    typed_rows,
 )
 from tests.laws.strategies import cuts, event_streams
 
@@ -269,90 +251,31 @@ def batched(draw: st.DrawFn) -> list[list[Step]]:
     return in_batches(steps, draw(cuts(len(steps))))
 
 
-def ones(batches: Sequence[Sequence[Step]]) -> list[list[Step]]:
-    """The same log, one record a batch."""
-    return [[step] for batch in batches for step in batch]
-
-
-def expected(batches: Sequence[Sequence[Step]], service: FeatureService) -> list[dict[str, object]]:
-    return expected_of(everything, payments, batches, service)
-
-
-def engine_on(store: ProjectStore, ids: IdIndex, state: FeatureState) -> LocalEngine:
-    return engine_of(PLAN, store, ids, state)
+LAWS = EngineLaws(
+    PLAN, numbers, everything, oracle=lambda: ReferenceEngine(everything.features, source=payments)
+)
 
 
 @settings(max_examples=160, deadline=None)
 @given(batched())
 def test_live_in_any_batches_equals_the_oracle(batches):
-    answers = expected(batches, numbers)
-    for cut in (batches, ones(batches)):
-        with tempfile.TemporaryDirectory() as folder, store_in(Path(folder)) as (store, ids):
-            engine = engine_on(store, ids, FeatureState(PLAN))
-            vectors = run_live(engine, cut)
-            engine.close()
-        assert_same_vectors(vectors, answers)
+    LAWS.live(batches, ones(batches))
 
 
 @settings(max_examples=200, deadline=None)
 @given(batched())
 def test_replay_equals_the_oracle_with_exact_integers_and_texts(batches):
-    answers = expected(batches, everything)
-    with tempfile.TemporaryDirectory() as folder, store_in(Path(folder)) as (store, ids):
-        engine = engine_on(store, ids, FeatureState(PLAN))
-        run_live(engine, batches)
-        engine.close()
-        replayed = features_from_log(store, PLAN, PLAN.services["everything"])
-    found = typed_rows(replayed.features, everything)
-    assert len(found) == len(answers)
-    for row, answer in zip(found, answers, strict=True):
-        different = {name: (row[name], answer[name]) for name in answer if row[name] != answer[name]}
-        assert not different
+    LAWS.replayed(batches)
 
 
 @settings(max_examples=150, deadline=None)
 @given(batched(), st.integers(0, 8))
 def test_going_on_from_a_snapshot_equals_the_oracle(batches, stop):
-    answers = expected(batches, numbers)
-    with tempfile.TemporaryDirectory() as folder, store_in(Path(folder)) as (store, ids):
-        before = engine_on(store, ids, FeatureState(PLAN))
-        vectors = run_live(before, batches[:stop])
-        before.close()
-        resumed = engine_on(store, ids, decode_state(PLAN, encode_state(before.features)))
-        vectors += run_live(resumed, batches[stop:])
-        resumed.close()
-    assert_same_vectors(vectors, answers)
+    LAWS.resumed(batches, stop)
 
 
 @settings(max_examples=100, deadline=None)
 @given(batched(), st.lists(st.integers(-90_000_000, 4_000_000_000), min_size=3, max_size=3))
 def test_reads_by_key_equal_the_oracle_and_disturb_nothing(batches, moments):
-    answers = expected(batches, numbers)
-    oracle = ReferenceEngine(everything.features, source=payments)
-    records = [step.record for batch in batches for step in batch if step.source == "payments"]
-    asked = [
-        {name: record.get(name) for name in ("card_id", "payee_id", "shop_id", "amount")}
-        for record in records[:3]
-    ]
-    vectors: list[list[float]] = []
-    with tempfile.TemporaryDirectory() as folder, store_in(Path(folder)) as (store, ids):
-        engine, clock = engine_on(store, ids, FeatureState(PLAN)), ManualClock(START_US)
-        reader = OnlineReader(engine, clock)
-        for batch, moment in zip(batches, cycle(moments), strict=False):
-            vectors += run_live(engine, [batch])
-            for step in batch:
-                if not step.is_duplicate:
-                    oracle.accept(step.source, step.record)
-            clock.advance(timedelta(microseconds=START_US + moment - clock.now_us()))
-            found = reader.read("everything", asked).to_dicts() if asked else []
-            for row, record in zip(found, asked, strict=True):
-                wanted = oracle.ask(record, START_US + moment)
-                assert {n: comparable(v) for n, v in row.items()} == wanted
-        engine.close()
-    assert_same_vectors(vectors, answers)
-
-
-def comparable(value: object) -> object:
-    if isinstance(value, list):
-        return [comparable(one) for one in value]
-    return to_us(value) if isinstance(value, datetime) else value
+    columns = ("card_id", "payee_id", "shop_id", "amount")
+    LAWS.read(batches, moments, source="payments", columns=columns)

@@ -35,13 +35,15 @@ from penstock.engine.training_set import features_for_frame
 from penstock.plan.compile import compile_plan
 from penstock.stores.ids import IdIndex
 from penstock.stores.sqlite import ProjectStore
+from penstock.testing.reference_engine import ReferenceEngine
 from penstock.testing.streams import START_US, Step
 from penstock.types import Bool, Field, Float64, Int64, String, Timestamp
+from tests.laws.engine_laws import EngineLaws
 from tests.laws.parity import (
+    answers_of,
     assert_same_vectors,
     endpoint_of,
     engine_of,
-    expected_of,
     in_batches,
     run_live,
     store_in,
@@ -188,8 +190,13 @@ def in_pieces(batches: Sequence[Sequence[Step]], size: int) -> list[list[Step]]:
     return pieces
 
 
+LAWS = EngineLaws(
+    PLAN, numbers, everything, oracle=lambda: ReferenceEngine(everything.features, source=payments)
+)
+
+
 def expected(batches: Sequence[Sequence[Step]], service: FeatureService) -> list[dict[str, object]]:
-    return expected_of(everything, payments, batches, service)
+    return answers_of(LAWS.oracle(), batches, service)
 
 
 def engine_on(store: ProjectStore, ids: IdIndex, state: FeatureState) -> LocalEngine:
@@ -199,13 +206,7 @@ def engine_on(store: ProjectStore, ids: IdIndex, state: FeatureState) -> LocalEn
 @settings(max_examples=120, deadline=None)
 @given(batched())
 def test_live_in_any_batches_equals_the_oracle(batches):
-    answers = expected(batches, numbers)
-    for cut in (batches, *(in_pieces(batches, size) for size in (1, 7, 1000))):
-        with tempfile.TemporaryDirectory() as folder, store_in(Path(folder)) as (store, ids):
-            engine = engine_on(store, ids, FeatureState(PLAN))
-            vectors = run_live(engine, cut)
-            engine.close()
-        assert_same_vectors(vectors, answers)
+    LAWS.live(batches, *(in_pieces(batches, size) for size in (1, 7, 1000)))
 
 
 @settings(max_examples=120, deadline=None)

@@ -140,7 +140,10 @@ def metric_value(
 
 def _figure(on: OnMetric, qualities: Iterable[object]) -> float | None:
     for quality in qualities:
-        if quality.labelled >= on.at_least:  # type: ignore[attr-defined]
+        known = quality.labelled  # type: ignore[attr-defined]
+        if on.metric == "unevenness":  # which needs no labels
+            known += quality.pending  # type: ignore[attr-defined]
+        if known >= on.at_least:
             found: float | None = getattr(quality, on.metric)
             return found
     return None

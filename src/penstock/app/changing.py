@@ -24,6 +24,7 @@ from penstock.kernel.program import RECORD, STRIDE
 from penstock.plan.describe import Description, describe
 from penstock.plan.diff import Change, differences
 from penstock.plan.nodes import Plan, ViewNode
+from penstock.plan.watching import describe_watching
 from penstock.stores.reader import ProjectReader
 
 SAMPLE_ROWS = 200_000
@@ -77,6 +78,8 @@ class ChangePlan:
         What becomes of endpoints in force; while one may not change so, nothing is applied.
     recomputed
         Views whose state is made from the log.
+    description
+        The plan, and what watches its endpoints, as plain values: what is kept as applied.
     """
 
     applied: Applied | None
@@ -85,6 +88,7 @@ class ChangePlan:
     touched: tuple[Touched, ...]
     refused: tuple[str, ...]
     recomputed: tuple[Recomputed, ...]
+    description: Description
     endpoints: tuple[EndpointChange, ...] = ()
 
     @property
@@ -115,16 +119,22 @@ def plan_change(project: Project, *, estimate: bool = True) -> ChangePlan:
     plan = plan_of(project)
     applied = AppliedHistory(state_folder(project.root)).newest()
     before = None if applied is None else applied.description
-    after = describe(plan)
+    after = describe(plan) | watching_of(project)
     touched = () if before is None else tuple(_touched(project.root, before, after))
     refused = tuple(_refused(project, plan))
     recomputed = () if refused else _recomputed(project.root, plan, before, estimate=estimate)
     endpoints = () if before is None else _endpoints(project, before, after)
-    return ChangePlan(applied, plan, differences(before, after), touched, refused, recomputed, endpoints)
+    changes = differences(before, after)
+    return ChangePlan(applied, plan, changes, touched, refused, recomputed, after, endpoints)
+
+
+def watching_of(project: Project) -> Description:
+    """The monitors, guards and alerts of a project."""
+    return describe_watching(project.monitors.values(), project.endpoints.values(), project.alerts.values())
 
 
 def _endpoints(project: Project, before: Description, after: Description) -> tuple[EndpointChange, ...]:
-    labels = {name: model.label.name for name, model in project.models.items()}
+    labels = {name: model.label.name for name, model in project.models.items() if model.label is not None}
     with ExitStack() as stack:
         path = store_path(project.root)
         store = stack.enter_context(ProjectReader.open_reader(path)) if path.exists() else None
@@ -155,9 +165,7 @@ def apply(change: ChangePlan, root: Path, *, actor: str, reason: str, clock: Clo
         raise ProjectError(refusal(change))
     now_us = (clock or SystemClock()).now_us()
     history = AppliedHistory(state_folder(root))
-    return history.append(
-        describe(change.plan), change.changes, applied_us=now_us, actor=actor, reason=reason
-    )
+    return history.append(change.description, change.changes, applied_us=now_us, actor=actor, reason=reason)
 
 
 def ensure_applied(project: Project, *, actor: str) -> Applied:

@@ -121,7 +121,10 @@ def _later(model: Model, data: TrainingData, manifests: list[Manifest], *, since
     """The labelled rows from the end of the gap after the later training on."""
     gap_us = to_us(model.split.delay)
     start_us = max(since_us, gap_us + max(manifest.data.end_us for manifest in manifests))
-    rows = np.flatnonzero((data.times_us >= start_us) & ~np.isnan(data.labels))
+    late = data.times_us >= start_us
+    rows = np.flatnonzero(late & ~np.isnan(data.labels))
+    if model.task == "anomaly" and not len(rows):
+        rows = np.flatnonzero(late)
     if not len(rows):
         labelled = data.times_us[~np.isnan(data.labels)]
         newest = f"{from_us(int(labelled.max())):%Y-%m-%d %H:%M}" if len(labelled) else "nowhere"
@@ -191,7 +194,7 @@ def served_threshold(project: Project, model: Model, manifest: Manifest) -> floa
 
     By the policy of its endpoint; where there is none, by the one that it was trained with.
     """
-    if model.task != "binary":
+    if model.task == "regression":
         return None
     policy = policy_of(project, model)
     thresholds = manifest.thresholds if policy is None else dict(policy.actions) | _chosen(policy, manifest)

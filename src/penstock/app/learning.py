@@ -18,15 +18,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import msgspec
-import numpy as np
 
 import penstock
+from penstock.app.arrivals import Arrivals
 from penstock.app.runtime import learned_path, open_reader, plan_of, registry_of
 from penstock.app.served_vectors import ServedVectors
 from penstock.core.errors import ArtifactError, ModelError, PenstockError
 from penstock.definitions.project import load_project
 from penstock.models.artifacts import library_versions
-from penstock.models.fold import Arrived, Fold, State, parse_state
+from penstock.models.fold import Fold, State, parse_state
 from penstock.models.learners import description, learner_of
 from penstock.models.learning_model import (
     COPY_NAME,
@@ -41,7 +41,6 @@ from penstock.models.online_state import seal, sealing_key
 from penstock.models.published import encode
 
 if TYPE_CHECKING:
-    from penstock.core.records import LabelRecords
     from penstock.definitions.models import Model
     from penstock.models.published import Published
     from penstock.models.registry import ModelVersion
@@ -93,11 +92,14 @@ class Message(msgspec.Struct, frozen=True):
 
 
 def definition_of(model: Model, plan: Plan) -> str:
-    """Fingerprint of what `model` learns and how: its features' meaning, label, task, estimator, and steps."""
+    """Fingerprint of what `model` learns and how: its features' meaning, label, task, estimator, and steps.
+
+    By what labels anomalies are judged has no part in what is learned.
+    """
     service = plan.services[model.features.name]
     parts = (
         service.fingerprint,
-        model.label.name,
+        "" if model.label is None or model.task == "anomaly" else model.label.name,
         model.task,
         description(model.estimator),
         repr(model.learning),
@@ -129,16 +131,6 @@ def new_fold(model: Model, plan: Plan) -> Fold:
     return Fold(learner, model.learning, binary=model.task == "binary")
 
 
-def arrived_of(labels: LabelRecords) -> Arrived:
-    """Labels from the store as what a fold takes."""
-    return Arrived(
-        np.maximum(labels.event_positions, labels.label_positions),
-        labels.label_positions,
-        labels.event_positions,
-        labels.values,
-    )
-
-
 class Learning:
     """The learner of a version, following the log.
 
@@ -155,11 +147,11 @@ class Learning:
     def __init__(self, plan: Plan, model: Model, *, store: ProjectReader, states: Path) -> None:
         self._store, self._states, self._model = store, states, model
         self._service = plan.services[model.features.name]
-        self._label = model.label.name
         self.definition = definition_of(model, plan)
         self._libraries = versions_in_use()
         self._erasures = len(store.erasures())
         self._vectors = ServedVectors(store, plan, self._service)
+        self._arrivals = Arrivals(store, plan, model)
         self.started_from = "nothing"
         self.fold = self._resumed() or new_fold(model, plan)
         self._read = max(self.fold.cursor[0], 0)
@@ -189,7 +181,7 @@ class Learning:
         stop = min(self._store.next_position, self._read + rows)
         if stop <= self._read:
             return None
-        arrived = arrived_of(self._store.labels_arrived(self._read, stop))
+        arrived = self._arrivals.between(self._read, stop)
         fresh = (arrived.positions > self._known[0]) | (
             (arrived.positions == self._known[0]) & (arrived.label_positions > self._known[1])
         )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,10 +22,15 @@ from penstock.engine.decisions import Decisions
 from penstock.engine.lookup import RowReader
 from penstock.engine.ports import LogReader
 from penstock.models.dataset import labels_at
+from penstock.monitoring.anomalies import PrequentialAnomalies
 from penstock.monitoring.board import ALL, Board, Group, Periods, Scored, Window
 from penstock.monitoring.prequential import BINS, Prequential
 from penstock.monitoring.regression import PrequentialRegression
 from penstock.plan.nodes import Plan
+
+if TYPE_CHECKING:
+    from penstock.app.version_thresholds import VersionThresholds
+    from penstock.models.evaluation_anomaly import AnomalyReport
 
 FloatArray = npt.NDArray[np.float64]
 Cell = Prequential | PrequentialRegression
@@ -73,7 +78,8 @@ def empty_board(
         actions = dict(policy.actions)
         if thresholds is not None:
             actions = dict(zip(actions, thresholds, strict=True))
-        return Prequential(actions, costs=policy.costs, bins=bins)
+        kind = PrequentialAnomalies if model.task == "anomaly" else Prequential
+        return kind(actions, costs=policy.costs, bins=bins)
 
     return Board(
         lambda: cell(BINS),
@@ -94,7 +100,7 @@ def stored_board(
     plan: Plan,
     monitor: Monitor,
     *,
-    thresholds: Sequence[float] | None = None,
+    thresholds: VersionThresholds | None = None,
     as_of_us: int | None = None,
     keep_all: bool = False,
     progress: Progress | None = None,
@@ -104,14 +110,18 @@ def stored_board(
     Parameters
     ----------
     thresholds
-        At which decisions are judged; default: the policy's own. See `penstock.app.routing.thresholds_in_force`.
+        At which decisions are judged, each by its version's; default: all by the policy's own.
     as_of_us
         Only events up to this time, and labels that were known by then; None: all.
     keep_all
         Keep every slot, for figures by day.
     """
-    board = empty_board(monitor, thresholds=thresholds, keep_all=keep_all)
-    for scored, labels, _ in scored_batches(store, plan, monitor, as_of_us=as_of_us, progress=progress):
+    in_force = None if thresholds is None else thresholds.in_force
+    board = empty_board(monitor, thresholds=in_force, keep_all=keep_all)
+    batches = scored_batches(
+        store, plan, monitor, thresholds=thresholds, as_of_us=as_of_us, progress=progress
+    )
+    for scored, labels, _ in batches:
         board.decide(scored)
         known = np.flatnonzero(~np.isnan(labels))
         if len(known):
@@ -124,6 +134,7 @@ def scored_batches(
     plan: Plan,
     monitor: Monitor,
     *,
+    thresholds: VersionThresholds | None = None,
     as_of_us: int | None = None,
     labelled: bool = True,
     start: int = 0,
@@ -133,7 +144,7 @@ def scored_batches(
 
     `start` is the log position from which on they are read; batches come whole.
     """
-    describe = Describer(plan, monitor)
+    describe = Describer(plan, monitor, thresholds=thresholds)
     rows = RowReader(store, plan.sources)
     total = store.next_position
     for decided, stored in _slices(store.read_decisions(start, endpoints={describe.endpoint.name})):
@@ -173,13 +184,17 @@ class Metrics:
     windows: tuple[Window, ...]
     rows: tuple[tuple[str, str, Any], ...]
     """Dimension, value and quality of each group, or ``day``, date and window of each day."""
+    anomalies: AnomalyReport | None = None
+    """Of a detector of anomalies."""
 
     def to_dict(self) -> dict[str, Any]:
         """The metrics as JSON values."""
         return asdict(self)
 
 
-def metrics_of(board: Board, monitor: Monitor, *, by: str | None = None) -> Metrics:
+def metrics_of(
+    board: Board, monitor: Monitor, *, by: str | None = None, anomalies: AnomalyReport | None = None
+) -> Metrics:
     """The figures of a board; `by` is ``version``, ``arm``, ``segment:NAME`` or ``day``.
 
     Raises
@@ -195,6 +210,7 @@ def metrics_of(board: Board, monitor: Monitor, *, by: str | None = None) -> Metr
         total=board.total().summary(),
         windows=tuple(board.windows()),
         rows=_rows(board, monitor, by),
+        anomalies=anomalies,
     )
 
 

@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from penstock.app.measuring import monitor_of, stored_board
-from penstock.app.routing import thresholds_in_force
 from penstock.app.runtime import Runtime
 from penstock.app.scored import Describer
+from penstock.app.version_thresholds import VersionThresholds
 from penstock.core.errors import InputError
 from penstock.core.records import LabelRecords
 from penstock.engine.decisions import Decisions
@@ -64,8 +64,8 @@ class Meter:
         self._waiting: deque[_Waiting] = deque()
         self.metrics = LiveMetrics(perf_counter(), default_action=self._endpoint.actions[0])
         monitor = monitor_of(runtime.project, endpoint)
-        self._describe = Describer(runtime.plan, monitor)
-        thresholds = thresholds_in_force(self._endpoint, runtime.routes.registry)
+        thresholds = VersionThresholds(self._endpoint, runtime.routes.registry)
+        self._describe = Describer(runtime.plan, monitor, thresholds=thresholds)
         self.board = stored_board(self._store, runtime.plan, monitor, thresholds=thresholds)
         """Quality by version, arm, segment and window: what `penstock metrics` makes anew from the store."""
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 
-from penstock.app.learning import arrived_of, definition_of, new_fold, versions_in_use
+from penstock.app.arrivals import Arrivals
+from penstock.app.learning import definition_of, new_fold, versions_in_use
 from penstock.app.training import TrainingRun, data_from_log, draw, policy_of
 from penstock.core.errors import ModelError
 from penstock.engine.history import features_from_log
 from penstock.models.artifacts import FILE_NAMES
+from penstock.models.budgets import thresholds_by_budget
 from penstock.models.dataset import training_spec
 from penstock.models.learners import description
 from penstock.models.learning_model import (
@@ -32,6 +34,8 @@ from penstock.models.split import split_by_time
 from penstock.models.training import TrainedModel, data_range, evaluate
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from penstock.core.clock import Clock
     from penstock.definitions.models import Model
     from penstock.definitions.project import Project
@@ -55,6 +59,8 @@ class Learned:
     fold: Fold
     copy: Published
     trained: TrainedModel
+    budgets: Mapping[str, dict[str, Any]]
+    """By action, the thresholds that keep a budget of alerts, and what they rest on."""
 
 
 def learn_from_log(
@@ -67,17 +73,20 @@ def learn_from_log(
     policy = policy_of(project, model)
     data = data_from_log(store, plan, model, logged, policy=policy, stop=stop)
     spec = training_spec(model, policy)
-    labelled = data.times_us[~np.isnan(data.labels)]
+    labelled = data.times_us[_counting(model, data)]
     if not len(labelled):
         raise ModelError(
-            f"Model {model.name!r}: the log holds no labels of {model.label.name!r} that have met their events; there is nothing "
-            "to learn. Feed some first: penstock run."
+            f"Model {model.name!r}: the log holds {_nothing_of(model)}; there is nothing to learn. Feed some first: penstock run."
         )
     split = split_by_time(data.times_us, spec.split, end_us=int(labelled.max()) + 1)
+    budgets = thresholds_by_budget(policy, data.times_us[split.train])
+    spec = replace(
+        spec, thresholds={**spec.thresholds, **{a: one["threshold"] for a, one in budgets.items()}}
+    )
     fold = new_fold(model, plan)
     scores = np.full(len(data.labels), np.nan)
     scores[split.test] = prequential_scores(
-        fold, stretches(store, logged, split, stop=stop), features=len(data.features)
+        fold, stretches(Arrivals(store, plan, model), logged, split, stop=stop), features=len(data.features)
     )
     copy = msgspec.structs.replace(
         fold.copy(),
@@ -85,13 +94,24 @@ def learn_from_log(
         log=store.store_id,
         erasures=len(store.erasures()),
     )
-    return Learned(fold, copy, _judged(spec, data, split, scores))
+    return Learned(fold, copy, _judged(spec, data, split, scores), budgets)
+
+
+def _counting(model: Model, data: TrainingData) -> NDArray[np.bool_]:
+    """The rows that it learns, or is judged by: those with a label, or, of a detector, all."""
+    return np.ones(len(data.labels), np.bool_) if model.task == "anomaly" else ~np.isnan(data.labels)
+
+
+def _nothing_of(model: Model) -> str:
+    if model.label is None or model.task == "anomaly":
+        return "no events"
+    return f"no labels of {model.label.name!r} that have met their events"
 
 
 def stretches(
-    store: ProjectReader, logged: LoggedFeatures, split: Split, *, stop: int, rows: int = STRETCH_ROWS
+    arrivals: Arrivals, logged: LoggedFeatures, split: Split, *, stop: int, rows: int = STRETCH_ROWS
 ) -> Iterator[Stretch]:
-    """The events of a log and the labels between them, so many events at a time."""
+    """The events of a log and what they, or the labels between them, teach, so many events at a time."""
     begun = 0
     for first in range(0, len(logged.positions), rows):
         part = slice(first, first + rows)
@@ -101,7 +121,7 @@ def stretches(
             positions,
             np.ascontiguousarray(logged.features.values[part]),
             split.test[part],
-            arrived_of(store.labels_arrived(begun, end)),
+            arrivals.between(begun, end),
         )
         begun = end
 
@@ -145,6 +165,7 @@ def register_learning(
         parameters={"estimator": description(model.estimator), "learning": repr(model.learning)},
         metrics=learned.trained.report.to_dict(),
         thresholds=dict(learned.trained.spec.thresholds),
+        chosen=dict(learned.budgets),
         libraries=versions_in_use(),
         files=tuple(
             FileEntry(FILE_NAMES[role], role, len(data), sha256(data)) for role, data in contents.items()
@@ -166,14 +187,15 @@ def register_learning(
 
 def _judged(spec: TrainingSpec, data: TrainingData, split: Split, scores: Any) -> TrainedModel:
     eligible = np.True_ if data.eligible is None else data.eligible
-    rows = np.flatnonzero(split.test & ~np.isnan(data.labels) & ~np.isnan(scores) & eligible)
+    counting = np.True_ if spec.task == "anomaly" else ~np.isnan(data.labels)
+    rows = np.flatnonzero(split.test & counting & ~np.isnan(scores) & eligible)
     if not len(rows):
         raise ModelError(
             f"Model {spec.name!r}: no labelled event is left to be judged by ({split}). Wait for labels, or choose an earlier "
             "test period."
         )
-    known = np.flatnonzero(~np.isnan(data.labels))
-    before = np.flatnonzero(split.train & ~np.isnan(data.labels) & eligible)
+    known = np.flatnonzero(np.broadcast_to(counting, split.test.shape))
+    before = np.flatnonzero(split.train & counting & eligible)
     return TrainedModel(
         spec=spec,
         estimator=None,
@@ -187,4 +209,6 @@ def _judged(spec: TrainingSpec, data: TrainingData, split: Split, scores: Any) -
         features=data.features,
         service_fingerprint=data.service_fingerprint,
         data=data_range(spec, data, split, known),
+        test_times_us=data.times_us[rows],
+        test_entities=None if data.entities is None else data.entities[rows],
     )

@@ -42,6 +42,7 @@ def recorded(
     None where the settings turn the offline store off or deltalake is not installed, and where the tables cannot be
     written, which `tell` is told: a model may be trained without a record.
     """
+    assert model.label is not None, "what is trained on a data set has labels"
     settings = load_settings(project.root).offline
     if not settings.export or find_spec("deltalake") is None:
         return None

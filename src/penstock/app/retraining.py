@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from penstock.app.arrivals import Arrivals
 from penstock.app.gating import judge_version
 from penstock.app.guard_log import is_refused
 from penstock.app.recording import recorded
@@ -116,7 +117,7 @@ class Retrainer:
         counted = self._counts.get(name)
         if counted is None or counted.since != position:
             counted = self._counts[name] = _NewLabels(position)
-        counted.read(self._store)
+        counted.read(self._store, Arrivals(self._store, self._plan, model_named(self._project, name)))
         return Seen(self._clock.now_us(), counted.labels, counted.positives)
 
     def attempt(self, name: str, trigger: Trigger) -> Attempt | None:
@@ -284,11 +285,11 @@ class _NewLabels:
         self.since, self.labels, self.positives = since, 0, 0
         self._read = since
 
-    def read(self, store: ProjectReader) -> None:
+    def read(self, store: ProjectReader, arrivals: Arrivals) -> None:
         stop = store.next_position
         while self._read < stop:
             end = min(self._read + STEP_ROWS, stop)
-            arrived = store.labels_arrived(self._read, end)
+            arrived = arrivals.labels(self._read, end)
             self.labels += len(arrived.values)
             self.positives += int(np.count_nonzero(arrived.values > 0))
             self._read = end

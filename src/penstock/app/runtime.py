@@ -88,7 +88,7 @@ def plan_of(project: Project) -> Plan:
             f"project {project.name!r}: it defines no FeatureService and no Endpoint, so there is nothing to run. "
             "Define one; see examples/fraud."
         )
-    labels = [model.label for model in project.models.values()]
+    labels = [model.label for model in project.models.values() if model.label is not None]
     return compile_plan(services, project.endpoints.values(), labels=labels)
 
 
@@ -98,7 +98,7 @@ def stream_of(project: Project, service: FeatureService) -> StreamSource:
         if service is endpoint.features or any(service is model.features for model in endpoint.models):
             return endpoint.source
     for model in project.models.values():
-        if model.features is service:
+        if model.features is service and model.label is not None:
             return model.label.of
     return driving_source(service.features)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,9 @@ from penstock.kernel.columns import Column, Columns, IntArray, Numeric, Text
 from penstock.kernel.hashing import encode_keys, hash_text
 from penstock.monitoring.board import Coded, Scored
 from penstock.plan.nodes import Plan
+
+if TYPE_CHECKING:
+    from penstock.app.version_thresholds import VersionThresholds
 
 NO_MODEL = "(no model)"
 NONE = "(none)"
@@ -34,9 +37,12 @@ class Describer:
         The plan with the endpoint.
     monitor
         What is watched of it.
+    thresholds
+        By which each decision is judged; None: all by the board's own.
     """
 
-    def __init__(self, plan: Plan, monitor: Monitor) -> None:
+    def __init__(self, plan: Plan, monitor: Monitor, *, thresholds: VersionThresholds | None = None) -> None:
+        self._thresholds = thresholds
         endpoint = plan.endpoints[monitor.endpoint.name]
         service = plan.services[endpoint.service]
         self.endpoint = endpoint
@@ -64,6 +70,7 @@ class Describer:
             amounts=None if self._amount is None else _amounts(events[self._amount]),
             cards=self._cards(events),
             alarm_amounts=None if self._alarm_amount is None else _amounts(events[self._alarm_amount]),
+            limits=None if self._thresholds is None else self._thresholds.by_row(decisions),
         )
 
     def at(self, rows: RowReader, positions: IntArray) -> Iterator[tuple[IntArray, Scored]]:

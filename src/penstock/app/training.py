@@ -17,7 +17,6 @@ from penstock.core.records import LabelRecords
 from penstock.definitions.models import Model
 from penstock.definitions.policies import Policy
 from penstock.definitions.project import Project
-from penstock.definitions.sources import StreamSource
 from penstock.engine.feature_frame import FeatureFrame
 from penstock.engine.frames import table_columns, to_table
 from penstock.engine.history import LoggedFeatures
@@ -29,7 +28,9 @@ from penstock.kernel.hashing import encode_keys
 from penstock.kernel.keys import KeyTable
 from penstock.models.dataset import labels_at, training_data, training_spec
 from penstock.models.evaluation import BinaryReport
+from penstock.models.evaluation_anomaly import AnomalyReport
 from penstock.models.plots import draw_costs, draw_evaluation
+from penstock.models.plots_anomaly import draw_scores
 from penstock.models.registry import ModelRegistry, ModelVersion
 from penstock.models.training import TrainedModel, TrainingData, train
 from penstock.plan.compile import source_node
@@ -61,8 +62,9 @@ def model_named(project: Project, name: str) -> Model:
 
 
 def policy_of(project: Project, model: Model) -> Policy | None:
-    """The policy of the endpoint that serves `model`, by whose thresholds and costs it is judged."""
-    return next((e.policy for e in project.endpoints.values() if e.model.name == model.name), None)
+    """The policy of the endpoint that serves `model`, in whatever arm, by whose thresholds and costs it is judged."""
+    endpoints = project.endpoints.values()
+    return next((e.policy for e in endpoints if any(one.name == model.name for one in e.models)), None)
 
 
 def data_from_log(
@@ -80,13 +82,13 @@ def data_from_log(
     labels, known = labels_at(logged.positions, newest(labels_before(store, logged.positions, end)))
     data = _data(
         service,
-        model.label.of,
+        plan.sources[service.source].time_field,
         events=logged.events,
         vectors=logged.features.values,
         labels=labels,
         known=known,
         policy=policy,
-        weights=label_weights_at(store, plan, model.label.of.name, logged.positions),
+        weights=label_weights_at(store, plan, service.source, logged.positions),
     )
     return replace(data, positions=logged.positions)
 
@@ -95,6 +97,7 @@ def data_from_frames(
     plan: Plan, model: Model, frame: FeatureFrame, labels: Any, *, policy: Policy | None
 ) -> TrainingData:
     """Training data from a frame of events with features and a frame of labels (id, label, time known)."""
+    assert model.label is not None, "what is trained on frames has labels"
     source, label = model.label.of, source_node(model.label)
     events = table_columns(frame.to_arrow(), source.schema, owner="events")
     records = table_columns(to_table(labels, owner="labels"), model.label.schema, owner="labels")
@@ -111,7 +114,7 @@ def data_from_frames(
     service = plan.services[model.features.name]
     return _data(
         service,
-        source,
+        source.time_field,
         events=events,
         vectors=frame.to_numpy(),
         labels=values,
@@ -124,6 +127,7 @@ def data_from_files(project: Project, plan: Plan, model: Model, events: Path, la
     """Training data from a file of events and a file of labels."""
     truth = read_table(labels, owner="labels")
     used = {plan.views[lookup.view].source for lookup in plan.services[model.features.name].lookups}
+    assert model.label is not None, "what is trained on files has labels"
     history = {model.label.name: truth} if model.label.name in used else {}
     frame = features_for_frame(model.features.features, read_table(events, owner="events"), history=history)
     return data_from_frames(plan, model, frame, truth, policy=policy_of(project, model))
@@ -166,11 +170,15 @@ def _say_nothing(_line: str) -> None:
 
 def draw(trained: TrainedModel, version: ModelVersion, folder: Path) -> dict[str, Path]:
     """Write the pictures of a version into `folder`; their paths by file name."""
-    if not isinstance(trained.report, BinaryReport):
+    report = trained.report
+    if isinstance(report, AnomalyReport):
+        drawn = {"scores.png": draw_scores(trained.series(), report, title=version.label)}
+    elif isinstance(report, BinaryReport):
+        drawn = dict(
+            draw_evaluation(trained.test_labels, trained.test_scores, report=report, title=version.label)
+        )
+    else:
         return {}
-    drawn = dict(
-        draw_evaluation(trained.test_labels, trained.test_scores, report=trained.report, title=version.label)
-    )
     for action, found in trained.chosen.items():
         drawn[f"cost_{action}.png"] = draw_costs(found, title=version.label)
     folder.mkdir(parents=True, exist_ok=True)
@@ -183,7 +191,7 @@ def draw(trained: TrainedModel, version: ModelVersion, folder: Path) -> dict[str
 
 def _data(
     service: ServiceNode,
-    source: StreamSource,
+    time_field: str,
     *,
     events: Columns,
     vectors: np.ndarray[Any, np.dtype[np.float64]],
@@ -196,7 +204,7 @@ def _data(
     return training_data(
         service,
         vectors,
-        times_us=events[source.time_field].values.astype(np.int64),  # type: ignore[union-attr]
+        times_us=events[time_field].values.astype(np.int64),  # type: ignore[union-attr]
         labels=labels,
         known_at_us=known,
         entities=None if own is None else _codes([events[name] for name in own.key_columns]),

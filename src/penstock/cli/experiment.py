@@ -8,6 +8,7 @@ import typer
 
 from penstock.cli.options import AsJson, Project, project_root
 from penstock.cli.output import hint, number, print_json, print_table, say
+from penstock.cli.shadows import print_shadows
 
 if TYPE_CHECKING:
     from penstock.app.experimenting import Experiment
@@ -33,15 +34,18 @@ def experiment(
     """Compare the arms of an endpoint while they run.
 
     Each metric is compared over keys, not events, with an interval that holds however often one looks. Keys that changed arms are left
-    out. If the division of the keys does not fit the weights, it says so.
+    out. If the division of the keys does not fit the weights, it says so. Shadow arms are compared with what decided on the same events.
     """
     from penstock.app.experimenting import experiment as compared
+    from penstock.app.measuring import monitor_of
     from penstock.app.routing import arm_shares, endpoint_named, weights_since
-    from penstock.app.runtime import audit_log_of, open_reader, plan_of, registry_of
+    from penstock.app.runtime import audit_log_of, open_reader, plan_of, registry_of, shadow_path
+    from penstock.app.shadow_comparison import compare_shadows
     from penstock.definitions.project import load_project
 
     root = project_root(project)
-    plan = plan_of(load_project(root))
+    loaded = load_project(root)
+    plan = plan_of(loaded)
     node = endpoint_named(plan, endpoint)
     audit = audit_log_of(root)
     shares = arm_shares(node, registry_of(root), audit)
@@ -49,14 +53,24 @@ def experiment(
     begin = weights_since(node, audit) if start is None else start
     with open_reader(root) as store:
         found = compared(store, plan, node, weights=weights, start=begin, error=error)
+        shadows = compare_shadows(
+            store,
+            plan,
+            monitor_of(loaded, node.name),
+            registry=registry_of(root),
+            shadows=shadow_path(root),
+            start=begin,
+        )
     if as_json:
-        print_json(found.to_dict())
+        print_json(found.to_dict() | {"shadows": [one.to_dict() for one in shadows]})
         return
     if not found.arms:
         say(f"{node.name} has decided nothing yet.")
         hint("penstock run")
         return
     _print(found, error)
+    print_shadows(shadows)
+    hint(f"penstock route {found.endpoint}")
 
 
 def _print(found: Experiment, error: float) -> None:
@@ -81,7 +95,6 @@ def _print(found: Experiment, error: float) -> None:
         )
     if found.suspicious:
         say("The keys are not divided as the weights say: do not trust these figures before you know why.")
-    hint(f"penstock route {found.endpoint}")
 
 
 def _ratio(found: Ratio) -> str:

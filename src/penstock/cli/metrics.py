@@ -8,6 +8,7 @@ import typer
 
 from penstock.cli.options import AsJson, Project, project_root
 from penstock.cli.output import hint, number, print_facts, print_json, print_table, progress_bar, say
+from penstock.cli.shadows import print_shadows
 from penstock.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -44,28 +45,37 @@ def metrics(
     Made from the stored decisions and the labels that are known. A decision without a label is pending, never negative. Windows
     end so long before the newest event as labels take; beside the truth stands what scores alone let one expect.
     """
+    from penstock.app.anomalies import stored_anomalies
     from penstock.app.measuring import metrics_of, monitor_of, stored_board
-    from penstock.app.routing import thresholds_in_force
-    from penstock.app.runtime import open_reader, plan_of, registry_of
+    from penstock.app.runtime import open_reader, plan_of, registry_of, shadow_path
+    from penstock.app.shadow_comparison import compare_shadows
+    from penstock.app.version_thresholds import VersionThresholds
     from penstock.definitions.project import load_project
 
     root = project_root(project)
     loaded = load_project(root)
     monitor = monitor_of(loaded, endpoint)
     with open_reader(root) as store, progress_bar("metrics") as progress:
-        plan = plan_of(loaded)
+        plan, anomalies = plan_of(loaded), None
+        thresholds = VersionThresholds(plan.endpoints[monitor.endpoint.name], registry_of(root))
+        moment = None if as_of is None else _moment(as_of)
         board = stored_board(
             store,
             plan,
             monitor,
-            thresholds=thresholds_in_force(plan.endpoints[monitor.endpoint.name], registry_of(root)),
-            as_of_us=None if as_of is None else _moment(as_of),
+            thresholds=thresholds,
+            as_of_us=moment,
             keep_all=by == "day",
             progress=progress,
         )
-    found = metrics_of(board, monitor, by=by)
+        if monitor.endpoint.model.task == "anomaly":
+            anomalies = stored_anomalies(
+                store, plan, monitor, thresholds=thresholds.in_force, as_of_us=moment
+            )
+        shadows = compare_shadows(store, plan, monitor, registry=registry_of(root), shadows=shadow_path(root))
+    found = metrics_of(board, monitor, by=by, anomalies=anomalies)
     if as_json:
-        print_json(found.to_dict())
+        print_json(found.to_dict() | {"shadows": [one.to_dict() for one in shadows]})
     elif found.newest_us is None:
         say(f"endpoint {found.endpoint}: nothing was decided yet.")
         hint("penstock run")
@@ -76,6 +86,8 @@ def metrics(
         )
     else:
         _print(found)
+        print_shadows(shadows)
+        hint(f"penstock drift {found.endpoint}")
 
 
 def _moment(text: str) -> int:
@@ -92,23 +104,23 @@ def _moment(text: str) -> int:
 
 
 def _print(found: Metrics) -> None:
+    from penstock.cli.anomalies import print_alarms
     from penstock.core.time import format_duration, from_us
 
     total = found.total
     say(f"endpoint {found.endpoint}, newest event {from_us(found.newest_us or 0):%Y-%m-%d %H:%M}Z")
     say(f"labels take {format_duration(found.delay_us)}; pending decisions count nowhere")
     say()
-    regression = found.task == "regression"
-    facts = _regression_facts(total) if regression else _binary_facts(total)
-    print_facts(facts)
-    if not regression:
+    if found.task == "anomaly" and found.anomalies is not None:
+        print_facts([("decided", f"{number(found.anomalies.rows)}{_unscored(total)}")])
+        print_alarms(found.anomalies)
+    elif found.task == "regression":
+        print_facts(_regression_facts(total))
+    else:
+        print_facts(_binary_facts(total))
         _print_points(total)
     say()
-    heads, cells = (
-        (("labelled", "MAE", "RMSE", "bias", "pinball"), _regression_cells)
-        if regression
-        else (("labelled", "positive", "AP", "ROC AUC", "ECE", "Card P@k"), _binary_cells)
-    )
+    heads, cells = _columns(found.task)
     rows = []
     for window in found.windows:
         rows += _window_rows(window, cells)
@@ -117,7 +129,15 @@ def _print(found: Metrics) -> None:
         say()
         table = [(value or "–", *cells(quality)) for _, value, quality in found.rows]
         print_table(table, head=(found.rows[0][0], *heads), right=range(1, 1 + len(heads)))
-    hint(f"penstock drift {found.endpoint}")
+
+
+def _columns(task: str) -> tuple[tuple[str, ...], Any]:
+    """Heads of the columns of windows and groups, and what makes their cells."""
+    if task == "regression":
+        return ("labelled", "MAE", "RMSE", "bias", "pinball"), _regression_cells
+    if task == "anomaly":
+        return ("decided", "labelled", "anomalies", "AP", "ROC AUC", "unevenness"), _anomaly_cells
+    return ("labelled", "positive", "AP", "ROC AUC", "ECE", "Card P@k"), _binary_cells
 
 
 def _binary_facts(total: Any) -> list[tuple[str, str]]:
@@ -155,7 +175,7 @@ def _print_points(total: Any) -> None:
     say()
     rows = [
         (
-            f"{p.action} ≥ {p.threshold:g}",
+            f"{p.action} ≥ {p.threshold:g}{'' if p.highest is None else f'…{p.highest:g}'}",
             number(p.precision),
             number(p.recall),
             number(p.f1),
@@ -206,6 +226,18 @@ def _binary_cells(found: Any) -> tuple[str, ...]:
         number(quality.roc_auc),
         number(quality.calibration_error, 4),
         "–" if ranked is None else number(ranked.value),
+    )
+
+
+def _anomaly_cells(found: Any) -> tuple[str, ...]:
+    quality = getattr(found, "quality", found)
+    return (
+        number(quality.labelled + quality.pending),
+        number(quality.labelled),
+        number(quality.positives),
+        number(quality.average_precision),
+        number(quality.roc_auc),
+        number(quality.unevenness),
     )
 
 

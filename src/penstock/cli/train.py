@@ -149,15 +149,20 @@ def _json(run: TrainingRun) -> dict[str, object]:
 
 
 def _print(run: TrainingRun) -> None:
+    from penstock.cli.anomalies import print_alarms
     from penstock.models.evaluation import BinaryReport
+    from penstock.models.evaluation_anomaly import AnomalyReport
 
     report, learning = run.trained.report, run.version.manifest().engine == "online"
-    counted = "each before its label was learned" if learning else "after its training period"
+    before = "it" if isinstance(report, AnomalyReport) else "its label"
+    counted = f"each before {before} was learned" if learning else "after its training period"
     say(f"{run.version.label}, tested on {number(report.rows)} events, {counted}")
     for part in str(run.trained.split).split(", gap"):
         say(part if part.startswith("train") else f"gap{part}")
     say()
-    if isinstance(report, BinaryReport):
+    if isinstance(report, AnomalyReport):
+        print_alarms(report)
+    elif isinstance(report, BinaryReport):
         _print_binary(report)
         _print_chosen(run.trained.chosen.values())
     else:

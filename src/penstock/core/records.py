@@ -89,6 +89,15 @@ class LabelRecords:
     def __len__(self) -> int:
         return len(self.event_positions)
 
+    def take(self, rows: PositionArray) -> LabelRecords:
+        """Those at these indices."""
+        return LabelRecords(
+            event_positions=self.event_positions[rows],
+            label_positions=self.label_positions[rows],
+            values=self.values[rows],
+            known_at_us=self.known_at_us[rows],
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PendingLabel:

@@ -20,6 +20,7 @@ STREAM_METRICS = ("alert_rate", "degraded_rate", "late_rate", "mean_score", "lag
 QUALITY_METRICS = {
     "binary": ("average_precision", "roc_auc", "log_loss", "brier", "calibration_error", "positive_rate"),
     "regression": ("mae", "rmse", "bias"),
+    "anomaly": ("average_precision", "roc_auc", "positive_rate", "unevenness"),
 }
 DRIFT_METRICS = ("drifted_columns",)
 

@@ -11,7 +11,7 @@ from penstock.core.types import DataType, check_name
 from penstock.definitions.entities import Entity
 from penstock.definitions.guards import DEFAULT_GUARD, Guard, check_guard
 from penstock.definitions.models import Model
-from penstock.definitions.policies import Policy, Rule
+from penstock.definitions.policies import AlertBudget, Policy, Rule
 from penstock.definitions.services import FeatureService
 from penstock.definitions.sources import StreamSource
 from penstock.definitions.tags import Tags, tags_of
@@ -187,7 +187,7 @@ def check_arms(arms: object, *, owner: str) -> Sequence[Arm]:
 
 def _check_model(endpoint: Endpoint, model: Model, *, owner: str) -> None:
     source = endpoint.source
-    if model.label.of is not source:
+    if model.label is not None and model.label.of is not source:
         raise DefinitionError(
             f"{owner}: source is {source.name!r}, but the labels of model {model.name!r} are of "
             f"{model.label.of.name!r}; allowed is the stream that the labels are of. Change one."
@@ -196,6 +196,12 @@ def _check_model(endpoint: Endpoint, model: Model, *, owner: str) -> None:
         raise DefinitionError(
             f"{owner}: model {model.name!r} is for task {model.task!r} and {endpoint.model.name!r} for "
             f"{endpoint.model.task!r}; allowed is one task, since one policy reads the scores. Change one."
+        )
+    budgets = [action for action, one in endpoint.policy.chosen if isinstance(one, AlertBudget)]
+    if budgets and model.task != "anomaly":
+        raise DefinitionError(
+            f"{owner}: the threshold of {budgets[0]!r} is an AlertBudget and model {model.name!r} is for task {model.task!r}; allowed "
+            'is task "anomaly", whose scores say how rare they are. Write CostOptimal(alerts_per_day=...) or a number.'
         )
     have, wanted = _meanings(endpoint.features), _meanings(model.features)
     missing = [name for name in wanted if have.get(name) != wanted[name]]

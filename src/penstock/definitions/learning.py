@@ -9,6 +9,7 @@ from typing import Any
 
 from penstock.core.errors import DefinitionError
 from penstock.core.types import check_name
+from penstock.definitions.detectors import is_detector
 
 CHOICES = ("mean", "best")
 DEFAULT_PERIODS = (timedelta(days=7), timedelta(days=7), timedelta(days=7))
@@ -144,6 +145,27 @@ def check_learns(estimator: Any, *, owner: str) -> None:
             f"{owner}: estimator is {estimator!r}; allowed with learning=Online(...) is an object of River, or with "
             "partial_fit or fit, an Ensemble or a Bandit. Write for example StandardScaler() | LogisticRegression()."
         )
+
+
+def check_detects(estimator: Any, *, owner: str) -> None:
+    """Raise `DefinitionError` unless `estimator` can find anomalies without labels."""
+    if isinstance(estimator, Ensemble) and estimator.choose == "mean":
+        for name, member in estimator.members:
+            check_detects(member, owner=f"{owner}, member {name!r}")
+        return
+    if not is_detector(estimator):
+        raise DefinitionError(
+            f'{owner}: estimator is {_called(estimator)}; allowed with task="anomaly" are NearestNeighbours, a '
+            'detector of river.anomaly with what stands before it, and an Ensemble of such with choose="mean". Write for example '
+            "estimator=NearestNeighbours()."
+        )
+
+
+def _called(estimator: Any) -> str:
+    """Its class; River's policies cannot be printed before their first reward."""
+    return (
+        f"the class {estimator.__name__}" if isinstance(estimator, type) else f"a {type(estimator).__name__}"
+    )
 
 
 def _members(members: object, *, owner: str) -> tuple[tuple[str, Any], ...]:

@@ -10,14 +10,14 @@ from typing import Any
 from penstock.core.errors import DefinitionError
 from penstock.core.types import check_name
 from penstock.definitions.gates import Gate
-from penstock.definitions.learning import DEFAULT_PERIODS, Online, check_learns
+from penstock.definitions.learning import DEFAULT_PERIODS, Online, check_detects, check_learns
 from penstock.definitions.retraining import Retraining, check_retraining
 from penstock.definitions.services import FeatureService
 from penstock.definitions.sources import LabelSource, check_not_negative
 from penstock.definitions.tags import Tags, tags_of
 from penstock.definitions.view_checks import check_no_arrays
 
-TASKS = ("binary", "regression")
+TASKS = ("binary", "regression", "anomaly")
 IMBALANCE = (None, "weight", "undersample")
 _ESTIMATOR = ("fit", "predict", "get_params")
 
@@ -72,11 +72,13 @@ class Model:
     features
         The `FeatureService` whose features the model consumes, in order.
     label
-        The `LabelSource` with the truth.
+        The `LabelSource` with the truth. For anomalies it may be left out: there it is for evaluation only.
     estimator
-        Any scikit-learn-style estimator, pipeline, or XGBoost's; it is cloned before fitting.
+        Any scikit-learn-style estimator, pipeline, or XGBoost's; it is cloned before fitting. For anomalies a detector:
+        `NearestNeighbours`, one of ``river.anomaly``, or an `Ensemble` of such.
     task
-        ``"binary"`` or ``"regression"``.
+        ``"binary"``, ``"regression"`` or ``"anomaly"``. A detector of anomalies learns each event after it was scored, without
+        labels; its score is the share of its own past scores that were lower.
     imbalance
         ``"weight"`` to weight the classes against their imbalance; ``"undersample"`` to train on all positives and ten negatives each,
         with scores corrected so that they are probabilities all the same; None to leave the data as they are.
@@ -86,14 +88,15 @@ class Model:
     gate
         What a version must show before it is promoted; default: `Gate` as it is.
     learning
-        `Online` for a model that goes on learning; None for one that is trained and then stays as it is.
+        `Online` for a model that goes on learning; None for one that is trained and then stays as it is. Detectors of
+        anomalies always go on learning; what `Online` counts are then events.
     retraining
         When it is trained again while the project runs, and how far the new version goes; None: by hand only.
     """
 
     name: str
     features: FeatureService
-    label: LabelSource
+    label: LabelSource | None
     estimator: Any
     task: str
     imbalance: str | None
@@ -110,7 +113,7 @@ class Model:
         name: str,
         *,
         features: FeatureService,
-        label: LabelSource,
+        label: LabelSource | None = None,
         estimator: Any,
         split: TimeSplit | None = None,
         task: str = "binary",
@@ -127,17 +130,21 @@ class Model:
             raise DefinitionError(
                 f"{what}: features is {features!r}; allowed is a FeatureService. Make one of the views."
             )
-        if not isinstance(label, LabelSource):
+        given: object = label
+        if not isinstance(given, LabelSource) and (given is not None or task != "anomaly"):
             raise DefinitionError(
-                f"{what}: label is {label!r}; allowed is a LabelSource. Give the one with the truth."
+                f"{what}: label is {label!r}; allowed is a LabelSource. Give the one with the truth; only a model with "
+                'task="anomaly" does without.'
             )
         if task not in TASKS or imbalance not in IMBALANCE or (imbalance and task != "binary"):
             raise DefinitionError(
                 f"{what}: task is {task!r} and imbalance {imbalance!r}; allowed are tasks {', '.join(TASKS)} and "
                 'imbalance None or, for binary, "weight" and "undersample". Choose among these.'
             )
+        if task == "anomaly":
+            learning = learning or Online()
         if learning is not None:
-            split = _check_learning(learning, estimator, split, imbalance=imbalance, owner=what)
+            split = _check_learning(learning, estimator, split, imbalance=imbalance, task=task, owner=what)
         elif isinstance(estimator, type) or not all(hasattr(estimator, name) for name in _ESTIMATOR):
             raise DefinitionError(
                 f"{what}: estimator is {estimator!r}; allowed is an object with {', '.join(_ESTIMATOR)}. Write for "
@@ -175,15 +182,21 @@ def _check_gate(gate: object, *, task: str, owner: str) -> None:
         raise DefinitionError(
             f"{owner}: gate is {gate!r}; allowed are a Gate and None. Write for example Gate(max_false_positive_rate=0.01)."
         )
-    if gate is not None and task != "binary":
+    if gate is not None and task == "regression":
         raise DefinitionError(
-            f"{owner}: it has a gate and its task is {task!r}; the rules of a Gate are about alarms, so allowed is task "
-            '"binary". Leave the gate out: a regression is judged by its mean absolute error.'
+            f"{owner}: it has a gate and its task is {task!r}; the rules of a Gate are about alarms, so allowed are tasks "
+            '"binary" and "anomaly". Leave the gate out: a regression is judged by its mean absolute error.'
         )
 
 
 def _check_learning(
-    learning: object, estimator: Any, split: TimeSplit | None, *, imbalance: str | None, owner: str
+    learning: object,
+    estimator: Any,
+    split: TimeSplit | None,
+    *,
+    imbalance: str | None,
+    task: str,
+    owner: str,
 ) -> TimeSplit:
     """The split of a model that goes on learning, whose definition can mean something."""
     if not isinstance(learning, Online) or imbalance is not None:
@@ -191,7 +204,10 @@ def _check_learning(
             f"{owner}: learning is {learning!r} and imbalance {imbalance!r}; allowed are an Online with imbalance None, and "
             "None. Write learning=Online(), and give weights to the estimator's own loss."
         )
-    check_learns(estimator, owner=owner)
+    if task == "anomaly":
+        check_detects(estimator, owner=owner)
+    else:
+        check_learns(estimator, owner=owner)
     if split is not None:
         return split
     train, delay, test = DEFAULT_PERIODS

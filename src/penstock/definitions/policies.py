@@ -99,6 +99,43 @@ class CostOptimal:
 
 
 @dataclass(frozen=True, slots=True)
+class AlertBudget:
+    """A threshold that each version of a detector of anomalies brings along: that which is reached so many times a day.
+
+    Scores of detectors are probabilities, so it follows from how many events there were a day in its training period. It holds on
+    average and while nothing changes: real anomalies come on top.
+
+    Parameters
+    ----------
+    alerts_per_day
+        How many events a day reach it.
+    until
+        The threshold while no version decides that brings one.
+
+    Examples
+    --------
+    >>> AlertBudget(5).until
+    0.999
+    """
+
+    alerts_per_day: float
+    until: float = 0.999
+
+    def __post_init__(self) -> None:
+        _check_threshold(self.until, what="AlertBudget: until")
+        budget: object = self.alerts_per_day
+        if not (_is_number(budget) and budget > 0):  # type: ignore[operator]
+            raise DefinitionError(
+                f"AlertBudget: alerts_per_day is {budget!r}; allowed is a number above 0. Write for example AlertBudget(5)."
+            )
+
+    @property
+    def costs(self) -> CostMatrix | None:
+        """None: it asks for no costs."""
+        return None
+
+
+@dataclass(frozen=True, slots=True)
 class Rule:
     """An action for events on which a feature holds, whatever their score.
 
@@ -150,7 +187,7 @@ class Policy:
     name
         The policy's name.
     actions
-        ``{action: threshold}``, where a threshold is a number or a `CostOptimal`; a score at or above it takes the action. It may
+        ``{action: threshold}``, where a threshold is a number, a `CostOptimal` or, for anomalies, an `AlertBudget`; a score at or above it takes the action. It may
         be empty where there are rules: the score is then logged and decides nothing.
     default
         The action below all thresholds.
@@ -184,14 +221,14 @@ class Policy:
     costs: CostMatrix | None
     rules: tuple[Rule, ...]
     explore: tuple[tuple[str, float], ...]
-    chosen: tuple[tuple[str, CostOptimal], ...]
+    chosen: tuple[tuple[str, CostOptimal | AlertBudget], ...]
     """The actions whose thresholds versions bring along, each with the costs that count for it."""
 
     def __init__(
         self,
         name: str,
         *,
-        actions: Mapping[str, float | CostOptimal],
+        actions: Mapping[str, float | CostOptimal | AlertBudget],
         default: str = "approve",
         costs: CostMatrix | None = None,
         rules: Sequence[Rule] = (),
@@ -237,7 +274,7 @@ def _check_actions(actions: object, *, owner: str, may_be_empty: bool) -> dict[s
             f"{owner}: actions is {actions!r}; allowed is a dict of at least one action and its threshold, or an empty one "
             'beside rules. Write for example actions={"block": 0.9}.'
         )
-    fixed = {a: t.until if isinstance(t, CostOptimal) else t for a, t in actions.items()}
+    fixed = {a: t.until if isinstance(t, CostOptimal | AlertBudget) else t for a, t in actions.items()}
     for action, threshold in fixed.items():
         check_name(action, what=f"{owner}, action")
         _check_threshold(threshold, what=f"{owner}: the threshold of {action!r}")
@@ -288,9 +325,11 @@ def _explored(explore: object, actions: Mapping[str, float], *, owner: str) -> I
 
 
 def _chosen(
-    actions: Mapping[str, float | CostOptimal], costs: CostMatrix | None, *, owner: str
-) -> Iterator[tuple[str, CostOptimal]]:
+    actions: Mapping[str, float | CostOptimal | AlertBudget], costs: CostMatrix | None, *, owner: str
+) -> Iterator[tuple[str, CostOptimal | AlertBudget]]:
     for action, threshold in actions.items():
+        if isinstance(threshold, AlertBudget):
+            yield action, threshold
         if not isinstance(threshold, CostOptimal):
             continue
         own = threshold.costs or costs

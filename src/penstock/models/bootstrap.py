@@ -12,7 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
+
+    Measure = Callable[[NDArray[np.float64]], float]
 
 _ROW_DRAWS = 40_000_000
 """Most rows that are drawn for one average precision; large holdouts take fewer resamples, and need fewer."""
@@ -73,23 +77,59 @@ def precision_difference(
     rng: np.random.Generator,
 ) -> Difference:
     """The difference of the average precisions of two lists of scores, shape [n] each."""
-    rows = len(truth)
     one, other = RankedScores(truth, challenger), RankedScores(truth, champion)
-    whole = np.ones(rows)
+    measures = (one.average_precision, other.average_precision)
+    return _ranking(measures, len(truth), confidence=confidence, resamples=resamples, rng=rng)
+
+
+def ranking_difference(
+    truth: NDArray[np.bool_],
+    challenger: NDArray[np.float64],
+    champion: NDArray[np.float64],
+    *,
+    confidence: float,
+    resamples: int,
+    rng: np.random.Generator,
+) -> Difference:
+    """The difference of the areas under the ROC curves of two lists of scores, shape [n] each.
+
+    >>> truth = np.arange(200) % 2 == 0
+    >>> good, bad = np.where(truth, 0.9, 0.1), np.linspace(0, 1, 200)
+    >>> found = ranking_difference(
+    ...     truth, good, bad, confidence=0.95, resamples=200, rng=np.random.default_rng(0)
+    ... )
+    >>> round(found.value, 1), found.lower > 0.3
+    (0.5, True)
+    """
+    one, other = RankedScores(truth, challenger), RankedScores(truth, champion)
+    measures = (one.roc_auc, other.roc_auc)
+    return _ranking(measures, len(truth), confidence=confidence, resamples=resamples, rng=rng)
+
+
+def _ranking(
+    measures: tuple[Measure, Measure],
+    rows: int,
+    *,
+    confidence: float,
+    resamples: int,
+    rng: np.random.Generator,
+) -> Difference:
+    """The first measure less the second, under the weights that draws of rows have."""
+    one, other = measures
     drawn = []
     for _ in range(_affordable(rows, resamples)):
         weights = np.bincount(rng.integers(rows, size=rows), minlength=rows).astype(np.float64)
-        drawn.append(one.average_precision(weights) - other.average_precision(weights))
-    value = one.average_precision(whole) - other.average_precision(whole)
-    return _difference(value, np.array(drawn), confidence)
+        drawn.append(one(weights) - other(weights))
+    whole = np.ones(rows)
+    return _difference(one(whole) - other(whole), np.array(drawn), confidence)
 
 
 class RankedScores:
-    """Scores, sorted once, whose average precision is asked for under many weights.
+    """Scores, sorted once, whose average precision and area under the ROC curve are asked for under many weights.
 
     >>> ranked = RankedScores(np.array([True, False, True]), np.array([0.9, 0.8, 0.7]))
-    >>> round(ranked.average_precision(np.ones(3)), 4)
-    0.8333
+    >>> round(ranked.average_precision(np.ones(3)), 4), ranked.roc_auc(np.ones(3))
+    (0.8333, 0.5)
     """
 
     __slots__ = ("_ends", "_order", "_truth")
@@ -109,6 +149,16 @@ class RankedScores:
             return 0.0
         gained = np.diff(found, prepend=0.0)
         return float(np.sum(gained * found / np.maximum(flagged, 1.0)) / found[-1])
+
+    def roc_auc(self, weights: NDArray[np.float64]) -> float:
+        """The chance that a positive ranks above a negative, equal ranks counting half; 0.5 where one class has no weight."""
+        drawn = weights[self._order]
+        hits = np.cumsum(drawn * self._truth)[self._ends]
+        alarms = np.cumsum(drawn * (1.0 - self._truth))[self._ends]
+        if not hits[-1] or not alarms[-1]:
+            return 0.5
+        area = np.trapezoid(np.append(0.0, hits), np.append(0.0, alarms))
+        return float(area / (hits[-1] * alarms[-1]))
 
 
 def _affordable(rows: int, resamples: int) -> int:

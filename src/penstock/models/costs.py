@@ -24,6 +24,16 @@ class RowCosts:
     missed: NDArray[np.float64]
     alert: float = 0.0
 
+    def each(self, acted: NDArray[np.bool_], truth: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """What each row costs, float64[n], if those of `acted` are acted on and `truth` is what happened.
+
+        >>> costs = RowCosts(np.array([5.0, 5.0]), np.array([0.0, 80.0]), alert=1.0)
+        >>> costs.each(np.array([True, False]), np.array([False, True]))
+        array([ 6., 80.])
+        """
+        good = np.where(truth, 0.0, self.false_alarm)
+        return np.where(acted, self.alert + good, np.where(truth, self.missed, 0.0))
+
     def total(self, acted: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
         """The cost of acting on `acted` where `truth` is what happened.
 

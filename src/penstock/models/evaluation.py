@@ -9,6 +9,7 @@ import numpy as np
 
 from penstock.core.errors import ModelError
 from penstock.models.costs import RowCosts, row_costs
+from penstock.models.evaluation_anomaly import AnomalyReport
 from penstock.models.manifest import json_value
 from penstock.models.ranking import CardPrecision, card_precision_at_k
 
@@ -104,7 +105,7 @@ class RegressionReport:
         return {"task": "regression", **json_value(asdict(self))}
 
 
-EvaluationReport: TypeAlias = BinaryReport | RegressionReport
+EvaluationReport: TypeAlias = BinaryReport | RegressionReport | AnomalyReport
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +22,8 @@ from penstock.models.bootstrap import (
     precision_difference,
     share_difference,
 )
+from penstock.models.gate_alarms import unlabelled_rules
+from penstock.models.gate_rules import Rule, Verdict
 from penstock.models.latency import row_latency_ms
 from penstock.models.manifest import Feature, Manifest, json_value, sha256
 from penstock.models.segments import segment_masks
@@ -32,19 +34,6 @@ if TYPE_CHECKING:
 
     from penstock.definitions.gates import Gate
     from penstock.models.runtimes import ScoringModel
-
-Verdict = Literal["pass", "fail", "inconclusive"]
-Numbers = Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """What one rule found, in words and in numbers."""
-
-    name: str
-    verdict: Verdict
-    text: str
-    numbers: Numbers
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,7 +75,7 @@ class Holdout:
     Parameters
     ----------
     vectors, labels, times_us
-        As in `TrainingData`, without rows that have no label.
+        As in `TrainingData`, without rows that have no label; of a detector of anomalies all, where none has one.
     features, service_fingerprint
         What the vectors are.
     gap_us
@@ -102,6 +91,11 @@ class Holdout:
     service_fingerprint: str
     gap_us: int
     digest: str
+
+    @property
+    def is_unlabelled(self) -> bool:
+        """Whether nobody has said what was wrong."""
+        return bool(np.isnan(self.labels).all())
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,8 +161,10 @@ def judge(
     ]
     # Vectors of another schema cannot be scored, and figures on rows that were trained on say nothing.
     if all(rule.verdict == "pass" for rule in rules):
-        binary = challenger.manifest.task == "binary"
-        rules += _alarm_rules(gate, known, holdout) if binary else [_sure_error_rule(gate, known, holdout)]
+        if challenger.manifest.task == "regression":
+            rules.append(_sure_error_rule(gate, known, holdout))
+        else:
+            rules += _alarm_rules(gate, known, holdout)
         rules.append(_latency_rule(gate, challenger, holdout))
     return GateReport(
         verdict=whole_verdict(rules),
@@ -177,7 +173,7 @@ def judge(
         champion=None if champion is None else champion.label,
         champion_digest=None if champion is None else champion.digest,
         thresholds={one.label: one.threshold for one in known},
-        holdout=_described(holdout, binary=challenger.manifest.task == "binary"),
+        holdout=_described(holdout, counted=challenger.manifest.task != "regression"),
         gate=asdict(gate),
         rules=tuple(rules),
         created_us=created_us,
@@ -194,12 +190,12 @@ def whole_verdict(rules: Sequence[Rule]) -> Verdict:
     return "fail" if "fail" in verdicts else "inconclusive" if "inconclusive" in verdicts else "pass"
 
 
-def _described(holdout: Holdout, *, binary: bool) -> dict[str, Any]:
+def _described(holdout: Holdout, *, counted: bool) -> dict[str, Any]:
     return {
         "start_us": int(holdout.times_us.min()),
         "end_us": int(holdout.times_us.max()) + 1,
         "rows": len(holdout.labels),
-        "positives": int(holdout.labels.sum()) if binary else None,
+        "positives": int(holdout.labels.sum()) if counted and not holdout.is_unlabelled else None,
         "gap_us": holdout.gap_us,
         "digest": holdout.digest,
     }
@@ -272,10 +268,12 @@ def _schema_rule(challenger: Candidate, champion: Candidate | None, holdout: Hol
 
 
 def _alarm_rules(gate: Gate, known: Sequence[Candidate], holdout: Holdout) -> list[Rule]:
-    truth = holdout.labels > 0
-    positives = int(truth.sum())
     scores = [one.scores(holdout) for one in known]
     alarms = [_alarms(one, found) for one, found in zip(known, scores, strict=True)]
+    if holdout.is_unlabelled:
+        return unlabelled_rules(gate, scores, alarms)
+    truth = holdout.labels > 0
+    positives = int(truth.sum())
     rules = [
         _recall_rule(gate, truth, alarms),
         _false_alarm_rule(gate, truth, alarms),
@@ -289,7 +287,7 @@ def _alarm_rules(gate: Gate, known: Sequence[Candidate], holdout: Holdout) -> li
 
 
 def _alarms(one: Candidate, scores: NDArray[np.float64]) -> NDArray[np.bool_]:
-    assert one.threshold is not None, "a binary model has a threshold"
+    assert one.threshold is not None, "what raises alarms has a threshold"
     return scores >= one.threshold
 
 

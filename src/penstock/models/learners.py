@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from penstock.definitions.detectors import NearestNeighbours
 from penstock.definitions.learning import Bandit, Ensemble
 
 if TYPE_CHECKING:
@@ -66,9 +67,14 @@ def learner_of(estimator: Any, *, features: tuple[str, ...], task: Task, online:
     ----------
     estimator
         With ``learn_one`` (River), ``partial_fit`` or only ``fit`` (scikit-learn's way), an `Ensemble` or a `Bandit`.
+        For anomalies a detector, whose scores are made probabilities of its own past ones.
     features
         The columns of a vector, in order.
     """
+    if task == "anomaly":
+        from penstock.models.learners_detectors import TailLearner, detector_of
+
+        return TailLearner(detector_of(estimator, features=features, online=online), remembered=online.window)
     if isinstance(estimator, Ensemble | Bandit):
         from penstock.models.learners_several import BanditLearner, EnsembleLearner
 
@@ -112,6 +118,8 @@ def description(estimator: Any) -> str:
             else f"{estimator.choose} {estimator.half_life}"
         )
         return f"{type(estimator).__name__} {how} ({inside})"
+    if isinstance(estimator, NearestNeighbours):
+        return repr(estimator)
     if hasattr(estimator, "learn_one"):
         return vars_of(estimator)
     found = parameters(estimator)

@@ -23,18 +23,25 @@ if TYPE_CHECKING:
 
 
 class RiverLearner:
-    """Any classifier or regressor of River, a pipeline, an ensemble or a selector; see `penstock.models.learners.Learner`."""
+    """Any classifier, regressor or anomaly detector of River, a pipeline, an ensemble or a selector.
+
+    See `penstock.models.learners.Learner`. A detector is told no labels, and learns rows without nulls only.
+    """
 
     problem = ""
     """Each step is taken back where it fails: nothing is put off."""
 
     def __init__(self, estimator: Any, *, features: tuple[str, ...], task: Task) -> None:
         self._estimator = estimator.clone()
-        self._features, self._binary = features, task == "binary"
+        self._features, self._binary, self._detects = features, task == "binary", task == "anomaly"
 
     def learn(self, vectors: NDArray[np.float64], labels: NDArray[np.float64]) -> None:
         """Row by row, in order."""
         learn_one = self._estimator.learn_one
+        if self._detects:  # half-space trees take the features of their first row for all that there are
+            for row in self._as_rows(vectors[np.isfinite(vectors).all(axis=1)]):
+                learn_one(row)
+            return
         truths = (labels > 0).tolist() if self._binary else labels.tolist()
         for row, truth in zip(self._as_rows(vectors), truths, strict=True):
             learn_one(row, truth)
@@ -43,9 +50,9 @@ class RiverLearner:
         """Nothing is put off."""
 
     def score(self, vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Probability of True, or prediction."""
+        """Probability of True, prediction, or how strange a row is."""
         if not self._binary:
-            predict = self._estimator.predict_one
+            predict = self._estimator.score_one if self._detects else self._estimator.predict_one
             return np.fromiter(map(predict, self._as_rows(vectors)), np.float64, len(vectors))
         predict_proba = self._estimator.predict_proba_one
         found = (predict_proba(row).get(True, UNKNOWN_SCORE) for row in self._as_rows(vectors))
@@ -78,6 +85,8 @@ class RiverLearner:
         return rows
 
     def _linear(self) -> Linear | None:
+        if self._detects:
+            return None
         from river import compose, linear_model, optim, preprocessing
 
         pipeline = isinstance(self._estimator, compose.Pipeline)

@@ -24,7 +24,7 @@ MAX_MANIFEST_BYTES = 16 * 2**20
 
 Role = Literal["onnx", "ubj", "golden", "rows", "basis", "profile", "online"]
 Engine = Literal["xgboost", "onnx", "online"]
-Task = Literal["binary", "regression"]
+Task = Literal["binary", "regression", "anomaly"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,7 @@
-"""The model registry in MLflow: the only module that imports it.
+"""The model registry in MLflow, which only this module and `mlflow_runs` import.
 
-A version is a run with our files (``penstock/``), a model that plain MLflow users load (``model/``, not for learners), parameters, metrics, the
-data set as input and reports; and a version of MLflow's registered model of the same name. Aliases and the tag ``stage``
-mirror what the history says.
+A version is a run (`penstock.models.mlflow_runs`) and a version of MLflow's registered model of the same name. Aliases and the tag
+``stage`` mirror what the history says.
 
 MLflow has no history and no compare-and-set. Ours is a registered model of its own, one version a row: the server numbers
 versions in one order, so that of two rows written at once the first counts. A row names the hash of the row before; one that
@@ -11,13 +10,11 @@ names an older row came too late, is void, and is written again. What may be rel
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,9 +26,9 @@ from penstock.core.errors import (
     StoreError,
 )
 from penstock.core.types import check_name
-from penstock.models.artifacts import write_files
 from penstock.models.history import HistoryRow
-from penstock.models.manifest import MANIFEST_NAME, Manifest, read_files, sha256
+from penstock.models.manifest import MANIFEST_NAME, read_files, sha256
+from penstock.models.mlflow_runs import FILES, MODEL, is_plain, log_run
 from penstock.models.numbered_log import FoldedLog, fold, written
 from penstock.models.registry import check_title
 from penstock.models.seen_history import SeenHistory
@@ -42,10 +39,9 @@ if TYPE_CHECKING:
     from penstock.models.manifest import ModelFiles
 
 HISTORY = "penstock-history"
-FILES, REPORTS, MODEL = "penstock", "reports", "model"
+REPORTS = "reports"
 STAGE_TAG, DIGEST_TAG = "stage", "penstock.digest"
 _IN_USE = ("Staging", "Production")
-_SQLITE = "sqlite:///"
 _SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",  # seconds without an answer
@@ -54,9 +50,6 @@ _SETTINGS = {
 """Unless they are set: with MLflow's own, a server that is away would be waited for for minutes."""
 _TRIES = 20
 _PAGE = 1000
-_VALUE_LENGTH = 6000
-_DIGEST_LENGTH = 36
-_BATCH = 100
 
 
 class MlflowRegistry(VersionsByHistory):
@@ -105,8 +98,8 @@ class MlflowRegistry(VersionsByHistory):
         """
         name = check_name(files.manifest.name, what="Model")
         with self._speaking():
-            run_id = self._log_run(files)
-            source = MODEL if _is_plain(files) else FILES
+            run_id = log_run(self._client, files, uri=self._uri, now_us=self._clock.now_us())
+            source = MODEL if is_plain(files) else FILES
             self._ensure_model(name, "Versions registered by Penstock.")
             version = int(
                 self._client.create_model_version(
@@ -318,49 +311,7 @@ class MlflowRegistry(VersionsByHistory):
         aliases = {str(alias): one.version for one in found for alias in one.aliases}
         return aliases, {one.version: str(one.stage) for one in found}
 
-    # --- runs and files ---------------------------------------------------------------------------
-
-    def _log_run(self, files: ModelFiles) -> str:
-        """A finished run with all that is known of a version; its id."""
-        from mlflow.entities import Metric, Param
-
-        manifest = files.manifest
-        run = self._client.create_run(self._experiment(manifest.name), run_name=manifest.name)
-        run_id = str(run.info.run_id)
-        now_ms = self._clock.now_us() // 1000
-        params = [Param(key, str(value)[:_VALUE_LENGTH]) for key, value in manifest.parameters.items()]
-        metrics = [Metric(key, value, now_ms, 0) for key, value in plain_numbers(manifest.metrics).items()]
-        for start in range(0, len(params), _BATCH):
-            self._client.log_batch(run_id, params=params[start : start + _BATCH])
-        self._client.log_batch(run_id, metrics=metrics)
-        for key, value in _tags(manifest).items():
-            self._client.set_tag(run_id, key, value)
-        self._client.log_inputs(run_id, [_dataset(manifest)])
-        with tempfile.TemporaryDirectory() as folder:
-            write_files(files, Path(folder) / FILES)
-            if _is_plain(files):
-                save_model(files, Path(folder) / MODEL)
-            self._client.log_artifacts(run_id, folder)
-        self._client.set_terminated(run_id)
-        return run_id
-
-    def _experiment(self, name: str) -> str:
-        title = f"penstock/{name}"
-        from mlflow.exceptions import MlflowException
-
-        found = self._client.get_experiment_by_name(title)
-        if found is None:
-            try:
-                return str(
-                    self._client.create_experiment(
-                        title, artifact_location=artifact_location(self._uri, title)
-                    )
-                )
-            except MlflowException as error:
-                if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                    raise
-                found = self._client.get_experiment_by_name(title)
-        return str(found.experiment_id)
+    # --- files ---------------------------------------------------------------------------
 
     def _ensure_model(self, name: str, description: str) -> None:
         from mlflow.exceptions import MlflowException
@@ -418,112 +369,3 @@ class MlflowRegistry(VersionsByHistory):
                 f"Model registry {self._uri}: {str(error)[:500]}. Check the address, that the server runs, and that you may "
                 "write there."
             ) from error
-
-
-def artifact_location(uri: str, title: str) -> str | None:
-    """Where an experiment's files go: a server knows itself (None); for a SQLite file beside it, not in the current folder.
-
-    >>> artifact_location("http://mlflow:5000", "penstock/fraud")
-    >>> artifact_location("sqlite:////srv/mlflow.db", "penstock/fraud")
-    'file:///srv/mlflow-artifacts/penstock/fraud'
-    """
-    if not uri.startswith(_SQLITE):
-        return None
-    return (Path(uri.removeprefix(_SQLITE)).absolute().parent / "mlflow-artifacts" / title).as_uri()
-
-
-def save_model(files: ModelFiles, folder: Path) -> None:
-    """Write the model as MLflow's own users load it, with its signature: XGBoost's flavour, else ONNX.
-
-    The requirements are given: finding them out would load the model in a process of its own for several seconds.
-    """
-    from mlflow.models import ModelSignature
-    from mlflow.types.schema import ColSpec, Schema, TensorSpec
-
-    manifest = files.manifest
-    inputs = Schema([ColSpec("double", name, required=False) for name in manifest.feature_names])
-    requirements = [f"{name}=={version}" for name, version in manifest.libraries.items()]
-    if manifest.engine == "xgboost":
-        import mlflow.xgboost
-        import numpy as np
-        import xgboost
-
-        booster = xgboost.Booster()
-        booster.load_model(bytearray(files["ubj"]))
-        booster.feature_names = list(manifest.feature_names)
-        outputs = Schema([TensorSpec(np.dtype(np.float32), (-1,))])
-        mlflow.xgboost.save_model(
-            booster,
-            str(folder),
-            signature=ModelSignature(inputs=inputs, outputs=outputs),
-            pip_requirements=requirements,
-        )
-        return
-    import mlflow.onnx
-    import onnx
-
-    mlflow.onnx.save_model(
-        onnx.load_from_string(files["onnx"]),
-        str(folder),
-        signature=ModelSignature(inputs=inputs),
-        pip_requirements=requirements,
-        save_as_external_data=False,
-    )
-
-
-def _is_plain(files: ModelFiles) -> bool:
-    """Whether the version is a model that others can load; one that goes on learning scores by copies beside the registry."""
-    return files.manifest.engine != "online"
-
-
-def plain_numbers(metrics: Any, prefix: str = "") -> dict[str, float]:
-    """The numbers of a report by the path to them, as MLflow has metrics.
-
-    >>> plain_numbers({"rows": 5, "thresholds": [{"action": "block", "recall": 0.5}], "r2": None})
-    {'rows': 5.0, 'thresholds.block.recall': 0.5}
-    """
-    found: dict[str, float] = {}
-    for key, value in metrics.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, dict):
-            found |= plain_numbers(value, f"{name}.")
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            found[name] = float(value)
-        elif key == "thresholds":
-            for one in value:
-                found |= plain_numbers(one, f"{name}.{one['action']}.")
-    return found
-
-
-def _tags(manifest: Manifest) -> dict[str, str]:
-    return {
-        "penstock.service_fingerprint": manifest.service_fingerprint,
-        "penstock.training_digest": manifest.data.digest,
-        **({} if manifest.parent is None else {"penstock.parent": manifest.parent}),
-        **({} if manifest.dataset is None else {"penstock.dataset": manifest.dataset}),
-    }
-
-
-def _dataset(manifest: Manifest) -> Any:
-    """The training rows as MLflow's data set input: named by the recorded data set, with the digest of every value."""
-    from mlflow.entities import Dataset, DatasetInput, InputTag
-
-    data = manifest.data
-    schema = {"features": [asdict(feature) for feature in manifest.features]}
-    profile = {
-        "rows": data.rows,
-        "positives": data.positives,
-        "start_us": data.start_us,
-        "end_us": data.end_us,
-    }
-    return DatasetInput(
-        Dataset(
-            name=manifest.dataset or f"{manifest.name}-training",
-            digest=data.digest[:_DIGEST_LENGTH],
-            source_type="penstock",
-            source=json.dumps({"dataset": manifest.dataset, "service": manifest.service_fingerprint}),
-            schema=json.dumps(schema)[: 2**20 - 2],
-            profile=json.dumps(profile),
-        ),
-        [InputTag("mlflow.data.context", "training")],
-    )

@@ -82,7 +82,7 @@ def draw_roc(
         _finish(axes, title=title, subtitle="ROC", x="false positive rate", y="true positive rate (recall)")
         axes.legend(loc="lower right")
 
-    return _render(draw)
+    return render(draw)
 
 
 def draw_precision_recall(
@@ -106,7 +106,7 @@ def draw_precision_recall(
         _finish(axes, title=title, subtitle="Precision and recall", x="recall", y="precision")
         axes.legend(loc="upper right")
 
-    return _render(draw)
+    return render(draw)
 
 
 def draw_costs(found: ChosenThreshold, *, title: str) -> bytes:
@@ -131,7 +131,7 @@ def draw_costs(found: ChosenThreshold, *, title: str) -> bytes:
         )
         axes.legend(loc="best")
 
-    return _render(draw)
+    return render(draw)
 
 
 def draw_calibration(truth: NDArray[np.bool_], scores: NDArray[np.float64], *, title: str) -> bytes:
@@ -169,7 +169,7 @@ def draw_calibration(truth: NDArray[np.bool_], scores: NDArray[np.float64], *, t
         _share_ticks(axes)
         axes.legend(loc="upper left")
 
-    return _render(draw)
+    return render(draw)
 
 
 def _share_ticks(axes: Axes) -> None:
@@ -210,8 +210,7 @@ def _mark(axes: Axes, x: float, y: float, *, index: int, label: str) -> None:
 
 
 def _finish(axes: Axes, *, title: str, subtitle: str, x: str, y: str) -> None:
-    axes.set_title(title, loc="left", fontsize=12, fontweight="bold", pad=22)
-    axes.text(0, 1.025, subtitle, transform=axes.transAxes, color=SOFT, fontsize=10)
+    titled(axes, title=title, subtitle=subtitle)
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.set_xlim(-0.01, 1.01)
@@ -219,7 +218,13 @@ def _finish(axes: Axes, *, title: str, subtitle: str, x: str, y: str) -> None:
     axes.tick_params(length=0)
 
 
-def _render(draw: Callable[[Axes], None]) -> bytes:
+def titled(axes: Axes, *, title: str, subtitle: str) -> None:
+    """Write both above the axes."""
+    axes.set_title(title, loc="left", fontsize=12, fontweight="bold", pad=22)
+    axes.text(0, 1.025, subtitle, transform=axes.transAxes, color=SOFT, fontsize=10)
+
+
+def render(draw: Callable[[Axes], None]) -> bytes:
     """One figure, drawn without a display and without touching matplotlib's global state."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -59,7 +59,7 @@ class Object(msgspec.Struct, frozen=True, tag=True):
 class Mean(msgspec.Struct, frozen=True, tag=True):
     """The mean of the scores of several."""
 
-    members: tuple[Linear | Boosted | Object | Constant | Mean, ...]
+    members: tuple[Linear | Boosted | Object | Constant | Mean | Near | Tailed, ...]
 
 
 class Constant(msgspec.Struct, frozen=True, tag=True):
@@ -68,7 +68,35 @@ class Constant(msgspec.Struct, frozen=True, tag=True):
     score: float
 
 
-Form = Linear | Boosted | Object | Mean | Constant
+class Near(msgspec.Struct, frozen=True, tag=True):
+    """How far a row is from the nearest `neighbours` of `rows`, which are whitened: see `penstock.models.neighbours`.
+
+    Each other field holds float64 bytes: one number a feature, one a pair of features, one a row and feature.
+    """
+
+    mean: bytes
+    whitener: bytes
+    rows: bytes
+    neighbours: int
+
+
+class TailNumbers(msgspec.Struct, frozen=True):
+    """Past raw scores, ascending float64, and the distribution of those beyond `start`: see `penstock.models.tails`."""
+
+    past: bytes
+    start: float
+    shape: float
+    scale: float
+
+
+class Tailed(msgspec.Struct, frozen=True, tag=True):
+    """How few of its past scores were as high as a detector's."""
+
+    detector: Linear | Boosted | Object | Constant | Mean | Near | Tailed
+    tail: TailNumbers
+
+
+Form = Linear | Boosted | Object | Mean | Constant | Near | Tailed
 
 
 class Published(msgspec.Struct, frozen=True):
@@ -155,6 +183,8 @@ def scores_of(form: Form, *, features: int) -> Scores:
             return _mean([scores_of(member, features=features) for member in members])
         case Constant(score):
             return lambda vectors: np.full(len(vectors), score)
+        case Near() | Tailed():
+            return _detected(form, features)
         case Object(learner):
             from penstock.models.online_state import load
 
@@ -233,6 +263,17 @@ def _mean(members: list[Scores]) -> Scores:
         return total / len(members)
 
     return scores
+
+
+def _detected(form: Near | Tailed, features: int) -> Scores:
+    if isinstance(form, Near):
+        from penstock.models.neighbours import near_scores
+
+        return near_scores(form)
+    from penstock.models.tails import below
+
+    raw, tail = scores_of(form.detector, features=features), form.tail
+    return lambda vectors: below(tail, raw(vectors))
 
 
 def _guarded(own: Scores) -> Scores:

@@ -21,6 +21,7 @@ from penstock.models.evaluation import (
     evaluate_binary,
     evaluate_regression,
 )
+from penstock.models.evaluation_anomaly import Series, evaluate_anomalies
 from penstock.models.links import corrected
 from penstock.models.manifest import DataRange, Feature, ModelFiles, Task
 from penstock.models.split import Split, SplitLengths, split_by_time
@@ -31,7 +32,7 @@ from penstock.monitoring.profile import Profile, profile_column
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from penstock.definitions.policies import CostMatrix, CostOptimal
+    from penstock.definitions.policies import AlertBudget, CostMatrix, CostOptimal
 
 Imbalance = Literal["weight", "undersample"]
 Progress = Callable[[str], None]
@@ -50,7 +51,7 @@ class TrainingSpec:
     split
         A `TimeSplit`.
     task
-        ``"binary"`` or ``"regression"``.
+        ``"binary"``, ``"regression"`` or ``"anomaly"``.
     imbalance
         ``"weight"`` to weight the classes against their imbalance: ``scale_pos_weight`` in XGBoost, ``class_weight`` or
         sample weights elsewhere. ``"undersample"`` to fit on all positives and ten negatives each, with scores corrected for what was
@@ -71,7 +72,7 @@ class TrainingSpec:
     thresholds: Mapping[str, float] = field(default_factory=dict)
     costs: CostMatrix | None = None
     top_k: int = 100
-    chosen: tuple[tuple[str, CostOptimal], ...] = ()
+    chosen: tuple[tuple[str, CostOptimal | AlertBudget], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -138,6 +139,8 @@ class TrainedModel:
     data: DataRange
     kept_negatives: float = 1.0
     chosen: Mapping[str, ChosenThreshold] = field(default_factory=dict)
+    test_times_us: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    test_entities: NDArray[Any] | None = None
 
     def export(self, *, created_us: int, parent: str | None = None, dataset: str | None = None) -> ModelFiles:
         """The version's files, verified, for `ModelRegistry.register`.
@@ -179,7 +182,13 @@ class TrainedModel:
             profile_column(feature.name, self.train_vectors[:, i]) for i, feature in enumerate(self.features)
         )
         score = profile_column("score", self.test_scores, role="score")
-        return Profile((*features, score, profile_column("label", self.test_labels, role="label")))
+        labels = self.test_labels[~np.isnan(self.test_labels)]  # of anomalies many have none, or all
+        label = (profile_column("label", labels, role="label"),) if len(labels) else ()
+        return Profile((*features, score, *label))
+
+    def series(self) -> Series:
+        """The events that it was tested on, as `penstock.models.evaluation_anomaly` takes them."""
+        return Series(self.test_times_us, self.test_scores, self.test_labels, self.test_entities)
 
 
 def train(spec: TrainingSpec, data: TrainingData, *, progress: Progress | None = None) -> TrainedModel:
@@ -364,6 +373,10 @@ def evaluate(
     labels = data.labels[rows]
     if spec.task == "regression":
         return evaluate_regression(labels, scores)
+    if spec.task == "anomaly":
+        entities = None if data.entities is None else data.entities[rows]
+        series = Series(data.times_us[rows], scores, labels, entities)
+        return evaluate_anomalies(series, thresholds=spec.thresholds)
     ranked = None
     if data.days is not None and data.entities is not None:
         ranked = RankedEntities(data.days[rows], data.entities[rows], spec.top_k)

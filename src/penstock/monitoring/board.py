@@ -65,6 +65,8 @@ class Scored:
         The entity of each, hashed; None where there is none.
     alarm_amounts
         What acting on each would cost if it is good, where costs name a column.
+    limits
+        float64[n, actions]: the thresholds by which each is judged; None: all by those of the cells.
     """
 
     times_us: IntArray
@@ -73,6 +75,7 @@ class Scored:
     amounts: FloatArray | None = None
     cards: npt.NDArray[np.uint64] | None = None
     alarm_amounts: FloatArray | None = None
+    limits: FloatArray | None = None
 
     def take(self, rows: npt.NDArray[Any]) -> Scored:
         """The decisions at these rows."""
@@ -83,6 +86,7 @@ class Scored:
             None if self.amounts is None else self.amounts[rows],
             None if self.cards is None else self.cards[rows],
             None if self.alarm_amounts is None else self.alarm_amounts[rows],
+            None if self.limits is None else self.limits[rows],
         )
 
 
@@ -192,21 +196,23 @@ class Board:
             return
         self.newest_us = max(int(rows.times_us.max()), self.newest_us or 0)
         for cells, mine in self._parts(rows, new=True):
-            cells.total.decided(len(mine.scores), mine.scores)
+            cells.total.decided(len(mine.scores), mine.scores, mine.limits)
             for slot, part, _ in self._by_slot(mine):
                 if slot not in cells.slots:
                     cells.slots[slot] = self._make_slot()
-                cells.slots[slot].decided(len(part.scores), part.scores)
+                cells.slots[slot].decided(len(part.scores), part.scores, part.limits)
         self._forget()
 
     def learn(self, rows: Scored, labels: FloatArray) -> None:
         """Count the first labels of decisions, float64[n]."""
         for cells, mine, chosen in self._with_rows(rows):
             truth = labels[chosen]
-            cells.total.add(mine.scores, truth, mine.amounts, mine.alarm_amounts)
+            cells.total.add(mine.scores, truth, mine.amounts, mine.alarm_amounts, limits=mine.limits)
             for slot, part, at in self._by_slot(mine):
                 if slot in cells.slots:
-                    cells.slots[slot].add(part.scores, truth[at], part.amounts, part.alarm_amounts)
+                    cells.slots[slot].add(
+                        part.scores, truth[at], part.amounts, part.alarm_amounts, limits=part.limits
+                    )
             if cells.ranking is not None and mine.cards is not None:
                 cells.ranking.add(mine.times_us // DAY_US, mine.cards, scores=mine.scores, positive=truth > 0)
 
@@ -214,10 +220,12 @@ class Board:
         """Correct labels of decisions."""
         for cells, mine, chosen in self._with_rows(rows):
             was, now = before[chosen], after[chosen]
-            cells.total.replace(mine.scores, was, now, mine.amounts, mine.alarm_amounts)
+            cells.total.replace(mine.scores, was, now, mine.amounts, mine.alarm_amounts, limits=mine.limits)
             for slot, part, at in self._by_slot(mine):
                 if slot in cells.slots:
-                    cells.slots[slot].replace(part.scores, was[at], now[at], part.amounts, part.alarm_amounts)
+                    cells.slots[slot].replace(
+                        part.scores, was[at], now[at], part.amounts, part.alarm_amounts, limits=part.limits
+                    )
             if cells.ranking is not None and mine.cards is not None:
                 known = ~np.isnan(mine.scores)
                 cells.ranking.replace(

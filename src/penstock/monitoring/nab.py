@@ -76,6 +76,44 @@ def nab_score(
     True
     """
     _check(windows, len(alarms))
+    return nab_score_of([(alarms, windows)], profile=profile, probation=probation)
+
+
+def nab_score_of(
+    series: Sequence[tuple[npt.NDArray[np.bool_], Sequence[tuple[int, int]]]],
+    *,
+    profile: NabProfile = STANDARD,
+    probation: int = 0,
+) -> float:
+    """The normalised score over several series, as of several machines: their points together, as NAB sums up its files.
+
+    Parameters
+    ----------
+    series
+        Alarms and windows of each, as in `nab_score`. A series may have no window; at least one has.
+
+    Examples
+    --------
+    >>> alarms = np.zeros(100, np.bool_)
+    >>> alarms[40] = True
+    >>> nab_score_of([(alarms, [(40, 59)]), (np.zeros(100, np.bool_), [])])
+    100.0
+    """
+    for alarms, windows in series:
+        if windows:
+            _check(windows, len(alarms))
+    score = sum(_points(alarms, windows, profile, probation) for alarms, windows in series)
+    count = sum(len(windows) for _, windows in series)
+    if not count:
+        raise InputError("NAB score: no series has a window; at least one anomaly is needed. Label one.")
+    silence, perfect = -profile.missed * count, profile.found * count
+    return 100 * (score - silence) / (perfect - silence)
+
+
+def _points(
+    alarms: npt.NDArray[np.bool_], windows: Sequence[tuple[int, int]], profile: NabProfile, probation: int
+) -> float:
+    """What the alarms of a series are worth, before it is brought to a scale."""
     at = [row for row in np.flatnonzero(alarms).tolist() if row >= probation]
     starts = [first for first, _ in windows]
     score, found = 0.0, set()
@@ -87,9 +125,7 @@ def nab_score(
                 score += profile.found * _worth(row, windows[i])
         else:
             score += profile.false_alarm * (-1.0 if i < 0 else _sigmoid(_behind(row, windows[i])))
-    score -= profile.missed * (len(windows) - len(found))
-    silence, perfect = -profile.missed * len(windows), profile.found * len(windows)
-    return 100 * (score - silence) / (perfect - silence)
+    return score - profile.missed * (len(windows) - len(found))
 
 
 def anomaly_windows(labels: npt.NDArray[Any], *, gap: int = 0) -> list[tuple[int, int]]:

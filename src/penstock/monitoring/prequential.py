@@ -41,6 +41,8 @@ class OperatingPoint:
     false_positive_rate: float | None
     f1: float | None = None
     cost: float | None = None
+    highest: float | None = None
+    """Where versions were judged by different thresholds, of which `threshold` is the lowest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,8 @@ class Quality:
         Bins of scores, finer towards the top, with the mean score and the share of positives.
     idle_cost
         What doing nothing would have cost; None without costs.
+    alerts, unevenness
+        Of detectors of anomalies: how many scores reached each of `points`, and how far scores are from evenly spread.
     """
 
     labelled: int
@@ -83,6 +87,8 @@ class Quality:
     calibration: tuple[CalibrationBin, ...] = ()
     unscored: int = 0
     idle_cost: float | None = None
+    alerts: tuple[int, ...] = ()
+    unevenness: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The figures as JSON values."""
@@ -95,7 +101,7 @@ class Prequential:
     Parameters
     ----------
     thresholds
-        ``{action: threshold}`` of the policy.
+        ``{action: threshold}`` of the policy: by which decisions are judged that come without limits of their own.
     costs
         What wrong decisions cost.
     bins
@@ -126,6 +132,7 @@ class Prequential:
         self._scored = np.zeros(bins, np.int64)
         self._reached = np.zeros((2, len(ordered)), np.int64)
         self._decided = self._unscored = 0
+        self._lowest, self._highest = np.full(len(ordered), np.inf), np.full(len(ordered), -np.inf)
         self._costs = costs
         self._amounts = costs is not None and isinstance(costs.false_negative, str)
         self._alarm_amounts = costs is not None and isinstance(costs.false_positive, str)
@@ -134,8 +141,14 @@ class Prequential:
         self._at_stake = ExactSum()
         self._disturbed = [ExactSum() for _ in ordered]  # of negatives that reach each threshold
 
-    def decided(self, count: int, scores: FloatArray | None = None) -> None:
-        """Count decisions, each of which waits for its label; their scores, if given, for an estimate before."""
+    def decided(self, count: int, scores: FloatArray | None = None, limits: FloatArray | None = None) -> None:
+        """Count decisions, each of which waits for its label; their scores, if given, for an estimate before.
+
+        `limits` are the thresholds by which each is judged, float64[n, actions]; None: those of the policy.
+        """
+        if limits is not None and len(limits):
+            self._lowest = np.minimum(self._lowest, limits.min(axis=0))
+            self._highest = np.maximum(self._highest, limits.max(axis=0))
         if scores is not None:
             known = scores[~np.isnan(scores)]
             self._unscored += count - len(known)
@@ -149,6 +162,8 @@ class Prequential:
         labels: npt.NDArray[Any],
         amounts: FloatArray | None = None,
         alarm_amounts: FloatArray | None = None,
+        *,
+        limits: FloatArray | None = None,
     ) -> None:
         """Count the first labels of decisions.
 
@@ -162,8 +177,10 @@ class Prequential:
             float64[n]: what missing each would cost, where costs name a column.
         alarm_amounts
             Likewise what acting on each would cost if it is good.
+        limits
+            As in `decided`.
         """
-        self._count(scores, np.asarray(labels) > 0, amounts, alarm_amounts, sign=1)
+        self._count(scores, np.asarray(labels) > 0, amounts, alarm_amounts, limits, sign=1)
 
     def replace(
         self,
@@ -172,10 +189,12 @@ class Prequential:
         after: npt.NDArray[Any],
         amounts: FloatArray | None = None,
         alarm_amounts: FloatArray | None = None,
+        *,
+        limits: FloatArray | None = None,
     ) -> None:
         """Correct the labels of decisions: what was counted as `before` counts as `after`."""
-        self._count(scores, np.asarray(before) > 0, amounts, alarm_amounts, sign=-1)
-        self._count(scores, np.asarray(after) > 0, amounts, alarm_amounts, sign=1)
+        self._count(scores, np.asarray(before) > 0, amounts, alarm_amounts, limits, sign=-1)
+        self._count(scores, np.asarray(after) > 0, amounts, alarm_amounts, limits, sign=1)
 
     def merge(self, other: Prequential) -> None:
         """Count what the other has counted, which must have the same thresholds, costs and bins."""
@@ -184,6 +203,8 @@ class Prequential:
         self._reached += other._reached
         self._decided += other._decided
         self._unscored += other._unscored
+        self._lowest = np.minimum(self._lowest, other._lowest)
+        self._highest = np.maximum(self._highest, other._highest)
         self._at_stake.merge(other._at_stake)
         for mine, theirs in zip(
             (*self._caught, *self._disturbed), (*other._caught, *other._disturbed), strict=True
@@ -249,9 +270,10 @@ class Prequential:
     def _point(self, index: int, positives: int, *, negatives: int) -> OperatingPoint:
         alarms, hits = self._reached[:, index].tolist()
         missed = self._missed_cost(positives - hits, self._at_stake.value - self._caught[index].value)
+        low, high = float(self._lowest[index]), float(self._highest[index])
         return OperatingPoint(
             self._actions[index],
-            float(self._thresholds[index]),
+            low if low <= high else float(self._thresholds[index]),
             hits,
             alarms,
             precision=_ratio(hits, hits + alarms),
@@ -259,6 +281,7 @@ class Prequential:
             false_positive_rate=_ratio(alarms, negatives),
             f1=_ratio(2 * hits, hits + alarms + positives),
             cost=None if missed is None else self._alarm_cost(index, alarms, hits) + missed,
+            highest=high if low < high else None,
         )
 
     def _alarm_cost(self, index: int, alarms: int, hits: int) -> float:
@@ -312,34 +335,36 @@ class Prequential:
         positive: npt.NDArray[np.bool_],
         amounts: FloatArray | None,
         alarm_amounts: FloatArray | None,
+        limits: FloatArray | None,
         *,
         sign: int,
     ) -> None:
         known = ~np.isnan(scores)
+        reached = scores[:, None] >= (self._thresholds if limits is None else limits)
         if self._amounts and amounts is not None:
             self._at_stake.add(amounts[known & positive], sign=sign)
-            self._count_amounts(self._caught, scores, amounts, known & positive, sign=sign)
+            _count_amounts(self._caught, reached, amounts, known & positive, sign=sign)
         if self._alarm_amounts and alarm_amounts is not None:
-            self._count_amounts(self._disturbed, scores, alarm_amounts, known & ~positive, sign=sign)
-        scores, positive = scores[known], positive[known]
+            _count_amounts(self._disturbed, reached, alarm_amounts, known & ~positive, sign=sign)
+        scores, positive, reached = scores[known], positive[known], reached[known]
         bins = bin_of(scores, self._bins)
         for label in (0, 1):
             mine = positive == bool(label)
             self._counts[label] += sign * np.bincount(bins[mine], minlength=self._bins)
-            self._reached[label] += sign * (scores[mine, None] >= self._thresholds).sum(axis=0)
+            self._reached[label] += sign * reached[mine].sum(axis=0)
 
-    def _count_amounts(
-        self,
-        sums: list[ExactSum],
-        scores: FloatArray,
-        amounts: FloatArray,
-        rows: npt.NDArray[np.bool_],
-        *,
-        sign: int,
-    ) -> None:
-        """Add the amounts of `rows` that reach each threshold."""
-        for one, threshold in zip(sums, self._thresholds, strict=True):
-            one.add(amounts[rows & (scores >= threshold)], sign=sign)
+
+def _count_amounts(
+    sums: list[ExactSum],
+    reached: npt.NDArray[np.bool_],
+    amounts: FloatArray,
+    rows: npt.NDArray[np.bool_],
+    *,
+    sign: int,
+) -> None:
+    """Add the amounts of `rows` that reach each threshold."""
+    for i, one in enumerate(sums):
+        one.add(amounts[rows & reached[:, i]], sign=sign)
 
 
 def curves_of(counts: npt.NDArray[Any]) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -363,6 +388,13 @@ def bin_of(scores: FloatArray, bins: int = BINS) -> IntArray:
     place = (np.clip(logits, -LARGEST_LOGIT, LARGEST_LOGIT) / LARGEST_LOGIT + 1) / 2
     found: IntArray = np.minimum((place * bins).astype(np.int64), bins - 1)
     return found
+
+
+def edges_of(bins: int) -> FloatArray:
+    """The score at the upper end of each bin; of the last, 1."""
+    edges: FloatArray = 1 / (1 + np.exp(-((np.arange(bins) + 1) / bins * 2 - 1) * LARGEST_LOGIT))
+    edges[-1] = 1.0
+    return edges
 
 
 def _centres(bins: int) -> FloatArray:

@@ -64,7 +64,12 @@ class PrequentialRegression:
         self._decided = self._labelled = self._unscored = 0
         self._errors, self._absolute, self._squared = ExactSum(), ExactSum(), ExactSum()
 
-    def decided(self, count: int, scores: FloatArray | None = None) -> None:
+    def decided(
+        self,
+        count: int,
+        scores: FloatArray | None = None,
+        limits: FloatArray | None = None,  # noqa: ARG002 - as of classes
+    ) -> None:
         """Count predictions, each of which waits for its truth; those that are no finite number are told apart."""
         known = count if scores is None else int(np.isfinite(scores).sum())
         self._decided += known
@@ -76,6 +81,8 @@ class PrequentialRegression:
         labels: npt.NDArray[Any],
         amounts: FloatArray | None = None,  # noqa: ARG002 - as of classes
         alarm_amounts: FloatArray | None = None,  # noqa: ARG002 - as of classes
+        *,
+        limits: FloatArray | None = None,  # noqa: ARG002 - as of classes
     ) -> None:
         """Count the truth about predictions, float64[n] both; NaN predictions are left out."""
         self._count(scores, labels, sign=1)
@@ -87,6 +94,8 @@ class PrequentialRegression:
         after: npt.NDArray[Any],
         amounts: FloatArray | None = None,  # noqa: ARG002 - as of classes
         alarm_amounts: FloatArray | None = None,  # noqa: ARG002 - as of classes
+        *,
+        limits: FloatArray | None = None,  # noqa: ARG002 - as of classes
     ) -> None:
         """Correct the truth: what was counted as `before` counts as `after`."""
         self._count(scores, before, sign=-1)

@@ -114,7 +114,8 @@ def compile_demands(
     definitions = _distinct_views(demands)
     views = tuple(_compile_view(definitions[name], needed[name]) for name in definitions)
     index = {view.name: i for i, view in enumerate(views)}
-    labels = [*labels, *(model.label for endpoint in endpoints for model in endpoint.models)]
+    of_models = (model.label for endpoint in endpoints for model in endpoint.models)
+    labels = [*labels, *(label for label in of_models if label is not None)]
     sources = _sources(demands, definitions.values(), labels)
     nodes = {d.name: _ServiceCompiler(d, views, index, sources).compile() for d in demands}
     served = {endpoint.name: _endpoint_node(endpoint) for endpoint in endpoints}

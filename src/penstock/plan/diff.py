@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from penstock.plan.describe import Description
+from penstock.plan.watching import KINDS as WATCHING
 
 Action = Literal["add", "change", "remove"]
-KINDS = ("source", "view", "service", "endpoint")
+KINDS = ("source", "view", "service", "endpoint", *WATCHING)
 _BY_NAME = {"fields", "aggregates", "keys", "outputs", "attributes"}
 _UNSEEN = {"pruned", "fingerprint", "lanes", "windows", "reads"}
 """What follows from the rest: nobody has to be told."""
@@ -22,7 +23,7 @@ class Change:
     Attributes
     ----------
     kind
-        ``"source"``, ``"view"``, ``"service"`` or ``"endpoint"``.
+        One of `KINDS`; a guard has its endpoint's name.
     details
         What is different, a line each.
     """
@@ -42,8 +43,8 @@ def differences(old: Description | None, new: Description) -> tuple[Change, ...]
     """
     found: list[Change] = []
     for kind in KINDS:
-        before = _by_name([] if old is None else old[f"{kind}s"])
-        after = _by_name(new[f"{kind}s"])
+        before = _by_name([] if old is None else old.get(f"{kind}s", []))
+        after = _by_name(new.get(f"{kind}s", []))
         found += [Change("add", kind, name) for name in after if name not in before]
         for name in after:
             if name in before and before[name] != after[name]:

@@ -7,13 +7,14 @@ view, a version to its model (`Node.of`). An edge says that a change of one end 
   straight into its features, so that one sees which ones it makes;
 - keys and time go into the view, and the view into each of its features;
 - features go into realtime views, services and on into models and endpoints; a label goes into the models that learn it;
-- an endpoint goes into the alerts on its decisions and metrics.
+- an endpoint goes into its guard, its monitor, and the alerts on its decisions and metrics.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from typing import Any
 
 from penstock.core.errors import NotFoundError
@@ -23,6 +24,7 @@ from penstock.definitions.batch_sources import BatchSource
 from penstock.definitions.batch_views import BatchFeatureView
 from penstock.definitions.endpoints import Endpoint
 from penstock.definitions.models import Model
+from penstock.definitions.monitors import Monitor
 from penstock.definitions.policies import CostMatrix
 from penstock.definitions.project import Project
 from penstock.definitions.services import FeatureService
@@ -37,9 +39,11 @@ from penstock.definitions.views import (
 from penstock.plan.aggregates import windows_of
 from penstock.plan.describe import window_text
 from penstock.plan.functions import columns_read
+from penstock.plan.watching import KINDS as WATCHING
+from penstock.plan.watching import guard_text, monitor_text
 
-CATALOG_KINDS = ("source", "view", "feature", "service", "model", "endpoint", "alert")
-KINDS = ("source", "column", "view", "feature", "service", "model", "version", "endpoint", "alert")
+CATALOG_KINDS = ("source", "view", "feature", "service", "model", "endpoint", *WATCHING)
+KINDS = ("source", "column", "view", "feature", "service", "model", "version", "endpoint", *WATCHING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,10 +111,12 @@ class Lineage:
         }
 
     def find(self, name: str) -> Node:
-        """The node with an id or a name; raises `NotFoundError` where there is none, or several."""
+        """The node with an id or a name, rather what is watched than what watches it; raises `NotFoundError` where there is none, or several."""
         if name in self.nodes:
             return self.nodes[name]
         found = [node for node in self.nodes.values() if node.name == name]
+        if len(found) > 1:  # guards, and often monitors, are called as what they watch
+            found = [node for node in found if node.kind not in WATCHING] or found
         found = found or [node for node in self.nodes.values() if node.name.endswith(f".{name}")]
         if len(found) == 1:
             return found[0]
@@ -152,12 +158,13 @@ def lineage(
         The registered versions of each model.
     """
     building = _Builder()
-    for source in project.sources.values():
+    sources: tuple[Mapping[str, EventSource], ...] = (
+        project.sources,
+        project.label_sources,
+        project.batch_sources,
+    )
+    for source in chain.from_iterable(one.values() for one in sources):
         building.source(source)
-    for labels in project.label_sources.values():
-        building.source(labels)
-    for table in project.batch_sources.values():
-        building.source(table)
     for view in project.views.values():
         building.view(view)
     for service in project.services.values():
@@ -166,6 +173,10 @@ def lineage(
         building.model(model, versions.get(model.name, ()))
     for endpoint in project.endpoints.values():
         building.endpoint(endpoint, versions)
+    for monitor in project.monitors.values():
+        building.monitor(monitor)
+    for endpoint in project.endpoints.values():
+        building.guard(endpoint)
     for alert in project.alerts.values():
         building.alert(alert)
     return building.lineage()
@@ -277,14 +288,20 @@ class _Builder:
     def model(self, model: Model, versions: Iterable[Version]) -> None:
         if f"model:{model.name}" in self.nodes:
             return
-        self.source(model.label)
-        self.service(model.features, model.label.of.name)
-        what = f"{model.task}, {type(model.estimator).__name__}, learns {model.label.name}"
+        label, estimator = model.label, type(model.estimator).__name__
+        if label is None:
+            what = f"{model.task}, {estimator}, learns without labels"
+        else:
+            self.source(label)
+            self.service(model.features, label.of.name)
+            told = "is judged by" if model.task == "anomaly" else "learns"
+            what = f"{model.task}, {estimator}, {told} {label.name}"
         top = self._add("model", model.name, what, of_definition=model)
         self._link(f"service:{model.features.name}", top)
-        self._joins_into(model.label, top)
-        for name in (model.label.label.name, model.label.known_at):
-            self._link(f"column:{model.label.name}.{name}", top)
+        if label is not None:
+            self._joins_into(label, top)
+            for name in (label.label.name, label.known_at):
+                self._link(f"column:{label.name}.{name}", top)
         for version in versions:
             stage = "no stage" if version.stage == "None" else version.stage
             self._link(top, self._add("version", f"{model.name}:{version.number}", stage, of=top))
@@ -303,6 +320,15 @@ class _Builder:
         costs = endpoint.policy.costs
         for name in costs.columns if isinstance(costs, CostMatrix) else ():
             self._link(f"column:{endpoint.source.name}.{name}", top)
+
+    def monitor(self, monitor: Monitor) -> None:
+        top = self._add("monitor", monitor.name, monitor_text(monitor), of_definition=monitor)
+        self._link(f"endpoint:{monitor.endpoint.name}", top)
+
+    def guard(self, endpoint: Endpoint) -> None:
+        if endpoint.guard is not None:
+            top = self._add("guard", endpoint.name, "takes versions out", text=guard_text(endpoint))
+            self._link(f"endpoint:{endpoint.name}", top)
 
     def alert(self, alert: Alert) -> None:
         top = self._add("alert", alert.name, alert.on.text, of_definition=alert)

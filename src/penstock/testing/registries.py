@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from penstock.core.errors import CorruptionError, InputError, ModelError, NotFoundError
-from penstock.models.gates import GateReport, Verdict
+from penstock.models.gate_rules import Verdict
+from penstock.models.gates import GateReport
 from penstock.models.manifest import ModelFiles, sha256
 from penstock.models.versions import report_title
 

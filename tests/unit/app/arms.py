@@ -80,8 +80,8 @@ def events(start, count):
     ]
 
 
-def register(root, name="fraud", *, shift=0.0, created_us=1):
-    """A small trained version of a model of the project; `shift` makes it another one."""
+def register(root, name="fraud", *, shift=0.0, created_us=1, chosen=None):
+    """A small trained version of a model of the project; `shift` makes it another one, `chosen` are its own thresholds."""
     project = load_project(root)
     service = plan_of(project).services[project.models[name].features.name]
     rng = np.random.default_rng(5)
@@ -97,6 +97,7 @@ def register(root, name="fraud", *, shift=0.0, created_us=1):
             service_fingerprint=service.fingerprint,
             data=DataRange(start_us=0, end_us=1, rows=400, positives=int(labels.sum()), digest="data"),
             created_us=created_us,
+            chosen={action: {"threshold": threshold} for action, threshold in (chosen or {}).items()},
         ),
     )
     assert replace(files.manifest, name=name) == files.manifest

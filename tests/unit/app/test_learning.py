@@ -11,9 +11,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from penstock.app.arrivals import arrived_of
 from penstock.app.forgetting import forget
 from penstock.app.learners_beside import LearnersBeside
-from penstock.app.learning import Learning, arrived_of, new_fold
+from penstock.app.learning import Learning, new_fold
 from penstock.app.online_training import learn_from_log, register_learning
 from penstock.app.runtime import learned_path, open_reader, plan_of, registry_of
 from penstock.definitions.project import load_project

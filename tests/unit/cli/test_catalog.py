@@ -62,7 +62,7 @@ def test_lineage_of_a_column(call):
 
 def test_lineage_is_drawn(call, tmp_path):
     call("lineage", "--svg", str(tmp_path / "made" / "all.svg"))
-    assert (tmp_path / "made" / "all.svg").read_text("utf-8").count('class="box"') == 8
+    assert (tmp_path / "made" / "all.svg").read_text("utf-8").count('class="box"') == 9
 
 
 def test_an_unknown_name_is_an_error(call):

@@ -1,0 +1,1 @@
+"""Sensors of machines: what is unusual, without anybody having said what is."""
