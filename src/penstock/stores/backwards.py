@@ -56,6 +56,15 @@ def _head(rows: list[tuple[int, int, int, int, int]]) -> Head:
     )
 
 
+def decisions_between(fetch: Fetch, start: int, stop: int) -> int:
+    """How many decisions there are in batches that start in ``[start, stop)``."""
+    found = fetch(
+        f"SELECT coalesce(sum(rows), 0) FROM batches WHERE id >= ? AND id < ? AND id & {_DECISION_BIT} != 0",
+        (start << KEY_BITS, stop << KEY_BITS),
+    )
+    return int(found[0][0])
+
+
 def position_at(fetch: Fetch, time_us: int, stop: int) -> int:
     """The position of the first row that was accepted after `time_us`, `stop` where there is none.
 

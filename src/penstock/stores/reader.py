@@ -152,6 +152,10 @@ class ProjectReader:
         """The decision batch with a key of `CommitHead.decisions`."""
         return self._decision_batch(batches.one(self._fetch, batches.DECISIONS, key))
 
+    def decisions_between(self, start: int, stop: int) -> int:
+        """How many decisions there are in batches that start in ``[start, stop)``."""
+        return backwards.decisions_between(self._fetch, start, stop)
+
     def position_at(self, time_us: int) -> int:
         """How long the log was at a time: the position of the first row that was accepted later."""
         return backwards.position_at(self._fetch, time_us, self.next_position)
