@@ -7,9 +7,25 @@ from fastapi import FastAPI
 import penstock
 from penstock.serving import problems
 from penstock.serving.platform import Platform
-from penstock.serving.routes import health, scoring
+from penstock.serving.routes import (
+    dead_letters,
+    decision_stream,
+    events,
+    features,
+    health,
+    scoring,
+    tecton,
+)
 
-ROUTERS = (scoring.router, health.router)
+ROUTERS = (
+    scoring.router,
+    features.router,
+    decision_stream.router,
+    events.router,
+    dead_letters.router,
+    tecton.router,
+    health.router,
+)
 
 
 def create_app(platform: Platform | None) -> FastAPI:

@@ -12,6 +12,7 @@ from penstock.app.answering import Answering
 from penstock.app.reasons import Reasoners
 from penstock.app.request_queue import RequestQueue
 from penstock.serving.asking import Asker
+from penstock.serving.decision_stream import DecisionStream
 from penstock.serving.problems import ProblemError
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class Platform:
         self.asker = Asker(self.queue)
         self.answering = Answering(runtime, self.queue, self.asker.deliver)
         self.reasoners = Reasoners(runtime)
+        self.decision_stream = DecisionStream(self)
         self.started_us = runtime.clock.now_us()
         self.live: LiveSummary | None = None
         """The live metrics, a fraction of a second old; None before the engine runs."""
