@@ -11,10 +11,30 @@ from penstock.serving.access import check_guarded, describe_security, guard_moun
 from penstock.serving.authentication import Authentication
 from penstock.serving.edge import Edge
 from penstock.serving.platform import Platform
-from penstock.serving.routes import health, observing, scoring, session
+from penstock.serving.routes import (
+    dead_letters,
+    decision_stream,
+    events,
+    features,
+    health,
+    observing,
+    scoring,
+    session,
+    tecton,
+)
 from penstock.serving.watched_requests import WatchedRequests
 
-ROUTERS = (scoring.router, observing.router, health.router, session.router)
+ROUTERS = (
+    scoring.router,
+    features.router,
+    decision_stream.router,
+    events.router,
+    dead_letters.router,
+    tecton.router,
+    observing.router,
+    health.router,
+    session.router,
+)
 
 
 def create_app(platform: Platform | None) -> FastAPI:
