@@ -88,7 +88,7 @@ def _penstock(load: Load) -> Iterator[list[dict[str, Any]]]:
     groups = [lines[i : i + load.batch] for i in range(0, len(lines), load.batch)]
     bodies = [group[0] if load.batch == 1 else b"[" + b",".join(group) + b"]" for group in groups]
     code = "from penstock.cli.main import app; app()"
-    command = [sys.executable, "-c", code, "up", "--port", PORT]
+    command = [sys.executable, "-c", code, "up", "--port", str(PORT)]
     with _server(command, cwd=folder, ready="/health/ready"):
         yield [_plan(SCORE, bodies)]
 
@@ -110,7 +110,7 @@ def _feast(_load: Load) -> Iterator[list[dict[str, Any]]]:
         {"features": [f"card:f{i}" for i in range(12)], "entities": {"card_id": [f"c{number % 5000}"]}}
         for number in range(20_000)
     ]
-    with _server([peer_python("feast"), script, folder, PORT], cwd=WORK, ready="/health"):
+    with _server([peer_python("feast"), script, folder, str(PORT)], cwd=WORK, ready="/health"):
         yield [
             _plan("/push", [json.dumps(one).encode() for one in pushes], "pushes"),
             _plan("/get-online-features", [json.dumps(one).encode() for one in reads], "reads"),
@@ -134,13 +134,13 @@ def _mlflow(_load: Load) -> Iterator[list[dict[str, Any]]]:
         json.dumps({"dataframe_split": {"columns": names, "data": [[float(i % 90), *[1.0] * 12]]}}).encode()
         for i in range(20_000)
     ]
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", folder, "--env-manager", "local"]
-    with _server([*command, "--port", PORT, "--workers", 1], cwd=WORK, ready="/ping"):
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(folder), "--env-manager", "local"]
+    with _server([*command, "--port", str(PORT), "--workers", "1"], cwd=WORK, ready="/ping"):
         yield [_plan("/invocations", bodies)]
 
 
 @contextmanager
-def _server(command: Sequence[str | Path | int], *, cwd: Path, ready: str) -> Iterator[None]:
+def _server(command: Sequence[str | Path], *, cwd: Path, ready: str) -> Iterator[None]:
     """A server while it is needed; with all that it started."""
     log, beside = WORK / "serving.log", Path(sys.executable).parent  # MLflow looks for uvicorn by name
     with log.open("wb") as out:

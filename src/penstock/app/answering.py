@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from penstock.core.errors import DeadlineError, PenstockError, StoreError
 from penstock.engine.answers import Answer, answers_of
-from penstock.engine.lookup import RowReader
 from penstock.engine.effects import NO_CHANGES, LetterChanges
+from penstock.engine.lookup import RowReader
 
 if TYPE_CHECKING:
     from concurrent.futures import Future

@@ -83,16 +83,22 @@ def answers_of(outcome: Outcome, plan: Plan, rows: RowReader, *, with_features: 
 
 
 def stored_answers(
-    plan: Plan, rows: RowReader, source: SourceNode, positions: Sequence[int], *, names: tuple[str, ...] = ()
+    plan: Plan,
+    rows: RowReader,
+    source: SourceNode,
+    positions: Sequence[int],
+    *,
+    status: str = "duplicate",
+    names: tuple[str, ...] = (),
 ) -> dict[int, Answer]:
-    """What events of `source` that were sent again are answered, by their positions, from the store."""
+    """What is answered about events of `source` that are in the store, by their positions."""
     wanted = np.unique(np.array(positions, np.int64))
     events = rows.events(source.name, wanted)
-    found = dict(zip(wanted.tolist(), _answers("duplicate", events, source, wanted), strict=True))
+    found = dict(zip(wanted.tolist(), _answers(status, events, source, wanted), strict=True))
     endpoint = plan.endpoint_of.get(source.name)
     for decided, decisions in () if endpoint is None else rows.decisions(endpoint.name, wanted):
         own = events.take(np.searchsorted(wanted, decided))
-        answers = _answers("duplicate", own, source, decided, decisions=decisions, features=names)
+        answers = _answers(status, own, source, decided, decisions=decisions, features=names)
         found |= dict(zip(decided.tolist(), answers, strict=True))
     return found
 

@@ -14,9 +14,9 @@ from penstock.app.reasons import Reasoners
 from penstock.app.request_queue import RequestQueue
 from penstock.app.runtime import state_folder
 from penstock.serving.asking import Asker
+from penstock.serving.decision_stream import DecisionStream
 from penstock.serving.keyring import Keyring
 from penstock.serving.observability import Observability
-from penstock.serving.decision_stream import DecisionStream
 from penstock.serving.problems import ProblemError
 from penstock.serving.sessions import Sessions
 from penstock.stores.secrets import kept_secret
