@@ -136,7 +136,7 @@ def _columns(task: str) -> tuple[tuple[str, ...], Any]:
     if task == "regression":
         return ("labelled", "MAE", "RMSE", "bias", "pinball"), _regression_cells
     if task == "anomaly":
-        return ("decided", "labelled", "anomalies", "AP", "ROC AUC", "unevenness"), _anomaly_cells
+        return ("decided", "labelled", "positive", "AP", "ROC AUC", "uneven"), _anomaly_cells
     return ("labelled", "positive", "AP", "ROC AUC", "ECE", "Card P@k"), _binary_cells
 
 

@@ -18,27 +18,33 @@ def print_shadows(found: Sequence[ShadowComparison]) -> None:
     if not found:
         return
     say()
-    regression = any(one.error is not None for one in found)
-    heads = ("error",) if regression else ("average precision", "ROC AUC", "cost an event")
-    rows = [
+    sizes = [
         (
             f"{one.arm} {one.version}",
             number(one.events),
             number(one.labelled),
             number(one.pending),
             "–" if one.differ is None else f"{one.differ:.2%}",
-            *(
-                map(_shown, (one.error,))
-                if regression
-                else map(_shown, (one.average_precision, one.roc_auc, one.cost))
-            ),
         )
         for one in found
     ]
-    head = ("shadow", "events", "labelled", "pending", "would differ", *heads)
-    print_table(rows, head=head, right=range(1, len(head)))
-    say("Shadow less what decided, on the same events; in parentheses the interval, 95 %.")
+    head = ("shadow", "events", "labelled", "pending", "would differ")
+    print_table(sizes, head=head, right=range(1, len(head)))
+    rows = [
+        (f"{one.arm} {one.version}", name, str(difference))
+        for one in found
+        for name, difference in _differences(one)
+        if difference is not None
+    ]
+    if rows:
+        print_table(rows, head=("shadow", "metric", "difference, and its interval (95 %)"))
+        say("Differences are the shadow's less what decided, on the same events.")
 
 
-def _shown(difference: Difference | None) -> str:
-    return "–" if difference is None else str(difference)
+def _differences(one: ShadowComparison) -> tuple[tuple[str, Difference | None], ...]:
+    return (
+        ("average precision", one.average_precision),
+        ("ROC AUC", one.roc_auc),
+        ("cost an event", one.cost),
+        ("mean absolute error", one.error),
+    )

@@ -35,7 +35,7 @@ class Tail:
     >>> tail = Tail(1000)
     >>> tail.add(np.arange(1000.0))
     >>> below(tail.numbers(), np.array([-1.0, 500.0, 985.0, 1e6])).round(3)
-    array([0.   , 0.5  , 0.984, 1.   ])
+    array([0.   , 0.5  , 0.989, 1.   ])
     """
 
     def __init__(self, size: int) -> None:
