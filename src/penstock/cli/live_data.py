@@ -91,7 +91,7 @@ def live_data(
     project: Project = None,
     as_json: AsJson = False,
 ) -> None:
-    """Push a recorded stream at a chosen rate, as if it happened now.
+    """Push a recorded stream as if it happened now.
 
     Labels follow their events with the recorded delays, sped up as the events are. Rows are due by the clock: a slow server gets larger requests,
     not fewer events. What is refused for overload is sent again with the same ids. Ends with the files, or with Ctrl-C.

@@ -60,7 +60,7 @@ def up(
     port: Annotated[int | None, typer.Option(help="Listen on this port; 0: any. [default: 8000]")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Serve the project over HTTP, and process files and whatever is added to them.
+    """Serve the project over HTTP, and follow its files.
 
     Appended lines and new files are taken in, and requests answered, until SIGTERM or Ctrl-C, which drain.
     """
