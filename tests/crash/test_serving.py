@@ -70,9 +70,12 @@ def test_from_64_threads_each_event_is_decided_once_and_each_request_answered(ro
             size = (1, 7, 20, 60)[thread // 16]
             return [one for i in range(0, 60, size) for one in client.ingest("payments", own[i : i + size])]
 
-    with serving_project(root, settings=settings(), clock=ManualClock(START_US + 10**12)) as served:
-        with ThreadPoolExecutor(THREADS) as pool:
-            answers = [one for part in pool.map(ask, range(THREADS)) for one in part]
+    clock = ManualClock(START_US + 10**12)
+    with (
+        serving_project(root, settings=settings(), clock=clock) as served,
+        ThreadPoolExecutor(THREADS) as pool,
+    ):
+        answers = [one for part in pool.map(ask, range(THREADS)) for one in part]
     assert len(answers) == 4 * len(events)
     by_id = {}
     for one in answers:
@@ -102,14 +105,15 @@ def test_five_times_what_fits_is_refused_with_a_time_and_served_afterwards(root)
         with ThreadPoolExecutor(12) as pool:
             asking = [pool.submit(ask, thread) for thread in range(12)]
             until = time.perf_counter() + 10
-            while len(refused) < 9 and time.perf_counter() < until:
+            while len(refused) < 8 and time.perf_counter() < until:
                 waiting.append(served.platform.queue.events)
                 time.sleep(0.01)
             turn.set()
             for one in asking:
                 one.result()
         assert max(waiting) <= 40, "more waits than may"
-        assert len(refused) == 9, "one is processed, two wait, nine find no room"
+        assert len(refused) >= 8, "two are processed at most, and two wait"
+        assert len(acknowledged) == 20 * (12 - len(refused))
         assert min(refused) >= 1
         with penstock.Client(served.url) as client:  # which tries again by itself
             assert client.ingest("payments", payment(99_999))["status"] == "scored"
@@ -127,30 +131,36 @@ def held_up(process, turn):
     return waiting
 
 
-def start(root):
-    """`penstock up` as a process, and where it listens."""
+@pytest.fixture
+def start():
+    """Starts `penstock up` as a process, and says where it listens."""
     paths = os.pathsep.join([*sys.path, str(pathlib.Path.cwd())])
-    process = subprocess.Popen(
-        [sys.executable, "-c", "from penstock.cli.main import app; app()", "up", "--port", "0"],
-        cwd=root,
-        env={
-            **os.environ,
-            "PYTHONPATH": paths,
-            "PENSTOCK_AUDIT__RATE": "0",
-            "PENSTOCK_OFFLINE__EXPORT": "false",
-        },
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    for line in process.stderr:
-        found = re.search(r"http://\S+", line)
-        if found:
-            threading.Thread(target=process.stderr.read, daemon=True).start()
-            with penstock.Client(found[0], timeout=60) as client:
-                client.health()
-            return process, found[0]
-    raise AssertionError("it did not start")
+    told, started = root.parent / "stderr", []
+    quiet = {"PENSTOCK_AUDIT__RATE": "0", "PENSTOCK_OFFLINE__EXPORT": "false"}
+
+    def begin():
+        with told.open("w") as stderr:
+            process = subprocess.Popen(
+                [sys.executable, "-c", "from penstock.cli.main import app; app()", "up", "--port", "0"],
+                cwd=root,
+                env={**os.environ, "PYTHONPATH": paths, **quiet},
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+            )
+        started.append(process)
+        until = time.perf_counter() + 60
+        while (found := re.search(r"http://\S+", told.read_text())) is None:
+            assert process.poll() is None, told.read_text()
+            assert time.perf_counter() < until, told.read_text()
+            time.sleep(0.02)
+        with penstock.Client(found[0], timeout=60) as client:
+            client.health()
+        return process, found[0]
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.wait(30)
 
 
 class Load:
@@ -187,17 +197,17 @@ class Load:
             thread.join(60)
 
 
-def test_killed_under_load_nothing_acknowledged_is_lost(root):
+def test_killed_under_load_nothing_acknowledged_is_lost(root, start):
     acknowledged = set()
     for _ in range(2):
-        process, url = start(root)
+        process, url = start()
         load = Load(url)
         load.wait_for(300)
         process.send_signal(signal.SIGKILL)
         process.wait(30)
         load.end()
         acknowledged |= load.acknowledged
-    process, url = start(root)
+    process, url = start()
     again = sorted(acknowledged)[:500]
     with penstock.Client(url, timeout=60) as client:
         answers = client.ingest("payments", [payment(int(one[1:])) for one in again])
@@ -207,8 +217,8 @@ def test_killed_under_load_nothing_acknowledged_is_lost(root):
     check_whole(root, acknowledged)
 
 
-def test_sigterm_under_load_ends_in_time_and_leaves_nothing_undecided(root):
-    process, url = start(root)
+def test_sigterm_under_load_ends_in_time_and_leaves_nothing_undecided(root, start):
+    process, url = start()
     load = Load(url)
     load.wait_for(300)
     begun = time.perf_counter()

@@ -73,7 +73,7 @@ def vectors(rows):
 
 
 @settings(
-    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 @given(batched())
 def test_http_equals_ingest_and_the_oracle(batches):
