@@ -91,7 +91,7 @@ def raised():
     yield DeadlineError("late", taken=True)
 
 
-@pytest.mark.parametrize("error", raised(), ids=lambda e: type(e).__name__)
+@pytest.mark.parametrize("error", list(raised()), ids=lambda e: type(e).__name__)
 def test_the_servers_error_is_raised_with_its_message(error):
     client, _ = client_of(problem(error), retries=False)
     with pytest.raises(type(error)) as found:

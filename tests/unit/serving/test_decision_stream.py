@@ -65,7 +65,8 @@ def test_an_unknown_endpoint_is_an_error_at_once(client):
 def test_no_more_clients_than_may_be(client, served, monkeypatch):
     monkeypatch.setattr(decision_stream, "MOST_CLIENTS", 1)
     with httpx.stream("GET", f"{served.url}/v1/decisions/stream", timeout=5) as first:
-        assert next(first.iter_lines()) == "event: start"
+        lines = first.iter_lines()
+        assert next(lines) == "event: start"
         with (
             penstock.Client(served.url, retries=False) as other,
             pytest.raises(OverloadError, match="1 clients watch"),
