@@ -134,7 +134,10 @@ def served(runtime: Runtime, given: Mapping[str, Any] | None) -> Iterator[Platfo
     with Server(create_app(platform), platform.settings.model_copy(update=dict(given))) as server:
         runtime.url = server.url
         tell(f"penstock: the API listens at {server.url}")
-        yield platform
+        try:
+            yield platform
+        finally:
+            platform.close()
 
 
 def _both(one: Watch, other: Watch) -> Watch:

@@ -12,6 +12,7 @@ from penstock.app.answering import Answering
 from penstock.app.reasons import Reasoners
 from penstock.app.request_queue import RequestQueue
 from penstock.serving.asking import Asker
+from penstock.serving.jobs import Jobs
 from penstock.serving.problems import ProblemError
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class Platform:
         self.asker = Asker(self.queue)
         self.answering = Answering(runtime, self.queue, self.asker.deliver)
         self.reasoners = Reasoners(runtime)
+        self.jobs = Jobs(self.root, clock=runtime.clock)
         self.started_us = runtime.clock.now_us()
         self.live: LiveSummary | None = None
         """The live metrics, a fraction of a second old; None before the engine runs."""
@@ -44,6 +46,10 @@ class Platform:
     def root(self) -> Path:
         """The project's folder."""
         return self.runtime.project.root
+
+    def close(self) -> None:
+        """End what runs beside; call it when no requests come any more."""
+        self.jobs.close()
 
     def saw(self, summary: LiveSummary) -> None:
         """Note the live metrics; called from the engine's thread."""
