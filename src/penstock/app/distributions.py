@@ -31,15 +31,13 @@ def distributions(
     """
     name = monitor.endpoint.name
     service = plan.services[plan.endpoints[name].service]
-    vectors, times = _newest(store, plan, monitor, service.fingerprint, rows, progress)
+    vectors, times = _newest(store, plan, monitor, rows=rows, progress=progress)
     return {
         "endpoint": name,
         "rows": len(vectors),
         "first_us": int(times.min()) if len(times) else None,
         "last_us": int(times.max()) if len(times) else None,
-        "features": [
-            described(feature, vectors[:, i]) for i, feature in enumerate(service.feature_names)
-        ],
+        "features": [described(feature, vectors[:, i]) for i, feature in enumerate(service.feature_names)],
     }
 
 
@@ -65,17 +63,30 @@ def described(name: str, values: FloatArray) -> dict[str, Any]:
 
 def _bars(profile: ColumnProfile, held: FloatArray) -> dict[str, Any]:
     if profile.is_discrete or not len(held):
-        return {"values": list(profile.cuts), "counts": list(profile.counts), "edges": None, "below": 0, "above": 0}
+        return {
+            "values": list(profile.cuts),
+            "counts": list(profile.counts),
+            "edges": None,
+            "below": 0,
+            "above": 0,
+        }
     low, high = np.quantile(held, [_TAIL, 1 - _TAIL])
     counts, edges = np.histogram(held, STEPS, (low, high))
     below, above = int((held < low).sum()), int((held > high).sum())
-    return {"values": None, "counts": counts.tolist(), "edges": edges.tolist(), "below": below, "above": above}
+    return {
+        "values": None,
+        "counts": counts.tolist(),
+        "edges": edges.tolist(),
+        "below": below,
+        "above": above,
+    }
 
 
 def _newest(
-    store: LogReader, plan: Plan, monitor: Monitor, fingerprint: str, rows: int, progress: Progress | None
+    store: LogReader, plan: Plan, monitor: Monitor, *, rows: int, progress: Progress | None
 ) -> tuple[FloatArray, npt.NDArray[np.int64]]:
     """The vectors and times of the newest decisions, looked for ever further back."""
+    service = plan.services[plan.endpoints[monitor.endpoint.name].service]
     end, span = store.next_position, 2 * rows
     while True:
         start = max(end - span, 0)
@@ -83,7 +94,7 @@ def _newest(
         for scored, _, decisions in scored_batches(
             store, plan, monitor, labelled=False, start=start, progress=progress
         ):
-            if decisions.service == fingerprint:
+            if decisions.service == service.fingerprint:
                 parts.append((decisions.vectors[-rows:], scored.times_us[-rows:]))
                 while len(parts) > 1 and sum(len(one) for one, _ in parts[1:]) >= rows:
                     parts.pop(0)
@@ -91,6 +102,5 @@ def _newest(
             break
         span *= 8
     if not parts:
-        width = len(plan.services[plan.endpoints[monitor.endpoint.name].service].feature_names)
-        return np.zeros((0, width)), np.zeros(0, np.int64)
+        return np.zeros((0, len(service.feature_names))), np.zeros(0, np.int64)
     return np.concatenate([v for v, _ in parts])[-rows:], np.concatenate([t for _, t in parts])[-rows:]

@@ -64,7 +64,9 @@ class BacktestParams(Params):
     """A past period decided again by other models, thresholds or another policy."""
 
     model_config = ConfigDict(
-        json_schema_extra={"example": {"endpoint": "checkout", "models": ["fraud:2"], "thresholds": {"block": 0.8}}}
+        json_schema_extra={
+            "example": {"endpoint": "checkout", "models": ["fraud:2"], "thresholds": {"block": 0.8}}
+        }
     )
 
     endpoint: Name

@@ -1,6 +1,6 @@
 """The process of a job: reads what is asked from stdin, and writes progress and result to stdout, a line of JSON each.
 
-    python -m penstock.serving.job_process PROJECT
+python -m penstock.serving.job_process PROJECT
 """
 
 from __future__ import annotations

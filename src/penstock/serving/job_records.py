@@ -118,7 +118,9 @@ class JobFolder:
             aside.write_bytes(data)
             aside.replace(path)
         except OSError as error:
-            raise StoreError(f"jobs: {path} cannot be written ({error}). Check the disk and its rights.") from error
+            raise StoreError(
+                f"jobs: {path} cannot be written ({error}). Check the disk and its rights."
+            ) from error
 
 
 def too_many(jobs: list[Job], *, most: int = KEPT_JOBS, most_bytes: int = KEPT_BYTES) -> list[Job]:

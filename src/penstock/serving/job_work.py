@@ -112,9 +112,7 @@ def _drift(work: Work, params: DriftParams) -> Any:
     monitor = monitor_of(work.project, params.endpoint)
     reference = reference_of(work.registry, monitor.endpoint.model.name, params.version)
     with open_reader(work.root) as store:
-        report = drift_report(
-            store, work.plan, monitor, reference=reference, progress=work.speaker.progress
-        )
+        report = drift_report(store, work.plan, monitor, reference=reference, progress=work.speaker.progress)
     return dated(report.to_dict())
 
 
@@ -153,7 +151,12 @@ def _backtest(work: Work, params: BacktestParams) -> Any:
     found = backtest(work.root, params.endpoint, asked, progress=work.speaker.progress)
     days = [
         [
-            {"day": f"{from_us(day * 86_400_000_000):%Y-%m-%d}", "events": events, "alerts": alerts, "cost": cost}
+            {
+                "day": f"{from_us(day * 86_400_000_000):%Y-%m-%d}",
+                "events": events,
+                "alerts": alerts,
+                "cost": cost,
+            }
             for day, (events, alerts, cost) in sorted(side.items())
         ]
         for side in found.days
@@ -225,7 +228,12 @@ def _promote(work: Work, params: PromoteParams) -> Any:
             f"the report is kept with the version as {report.digest[:16]}."
         )
     moved = work.registry.promote(
-        params.model, params.version, stage="Production", actor=work.actor, reason=work.reason, gate=report.digest
+        params.model,
+        params.version,
+        stage="Production",
+        actor=work.actor,
+        reason=work.reason,
+        gate=report.digest,
     )
     return {"version": moved.label, "stage": moved.stage, "report": gate_values(report)}
 

@@ -140,11 +140,7 @@ class Jobs:
     def newest(self, kind: str, params: dict[str, Any], *states: State) -> Job | None:
         """The newest job that was asked the same and is in one of these states."""
         return next(
-            (
-                job
-                for job in self.all()
-                if job.state in states and job.kind == kind and job.params == params
-            ),
+            (job for job in self.all() if job.state in states and job.kind == kind and job.params == params),
             None,
         )
 
@@ -304,6 +300,8 @@ def _crashed(code: int) -> str:
 def _problem_of(error: dict[str, Any]) -> dict[str, Any]:
     """An error that a process told of, as it would be over HTTP."""
     found = getattr(errors, str(error.get("kind")), errors.PenstockError)
-    kind = found if isinstance(found, type) and issubclass(found, errors.PenstockError) else errors.PenstockError
+    kind = (
+        found if isinstance(found, type) and issubclass(found, errors.PenstockError) else errors.PenstockError
+    )
     status, code = problem_kind(kind)
     return problem_values(ProblemError(status, code, str(error.get("detail", ""))))

@@ -38,6 +38,8 @@ class Platform:
         self.answering = Answering(runtime, self.queue, self.asker.deliver)
         self.reasoners = Reasoners(runtime)
         self.jobs = Jobs(self.root, clock=runtime.clock)
+        self.job_watchers = 0
+        """Streams of jobs' events that are open."""
         self.started_us = runtime.clock.now_us()
         self.live: LiveSummary | None = None
         """The live metrics, a fraction of a second old; None before the engine runs."""
