@@ -19,6 +19,7 @@ from typing import IO, Any
 from penstock.core.errors import PenstockError
 from penstock.core.time import from_us
 from penstock.models.manifest import json_value
+from penstock.serving.job_errors import told
 
 SAY_EVERY_S = 0.2
 LOWEST = 19
@@ -44,7 +45,7 @@ class Speaker:
 
     def say(self, message: Mapping[str, Any]) -> None:
         """Write one message."""
-        self._out.write(json.dumps(plain(message), allow_nan=False).encode() + b"\n")
+        self._out.write(json.dumps(plain(message), allow_nan=False, separators=(",", ":")).encode() + b"\n")
         self._out.flush()
 
 
@@ -113,7 +114,7 @@ def main(root: Path) -> int:
 
         result = run(Work(root, asked, speaker, out))
     except PenstockError as error:
-        speaker.say({"error": {"kind": type(error).__name__, "detail": str(error)}})
+        speaker.say({"error": told(error)})
         return 1
     if result is not None:
         speaker.say({"result": result})

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from penstock.app.runtime import state_folder
-from penstock.core import errors
 from penstock.core.errors import NotFoundError, OverloadError, StoreError
 from penstock.serving.job_child import Child, job_command
+from penstock.serving.job_errors import error_of
 from penstock.serving.job_records import Job, JobFolder, State, too_many
-from penstock.serving.problems import ProblemError, problem_kind, problem_values
+from penstock.serving.problems import ProblemError, problem_of, problem_values
 
 if TYPE_CHECKING:
     from penstock.core.clock import Clock
@@ -178,11 +178,15 @@ class Jobs:
             raise StoreError(f"no process could be started: {error}. See what the machine lacks.") from error
 
     def end_stream(self, child: Child) -> None:
-        """Let go of what `stream` gave."""
+        """Let go of what `stream` gave, when its process has ended."""
         child.end(patience_s=1.0)
         child.wait()
         with self._changed:
             self._streams -= 1
+
+    def let_go(self, child: Child) -> None:
+        """The same, without waiting."""
+        threading.Thread(target=self.end_stream, args=[child], name="penstock-job-end", daemon=True).start()
 
     def close(self) -> None:
         """End what runs; what waits waits for the next start."""
@@ -299,9 +303,4 @@ def _crashed(code: int) -> str:
 
 def _problem_of(error: dict[str, Any]) -> dict[str, Any]:
     """An error that a process told of, as it would be over HTTP."""
-    found = getattr(errors, str(error.get("kind")), errors.PenstockError)
-    kind = (
-        found if isinstance(found, type) and issubclass(found, errors.PenstockError) else errors.PenstockError
-    )
-    status, code = problem_kind(kind)
-    return problem_values(ProblemError(status, code, str(error.get("detail", ""))))
+    return problem_values(problem_of(error_of(error)))

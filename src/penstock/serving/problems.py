@@ -92,18 +92,14 @@ def problem_of(error: PenstockError) -> ProblemError:
         return ProblemError(
             HTTPStatus.SERVICE_UNAVAILABLE, "deadline", str(error), retry_after_s=RETRY_AFTER_S
         )
-    status, code = problem_kind(type(error))
+    status, code = next(
+        (STATUS[kind] for kind in type(error).__mro__ if kind in STATUS),
+        (HTTPStatus.INTERNAL_SERVER_ERROR, "internal"),
+    )
     retry_after_s = error.retry_after_s if isinstance(error, OverloadError) else None
     if retry_after_s is None and status is HTTPStatus.SERVICE_UNAVAILABLE:
         retry_after_s = RETRY_AFTER_S
     return ProblemError(status, code, str(error), retry_after_s=retry_after_s)
-
-
-def problem_kind(kind: type[PenstockError]) -> tuple[HTTPStatus, str]:
-    """Status and code of an error by its class."""
-    return next(
-        (STATUS[one] for one in kind.__mro__ if one in STATUS), (HTTPStatus.INTERNAL_SERVER_ERROR, "internal")
-    )
 
 
 def problem_values(problem: ProblemError) -> dict[str, Any]:
