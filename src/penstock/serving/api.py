@@ -7,9 +7,35 @@ from fastapi import FastAPI
 import penstock
 from penstock.serving import problems
 from penstock.serving.platform import Platform
-from penstock.serving.routes import health, scoring
+from penstock.serving.routes import (
+    alerts,
+    audit,
+    catalog,
+    datasets,
+    endpoints,
+    health,
+    jobs,
+    models,
+    monitoring,
+    promotions,
+    retraining,
+    scoring,
+)
 
-ROUTERS = (scoring.router, health.router)
+ROUTERS = (
+    scoring.router,
+    health.router,
+    models.router,
+    promotions.router,
+    endpoints.router,
+    monitoring.router,
+    retraining.router,
+    alerts.router,
+    catalog.router,
+    datasets.router,
+    audit.router,
+    jobs.router,
+)
 
 
 def create_app(platform: Platform | None) -> FastAPI:

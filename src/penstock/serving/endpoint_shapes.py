@@ -6,10 +6,11 @@ from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.config import JsonDict
 
 from penstock.serving.acting import Because
 
-_ENDPOINT = {
+_ENDPOINT: JsonDict = {
     "name": "checkout",
     "source": "payments",
     "service": "fraud_features",

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from fastapi import Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
 
 from penstock.core.time import from_us
 from penstock.serving.acting import Reason
@@ -18,7 +19,7 @@ from penstock.serving.shapes import ProblemShape
 JobKindName = Literal[
     "metrics", "drift", "distributions", "experiment", "backtest", "dataset", "retrain", "gate", "promote"
 ]
-_EXAMPLE = {
+_EXAMPLE: JsonDict = {
     "id": "job-000642f1c7a80e019f3c21d7",
     "kind": "backtest",
     "params": {"endpoint": "checkout", "models": ["fraud:2"], "thresholds": {}},

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
 
 from penstock.core.errors import ArtifactError
 from penstock.core.time import from_us
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from penstock.models.registry import ModelVersion
 
 Stage = Literal["None", "Staging", "Production", "Archived"]
-_VERSION = {
+_VERSION: JsonDict = {
     "version": "fraud:3",
     "model": "fraud",
     "number": 3,
@@ -238,7 +239,10 @@ def manifest_values(manifest: Manifest) -> dict[str, Any]:
     found = asdict(manifest)
     found["created"] = from_us(found.pop("created_us")).isoformat()
     data = found["data"]
-    data |= {"start": from_us(data.pop("start_us")).isoformat(), "end": from_us(data.pop("end_us")).isoformat()}
+    data |= {
+        "start": from_us(data.pop("start_us")).isoformat(),
+        "end": from_us(data.pop("end_us")).isoformat(),
+    }
     return found
 
 
@@ -250,7 +254,7 @@ def move_of(row: HistoryRow) -> MoveShape:
         actor=row.actor,
         action=row.action,
         version=f"{row.name}:{row.version}",
-        stage=row.stage,  # type: ignore[arg-type] # the registry wrote it
+        stage=row.stage,
         reason=row.reason,
         gate=row.gate,
     )

@@ -19,7 +19,8 @@ MOST = 1000
 T = TypeVar("T")
 Limit = Annotated[int, Query(ge=1, le=MOST, description="Most items of an answer.")]
 Cursor = Annotated[
-    str | None, Query(max_length=1000, description="`next` of the answer before; without: from the beginning.")
+    str | None,
+    Query(max_length=1000, description="`next` of the answer before; without: from the beginning."),
 ]
 
 

@@ -11,6 +11,7 @@ from fastapi import Request
 from penstock.app.answering import Answering
 from penstock.app.reasons import Reasoners
 from penstock.app.request_queue import RequestQueue
+from penstock.app.retraining_status import RetrainingWatch
 from penstock.app.source_facts import SourceWatch
 from penstock.serving.asking import Asker
 from penstock.serving.jobs import Jobs
@@ -40,6 +41,7 @@ class Platform:
         self.reasoners = Reasoners(runtime)
         self.jobs = Jobs(self.root, clock=runtime.clock)
         self.sources = SourceWatch()
+        self.retraining = RetrainingWatch()
         self.job_watchers = 0
         """Streams of jobs' events that are open."""
         self.started_us = runtime.clock.now_us()
