@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
-from pydantic.config import JsonDict
+
+if TYPE_CHECKING:
+    from pydantic.config import JsonDict
 
 _NODE: JsonDict = {
     "id": "view:card_spending",

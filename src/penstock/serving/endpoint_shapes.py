@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from pydantic.config import JsonDict
 
 from penstock.serving.acting import Because
+
+if TYPE_CHECKING:
+    from pydantic.config import JsonDict
 
 _ENDPOINT: JsonDict = {
     "name": "checkout",

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from datetime import datetime
 from http import HTTPStatus
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from fastapi import Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
-from pydantic.config import JsonDict
 
 from penstock.core.time import from_us
 from penstock.serving.acting import Reason
 from penstock.serving.job_records import Job
 from penstock.serving.shapes import ProblemShape
+
+if TYPE_CHECKING:
+    from pydantic.config import JsonDict
 
 JobKindName = Literal[
     "metrics", "drift", "distributions", "experiment", "backtest", "dataset", "retrain", "gate", "promote"

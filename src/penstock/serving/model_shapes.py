@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
-from pydantic.config import JsonDict
 
 from penstock.core.errors import ArtifactError
 from penstock.core.time import from_us
@@ -17,6 +16,8 @@ from penstock.models.manifest import MANIFEST_NAME, Manifest, read_files
 from penstock.serving.acting import Because
 
 if TYPE_CHECKING:
+    from pydantic.config import JsonDict
+
     from penstock.models.gates import GateReport
     from penstock.models.history import HistoryRow
     from penstock.models.registry import ModelVersion
