@@ -134,10 +134,7 @@ def served(runtime: Runtime, given: Mapping[str, Any] | None) -> Iterator[Platfo
     with Server(create_app(platform), platform.settings.model_copy(update=dict(given))) as server:
         runtime.url = server.url
         tell(f"penstock: the API listens at {server.url}")
-        try:
-            yield platform
-        finally:
-            platform.close()
+        yield platform
 
 
 def _both(one: Watch, other: Watch) -> Watch:

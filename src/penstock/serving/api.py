@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from fastapi import FastAPI
+from starlette.concurrency import run_in_threadpool
 
 import penstock
 from penstock.serving import problems
@@ -54,3 +58,12 @@ def create_app(platform: Platform | None) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router)
     return app
+
+
+@asynccontextmanager
+async def _closing(app: FastAPI) -> AsyncIterator[None]:
+    """End what the platform runs beside when the server ends."""
+    yield
+    platform: Platform | None = app.state.platform
+    if platform is not None:
+        await run_in_threadpool(platform.close)
