@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from penstock.serving.platform import Platform
 
 T = TypeVar("T")
-MAX_AGE_S = 60.0
+MAX_AGE_S = 300.0
 MaxAge = Annotated[
     float,
     Query(
