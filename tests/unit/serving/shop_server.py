@@ -21,15 +21,15 @@ WHY = {"reason": "a test"}
 
 @cache
 def template() -> Path:
-    """The template's project after a run, with two versions of its model, the first live and the second judged; do not change it."""
+    """The template's project after a run, with two versions of its model, of which the first is live; do not change it."""
     root = Path(tempfile.mkdtemp(prefix="penstock-")) / "shop"
     write_project(root)
     for command in (
         ["run"],
         ["train", "fraud"],
         ["registry", "promote", "fraud", "1", "--skip-gate", "the first"],
-        ["run", "payments=" + str(root / "data" / "next_week.ndjson")],
         ["train", "fraud"],
+        ["run", "payments=" + str(root / "data" / "next_week.ndjson")],
     ):
         done = CliRunner().invoke(app, [*command, "--project", str(root)])
         assert done.exit_code == 0, done.output
@@ -90,3 +90,11 @@ def child_command(folder):
     path = folder / "child.py"
     path.write_text(CHILD)
     return [sys.executable, "-S", str(path)]
+
+
+def events(start, count, **more):
+    """Events of the project with arms, as JSON has them; `more` changes ids."""
+    prefix = more.get("prefix", "")
+    return [
+        one | {"id": prefix + one["id"], "at": one["at"].isoformat()} for one in arms.events(start, count)
+    ]
