@@ -62,8 +62,14 @@ def test_weights_are_in_force_when_it_answers(shop):
     found = ok(client.put("/v1/endpoints/checkout/weights", json=WHY | {"weights": {"narrow": 100}}))
     assert shares(found)["narrow"] == 0.5
     assert {one["arm"]: one["serving"] for one in found["arms"]}["narrow"] == "narrow:1"
-    assert {arm.name for arm in served.runtime.routes["checkout"].serving} == {"champion", "challenger", "narrow"}
-    both = ok(client.put("/v1/endpoints/checkout/weights", json=WHY | {"reset": True, "weights": {"narrow": 20}}))
+    assert {arm.name for arm in served.runtime.routes["checkout"].serving} == {
+        "champion",
+        "challenger",
+        "narrow",
+    }
+    both = ok(
+        client.put("/v1/endpoints/checkout/weights", json=WHY | {"reset": True, "weights": {"narrow": 20}})
+    )
     assert {one["arm"]: one["weight"] for one in both["arms"]}["champion"] == 80
     back = ok(client.put("/v1/endpoints/checkout/weights", json=WHY | {"reset": True}))
     assert shares(back)["narrow"] == 0
@@ -101,11 +107,15 @@ def test_what_the_guard_found(shop):
         reason="it is slow",
     )
     (verdict,) = ok(client.get("/v1/endpoints/checkout"))["guard"]["verdicts"]
-    assert (verdict["version"], verdict["verdict"], verdict["numbers"]) == ("fraud:2", "refused", {"share": 0.5})
+    assert (verdict["version"], verdict["verdict"], verdict["numbers"]) == (
+        "fraud:2",
+        "refused",
+        {"share": 0.5},
+    )
 
 
 def test_alerts_are_silenced_and_told_of(shop):
-    served, client = shop
+    _served, client = shop
     found = {one["name"]: one for one in ok(client.get("/v1/alerts"))["items"]}
     assert list(found) == ["banned", "busy"]
     assert found["busy"]["state"] == "ok"

@@ -10,7 +10,7 @@ import pytest
 from penstock.serving.api import create_app
 from tests.unit.serving.shop_server import WHY, asking, copied, template
 
-SECRET = "the secret of another folder"  # noqa: S105 - bait
+SECRET = "the secret of another folder"
 NAMES = [
     "..",
     "../secret",

@@ -32,7 +32,7 @@ def ok(answer, status=200):
 
 
 def test_a_job_from_its_beginning_to_its_end(shop):
-    served, client = shop
+    _served, client = shop
     answer = client.post("/v1/jobs", json={"kind": "metrics", "params": {"endpoint": "checkout"}})
     job = ok(answer, 202)
     path = answer.headers["location"]
@@ -52,8 +52,16 @@ def test_a_job_from_its_beginning_to_its_end(shop):
         ({"kind": "metrics", "params": {"endpoint": "nothing"}}, 404, "checkout"),
         ({"kind": "metrics", "params": {"endpoint": "checkout", "as_of": "never"}}, 422, "params.as_of"),
         ({"kind": "backtest", "params": {"endpoint": "checkout", "models": ["fraud:9"]}}, 404, "fraud"),
-        ({"kind": "backtest", "params": {"endpoint": "checkout", "models": ["../x:1"]}}, 422, "params.models"),
-        ({"kind": "backtest", "params": {"endpoint": "checkout", "definitions": "/tmp"}}, 422, "params.definitions"),
+        (
+            {"kind": "backtest", "params": {"endpoint": "checkout", "models": ["../x:1"]}},
+            422,
+            "params.models",
+        ),
+        (
+            {"kind": "backtest", "params": {"endpoint": "checkout", "definitions": "/tmp"}},
+            422,
+            "params.definitions",
+        ),
         ({"kind": "gate", "params": {"model": "fraud", "version": "1"}}, 422, "reason"),
         ({"kind": "gate", "params": {"model": "fraud", "version": "9"}, **WHY}, 404, "fraud"),
         ({"kind": "retrain", "params": {"model": "nothing"}, **WHY}, 404, "fraud"),
@@ -78,7 +86,7 @@ def test_every_kind_is_described(shop):
 
 
 def test_what_changes_something_is_in_the_audit_log(shop):
-    served, client = shop
+    _served, client = shop
     asked = {"kind": "retrain", "params": {"model": "fraud"}, **WHY}
     job = ok(client.post("/v1/jobs", json=asked), 202)
     row = ok(client.get("/v1/audit", params={"action": "job.begin"}))["items"][0]

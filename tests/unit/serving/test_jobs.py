@@ -67,7 +67,11 @@ def test_progress_is_heard(made, tmp_path):
 def test_an_error_is_told_as_over_http(made):
     jobs = made()
     job = ended(jobs, jobs.submit("drift", {"raise": "NotFoundError"}, actor="ann"))
-    assert (job.state, job.error["status"], job.error["type"]) == ("failed", 404, "urn:penstock:problem:not_found")
+    assert (job.state, job.error["status"], job.error["type"]) == (
+        "failed",
+        404,
+        "urn:penstock:problem:not_found",
+    )
     assert job.error["detail"] == "it is not there"
     assert jobs.result(job) is None
     for other in ("NoSuchError", "os", "DeadlineError"):
@@ -94,7 +98,9 @@ def test_a_process_that_dies_fails_its_job_alone(made, params, told):
 
 def test_of_what_a_process_writes_the_end_is_kept(made):
     jobs = made()
-    job = ended(jobs, jobs.submit("metrics", {"stderr": "0123456789", "times": 200_000, "exit": 1}, actor="ann"))
+    job = ended(
+        jobs, jobs.submit("metrics", {"stderr": "0123456789", "times": 200_000, "exit": 1}, actor="ann")
+    )
     assert len(job.log) == 8192
     assert job.log.endswith("0123456789")
 
@@ -193,13 +199,23 @@ def test_submitting_and_cancelling_from_many_threads(made):
 def test_old_jobs_are_removed_with_their_results(tmp_path):
     folder = JobFolder(tmp_path / "jobs")
     jobs = [
-        Job(id=f"job-{n:024x}", kind="metrics", params={}, actor="", reason="", created_us=n, state="succeeded")
+        Job(
+            id=f"job-{n:024x}",
+            kind="metrics",
+            params={},
+            actor="",
+            reason="",
+            created_us=n,
+            state="succeeded",
+        )
         for n in range(6)
     ]
     for job in jobs:
         folder.save_result(job, b"x" * 10)
         folder.save(job)
-    running = Job(id=f"job-{0:023x}f", kind="metrics", params={}, actor="", reason="", created_us=0, state="running")
+    running = Job(
+        id=f"job-{0:023x}f", kind="metrics", params={}, actor="", reason="", created_us=0, state="running"
+    )
     everything = [running, *jobs]
     assert too_many(everything, most=4) == [jobs[1], jobs[0]]
     assert too_many(everything, most=100, most_bytes=25) == [jobs[3], jobs[2], jobs[1], jobs[0]]

@@ -71,7 +71,9 @@ def test_what_was_live_at_a_time(looking):
     assert (then["live"]["version"], then["since"]["gate"]) == ("fraud:1", "skipped: the first")
     assert ok(looking.get("/v1/models/fraud/history", params={"at": "2020-01-01"}))["live"] is None
     assert looking.get("/v1/models/fraud/history", params={"at": "yesterday"}).status_code == 422
-    assert looking.get("/v1/models/fraud/history", params={"at": "0001-01-01T00:00:00+14:00"}).status_code in {200, 422}
+    assert looking.get(
+        "/v1/models/fraud/history", params={"at": "0001-01-01T00:00:00+14:00"}
+    ).status_code in {200, 422}
 
 
 @pytest.mark.parametrize(
@@ -161,7 +163,15 @@ def test_versions_move_while_events_are_scored(shop):
 
 @pytest.mark.parametrize(
     "asked",
-    [{}, {"reason": ""}, {"reason": "  "}, {"reason": "x" * 501}, WHY | {"stage": "None"}, WHY | {"gate": "../x"}, WHY | {"to": 1}],
+    [
+        {},
+        {"reason": ""},
+        {"reason": "  "},
+        {"reason": "x" * 501},
+        WHY | {"stage": "None"},
+        WHY | {"gate": "../x"},
+        WHY | {"to": 1},
+    ],
 )
 def test_a_move_needs_a_reason(shop, asked):
     served, client = shop

@@ -50,7 +50,9 @@ def test_a_report_has_the_figures_of_every_table(decided):
         monitor = monitor_of(runtime.project)
         found = metrics_report(runtime.store, runtime.plan, monitor)
         board = stored_board(runtime.store, runtime.plan, monitor)
-        days = metrics_of(stored_board(runtime.store, runtime.plan, monitor, keep_all=True), monitor, by="day")
+        days = metrics_of(
+            stored_board(runtime.store, runtime.plan, monitor, keep_all=True), monitor, by="day"
+        )
         for by in ("version", "segment:country", "segment:payment.large"):
             wanted = metrics_of(board, monitor, by=by)
             got = shaped(plain_dated(found), by)
@@ -64,7 +66,10 @@ def test_a_report_has_the_figures_of_every_table(decided):
         assert len(got.days) == len(days.rows) > 20
         for day, (_, date, window) in zip(got.days, days.rows, strict=True):
             assert str(day.start)[:10] == date
-            assert (day.quality.labelled, day.quality.pending) == (window.quality.labelled, window.quality.pending)
+            assert (day.quality.labelled, day.quality.pending) == (
+                window.quality.labelled,
+                window.quality.pending,
+            )
             assert day.mature == window.mature
         assert got.total.roc_auc == board.total().summary().roc_auc
         assert [one.end.timestamp() * 1e6 for one in got.windows] == [w.end_us for w in board.windows()]
@@ -80,7 +85,10 @@ def test_curves_and_scores(decided):
     with Runtime.open(decided, clock=watched.CLOCK) as runtime:
         found = plain_dated(metrics_report(runtime.store, runtime.plan, monitor_of(runtime.project)))
     whole, *groups = curves_of(found)
-    assert [(one.dimension, one.value) for one in groups] == [("version", "amount:1"), ("version", "amount:2")]
+    assert [(one.dimension, one.value) for one in groups] == [
+        ("version", "amount:1"),
+        ("version", "amount:2"),
+    ]
     for one in (whole, *groups):
         assert sum(one.scores.decided) == one.quality.labelled + one.quality.pending
         assert sum(one.scores.positives) == one.quality.positives
@@ -125,8 +133,13 @@ SHAPES = {
     "retrain": lambda found: found["outcome"],
 }
 ASKED = {
-    **dict.fromkeys(("metrics", "drift", "distributions", "experiment"), {"endpoint": "checkout"}),
-    "backtest": {"endpoint": "checkout", "models": ["fraud:2"], "thresholds": {"block": 0.5}, "start": "2025-03-05"},
+    **{key: {"endpoint": "checkout"} for key in ("metrics", "drift", "distributions", "experiment")},
+    "backtest": {
+        "endpoint": "checkout",
+        "models": ["fraud:2"],
+        "thresholds": {"block": 0.5},
+        "start": "2025-03-05",
+    },
     "dataset": {"service": "fraud_features", "label": "chargebacks", "label_delay_s": 864000},
     "gate": {"model": "fraud", "version": "2"},
     "retrain": {"model": "fraud"},
@@ -182,7 +195,9 @@ def test_figures_are_made_once_and_kept(told):
 def test_a_failure_is_told_and_tried_again_when_something_happened(told, tmp_path, monkeypatch):
     platform, client = told
     failing = tmp_path / "failing.py"
-    failing.write_text('import json, sys\nsys.stdin.readline()\nprint(json.dumps({"error": {"kind": "NotFoundError", "detail": "no model"}}))\n')
+    failing.write_text(
+        'import json, sys\nsys.stdin.readline()\nprint(json.dumps({"error": {"kind": "NotFoundError", "detail": "no model"}}))\n'
+    )
     platform.jobs._command[-1] = str(failing)
     path = "/v1/endpoints/checkout/drift"
     job = ok(client.get(path), 202)
@@ -210,7 +225,13 @@ def test_a_whole_way_by_a_real_process(tmp_path):
         assert (found["job"], found["current"], found["refreshing"]) == (job["id"], True, None)
         assert {one["value"] for one in found["result"]["groups"]} == {"none", "fraud:1"}
         assert ok(client.get(path, params={"max_age_s": 0}))["refreshing"] is None, "nothing happened since"
-        new = {"payment_id": "new", "card_id": "c", "shop_id": "s", "paid_at": "2025-04-05T00:00:00Z", "amount": 9.5}
+        new = {
+            "payment_id": "new",
+            "card_id": "c",
+            "shop_id": "s",
+            "paid_at": "2025-04-05T00:00:00Z",
+            "amount": 9.5,
+        }
         assert ok(client.post("/v1/endpoints/checkout/score", json=new))["status"] == "scored"
         assert ok(client.get(path))["refreshing"] is None, "what is kept is young enough"
         stale = ok(client.get(path, params={"max_age_s": 0}))
