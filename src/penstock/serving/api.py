@@ -7,9 +7,13 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
+from starlette.types import ASGIApp
 
 import penstock
 from penstock.serving import problems
+from penstock.serving.access import check_guarded, describe_security, guard_mounts
+from penstock.serving.authentication import Authentication
+from penstock.serving.edge import Edge
 from penstock.serving.platform import Platform
 from penstock.serving.routes import (
     alerts,
@@ -24,11 +28,13 @@ from penstock.serving.routes import (
     promotions,
     retraining,
     scoring,
+    session,
 )
 
 ROUTERS = (
     scoring.router,
     health.router,
+    session.router,
     models.router,
     promotions.router,
     endpoints.router,
@@ -57,6 +63,9 @@ def create_app(platform: Platform | None) -> FastAPI:
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router)
+    describe_security(app)
+    if platform is not None:
+        protect(app, platform)
     return app
 
 
@@ -67,3 +76,15 @@ async def _closing(app: FastAPI) -> AsyncIterator[None]:
     platform: Platform | None = app.state.platform
     if platform is not None:
         await run_in_threadpool(platform.close)
+
+
+def protect(app: FastAPI, platform: Platform) -> None:
+    """Put the edge around an application; it must guard all that it has when it starts."""
+    build = app.build_middleware_stack
+
+    def guarded() -> ASGIApp:
+        guard_mounts(app)
+        check_guarded(app)
+        return Edge(build(), platform.settings, Authentication(platform.keyring, platform.sessions))
+
+    app.build_middleware_stack = guarded  # type: ignore[method-assign]

@@ -86,9 +86,16 @@ class Jobs:
             self._start_workers()
 
     def submit(
-        self, kind: str, params: dict[str, Any], *, actor: str, reason: str = "", stamp: str = ""
+        self,
+        kind: str,
+        params: dict[str, Any],
+        *,
+        actor: str,
+        reason: str = "",
+        stamp: str = "",
+        once: bool = False,
     ) -> Job:
-        """Let a job wait for its turn.
+        """Let a job wait for its turn; with `once` return the one that is under way and was asked the same, if there is one.
 
         Raises
         ------
@@ -96,6 +103,9 @@ class Jobs:
             Too many wait.
         """
         with self._changed:
+            under_way = self.newest(kind, params, "queued", "running") if once else None
+            if under_way is not None:
+                return under_way
             count = sum(job.state == "queued" for job in self._jobs.values())
             if count >= self.most_waiting or self._closed:
                 raise OverloadError(
