@@ -53,7 +53,7 @@ def arms_project(folder):
 @contextmanager
 def asking(root, **given):
     """The project served, and a client of it."""
-    with serving_project(root, **given) as served, httpx.Client(base_url=served.url, timeout=60) as client:
+    with serving_project(root, **given) as served, httpx.Client(base_url=served.url, timeout=300) as client:
         yield served, client
 
 

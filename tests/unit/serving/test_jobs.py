@@ -13,7 +13,7 @@ from penstock.serving.jobs import SERVER_ENDED, Jobs
 from penstock.testing.clock import ManualClock
 from tests.unit.serving.shop_server import child_command
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 def until(true, what="it to happen"):

@@ -88,6 +88,7 @@ def test_curves_and_scores(decided):
     assert [(one.dimension, one.value) for one in groups] == [
         ("version", "amount:1"),
         ("version", "amount:2"),
+        ("arm", "champion"),
     ]
     for one in (whole, *groups):
         assert sum(one.scores.decided) == one.quality.labelled + one.quality.pending
@@ -216,14 +217,14 @@ def test_a_whole_way_by_a_real_process(tmp_path):
     with asking(copied(template(), tmp_path)) as (served, client):
         path = "/v1/endpoints/checkout/metrics"
         job = ok(client.get(path), 202)
-        until_s = time.monotonic() + 120
+        until_s = time.monotonic() + 300
         while not served.platform.jobs.get(job["id"]).ended and time.monotonic() < until_s:
             time.sleep(0.05)
         detail = ok(client.get(f"/v1/jobs/{job['id']}"))
         assert detail["state"] == "succeeded", detail
         found = ok(client.get(path, params={"by": "version"}))
         assert (found["job"], found["current"], found["refreshing"]) == (job["id"], True, None)
-        assert {one["value"] for one in found["result"]["groups"]} == {"none", "fraud:1"}
+        assert {one["value"] for one in found["result"]["groups"]} == {"(no model)", "fraud:1"}
         assert ok(client.get(path, params={"max_age_s": 0}))["refreshing"] is None, "nothing happened since"
         new = {
             "payment_id": "new",
