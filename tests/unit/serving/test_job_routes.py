@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from penstock.app.api_keys import create_key
+from penstock.core.clock import SystemClock
 from penstock.serving.jobs import Jobs
 from penstock.serving.routes import jobs as job_routes
 from tests.unit.serving.shop_server import WHY, arms_project, asking, child_command
@@ -182,3 +184,55 @@ def test_beyond_what_may_wait_is_refused(shop, tmp_path):
         assert int(answer.headers["retry-after"]) >= 1
     finally:
         served.platform.jobs = before
+
+
+@pytest.fixture(scope="module")
+def locked(tmp_path_factory):
+    """A project with keys, by scope."""
+    folder = tmp_path_factory.mktemp("locked")
+    root = arms_project(folder)
+    keys = {
+        scope: create_key(root, f"the {scope}", [scope], actor="ann", reason="test", clock=SystemClock())[1]
+        for scope in ("read", "write", "admin")
+    }
+    with asking(root) as (served, client):
+        served.platform.jobs.close()
+        command = child_command(folder)
+        served.platform.jobs = Jobs(folder, clock=served.runtime.clock, command=command, at_once=1)
+        yield client, {scope: {"Authorization": f"Bearer {key}"} for scope, key in keys.items()}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "needs"),
+    [
+        ("GET", "/v1/endpoints/checkout/metrics", None, "read"),
+        ("POST", "/v1/jobs", {"kind": "backtest", "params": {"endpoint": "checkout"}}, "write"),
+        ("POST", "/v1/jobs", {"kind": "gate", "params": {"model": "fraud", "version": "2"}, **WHY}, "write"),
+        ("POST", "/v1/jobs", {"kind": "retrain", "params": {"model": "fraud"}, **WHY}, "admin"),
+        (
+            "POST",
+            "/v1/jobs",
+            {"kind": "promote", "params": {"model": "fraud", "version": "2"}, **WHY},
+            "admin",
+        ),
+        ("POST", "/v1/models/fraud/versions/2/promote", WHY, "admin"),
+        ("POST", "/v1/models/fraud/rollback", WHY, "admin"),
+        ("PUT", "/v1/endpoints/checkout/weights", WHY | {"weights": {"champion": 3}}, "admin"),
+    ],
+)
+def test_what_puts_a_version_into_use_needs_admin(locked, method, path, body, needs):
+    client, keys = locked
+    order = ["read", "write", "admin"]
+    for scope in order:
+        status = client.request(method, path, json=body, headers=keys[scope]).status_code
+        allowed = order.index(scope) >= order.index(needs)
+        # write does not include read: each says what it is for
+        assert (status == 403) == (not allowed or (needs, scope) == ("read", "write")), (scope, status)
+
+
+def test_the_history_names_who_acted(locked):
+    client, keys = locked
+    body = WHY | {"weights": {"champion": 5}}
+    ok(client.put("/v1/endpoints/checkout/weights", json=body, headers=keys["admin"]))
+    rows = ok(client.get("/v1/endpoints/checkout/weights", headers=keys["read"]))["items"]
+    assert rows[0]["actor"] == "the admin"
