@@ -69,7 +69,7 @@ class Retrainer:
         self._project, self._store, self._plan = project, store, plan_of(project)
         self._registry, self._audit, self._clock = registry, audit, clock
         self._tell = tell or _say_nothing
-        self._counts: dict[str, _NewLabels] = {}
+        self._counts: dict[str, NewLabels] = {}
         self._signs: dict[str, Signs] = {}
 
     def look(self, name: str) -> Attempt | None:
@@ -116,7 +116,7 @@ class Retrainer:
         position = self.state(name).position
         counted = self._counts.get(name)
         if counted is None or counted.since != position:
-            counted = self._counts[name] = _NewLabels(position)
+            counted = self._counts[name] = NewLabels(position)
         counted.read(self._store, Arrivals(self._store, self._plan, model_named(self._project, name)))
         return Seen(self._clock.now_us(), counted.labels, counted.positives)
 
@@ -278,7 +278,7 @@ class Retrainer:
         )
 
 
-class _NewLabels:
+class NewLabels:
     """The labels that joined their events from a log position on, counted as the log grows."""
 
     def __init__(self, since: int) -> None:
@@ -286,6 +286,7 @@ class _NewLabels:
         self._read = since
 
     def read(self, store: ProjectReader, arrivals: Arrivals) -> None:
+        """Count those that joined since the last call."""
         stop = store.next_position
         while self._read < stop:
             end = min(self._read + STEP_ROWS, stop)

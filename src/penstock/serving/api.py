@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from fastapi import FastAPI
+from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp
 
 import penstock
@@ -12,12 +16,22 @@ from penstock.serving.authentication import Authentication
 from penstock.serving.edge import Edge
 from penstock.serving.platform import Platform
 from penstock.serving.routes import (
+    alerts,
+    audit,
+    catalog,
+    datasets,
     dead_letters,
     decision_stream,
+    endpoints,
     events,
     features,
     health,
+    jobs,
+    models,
+    monitoring,
     observing,
+    promotions,
+    retraining,
     scoring,
     session,
     tecton,
@@ -30,8 +44,18 @@ ROUTERS = (
     decision_stream.router,
     events.router,
     dead_letters.router,
-    tecton.router,
+    models.router,
+    promotions.router,
+    endpoints.router,
+    monitoring.router,
+    retraining.router,
+    alerts.router,
+    catalog.router,
+    datasets.router,
+    audit.router,
+    jobs.router,
     observing.router,
+    tecton.router,
     health.router,
     session.router,
 )
@@ -46,6 +70,7 @@ def create_app(platform: Platform | None) -> FastAPI:
         openapi_url="/v1/openapi.json",
         docs_url=None,  # its pages come from a foreign server
         redoc_url=None,
+        lifespan=_closing,
         telemetry={"tracing": False, "metrics": False, "logs": False},  # it looks for a provider a request
     )
     app.state.platform = platform
@@ -56,6 +81,15 @@ def create_app(platform: Platform | None) -> FastAPI:
     if platform is not None:
         protect(app, platform)
     return app
+
+
+@asynccontextmanager
+async def _closing(app: FastAPI) -> AsyncIterator[None]:
+    """End what the platform runs beside when the server ends."""
+    yield
+    platform: Platform | None = app.state.platform
+    if platform is not None:
+        await run_in_threadpool(platform.close)
 
 
 def protect(app: FastAPI, platform: Platform) -> None:

@@ -12,9 +12,12 @@ from penstock.app.answering import Answering
 from penstock.app.api_keys import keys_path
 from penstock.app.reasons import Reasoners
 from penstock.app.request_queue import RequestQueue
+from penstock.app.retraining_status import RetrainingWatch
 from penstock.app.runtime import state_folder
+from penstock.app.source_facts import SourceWatch
 from penstock.serving.asking import Asker
 from penstock.serving.decision_stream import DecisionStream
+from penstock.serving.jobs import Jobs
 from penstock.serving.keyring import Keyring
 from penstock.serving.observability import Observability
 from penstock.serving.problems import ProblemError
@@ -44,6 +47,11 @@ class Platform:
         self.observability = Observability(runtime, self.queue)
         self.answering = Answering(runtime, self.queue, self.observability.noting(self.asker.deliver))
         self.reasoners = Reasoners(runtime)
+        self.jobs = Jobs(self.root, clock=runtime.clock)
+        self.sources = SourceWatch()
+        self.retraining = RetrainingWatch()
+        self.job_watchers = 0
+        """Streams of jobs' events that are open."""
         self.keyring = Keyring(keys_path(self.root), clock=runtime.clock)
         self.sessions = Sessions(
             self.keyring,
@@ -61,6 +69,10 @@ class Platform:
     def root(self) -> Path:
         """The project's folder."""
         return self.runtime.project.root
+
+    def close(self) -> None:
+        """End what runs beside; call it when no requests come any more."""
+        self.jobs.close()
 
     def saw(self, summary: LiveSummary) -> None:
         """Note the live metrics; called from the engine's thread."""
