@@ -229,7 +229,7 @@ def _model(runtime: Runtime, name: str) -> ModelShape:
         defined=definition is not None,
         task=None if definition is None else definition.task,
         service=None if definition is None else definition.features.name,
-        label=None if definition is None else definition.label.name,
+        label=None if definition is None or definition.label is None else definition.label.name,
         endpoints=[e.name for e in runtime.plan.endpoints.values() if name in {arm.model for arm in e.arms}],
         versions=len(versions),
         champion=aliases.get("champion"),
