@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping
 
 from penstock.core.clock import Clock
@@ -50,6 +51,8 @@ class Sender:
     ) -> None:
         self.name = name
         self.receivers = receivers
+        self.outcomes: Counter[tuple[str, str]] = Counter()
+        """Attempts by alert and what became of them: ``sent``, ``failed`` (tried again), ``dead``."""
         self._store, self._clock, self._chance = store, clock, chance
         self._outbound = Outbound(environ)
         self._failures, self._not_before_us = 0, 0
@@ -87,6 +90,7 @@ class Sender:
         now_us = self._clock.now_us()
         if outcome.delivered:
             self._store.sent(due.id, now_us)
+            self.outcomes[due.alert, "sent"] += 1
             self._failures = 0
             return True
         self._failures += 1
@@ -96,8 +100,10 @@ class Sender:
         self._not_before_us = now_us + pause
         if outcome.final or attempts >= MOST_ATTEMPTS or now_us + wait > due.expires_us:
             self._store.dead(due.id, outcome.error, now_us)
+            self.outcomes[due.alert, "dead"] += 1
         else:
             self._store.failed(due.id, outcome.error, due_us=now_us + wait)
+            self.outcomes[due.alert, "failed"] += 1
         return False
 
     def _run(self) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -63,6 +64,10 @@ class Alerting:
         self._looked_s = time.monotonic()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="penstock-alerts", daemon=True)
+
+    def outcomes(self) -> Counter[tuple[str, str]]:
+        """Attempts to send since the start, by alert and what became of them."""
+        return sum((sender.outcomes for sender in list(self._senders.values())), Counter())
 
     def start(self) -> None:
         """Begin where the last run stood; alerts that are new see what is decided from now on."""

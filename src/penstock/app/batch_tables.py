@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from penstock.app.runtime import active
+from penstock.app.runtime import active, card_tokens_of
 from penstock.connectors.batch import batch_reader
 from penstock.connectors.files import decode
 from penstock.core.errors import InputError
@@ -166,7 +166,8 @@ def _whole(source: BatchSource, root: Path) -> pa.Table:
     import pyarrow as pa
 
     node = source_node(source)
-    reader, contract = batch_reader(source.batch_config, root, node), Contract(node)
+    contract = Contract(node, tokens=card_tokens_of(root))
+    reader = batch_reader(source.batch_config, root, node)
     parts = [part_rows(reader, contract, part, until_us=_FOREVER, stop=Event()) for part in reader.parts()]
     refused = [one for part in parts for one in part.refused]
     if refused:

@@ -144,6 +144,8 @@ class BackgroundExport:
     def __init__(self, runtime: Runtime) -> None:
         self.failures = 0
         self.rows = 0
+        self.position = 0
+        """Up to which log position all tables are complete, as far as this process has exported."""
         self._runtime = runtime
         self._stop = Event()
         self._thread = Thread(target=self._run, name="penstock-offline", daemon=True)
@@ -175,6 +177,8 @@ class BackgroundExport:
             self._runtime.problems[PROBLEM] = f"export failed {self.failures} times, lately: {error}"
             return
         self.rows += synced.total
+        if synced.complete:
+            self.position = synced.position
         self._runtime.problems.pop(PROBLEM, None)
         if synced.problem is not None:
             self._runtime.problems[PROBLEM] = synced.problem

@@ -26,13 +26,14 @@ import numpy as np
 from penstock.app.alerting import alerts_path
 from penstock.app.applied import Applied, AppliedHistory
 from penstock.app.offline_erasure import OfflineErasure
-from penstock.app.runtime import learned_path, plan_of, shadow_path, state_folder, store_path
+from penstock.app.runtime import card_tokens_of, learned_path, plan_of, shadow_path, state_folder, store_path
 from penstock.app.settings import load_settings
 from penstock.core.clock import Clock
 from penstock.core.errors import InputError, NotFoundError
 from penstock.core.records import DeadLetter, Erasure, LogBatch
 from penstock.definitions.entities import Entity
 from penstock.definitions.project import Project, load_project
+from penstock.engine.card_numbers import CardTokens
 from penstock.engine.erasure import ErasedLog, changed_decisions
 from penstock.engine.labels import EVENT
 from penstock.engine.lookup import ERASED
@@ -115,7 +116,7 @@ def forget(
     project = load_project(root)
     plan = plan_of(project)
     applied = AppliedHistory(state_folder(root)).all()
-    wanted = _Key(_entity(project, entity), key, plan, applied)
+    wanted = _Key(_entity(project, entity), _as_kept(key, plan, card_tokens_of(root)), plan, applied)
     settings = load_settings(root)
     store = ProjectStore.open(
         store_path(root),
@@ -193,6 +194,13 @@ def _entity(project: Project, name: str) -> Entity:
             f"entity {name!r} does not exist; there are {', '.join(project.entities) or 'none'}. Choose one: --entity NAME."
         )
     return project.entities[name]
+
+
+def _as_kept(key: Sequence[str], plan: Plan, tokens: CardTokens) -> list[str]:
+    """The key as events hold it: where a source keeps tokens of card numbers, with those."""
+    if all(source.card_numbers != "tokenise" for source in plan.sources.values()):
+        return list(key)
+    return [tokens.in_place_of(unicodedata.normalize("NFC", text)) for text in key]
 
 
 class _Key:

@@ -22,7 +22,6 @@ from penstock.app.batch_inputs import BatchInput
 from penstock.app.guarding import GuardWatch
 from penstock.app.merging import Feed, Resume, merged
 from penstock.app.route_watch import RouteWatch
-from penstock.engine.contract import Contract
 from penstock.monitoring.live import LiveMetrics, LiveSummary
 
 if TYPE_CHECKING:
@@ -206,7 +205,7 @@ class Runner:
         rows = self._runtime.settings.engine.batch_rows
         if self._answering is not None:
             rows = min(rows, SERVING_ROWS)
-        contract = Contract(self._runtime.plan.sources[one.source])
+        contract = self._runtime.engine.contract(self._runtime.plan.sources[one.source])
         blocks = one.read(contract, resume.at, rows=rows, final=final, stop=self._stop)
         return Feed(contract.source, blocks, resume=resume, order=order)
 

@@ -27,6 +27,7 @@ from penstock.definitions.services import FeatureService
 from penstock.definitions.sources import StreamSource
 from penstock.engine.admission import id_seed
 from penstock.engine.answers import Answer, answers_of
+from penstock.engine.card_numbers import CardTokens
 from penstock.engine.history import LoggedFeatures, check_as_of, features_from_log
 from penstock.engine.instant import Fold
 from penstock.engine.local import LocalEngine, Processed
@@ -43,6 +44,7 @@ from penstock.stores.audit_log import AuditLog
 from penstock.stores.connection import ConnectionFactory, connect
 from penstock.stores.ids import IdIndex
 from penstock.stores.reader import ProjectReader
+from penstock.stores.secrets import kept_secret
 from penstock.stores.snapshots import SnapshotStore
 from penstock.stores.sqlite import ProjectStore
 
@@ -110,6 +112,11 @@ def registry_of(root: Path, *, clock: Clock | None = None) -> ModelRegistry:
 def audit_log_of(root: Path, *, clock: Clock | None = None) -> AuditLog:
     """The audit log of the project in `root`."""
     return AuditLog(state_folder(root) / "audit.db", clock=clock or SystemClock())
+
+
+def card_tokens_of(root: Path) -> CardTokens:
+    """What takes the place of card numbers in the project in `root`; its key is made with the first of them."""
+    return CardTokens(lambda: kept_secret(state_folder(root) / "card_tokens.key"))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -443,8 +450,9 @@ class Runtime:
             features=state,
             routes=self.routes.readers(),
             live=self.settings.engine.future_check,
+            tokens=card_tokens_of(self.project.root),
         )
-        self.online = OnlineReader(self.engine, self.clock)
+        self.online = OnlineReader(self.engine, self.clock, tokens=self.engine.tokens)
         self.note_histories()
 
     def _agree(self, history: contracts.ContractHistory) -> None:

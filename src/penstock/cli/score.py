@@ -61,10 +61,9 @@ def score(
 def _scored(root: Path, source: str, place: bytes | Path | None, *, features: bool) -> Iterator[list[Answer]]:
     from penstock.app.runtime import Runtime
     from penstock.engine.answers import answers_of
-    from penstock.engine.contract import Contract
 
     with Runtime.open(root) as runtime:
-        contract = Contract(runtime.plan.sources[runtime.source_name(source)])
+        contract = runtime.engine.contract(runtime.plan.sources[runtime.source_name(source)])
         for decoded in _blocks(root, contract, place, rows=runtime.settings.engine.batch_rows):
             processed = runtime.process([(source, decoded)], overlap=False).wait()
             yield answers_of(processed.outcomes[0], runtime.plan, runtime.engine.rows, with_features=features)
@@ -72,7 +71,7 @@ def _scored(root: Path, source: str, place: bytes | Path | None, *, features: bo
 
 def _checked(root: Path, source: str, place: bytes | Path | None) -> Iterator[list[Answer]]:
     from penstock.app.requests import verdicts
-    from penstock.app.runtime import plan_of
+    from penstock.app.runtime import card_tokens_of, plan_of
     from penstock.definitions.project import load_project
     from penstock.engine.contract import Contract
 
@@ -81,7 +80,7 @@ def _checked(root: Path, source: str, place: bytes | Path | None) -> Iterator[li
         raise InputError(
             f"source {source!r} is not in the plan; there are {', '.join(plan.sources)}. Name one of these."
         )
-    contract = Contract(plan.sources[source])
+    contract = Contract(plan.sources[source], tokens=card_tokens_of(root))
     for decoded in _blocks(root, contract, place, rows=4096):
         yield verdicts(decoded)
 

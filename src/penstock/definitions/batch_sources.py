@@ -10,7 +10,12 @@ from penstock.core.errors import DefinitionError
 from penstock.core.types import Field, check_name
 from penstock.definitions.batch_configs import BatchConfig, check_batch_config
 from penstock.definitions.entities import fields_of
-from penstock.definitions.sources import check_not_negative, find_time_field
+from penstock.definitions.sources import (
+    CardNumbers,
+    check_card_numbers,
+    check_not_negative,
+    find_time_field,
+)
 from penstock.definitions.tags import Tags, tags_of
 
 DEFAULT_BATCH_LATENESS = timedelta(days=1)
@@ -39,6 +44,8 @@ class BatchSource:
         The column with the rows' timestamp, if the schema has several Timestamp fields.
     allowed_lateness
         How much older than the newest row of its key a row may be and still enter the features.
+    card_numbers
+        What happens to a row with the number of a payment card; see `StreamSource`.
 
     Examples
     --------
@@ -62,6 +69,7 @@ class BatchSource:
     schema: tuple[Field, ...]
     time_field: str
     allowed_lateness: timedelta
+    card_numbers: CardNumbers
     description: str
     owner: str
     tags: Tags
@@ -74,6 +82,7 @@ class BatchSource:
         schema: Sequence[Field],
         timestamp_field: str | None = None,
         allowed_lateness: timedelta = DEFAULT_BATCH_LATENESS,
+        card_numbers: CardNumbers = "refuse",
         description: str = "",
         owner: str = "",
         tags: Mapping[str, str] | None = None,
@@ -82,6 +91,7 @@ class BatchSource:
         check_batch_config(batch_config, owner=what)
         fields = fields_of(schema, owner=what, argument="schema")
         check_not_negative(allowed_lateness, owner=what, argument="allowed_lateness")
+        check_card_numbers(card_numbers, owner=what)
         _check_row_id(fields, owner=what)
         time_field = find_time_field(timestamp_field or batch_config.timestamp_field, fields, owner=what)
         values = (
@@ -90,6 +100,7 @@ class BatchSource:
             ("schema", fields),
             ("time_field", time_field),
             ("allowed_lateness", allowed_lateness),
+            ("card_numbers", card_numbers),
             ("description", description),
             ("owner", owner),
             ("tags", tags_of(tags, owner=what)),

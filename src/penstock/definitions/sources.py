@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from penstock.core.errors import DefinitionError
 from penstock.core.time import LONGEST
@@ -38,6 +38,9 @@ class PushConfig:
 
 StreamConfig = PushConfig | FileConfig
 
+CardNumbers = Literal["refuse", "tokenise", "keep"]
+"""What happens to an event with the number of a payment card."""
+
 
 @dataclass(frozen=True, slots=True, init=False)
 class StreamSource:
@@ -65,6 +68,10 @@ class StreamSource:
         Where the stream's history lies: a table with the same columns, which enters the log once, without decisions,
         before the first event. What the stream repeats of it is a duplicate; where there is no `event_id_field`, events up
         to the history's newest time are refused.
+    card_numbers
+        What happens to an event in which a text or a number holds the number of a payment card. ``"refuse"``: it becomes a dead letter in
+        which the number is masked. ``"tokenise"``: in texts a token takes its place, the same for the same card, made with a key
+        that the project's ``.penstock`` holds. ``"keep"``: nothing; choose it where numbers of 14 to 19 digits are something else.
 
     Examples
     --------
@@ -86,6 +93,7 @@ class StreamSource:
     allowed_lateness: timedelta
     max_future_skew: timedelta
     batch_config: BatchConfig | None
+    card_numbers: CardNumbers
     description: str
     owner: str
     tags: Tags
@@ -101,6 +109,7 @@ class StreamSource:
         timestamp_field: str | None = None,
         allowed_lateness: timedelta = DEFAULT_LATENESS,
         max_future_skew: timedelta = DEFAULT_FUTURE_SKEW,
+        card_numbers: CardNumbers = "refuse",
         description: str = "",
         owner: str = "",
         tags: Mapping[str, str] | None = None,
@@ -110,6 +119,7 @@ class StreamSource:
         fields = fields_of(schema, owner=what, argument="schema")
         check_not_negative(allowed_lateness, owner=what, argument="allowed_lateness")
         check_not_negative(max_future_skew, owner=what, argument="max_future_skew")
+        check_card_numbers(card_numbers, owner=what)
         _check_id_field(event_id_field, fields, owner=what)
         time_field = find_time_field(timestamp_field or stream_config.timestamp_field, fields, owner=what)
         if batch_config is not None:
@@ -124,6 +134,7 @@ class StreamSource:
             ("time_field", time_field),
             ("allowed_lateness", allowed_lateness),
             ("max_future_skew", max_future_skew),
+            ("card_numbers", card_numbers),
             ("description", description),
             ("owner", owner),
             ("tags", tags_of(tags, owner=what)),
@@ -237,6 +248,11 @@ class LabelSource:
         return (*self.of.schema, self.label, Field(self.known_at, Timestamp))
 
     @property
+    def card_numbers(self) -> CardNumbers:
+        """As the labelled stream has it, so that a label finds its event."""
+        return self.of.card_numbers
+
+    @property
     def event_id_field(self) -> str:
         """The column that names the labelled event."""
         assert self.of.event_id_field is not None  # checked when built
@@ -284,6 +300,14 @@ def check_not_negative(value: object, *, owner: str, argument: str) -> None:
         raise DefinitionError(
             f"{owner}: {argument} is {value!r}; allowed is a timedelta from zero to {LONGEST.days} days. Write for "
             "example timedelta(hours=1)."
+        )
+
+
+def check_card_numbers(value: object, *, owner: str) -> None:
+    """Raise unless `value` says what happens to card numbers."""
+    if value not in get_args(CardNumbers):
+        raise DefinitionError(
+            f"{owner}: card_numbers is {value!r}; allowed are {', '.join(map(repr, get_args(CardNumbers)))}. Leave it out to refuse them."
         )
 
 

@@ -5,9 +5,10 @@ Every way in has the same verdict, because each ends in the same checks:
 1. decode: JSON and dicts by msgspec to a row with the source's fields, CSV lines (`cells`) and Arrow tables (`tables`)
    to values of the fields' types; wrong types, missing fields and malformed input stop here, row by row;
 2. columns (`checks`): texts to NFC UTF-8, timestamps to int64 microseconds;
-3. values (`checks`): floats finite, integers in range, times between 1900 and 2200, texts of bounded length.
+3. values (`checks`): floats finite, integers in range, times between 1900 and 2200, texts of bounded length;
+4. card numbers (`card_numbers`): refused or replaced by tokens, unless the source keeps them.
 
-A refused row keeps its original bytes, a reason code (`verdicts`) and what was found.
+A refused row keeps its original bytes, a reason code (`verdicts`) and what was found; card numbers are masked in both.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import structs
 
-from penstock.core.errors import ContractError
+from penstock.core.errors import ContractError, InputError
 from penstock.core.limits import KEPT_BYTES, MAX_EVENT_BYTES
 from penstock.core.types import Field
-from penstock.engine import cells
+from penstock.engine import card_numbers, cells
+from penstock.engine.card_numbers import CardTokens
 from penstock.engine.checks import checked, column_of, single_of
 from penstock.engine.lines import BOM, Lines
 from penstock.engine.originals import as_json, plain_values, row_as_json
@@ -74,11 +76,23 @@ class Decoded(msgspec.Struct, frozen=True, eq=False, gc=False):
         return structs.replace(self, columns=self.columns.take(keep), rows=self.rows[keep])
 
 
-class Contract:
-    """Decodes and checks the events of one source."""
+Original = Callable[[int], bytes]
 
-    def __init__(self, source: SourceNode) -> None:
+
+class Contract:
+    """Decodes and checks the events of one source.
+
+    `tokens` makes what takes the place of card numbers, where the source asks for that.
+    """
+
+    def __init__(self, source: SourceNode, *, tokens: CardTokens | None = None) -> None:
+        if source.card_numbers == "tokenise" and tokens is None:
+            raise InputError(
+                f"source {source.name!r}: it replaces card numbers by tokens, and nothing that makes them was given. Give tokens=."
+            )
         self.source = source
+        self._tokens = tokens if source.card_numbers == "tokenise" else None
+        self._keeps_cards = source.card_numbers == "keep"
         self._fields = tuple(f for f in source.fields if not (source.is_batch and f.name == source.id_field))
         self._row_type: Any = msgspec.defstruct(
             "Event", [_member(f) for f in self._fields], gc=False, kw_only=True
@@ -86,7 +100,8 @@ class Contract:
         self._rows_type: Any = list[self._row_type]  # type: ignore[name-defined]
         self._decoder = msgspec.json.Decoder(self._row_type)
         self._read = [(f, attrgetter(f.name)) for f in self._fields]
-        self._singles = [(f.name, single_of(f)) for f in self._fields]
+        guarded = single_of if self._keeps_cards else card_numbers.single_of
+        self._singles = [(f.name, guarded(f)) for f in self._fields]
         self._is_known = frozenset(f.name for f in self._fields).issuperset
 
     def decode_json(self, data: bytes) -> Decoded:
@@ -156,12 +171,18 @@ class Contract:
                 rows.append(decode(item))
                 numbers.append(number)
             except ContractError as error:
-                refused.append(_refused(number, error.reason, error.detail, original))
+                refused.append(self._refused(number, error.reason, error.detail, original))
         accepted = np.array(numbers, np.int64)
         checked_rows = self._from_rows(rows, lambda row: original(numbers[row]))
         again = [Refused(numbers[r.row], r.reason, r.detail, r.payload) for r in checked_rows.refused]
         everything = tuple(sorted([*refused, *again], key=lambda r: r.row))
-        return Decoded(checked_rows.columns, accepted[checked_rows.rows], everything, original, len(items))
+        return Decoded(
+            checked_rows.columns,
+            accepted[checked_rows.rows],
+            everything,
+            self._kept(original),
+            len(items),
+        )
 
     def _decode_line(self, line: bytes) -> Any:
         if len(line) > MAX_EVENT_BYTES:
@@ -216,7 +237,7 @@ class Contract:
         if len(rows) == 1:
             columns = self._single_row(rows[0])
             if columns is not None:
-                return Decoded(self._with_ids(columns), _FIRST, (), original, 1)
+                return Decoded(self._with_ids(columns), _FIRST, (), self._kept(original), 1)
         problems: Problems = {}
         found: dict[str, Column] = {
             f.name: column_of(list(map(read, rows)), f, problems) for f, read in self._read
@@ -237,15 +258,40 @@ class Contract:
         return Columns(1, found)
 
     def _checked(self, columns: Columns, problems: Problems, original: Callable[[int], bytes]) -> Decoded:
-        """Step 3, and the end of every way in: `columns` without the rows that have problems."""
+        """Steps 3 and 4, and the end of every way in: `columns` without the rows that have problems."""
         columns = checked(columns, self._fields, problems)
+        if not self._keeps_cards:
+            columns = card_numbers.without_cards(columns, self._fields, problems, tokens=self._tokens)
+        kept_original = self._kept(original)
         if not problems:
-            return Decoded(self._with_ids(columns), np.arange(columns.length), (), original, columns.length)
-        refused = tuple(_refused(row, *problems[row], original) for row in sorted(problems))
+            return Decoded(
+                self._with_ids(columns), np.arange(columns.length), (), kept_original, columns.length
+            )
+        refused = tuple(self._refused(row, *problems[row], original) for row in sorted(problems))
         bad = np.fromiter(problems, np.int64, len(problems))
         keep = np.setdiff1d(np.arange(columns.length), bad)
         kept = self._with_ids(_all_valid(columns.take(keep)))
-        return Decoded(kept, keep, refused, original, columns.length)
+        return Decoded(kept, keep, refused, kept_original, columns.length)
+
+    def _kept(self, original: Original) -> Original:
+        """What may be kept of a row's bytes."""
+        if self._keeps_cards:
+            return original
+        return lambda row: card_numbers.masked(original(row))
+
+    def _refused(self, row: int, reason: str, detail: str, original: Original) -> Refused:
+        found = original(row)
+        payload = found
+        if not self._keeps_cards:
+            payload = card_numbers.masked(found)
+            detail = card_numbers.masked(detail.encode(errors="backslashreplace")).decode()
+        if len(found) > MAX_EVENT_BYTES:
+            reason, detail = _too_large(len(found))
+        if reason == card_numbers.REASON and payload == found:
+            payload = b""  # it is written in a way that only decoding tells
+        if reason == "event_too_large":
+            payload = payload[:KEPT_BYTES]
+        return Refused(row, reason, detail, payload)
 
     def _with_ids(self, columns: Columns) -> Columns:
         """Rows of a batch source get the id by which they are known."""
@@ -261,15 +307,6 @@ def _member(field: Field) -> Any:
 
 def _too_large(size: int) -> tuple[str, str]:
     return "event_too_large", f"{size} bytes found; at most {MAX_EVENT_BYTES} are allowed"
-
-
-def _refused(row: int, reason: str, detail: str, original: Callable[[int], bytes]) -> Refused:
-    payload = original(row)
-    if len(payload) > MAX_EVENT_BYTES:
-        reason, detail = _too_large(len(payload))
-    if reason == "event_too_large":
-        payload = payload[:KEPT_BYTES]
-    return Refused(row, reason, detail, payload)
 
 
 def _all_valid(columns: Columns) -> Columns:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Lock
+from time import perf_counter
 from typing import Any
 
 import msgspec
@@ -18,6 +19,7 @@ from penstock.core.clock import Clock
 from penstock.core.errors import InputError, StoreError
 from penstock.core.records import Commit, LabelRecords
 from penstock.engine.assembly import LookedUp
+from penstock.engine.card_numbers import CardTokens
 from penstock.engine.contract import Contract, Decoded
 from penstock.engine.effects import Outcome
 from penstock.engine.features import FeatureState
@@ -28,7 +30,7 @@ from penstock.engine.ports import EngineStore, EventIdIndex
 from penstock.engine.recovery import encode_state
 from penstock.engine.step import Input, Routes, Stepped, Stepper
 from penstock.kernel.columns import Columns, IntArray
-from penstock.plan.nodes import Plan, ServiceNode
+from penstock.plan.nodes import Plan, ServiceNode, SourceNode
 
 _DONE: Future[None] = Future()
 _DONE.set_result(None)
@@ -65,6 +67,8 @@ class LocalEngine:
         The arms in force, by endpoint; asked once a micro-batch, so that they may be swapped at any time.
     live
         Whether events ahead of the clock are refused.
+    tokens
+        What takes the place of card numbers, where a source asks for that.
     """
 
     def __init__(
@@ -77,7 +81,9 @@ class LocalEngine:
         features: FeatureState,
         routes: Routes,
         live: bool = True,
+        tokens: CardTokens | None = None,
     ) -> None:
+        self.tokens = tokens
         self._store = store
         self._ids = ids
         self._clock = clock
@@ -91,12 +97,14 @@ class LocalEngine:
         self._labels_inflight = False
         self._failed: BaseException | None = None
         self._closed = False
+        self.commit_s = 0.0
+        """How long the newest transaction took."""
 
     def _take(self, plan: Plan, features: FeatureState, routes: Routes) -> None:
         self.plan = plan
         self.rows = RowReader(self._store, plan.sources)
         self._label_sources = frozenset(name for name, s in plan.sources.items() if s.label_of is not None)
-        self._contracts = {name: Contract(source) for name, source in plan.sources.items()}
+        self._contracts = {name: self.contract(source) for name, source in plan.sources.items()}
         self._stepper = Stepper(
             features,
             store=self._store,
@@ -121,6 +129,10 @@ class LocalEngine:
     def stopped(self) -> bool:
         """Whether an error stopped it: memory is then ahead of the disk, and must not be kept."""
         return self._failed is not None
+
+    def contract(self, source: SourceNode) -> Contract:
+        """What decodes and checks the events of `source`, for readers of files."""
+        return Contract(source, tokens=self.tokens)
 
     def decode(self, source: str, events: bytes | Sequence[Mapping[str, Any]]) -> Decoded:
         """Decode and check events of `source`: NDJSON bytes or dicts."""
@@ -253,9 +265,11 @@ class LocalEngine:
         return future
 
     def _write(self, commit: Commit) -> None:
+        began = perf_counter()
         try:
             self._store.commit(commit)
         except BaseException as error:
             self._failed = error
             raise
+        self.commit_s = perf_counter() - began
         self._store.tidy()

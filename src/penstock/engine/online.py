@@ -19,7 +19,9 @@ from penstock.core.clock import Clock
 from penstock.core.errors import InputError, NotFoundError
 from penstock.core.time import from_us
 from penstock.core.types import Field
+from penstock.definitions.sources import CardNumbers
 from penstock.engine.assembly import LookedUp
+from penstock.engine.card_numbers import CardTokens
 from penstock.engine.contract import Contract
 from penstock.engine.feature_frame import FeatureFrame
 from penstock.engine.kernel_rows import FloatMatrix
@@ -119,9 +121,12 @@ class OnlineReader:
     ----------
     store, clock
         Where from, and what "now" is.
+    tokens
+        What takes the place of card numbers, where a source asks for that.
     """
 
-    def __init__(self, store: OnlineStore, clock: Clock) -> None:
+    def __init__(self, store: OnlineStore, clock: Clock, *, tokens: CardTokens | None = None) -> None:
+        self._tokens = tokens
         self._store = store
         self._clock = clock
         self._requests: dict[str, _Request] = {}
@@ -153,7 +158,7 @@ class OnlineReader:
             plan = self._store.plan
             request = self._requests.get(name)
             if request is None or request.plan is not plan:
-                request = self._requests[name] = _Request(plan, name)
+                request = self._requests[name] = _Request(plan, name, self._tokens)
             now_us = self._clock.now_us()
             columns = request.columns(_merged(join_keys, request_data, owner=request.owner), now_us)
             looked_up = self._store.look_up(plan, request.service, columns)
@@ -167,7 +172,7 @@ class OnlineReader:
 class _Request:
     """How one service is asked: its look-ups by key alone, and the contract of what must be given."""
 
-    def __init__(self, plan: Plan, name: str) -> None:
+    def __init__(self, plan: Plan, name: str, tokens: CardTokens | None) -> None:
         self.plan = plan
         service = plan.services.get(name) or _view_service(plan, name)
         self.owner = f"online features of {name!r}"
@@ -181,8 +186,10 @@ class _Request:
         self._time = source.time_field if source is not None and source.time_field in fields else None
         self.names = service.feature_names
         self._given = frozenset(fields)
-        node = SourceNode("request", tuple(fields.values()), AT, None, 0, 0)
-        self._contract = Contract(node)
+        # What is asked is not kept, so nothing is refused; where events hold tokens, requests do.
+        cards: CardNumbers = "tokenise" if _has_tokens(plan) else "keep"
+        node = SourceNode("request", tuple(fields.values()), AT, None, 0, 0, card_numbers=cards)
+        self._contract = Contract(node, tokens=tokens)
 
     def columns(self, requests: Sequence[dict[str, Any]], now_us: int) -> Columns:
         """The requests as columns, with their time."""
@@ -205,6 +212,10 @@ class _Request:
             f"{self.owner}: {found}; allowed are {', '.join(sorted(self._given))}, each once: keys in join_keys, the others "
             "in request_data."
         )
+
+
+def _has_tokens(plan: Plan) -> bool:
+    return any(source.card_numbers == "tokenise" for source in plan.sources.values())
 
 
 def _merged(

@@ -25,6 +25,7 @@ REASONS = {
     "invalid_unicode": "a text is not valid Unicode",
     "too_long": f"a text is longer than {MAX_TEXT_BYTES} bytes",
     "event_too_large": f"the event is larger than {MAX_EVENT_BYTES} bytes",
+    "card_number": "a text or a number holds the number of a payment card, and the source does not keep these",
     "in_history": "the source has no event ids, and the event is not later than the history that was loaded for it",
     "in_future": "the event time is further ahead of the clock than the source's max_future_skew",
     "conflict": "the event id was accepted before with other values",

@@ -382,6 +382,7 @@ def source_node(source: EventSource) -> SourceNode:
         max_future_skew_us=to_us(source.max_future_skew),
         label_of=label.of.name if label else None,
         label_field=label.label.name if label else None,
+        card_numbers=source.card_numbers,
     )
 
 
@@ -396,6 +397,7 @@ def _batch_node(source: BatchSource) -> SourceNode:
         max_future_skew_us=to_us(LONGEST),
         is_batch=True,
         data_delay_us=to_us(source.data_delay),
+        card_numbers=source.card_numbers,
     )
 
 

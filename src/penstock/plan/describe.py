@@ -92,6 +92,7 @@ def _names(plan: Plan) -> str:
 
 def _source(node: SourceNode) -> Description:
     batch = {"data_delay": format_duration(node.data_delay_us)} if node.is_batch else {}
+    cards = {} if node.card_numbers == "refuse" else {"card_numbers": node.card_numbers}
     return {
         "name": node.name,
         "fields": [{"name": f.name, "type": f.dtype.name, "optional": f.optional} for f in node.fields],
@@ -102,6 +103,7 @@ def _source(node: SourceNode) -> Description:
         "allowed_lateness": format_duration(node.allowed_lateness_us),
         "max_future_skew": format_duration(node.max_future_skew_us),
         **batch,
+        **cards,
     }
 
 

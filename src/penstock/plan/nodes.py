@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from penstock.core.types import DataType, Field
+from penstock.definitions.sources import CardNumbers
 from penstock.definitions.user_aggregations import UserAggregation
 from penstock.kernel.program import LaneKind, Program
 
@@ -17,7 +18,7 @@ class SourceNode:
     """A source: its contract and its clock rules.
 
     `label_of` names the labelled stream where the source is a `LabelSource`. `is_batch` says that it is a `BatchSource`,
-    whose rows count `data_delay_us` after their timestamps.
+    whose rows count `data_delay_us` after their timestamps. `card_numbers` is no part of a fingerprint: what the log holds, it means.
     """
 
     name: str
@@ -30,6 +31,7 @@ class SourceNode:
     label_field: str | None = None
     is_batch: bool = False
     data_delay_us: int = 0
+    card_numbers: CardNumbers = field(default="refuse", repr=False)
 
     @property
     def comes_first(self) -> bool:

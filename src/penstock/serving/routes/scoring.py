@@ -12,7 +12,6 @@ from starlette.concurrency import run_in_threadpool
 
 from penstock.app.requests import verdicts
 from penstock.app.routing import endpoint_named
-from penstock.engine.contract import Contract
 from penstock.serving.bodies import Events, Wanted, events_of, flag_of
 from penstock.serving.bytes_route import BytesRoute
 from penstock.serving.platform import platform_of
@@ -69,7 +68,7 @@ async def ingest(request: Request, source: str) -> Response:
     wanted = Wanted.of(request, timeout_s=platform.settings.timeout_s)
     events = await events_of(request)
     if request.scope["query_string"] and flag_of(request, "dry_run"):
-        contract = Contract(platform.runtime.plan.sources[source])
+        contract = platform.runtime.engine.contract(platform.runtime.plan.sources[source])
         checked = await run_in_threadpool(contract.decode_json, events.data)
         return _response(request, events, verdicts(checked))
     return _response(request, events, await _asked(platform, source, events, wanted))
