@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from penstock.core.errors import DeadlineError, PenstockError, StoreError
 from penstock.engine.answers import Answer, answers_of
+from penstock.engine.effects import NO_CHANGES, LetterChanges
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -50,6 +51,7 @@ class Answering:
             return False
         started_s = self.queue.now_s()
         asks = self._in_time(asks, started_s)
+        drops = [ask for ask in asks if not ask.source]
         groups: list[list[Ask]] = []
         inputs: list[tuple[str, Decoded]] = []
         for source, group in _by_source(asks).items():
@@ -57,21 +59,28 @@ class Answering:
             if decoded is not None:
                 groups.append(group)
                 inputs.append((source, decoded))
-        if inputs:
-            self._process(inputs, groups, note, started_s)
+        if inputs or drops:
+            self._process(inputs, groups, drops, note, started_s)
         return True
 
     def _process(
-        self, inputs: Sequence[tuple[str, Decoded]], groups: Sequence[list[Ask]], note: Note, started_s: float
+        self,
+        inputs: Sequence[tuple[str, Decoded]],
+        groups: Sequence[list[Ask]],
+        drops: Sequence[Ask],
+        note: Note,
+        started_s: float,
     ) -> None:
         try:
             # A lone micro-batch is committed here: handing it to another thread would only take time.
-            processed = self._runtime.process(inputs, overlap=bool(self.queue))
+            processed = self._runtime.process(
+                inputs, overlap=bool(self.queue), letters=_letters(groups, drops)
+            )
         except BaseException as error:
-            self._refuse([ask for group in groups for ask in group], _stopped(error))
+            self._refuse([*(ask for group in groups for ask in group), *drops], _stopped(error))
             raise
         note(processed, started_s)
-        processed.committed.add_done_callback(lambda done: self._answer(processed, groups, done))
+        processed.committed.add_done_callback(lambda done: self._answer(processed, groups, drops, done))
 
     def drain(self, note: Note) -> None:
         """Let no more in, and process all that waits."""
@@ -100,13 +109,15 @@ class Answering:
             return None
         return decoded
 
-    def _answer(self, processed: Processed, groups: Sequence[list[Ask]], done: Future[None]) -> None:
+    def _answer(
+        self, processed: Processed, groups: Sequence[list[Ask]], drops: Sequence[Ask], done: Future[None]
+    ) -> None:
         """Make the answers, once everything is durable."""
         error = done.exception()
         if error is not None:
-            self._refuse([ask for group in groups for ask in group], _stopped(error))
+            self._refuse([*(ask for group in groups for ask in group), *drops], _stopped(error))
             return
-        replies: list[tuple[Ask, Reply]] = []
+        replies: list[tuple[Ask, Reply]] = [(ask, []) for ask in drops]
         for outcome, group in zip(processed.outcomes, groups, strict=True):
             answers = answers_of(
                 outcome,
@@ -135,8 +146,22 @@ def waited_too_long() -> DeadlineError:
 def _by_source(asks: Sequence[Ask]) -> dict[str, list[Ask]]:
     found: dict[str, list[Ask]] = {}
     for ask in asks:
-        found.setdefault(ask.source, []).append(ask)
+        if ask.source:
+            found.setdefault(ask.source, []).append(ask)
     return found
+
+
+def _letters(groups: Sequence[list[Ask]], drops: Sequence[Ask]) -> LetterChanges:
+    """What the requests of a micro-batch do to dead letters."""
+    if not drops and not any(ask.letters for group in groups for ask in group):
+        return NO_CHANGES
+    replays: dict[str, dict[int, int]] = {}
+    for group in groups:
+        start = 0
+        for ask in group:
+            replays.setdefault(ask.source, {}).update(enumerate(ask.letters, start))
+            start += ask.events
+    return LetterChanges(replays, [letter for ask in drops for letter in ask.letters])
 
 
 def _stopped(error: BaseException) -> PenstockError:

@@ -32,6 +32,8 @@ class Ask(msgspec.Struct, eq=False):
         Until when it may wait, on the queue's clock.
     with_features
         Whether the answers shall hold the values of the features.
+    letters
+        Ids of the dead letters that the lines are another attempt at, one a line. Without a source and lines: letters to drop.
     ticket
         Whatever the asker knows it by.
     waiting
@@ -43,6 +45,7 @@ class Ask(msgspec.Struct, eq=False):
     events: int
     deadline_s: float
     with_features: bool = False
+    letters: tuple[int, ...] = ()
     ticket: object = None
     waiting: bool = True
 
@@ -85,6 +88,11 @@ class RequestQueue:
     def events(self) -> int:
         """How many events wait."""
         return self._events
+
+    @property
+    def closed(self) -> bool:
+        """Whether no more requests are let in."""
+        return self._closed
 
     def put(self, ask: Ask) -> None:
         """Let a request wait; raises `OverloadError` where there is no room, or the queue is closed.

@@ -28,10 +28,12 @@ from penstock.definitions.sources import StreamSource
 from penstock.engine.admission import id_seed
 from penstock.engine.answers import Answer, answers_of
 from penstock.engine.card_numbers import CardTokens
+from penstock.engine.effects import NO_CHANGES, LetterChanges
 from penstock.engine.history import LoggedFeatures, check_as_of, features_from_log
 from penstock.engine.instant import Fold
 from penstock.engine.local import LocalEngine, Processed
 from penstock.engine.online import OnlineReader
+from penstock.engine.provenance import find_event
 from penstock.engine.recovery import Progress, no_progress
 from penstock.engine.row_ids import RowIds
 from penstock.engine.training_set import driving_source
@@ -291,10 +293,11 @@ class Runtime:
         decide: bool = True,
         offsets: Mapping[str, str] | None = None,
         overlap: bool = True,
+        letters: LetterChanges = NO_CHANGES,
     ) -> Processed:
         """One micro-batch through the engine; a snapshot is taken in the background when one is due."""
         processed = self.engine.process(
-            inputs, by_time=by_time, decide=decide, offsets=offsets, overlap=overlap
+            inputs, by_time=by_time, decide=decide, offsets=offsets, overlap=overlap, letters=letters
         )
         if self.routes.shadowed:
             self._show_shadows(processed)
@@ -331,6 +334,12 @@ class Runtime:
             str(node.id_field),
             self.engine.rows.versions_of(node),
             lambda ids: self._ids.lookup(hash_text(encode_keys([ids]), seed)),
+        )
+
+    def position_of(self, source: str, event_id: str) -> int | None:
+        """Where the event of `source` with this id stands in the log, in the form of an answer; None where it is not, or not yet durable."""
+        return find_event(
+            self.store, self.plan.sources[self.source_name(source)], event_id, candidates=self._ids.candidates
         )
 
     def note_histories(self) -> None:

@@ -117,6 +117,7 @@ class ServeSettings(BaseModel):
     timeout_s: float = Field(
         10.0, gt=0, le=300, description="How long a request may take that does not say so itself."
     )
+    dashboard: bool = Field(True, description="Show the pages, beside the API.")
 
 
 class Settings(BaseSettings):

@@ -55,6 +55,18 @@ class DecisionBatch:
     payload: bytes
 
 
+class CommitHead(NamedTuple):
+    """A commit without its payloads: the log from `start` to `stop`, when it was accepted, and its decision batches.
+
+    `decisions` are the endpoint and the number of decisions by key; see `ProjectReader.decision_batch`.
+    """
+
+    start: int
+    stop: int
+    ingest_time_us: int
+    decisions: Mapping[int, tuple[str, int]]
+
+
 class EventIds(NamedTuple):
     """Seeded 64-bit hashes of the event ids of a commit (uint64[n]) and the events' positions (int64[n], ascending).
 
@@ -139,6 +151,8 @@ class Commit:
         Labels that wait for their event; label positions of those that wait no longer.
     dead_letters
         Refused inputs.
+    letters_removed
+        Ids of dead letters that go: replayed with success, or dropped.
     counters
         What to add to each total.
     offsets
@@ -152,6 +166,7 @@ class Commit:
     pending_added: Sequence[PendingLabel] = ()
     pending_resolved: Sequence[int] = ()
     dead_letters: Sequence[DeadLetter] = ()
+    letters_removed: Sequence[int] = ()
     counters: Mapping[str, int] = field(default_factory=dict)
     offsets: Mapping[str, str] = field(default_factory=dict)
 

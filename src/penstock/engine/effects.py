@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 import msgspec
 import numpy as np
@@ -37,6 +37,34 @@ class Outcome(msgspec.Struct, frozen=True, eq=False, gc=False):
     decisions: Decisions | None
 
 
+class LetterChanges(msgspec.Struct, frozen=True, eq=False):
+    """Dead letters that a micro-batch is about.
+
+    Attributes
+    ----------
+    replays
+        By source the rows of its input that are another attempt at a dead letter, and which. An accepted row removes the letter in
+        the transaction that stores the event; a refused one leaves it as it was, and makes no other.
+    dropped
+        Letters that go unheard.
+    """
+
+    replays: Mapping[str, Mapping[int, int]] = msgspec.field(default_factory=dict)
+    dropped: Sequence[int] = ()
+
+    def removed(self, outcomes: Sequence[Outcome]) -> list[int]:
+        """The letters that go, given what became of the inputs."""
+        found = list(self.dropped)
+        for outcome in outcomes:
+            replays = self.replays.get(outcome.admitted.source.name, {})
+            again = {refused.row for refused in outcome.admitted.refused}
+            found += [letter for row, letter in replays.items() if row not in again]
+        return found
+
+
+NO_CHANGES = LetterChanges()
+
+
 def commit_of(
     plan: Plan,
     outcomes: Sequence[Outcome],
@@ -46,6 +74,7 @@ def commit_of(
     now_us: int,
     offsets: Mapping[str, str],
     counters: Mapping[str, int],
+    changes: LetterChanges = NO_CHANGES,
 ) -> Commit:
     """The effects of a step; `ids` are those of its new events, `labels` are joined labels with the input that they came by (-1: they waited)."""
     log, decided, letters = [], [], []
@@ -62,7 +91,7 @@ def commit_of(
             name = plan.endpoint_of[admitted.source.name].name
             decided.append(DecisionBatch(name, outcome.positions, payload=outcome.decisions.to_bytes()))
         if admitted.refused:
-            letters += _dead_letters(admitted, now_us)
+            letters += _dead_letters(admitted, now_us, changes.replays.get(admitted.source.name, ()))
         _count(totals, outcome)
     joined = [j for _, j in labels]
     for one in joined:
@@ -76,6 +105,7 @@ def commit_of(
         pending_added=[p for j in joined for p in j.pending_added],
         pending_resolved=[p for j in joined for p in j.pending_resolved],
         dead_letters=letters,
+        letters_removed=[] if changes is NO_CHANGES else changes.removed(outcomes),
         counters=totals,
         offsets=offsets,
     )
@@ -98,7 +128,7 @@ def event_ids_of(inputs: Sequence[Admitted], positions: Sequence[IntArray]) -> E
     return EventIds(hashes[order], places[order])
 
 
-def _dead_letters(admitted: Admitted, now_us: int) -> list[DeadLetter]:
+def _dead_letters(admitted: Admitted, now_us: int, replayed: Container[int]) -> list[DeadLetter]:
     return [
         DeadLetter(
             source=admitted.source.name,
@@ -108,6 +138,7 @@ def _dead_letters(admitted: Admitted, now_us: int) -> list[DeadLetter]:
             payload=refused.payload,
         )
         for refused in admitted.refused
+        if refused.row not in replayed
     ]
 
 

@@ -21,7 +21,7 @@ from penstock.core.records import Commit, LabelRecords
 from penstock.engine.assembly import LookedUp
 from penstock.engine.card_numbers import CardTokens
 from penstock.engine.contract import Contract, Decoded
-from penstock.engine.effects import Outcome
+from penstock.engine.effects import NO_CHANGES, LetterChanges, Outcome
 from penstock.engine.features import FeatureState
 from penstock.engine.instant import Fold
 from penstock.engine.lookup import RowReader
@@ -147,6 +147,7 @@ class LocalEngine:
         decide: bool = True,
         offsets: Mapping[str, str] | None = None,
         overlap: bool = True,
+        letters: LetterChanges = NO_CHANGES,
     ) -> Processed:
         """Process one micro-batch.
 
@@ -164,9 +165,11 @@ class LocalEngine:
         overlap
             Whether to return while the commit is on its way to the disk, so that the next micro-batch can be computed;
             without it, everything is durable on return.
+        letters
+            Which rows are another attempt at a dead letter, and which letters are dropped.
         """
         stepped = self.step(inputs, by_time=by_time, decide=decide, offsets=offsets)
-        commit = stepped.effects(self.plan)
+        commit = stepped.effects(self.plan, letters)
         committed = self._submit(commit, overlap=overlap)
         return Processed(stepped.outcomes, committed, commit.counters, commit.labels)
 

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -103,10 +103,19 @@ class IdReader(LogReader, Protocol):
         """Hashes of the event ids of rows at positions ≥ `start`, a commit at a time."""
 
 
-def find_event(store: IdReader, source: SourceNode, event_id: str) -> int | None:
-    """The log position of the event of `source` with this id, by its hash; None where there is none."""
+def find_event(
+    store: IdReader,
+    source: SourceNode,
+    event_id: str,
+    *,
+    candidates: Callable[[int], IntArray] | None = None,
+) -> int | None:
+    """The log position of the event of `source` with this id, by its hash; None where there is none.
+
+    `candidates` gives the positions that may have the hash, from an index; without one all hashes are read.
+    """
     if source.id_field is None:
-        return None
+        return _assigned(store, source, event_id)
     dtype = next(f.dtype for f in source.fields if f.name == source.id_field)
     column: Column = Text.from_strings([event_id])
     if dtype.kind != "text":
@@ -115,12 +124,30 @@ def find_event(store: IdReader, source: SourceNode, event_id: str) -> int | None
         column = Numeric(np.array([int(event_id)], np.int64))
     wanted = hash_text(encode_keys([column]), id_seed(store.hash_seed, source.name))[0]
     reader = RowReader(store, {source.name: source})
-    for ids in store.event_ids():
-        for position in ids.positions[ids.hashes == wanted].tolist():
-            rows = reader.events_if_all(source.name, np.array([position]))
-            if rows is not None and str(to_list(rows[source.id_field], dtype)[0]) == event_id:
-                return int(position)
+    for position in _with_hash(store, int(wanted), candidates):
+        rows = reader.events_if_all(source.name, np.array([position]))
+        if rows is not None and str(to_list(rows[source.id_field], dtype)[0]) == event_id:
+            return position
     return None
+
+
+def _with_hash(
+    store: IdReader, wanted: int, candidates: Callable[[int], IntArray] | None
+) -> Iterator[int]:
+    if candidates is not None:
+        yield from dict.fromkeys(candidates(wanted).tolist())
+        return
+    for ids in store.event_ids():
+        yield from ids.positions[ids.hashes == wanted].tolist()
+
+
+def _assigned(store: LogReader, source: SourceNode, event_id: str) -> int | None:
+    """The position in an id that the log assigned: ``source:position``."""
+    name, _, text = event_id.rpartition(":")
+    if name != source.name or not (text.isascii() and text.isdigit()) or int(text) >= store.next_position:
+        return None
+    position = int(text)
+    return position if RowReader(store, {}).sources_at(np.array([position])).get(position) == name else None
 
 
 def provenance(

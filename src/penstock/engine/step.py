@@ -27,7 +27,7 @@ from penstock.engine.admission import Admission, Admitted
 from penstock.engine.assembly import FeatureRows
 from penstock.engine.contract import Decoded, Refused
 from penstock.engine.decisions import Decisions, decide
-from penstock.engine.effects import Outcome, commit_of, event_ids_of
+from penstock.engine.effects import NO_CHANGES, LetterChanges, Outcome, commit_of, event_ids_of
 from penstock.engine.features import FeatureState
 from penstock.engine.kernel_rows import KernelRows, Rows
 from penstock.engine.labels import JoinedLabels, LabelJoin, NewEvents, entering_rows
@@ -58,8 +58,8 @@ class Stepped(msgspec.Struct, frozen=True, eq=False, gc=False):
     offsets: Mapping[str, str]
     counters: Mapping[str, int]
 
-    def effects(self, plan: Plan) -> Commit:
-        """The one transaction that makes the step durable."""
+    def effects(self, plan: Plan, changes: LetterChanges = NO_CHANGES) -> Commit:
+        """The one transaction that makes the step durable, with what becomes of dead letters in it."""
         return commit_of(
             plan,
             self.outcomes,
@@ -68,6 +68,7 @@ class Stepped(msgspec.Struct, frozen=True, eq=False, gc=False):
             now_us=self.now_us,
             offsets=self.offsets,
             counters=self.counters,
+            changes=changes,
         )
 
 

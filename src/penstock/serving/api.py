@@ -7,9 +7,9 @@ from fastapi import FastAPI
 import penstock
 from penstock.serving import problems
 from penstock.serving.platform import Platform
-from penstock.serving.routes import health, scoring
+from penstock.serving.routes import health, live, scoring
 
-ROUTERS = (scoring.router, health.router)
+ROUTERS = (scoring.router, health.router, live.router)
 
 
 def create_app(platform: Platform | None) -> FastAPI:

@@ -28,9 +28,16 @@ class Asker:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def ask(
-        self, source: str, data: bytes, events: int, *, timeout_s: float, with_features: bool = False
+        self,
+        source: str,
+        data: bytes,
+        events: int,
+        *,
+        timeout_s: float,
+        with_features: bool = False,
+        letters: tuple[int, ...] = (),
     ) -> list[Answer]:
-        """One answer for each of `events` lines of NDJSON, when they are durable.
+        """One answer for each of `events` lines of NDJSON, when they are durable; `letters` are those of `Ask`.
 
         Raises
         ------
@@ -43,7 +50,7 @@ class Asker:
         """
         loop = self._loop = asyncio.get_running_loop()
         waiting: Waiting = loop.create_future()
-        ask = Ask(source, data, events, self._queue.now_s() + timeout_s, with_features, waiting)
+        ask = Ask(source, data, events, self._queue.now_s() + timeout_s, with_features, letters, waiting)
         self._queue.put(ask)
         timer = loop.call_later(timeout_s, self._expire, ask, waiting)
         try:

@@ -241,10 +241,15 @@ def _in_commit(fetch: Fetch, kind: Kind, commit: range, positions: PositionArray
     )
     for key, last, gaps in rows:
         if np.isin(positions, _position_array(key >> KEY_BITS, last, gaps)).any():
-            (row,) = fetch(f"SELECT {_COLUMNS} FROM batches WHERE id = ?", (key,))
-            stored = StoredBatch(*row)
-            stored.check(kind)
-            yield stored
+            yield one(fetch, kind, key)
+
+
+def one(fetch: Fetch, kind: Kind, key: int) -> StoredBatch:
+    """The batch with this key."""
+    (row,) = fetch(f"SELECT {_COLUMNS} FROM batches WHERE id = ?", (key,))
+    stored = StoredBatch(*row)
+    stored.check(kind)
+    return stored
 
 
 def row_counts(fetch: Fetch, kind: Kind) -> dict[int, int]:

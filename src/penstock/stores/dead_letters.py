@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,10 @@ from penstock.core.records import DeadLetter
 
 if TYPE_CHECKING:
     from penstock.stores.batches import Fetch
-    from penstock.stores.connection import Connection
+    from penstock.stores.connection import Connection, Row
+
+_COLUMNS = "id, source, received_us, reason, detail, payload"
+_LISTED = "(SELECT json_each.value FROM json_each(?))"
 
 
 def insert(connection: Connection, letters: Iterable[DeadLetter]) -> None:
@@ -35,12 +39,48 @@ def delete(connection: Connection, letter_ids: Sequence[int]) -> int:
     )
 
 
+def count_of(connection: Connection, letter_ids: Sequence[int]) -> int:
+    """How many of these letters there are."""
+    found = connection.execute(f"SELECT count(*) FROM dead_letters WHERE id IN {_LISTED}", (_listed(letter_ids),))
+    return int(found.fetchone()[0])
+
+
 def read(fetch: Fetch, limit: int, after: int) -> list[DeadLetter]:
     """Up to `limit` letters with an id greater than `after`, oldest first."""
-    rows = fetch(
-        "SELECT id, source, received_us, reason, detail, payload FROM dead_letters WHERE id > ? ORDER BY id LIMIT ?",
-        (after, limit),
+    return _letters(fetch(f"SELECT {_COLUMNS} FROM dead_letters WHERE id > ? ORDER BY id LIMIT ?", (after, limit)))
+
+
+def read_newest(
+    fetch: Fetch, limit: int, before: int | None, source: str | None, reason: str | None
+) -> list[DeadLetter]:
+    """Up to `limit` letters with an id less than `before` (None: all), newest first; of a source, a reason, or both."""
+    return _letters(
+        fetch(
+            f"SELECT {_COLUMNS} FROM dead_letters WHERE (?1 IS NULL OR id < ?1) AND (?2 IS NULL OR source = ?2) "
+            "AND (?3 IS NULL OR reason = ?3) ORDER BY id DESC LIMIT ?4",
+            (before, source, reason, limit),
+        )
     )
+
+
+def read_these(fetch: Fetch, letter_ids: Sequence[int]) -> list[DeadLetter]:
+    """Those of these letters that there are, by id."""
+    return _letters(
+        fetch(f"SELECT {_COLUMNS} FROM dead_letters WHERE id IN {_LISTED} ORDER BY id", (_listed(letter_ids),))
+    )
+
+
+def counts(fetch: Fetch) -> dict[tuple[str, str], int]:
+    """How many letters there are, by source and reason."""
+    rows = fetch("SELECT source, reason, count(*) FROM dead_letters GROUP BY 1, 2 ORDER BY 1, 2", ())
+    return {(source, reason): count for source, reason, count in rows}
+
+
+def _listed(letter_ids: Sequence[int]) -> str:
+    return json.dumps(list(letter_ids))
+
+
+def _letters(rows: Sequence[Row]) -> list[DeadLetter]:
     return [
         DeadLetter(
             letter_id=row[0], source=row[1], received_us=row[2], reason=row[3], detail=row[4], payload=row[5]

@@ -69,7 +69,8 @@ class Memtable:
 
     def all_of(self, wanted: int) -> PositionArray:
         """Every position of one hash, ascending."""
-        found: PositionArray = self._positions[: self._size][self._hashes[: self._size] == np.uint64(wanted)]
+        size = self._size  # which another thread may raise meanwhile
+        found: PositionArray = self._positions[:size][self._hashes[:size] == np.uint64(wanted)]
         return found
 
     def in_order(self) -> tuple[HashArray, PositionArray]:
@@ -148,10 +149,15 @@ class IdIndex:
         return out
 
     def candidates(self, wanted: int) -> PositionArray:
-        """Every position that was added with this hash, ascending; for when the first was another id's."""
+        """Every position that was added with this hash, ascending; for when the first was another id's.
+
+        Safe in any thread: one that is not the index's may miss what is just being added.
+        """
+        newest = self._memtable  # before the others: what is sealed meanwhile stands among them
         runs, unsealed = self._parts
-        sealed = [run.all_of(wanted) for run in runs]
-        return np.concatenate([*sealed, *(m.all_of(wanted) for m in (*unsealed, self._memtable))])
+        memtables = unsealed if newest in unsealed else (*unsealed, newest)
+        found = [*(run.all_of(wanted) for run in runs), *(memtable.all_of(wanted) for memtable in memtables)]
+        return np.unique(np.concatenate(found))
 
     def add(self, hashes: HashArray, positions: PositionArray) -> None:
         """Add the ids of new events, at ascending positions after all that were added before.

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from penstock.core.errors import StoreError
 from penstock.core.records import (
+    CommitHead,
     DeadLetter,
     DecisionBatch,
     Erasure,
@@ -22,7 +23,7 @@ from penstock.core.records import (
     LogBatch,
     PendingLabel,
 )
-from penstock.stores import batches, dead_letters, labels, schema
+from penstock.stores import backwards, batches, dead_letters, labels, schema
 from penstock.stores.connection import (
     Connection,
     ConnectionFactory,
@@ -140,6 +141,25 @@ class ProjectReader:
         for stored in batches.batches_at(self._fetch, batches.DECISIONS, positions):
             yield self._decision_batch(stored)
 
+    def heads_before(self, position: int | None = None) -> Iterator[CommitHead]:
+        """What the commits hold, newest first: of batches that start before `position` (None: all), without their payloads."""
+        for head in backwards.heads(self._fetch, position):
+            yield CommitHead(
+                head.start, head.stop, head.ingest_time_us, {key: (self._name(key & _NAME_MASK), rows) for key, rows in head.decisions}
+            )
+
+    def decision_batch(self, key: int) -> DecisionBatch:
+        """The decision batch with a key of `CommitHead.decisions`."""
+        return self._decision_batch(batches.one(self._fetch, batches.DECISIONS, key))
+
+    def decisions_between(self, start: int, stop: int) -> int:
+        """How many decisions there are in batches that start in ``[start, stop)``."""
+        return backwards.decisions_between(self._fetch, start, stop)
+
+    def position_at(self, time_us: int) -> int:
+        """How long the log was at a time: the position of the first row that was accepted later."""
+        return backwards.position_at(self._fetch, time_us, self.next_position)
+
     def event_ids(self, start: int = 0) -> Iterator[EventIds]:
         """Hashes of the event ids of rows at positions ≥ `start`, a commit at a time, without decoding any row."""
         return batches.event_ids(self._fetch, start)
@@ -172,6 +192,20 @@ class ProjectReader:
     def dead_letters(self, limit: int = 100, *, after: int = 0) -> list[DeadLetter]:
         """Up to `limit` dead letters with an id greater than `after`, oldest first."""
         return dead_letters.read(self._fetch, limit, after)
+
+    def newest_dead_letters(
+        self, limit: int = 100, *, before: int | None = None, source: str | None = None, reason: str | None = None
+    ) -> list[DeadLetter]:
+        """Up to `limit` dead letters with an id less than `before`, newest first; of a source, a reason, or both."""
+        return dead_letters.read_newest(self._fetch, limit, before, source, reason)
+
+    def dead_letters_with(self, letter_ids: Sequence[int]) -> list[DeadLetter]:
+        """Those of these dead letters that are kept, by id."""
+        return dead_letters.read_these(self._fetch, letter_ids)
+
+    def dead_letter_counts(self) -> dict[tuple[str, str], int]:
+        """How many dead letters are kept, by source and reason."""
+        return dead_letters.counts(self._fetch)
 
     def dead_letter_count(self) -> int:
         """How many dead letters are kept."""

@@ -38,7 +38,6 @@ from penstock.stores.reader import ProjectReader, reading_connection
 if TYPE_CHECKING:
     from penstock.core.records import (
         Commit,
-        DeadLetter,
         DecisionBatch,
         Erasure,
         LogBatch,
@@ -167,7 +166,8 @@ class ProjectStore(ProjectReader):
             commit_rules.check_decisions(commit.decisions, span)
             commit_rules.check_ids(commit.ids, span)
             surplus = self._surplus_pending(commit)
-            totals, letters = self._totals_after(commit, surplus)
+            removed = self._letters_removed(commit)
+            totals, letters = self._totals_after(commit, surplus, removed)
             stored = self._stored(commit, span)
             # Batches alone are one statement, which is a transaction of its own.
             with Transaction(self._writing) if _has_more(commit) else nullcontext():
@@ -178,7 +178,7 @@ class ProjectStore(ProjectReader):
                     commit=span,
                     totals=msgspec.json.encode(totals).decode(),
                 )
-                self._write_rest(commit, letters, surplus)
+                self._write_rest(commit, self._letters + len(commit.dead_letters) - removed - letters, surplus)
             self._accept(commit, span.stop, totals=totals, letters=letters, surplus=surplus)
 
     def pending_labels_for(self, hashes: HashArray) -> list[PendingLabel]:
@@ -277,12 +277,18 @@ class ProjectStore(ProjectReader):
             *(of(batch, span, self._number(batch.endpoint)) for batch in commit.decisions),
         ]
 
-    def _totals_after(self, commit: Commit, surplus: int) -> tuple[dict[str, int], int]:
+    def _letters_removed(self, commit: Commit) -> int:
+        """How many of the dead letters that this commit removes there are."""
+        if not commit.letters_removed:
+            return 0
+        return dead_letters.count_of(self._writing, commit.letters_removed)
+
+    def _totals_after(self, commit: Commit, surplus: int, removed: int) -> tuple[dict[str, int], int]:
         """The counters and the number of dead letters after this commit."""
         totals = dict(self._totals)
         for name, count in commit.counters.items():
             totals[name] = totals.get(name, 0) + count
-        letters = self._letters + len(commit.dead_letters)
+        letters = self._letters + len(commit.dead_letters) - removed
         if letters > self._max_dead_letters:
             dropped = letters - self._max_dead_letters
             totals["dead_letters_dropped"] = totals.get("dead_letters_dropped", 0) + dropped
@@ -297,7 +303,7 @@ class ProjectStore(ProjectReader):
         waiting = self._pending_count + len(commit.pending_added) - len(commit.pending_resolved)
         return max(waiting - self._max_pending_labels, 0)
 
-    def _write_rest(self, commit: Commit, letters: int, surplus: int) -> None:
+    def _write_rest(self, commit: Commit, letters_dropped: int, surplus: int) -> None:
         if commit.labels is not None and len(commit.labels):
             labels.insert_labels(self._writing, commit.labels)
         if commit.pending_added:
@@ -306,19 +312,17 @@ class ProjectStore(ProjectReader):
             labels.delete_pending(self._writing, commit.pending_resolved)
         if surplus:
             labels.drop_oldest_pending(self._writing, surplus)
+        if commit.letters_removed:
+            dead_letters.delete(self._writing, commit.letters_removed)
         if commit.dead_letters:
-            self._write_dead_letters(commit.dead_letters, letters)
+            dead_letters.insert(self._writing, commit.dead_letters)
+        if letters_dropped:
+            dead_letters.drop_oldest(self._writing, letters_dropped)
         if commit.offsets:
             self._writing.executemany(
                 "INSERT INTO offsets VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
                 list(commit.offsets.items()),
             )
-
-    def _write_dead_letters(self, letters: Sequence[DeadLetter], kept: int) -> None:
-        dead_letters.insert(self._writing, letters)
-        surplus = self._letters + len(letters) - kept
-        if surplus:
-            dead_letters.drop_oldest(self._writing, surplus)
 
     def _accept(
         self, commit: Commit, stop: int, *, totals: dict[str, int], letters: int, surplus: int
@@ -379,5 +383,6 @@ def _has_more(commit: Commit) -> bool:
         or commit.pending_added
         or commit.pending_resolved
         or commit.dead_letters
+        or commit.letters_removed
         or commit.offsets
     )
