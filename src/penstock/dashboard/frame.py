@@ -48,10 +48,10 @@ def frame(path: str, version: dict[str, Any] | None, *, signed_in: bool) -> Iter
                         for name, target in places:
                             el("a", "", name, href=target, aria_current="page" if _is_here(path, target) else None)
             _foot(version, signed_in=signed_in)
-        toggle = f"() => getHtmlElement({side.id}).classList.toggle('out')"
+        toggle = "() => document.getElementById('side').classList.toggle('out')"
         out.on("click", js_handler=toggle)
         shut.on("click", js_handler=toggle)
-        with el("main", id_="content", tabindex="-1"):
+        with el("div", "page", id_="content", tabindex="-1"):
             yield
 
 

@@ -15,7 +15,8 @@ export default {
       if (!this.fresh) return;
       const keys = rows.map((row) => row.key);
       const before = this.seen || new Set(keys);
-      this.marks = Object.fromEntries(keys.filter((key) => !before.has(key)).map((key) => [key, true]));
+      const added = keys.filter((key) => !before.has(key));
+      this.marks = added.length > 4 ? {} : Object.fromEntries(added.map((key) => [key, true])); // a flood is no news
       this.seen = new Set(keys);
     },
   },
@@ -40,11 +41,11 @@ export default {
   template: `
     <div class="grid-scroll" tabindex="-1">
       <table class="grid" :class="{ stacked }" :aria-label="label">
-        <thead><tr><th v-for="c in columns" :key="c.key" scope="col" :class="c.kind">{{ c.label }}</th></tr></thead>
+        <thead><tr><th v-for="c in columns" :key="c.key" scope="col" :class="'k-' + c.kind">{{ c.label }}</th></tr></thead>
         <tbody>
           <tr v-for="row in rows" :key="row.key"
               :class="{ open: row.href || row.pick, on: row.on, fresh: marks[row.key] }" @click="pick(row, $event)">
-            <td v-for="(c, i) in columns" :key="c.key" :class="[c.kind, row.cells[i].tone]" :data-label="c.label"
+            <td v-for="(c, i) in columns" :key="c.key" :class="['k-' + c.kind, row.cells[i].tone]" :data-label="c.label"
                 :title="row.cells[i].title">
               <a v-if="i === 0 && row.href" :href="row.href" class="quiet">{{ row.cells[i].text }}</a>
               <button v-else-if="i === 0 && row.pick" class="quiet" @click.stop="$emit('pick', row.key)">{{ row.cells[i].text }}</button>

@@ -52,6 +52,7 @@ async def page(view: View) -> None:
     actions: list[str] = []
 
     def show(found: Live) -> None:
+        found = {**found, "history": _whole_slots(found["history"])}
         actions[:] = found["history"]["actions"]
         _show_problems(problems, found)
         tiles.show(found)
@@ -178,10 +179,20 @@ class _Courses:
         colours = {name: charts.TONES[tone_of(name, list(actions))] for name in actions}
         set_chart(self.rate, charts.over_time(start_us, rates, stacked=True, colours=colours))
         latency = {name: history[key][::every] for name, key in (("p50", "p50_s"), ("p99", "p99_s"))}
-        set_chart(self.latency, charts.over_time(start_us, latency, unit="s"))
+        set_chart(self.latency, charts.over_time(start_us, latency, unit="s", log=True))
         set_chart(self.score, charts.over_time(start_us, {"mean score": history["mean_score"][::every]}))
         refused = {name: _sums(history[name], every, step_s) for name in ("late", "duplicate", "rejected")}
         set_chart(self.refused, charts.over_time(start_us, refused))
+
+
+def _whole_slots(history: dict[str, Any]) -> dict[str, Any]:
+    """Without the slot that is under way, where there are others: its counts would seem to fall."""
+    start_us = history["start_us"]
+    if len(start_us) < 2 or history["until_us"] >= start_us[-1] + history["step_s"] * 1_000_000:
+        return history
+    actions = {name: values[:-1] for name, values in history["actions"].items()}
+    lists = {name: values[:-1] for name, values in history.items() if isinstance(values, list) and len(values) == len(start_us)}
+    return {**history, **lists, "actions": actions}
 
 
 def _thin(values: Sequence[float | None], most: int) -> list[float | None]:
