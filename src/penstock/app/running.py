@@ -45,13 +45,6 @@ def no_watch(_summary: LiveSummary) -> None:
     """Show nothing."""
 
 
-Observe = Callable[["Processed", float], None]
-
-
-def no_observing(_processed: Processed, _started_s: float) -> None:
-    """Count nothing."""
-
-
 @dataclass(slots=True)
 class Stop:
     """Whether and by which signal a run was asked to end; `event` is set then."""
@@ -115,8 +108,6 @@ class Runner:
         Whether endpoints decide; without, what is read is history.
     answering
         Requests that are served between two micro-batches of the inputs, while `follow` runs.
-    observe
-        Called with each micro-batch that was processed, and when that began.
     """
 
     def __init__(
@@ -128,7 +119,6 @@ class Runner:
         watch: Watch = no_watch,
         decide: bool = True,
         answering: Answering | None = None,
-        observe: Observe = no_observing,
         now_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._runtime = runtime
@@ -137,7 +127,6 @@ class Runner:
         self._watch = watch
         self._decide = decide
         self._answering = answering
-        self._observe = observe
         self._now_s = now_s
         self._offsets: dict[str, str] = dict(runtime.store.offsets())
         self._keys = {one.source: one.key for one in inputs}
@@ -239,7 +228,6 @@ class Runner:
 
         processed.committed.add_done_callback(durable)
         self.metrics.add(processed.counters, at_s=self._now_s())
-        self._observe(processed, started)
 
     def _answer(self) -> None:
         """Serve the requests that wait, if there are any."""

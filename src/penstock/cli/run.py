@@ -69,7 +69,7 @@ def _drive(
     from penstock.app.changing import ensure_applied
     from penstock.app.exporting import exporting
     from penstock.app.inputs import inputs_of
-    from penstock.app.running import Runner, no_observing, stop_on_signals
+    from penstock.app.running import Runner, stop_on_signals
     from penstock.app.runtime import Runtime
     from penstock.app.stream_history import load_histories
     from penstock.definitions.project import load_project
@@ -98,10 +98,7 @@ def _drive(
                 for what in set(runtime.problems) & set(plan.sources):
                     tell(f"penstock: {runtime.problems[what]}")
                 answering = None if platform is None else platform.answering
-                observe = no_observing if platform is None else platform.observing.note
-                runner = Runner(
-                    runtime, inputs, stop=stop.event, watch=watch, answering=answering, observe=observe
-                )
+                runner = Runner(runtime, inputs, stop=stop.event, watch=watch, answering=answering)
                 if follow:
                     following = f"following {', '.join(one.source for one in inputs)}; " if inputs else ""
                     tell(f"penstock: {following}Ctrl-C ends it")
@@ -134,13 +131,7 @@ def served(runtime: Runtime, given: Mapping[str, Any] | None) -> Iterator[Platfo
     from penstock.serving.server import Server
 
     platform = Platform(runtime)
-    app = create_app(platform)
-    if platform.settings.dashboard:
-        from penstock.dashboard.mounting import mount
-
-        mount(app)
-    sampling = platform.observing.sampling(queue=lambda: len(platform.queue))
-    with sampling, Server(app, platform.settings.model_copy(update=dict(given))) as server:
+    with Server(create_app(platform), platform.settings.model_copy(update=dict(given))) as server:
         runtime.url = server.url
         tell(f"penstock: the API listens at {server.url}")
         yield platform

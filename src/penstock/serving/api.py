@@ -7,9 +7,9 @@ from fastapi import FastAPI
 import penstock
 from penstock.serving import problems
 from penstock.serving.platform import Platform
-from penstock.serving.routes import health, live, scoring
+from penstock.serving.routes import health, scoring, status
 
-ROUTERS = (scoring.router, health.router, live.router)
+ROUTERS = (scoring.router, health.router, status.router)
 
 
 def create_app(platform: Platform | None) -> FastAPI:

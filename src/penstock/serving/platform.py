@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from fastapi import Request
 
 from penstock.app.answering import Answering
-from penstock.app.observing import Observing
 from penstock.app.reasons import Reasoners
 from penstock.app.request_queue import RequestQueue
 from penstock.serving.asking import Asker
@@ -37,7 +36,6 @@ class Platform:
         self.asker = Asker(self.queue)
         self.answering = Answering(runtime, self.queue, self.asker.deliver)
         self.reasoners = Reasoners(runtime)
-        self.observing = Observing(runtime)
         self.started_us = runtime.clock.now_us()
         self.live: LiveSummary | None = None
         """The live metrics, a fraction of a second old; None before the engine runs."""

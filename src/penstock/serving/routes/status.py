@@ -1,10 +1,10 @@
-"""What happens now, and how it went in the last minutes, hours and days."""
+"""How the project is doing at this moment, and the machine that it runs on."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from penstock.app.auditing import read_totals
@@ -14,38 +14,7 @@ from penstock.monitoring.system import SystemReader
 from penstock.serving.access import GuardedRoute
 from penstock.serving.platform import Platform, platform_of
 
-router = APIRouter(tags=["live"], route_class=GuardedRoute)
-
-Step = Literal["second", "minute", "hour"]
-
-
-class History(BaseModel):
-    """A list for each figure, a value for each slot that an engine ran in, the oldest first."""
-
-    step_s: int = Field(description="Seconds of a slot.")
-    until_us: int = Field(description="Up to when the last slot counts.")
-    start_us: list[int] = Field(description="When each slot begins, microseconds since 1970.")
-    events: list[int]
-    scored: list[int]
-    alerts: list[int] = Field(description="Decisions with another action than the default.")
-    late: list[int]
-    too_late: list[int]
-    duplicate: list[int]
-    rejected: list[int]
-    labels: list[int]
-    positives: list[int]
-    actions: dict[str, list[int]] = Field(description="Decisions by action.")
-    mean_score: list[float | None]
-    score_edges: list[float] = Field(description="Edges of the steps of `scores`.")
-    scores: list[list[int]] = Field(description="Scores by step, with `scores=true`.")
-    p50_s: list[float | None] = Field(description="Seconds from taking a micro-batch in until it is durable.")
-    p99_s: list[float | None]
-    cpu: list[float] = Field(description="Processors in use: 1.5 is one and a half.")
-    memory_bytes: list[float]
-    read_bytes: list[float]
-    written_bytes: list[float]
-    lag_s: list[float] = Field(description="How far the newest event time is behind the clock.")
-    queue: list[int] = Field(description="Requests that wait.")
+router = APIRouter(tags=["status"], route_class=GuardedRoute)
 
 
 class Now(BaseModel):
@@ -61,8 +30,8 @@ class Now(BaseModel):
     queue_events: int
 
 
-class Live(BaseModel):
-    """Now, in total, and over time."""
+class Status(BaseModel):
+    """Now, and in total."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"problems": {}, "log_length": 104211}})
 
@@ -71,7 +40,6 @@ class Live(BaseModel):
     log_length: int
     totals: dict[str, int] = Field(description="The store's counts since the project began.")
     audit: dict[str, int] | None = Field(description="What the running audit recomputed; null where it has not begun.")
-    history: History
 
 
 class Gpu(BaseModel):
@@ -103,30 +71,19 @@ class System(BaseModel):
     bytes: dict[str, int] = Field(description="On disk, by part of the project's state.")
 
 
-@router.get("/v1/live", summary="What happens now")
-def live(
-    request: Request,
-    *,
-    step: Annotated[Step, Query(description="Slots of a second (15 minutes), a minute (24 hours) or an hour (30 days).")] = "minute",
-    since_us: Annotated[int | None, Query(ge=0, description="Only slots that begin at this time or later.")] = None,
-    scores: Annotated[bool, Query(description="Add how scores are spread in each slot.")] = False,
-) -> Live:
-    """The figures of the overview: rates, latencies, counts, what is wrong, and their course."""
+@router.get("/v1/status", summary="How the project is doing")
+def status(request: Request) -> Status:
+    """Whether events are taken, how fast, what is wrong, and the store's counts. How that went over time, `GET /v1/live` says."""
     platform = platform_of(request)
-    runtime = platform.runtime
     with open_reader(platform.root) as store:
         totals, length = store.counters(), store.next_position
     audit = read_totals(platform.root)
-    history = platform.observing.history.read(step, now_us=runtime.clock.now_us(), since_us=since_us)
-    if not scores:
-        history["scores"] = []
-    return Live(
+    return Status(
         now=_now(platform),
-        problems=dict(runtime.problems),
+        problems=dict(platform.runtime.problems),
         log_length=length,
         totals=totals,
         audit=None if audit is None else audit.counters(),
-        history=History(**history),
     )
 
 
@@ -152,7 +109,7 @@ def _now(platform: Platform) -> Now:
         events_per_s=0.0 if summary is None else summary.recent_events_per_s,
         p50_s=None if summary is None else summary.p50_s,
         p99_s=None if summary is None else summary.p99_s,
-        lag_s=platform.observing.lag_s(),
+        lag_s=platform.observability.observing.lag_s(),
         queue_requests=len(platform.queue),
         queue_events=platform.queue.events,
     )
