@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from penstock.engine.local import Processed
 
 Reply = list[Answer] | PenstockError
-Deliver = Callable[[Sequence[tuple["Ask", Reply]]], None]
+Replies = Sequence[tuple["Ask", Reply]]
+Deliver = Callable[[Replies], None]
 Note = Callable[["Processed", float], None]
 
 

@@ -9,10 +9,14 @@ import time
 from collections import deque
 from collections.abc import Callable
 from threading import Condition
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from penstock.core.errors import OverloadError
+
+if TYPE_CHECKING:
+    from penstock.app.tracing import RequestTimes
 
 RETRY_AFTER_S = 1.0
 EVENT_BYTES = 1024
@@ -38,6 +42,8 @@ class Ask(msgspec.Struct, eq=False):
         Whatever the asker knows it by.
     waiting
         Whether nobody has taken or withdrawn it.
+    times
+        Where it is to be noted when it was where; None where it is not traced.
     """
 
     source: str
@@ -48,6 +54,7 @@ class Ask(msgspec.Struct, eq=False):
     letters: tuple[int, ...] = ()
     ticket: object = None
     waiting: bool = True
+    times: RequestTimes | None = None
 
 
 class RequestQueue:
@@ -83,6 +90,11 @@ class RequestQueue:
     def __len__(self) -> int:
         """How many requests wait."""
         return len(self._asks)
+
+    @property
+    def bytes_waiting(self) -> int:
+        """How many bytes wait."""
+        return self._bytes
 
     @property
     def events(self) -> int:
@@ -128,6 +140,8 @@ class RequestQueue:
                 self._events -= ask.events
                 self._bytes -= len(ask.data)
                 found.append(ask)
+                if ask.times is not None:
+                    ask.times.taken_s = self.now_s()
         return found
 
     def withdraw(self, ask: Ask) -> bool:

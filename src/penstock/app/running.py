@@ -41,6 +41,9 @@ SERVING_ROWS = 1024
 Watch = Callable[[LiveSummary], None]
 
 
+Observe = Callable[["Processed", float], None]
+
+
 def no_watch(_summary: LiveSummary) -> None:
     """Show nothing."""
 
@@ -106,6 +109,8 @@ class Runner:
         Called with the live metrics after each micro-batch.
     decide
         Whether endpoints decide; without, what is read is history.
+    observe
+        Called with each micro-batch that was processed and when it was begun, in the engine's thread.
     answering
         Requests that are served between two micro-batches of the inputs, while `follow` runs.
     """
@@ -118,6 +123,7 @@ class Runner:
         stop: Event,
         watch: Watch = no_watch,
         decide: bool = True,
+        observe: Observe | None = None,
         answering: Answering | None = None,
         now_s: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -126,6 +132,7 @@ class Runner:
         self._stop = stop
         self._watch = watch
         self._decide = decide
+        self._observe = observe
         self._answering = answering
         self._now_s = now_s
         self._offsets: dict[str, str] = dict(runtime.store.offsets())
@@ -228,6 +235,8 @@ class Runner:
 
         processed.committed.add_done_callback(durable)
         self.metrics.add(processed.counters, at_s=self._now_s())
+        if self._observe is not None:
+            self._observe(processed, started)
 
     def _answer(self) -> None:
         """Serve the requests that wait, if there are any."""

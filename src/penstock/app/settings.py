@@ -120,6 +120,21 @@ class ServeSettings(BaseModel):
     dashboard: bool = Field(True, description="Show the pages, beside the API.")
 
 
+class LogSettings(BaseModel):
+    """``[log]``: what `penstock up` and `penstock run` write to stderr."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    format: Literal["auto", "json", "pretty"] = Field(
+        "auto",
+        description="JSON lines, or for people; auto: JSON lines, and where stderr is a terminal warnings for people beside the usual texts.",
+    )
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The least important lines that are written."
+    )
+    access: bool = Field(False, description="Write a line for each HTTP request.")
+
+
 class Settings(BaseSettings):
     """All settings of a project."""
 
@@ -133,6 +148,7 @@ class Settings(BaseSettings):
     offline: OfflineSettings = OfflineSettings()
     registry: RegistrySettings = RegistrySettings()
     serve: ServeSettings = ServeSettings()
+    log: LogSettings = LogSettings()
 
     @classmethod
     def settings_customise_sources(

@@ -21,9 +21,22 @@ def say(text: str = "") -> None:
     typer.echo(text)
 
 
+_tellers: list[Callable[[str], None]] = [lambda text: typer.echo(text, err=True)]
+
+
 def tell(text: str) -> None:
     """A line for the person watching, on stderr."""
-    typer.echo(text, err=True)
+    _tellers[-1](text)
+
+
+@contextmanager
+def telling(by: Callable[[str], None]) -> Iterator[None]:
+    """While open, lines for the person watching go there instead: into the log, where stderr is one."""
+    _tellers.append(by)
+    try:
+        yield
+    finally:
+        _tellers.remove(by)
 
 
 def hint(text: str) -> None:

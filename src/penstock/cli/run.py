@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any
 
@@ -13,11 +13,25 @@ import typer
 
 from penstock.cli.exits import ExitCode
 from penstock.cli.options import AsJson, Project, actor_name, project_root
-from penstock.cli.output import Progress, hint, number, print_facts, print_json, progress_bar, say, tell
+from penstock.cli.output import (
+    Progress,
+    hint,
+    number,
+    print_facts,
+    print_json,
+    progress_bar,
+    say,
+    tell,
+    telling,
+)
 from penstock.core.errors import InputError
 
 if TYPE_CHECKING:
-    from penstock.app.running import Stop, Watch
+    from penstock.app.alerting import Alerting
+    from penstock.app.exporting import BackgroundExport
+    from penstock.app.inputs import Input
+    from penstock.app.run_log import RunLog
+    from penstock.app.running import Runner, Stop, Watch
     from penstock.app.runtime import Runtime
     from penstock.monitoring.live import LiveSummary
     from penstock.serving.platform import Platform
@@ -69,14 +83,15 @@ def _drive(
     from penstock.app.changing import ensure_applied
     from penstock.app.exporting import exporting
     from penstock.app.inputs import inputs_of
-    from penstock.app.running import Runner, stop_on_signals
+    from penstock.app.run_log import RunLog
+    from penstock.app.running import stop_on_signals
     from penstock.app.runtime import Runtime
     from penstock.app.stream_history import load_histories
     from penstock.definitions.project import load_project
 
     root = project_root(project)
     given = _given(files or [])
-    with stop_on_signals() as stop:
+    with stop_on_signals() as stop, logged(root):
         with progress_bar("recovering") as progress:
             loaded = load_project(root)
             ensure_applied(loaded, actor=actor_name(None))
@@ -91,18 +106,22 @@ def _drive(
                     f"files: penstock run {next(iter(plan.sources))}=FILE"
                 )
             beside = Beside(runtime)
-            with served(runtime, serve) as platform, beside, live_line(beside.look) as show:
-                watch = show if platform is None else _both(show, platform.saw)
-                if not stop.asked and load_histories(runtime, stop=stop.event, watch=watch):
+            with (
+                RunLog(runtime) as run_log,
+                served(runtime, serve, inputs) as platform,
+                beside,
+                live_line(beside.look) as show,
+            ):
+                if not stop.asked and load_histories(runtime, stop=stop.event, watch=show):
                     tell("penstock: the history of streams is loaded")
                 for what in set(runtime.problems) & set(plan.sources):
                     tell(f"penstock: {runtime.problems[what]}")
-                answering = None if platform is None else platform.answering
-                runner = Runner(runtime, inputs, stop=stop.event, watch=watch, answering=answering)
+                runner = _runner(runtime, inputs, stop, show=show, platform=platform)
                 if follow:
                     following = f"following {', '.join(one.source for one in inputs)}; " if inputs else ""
                     tell(f"penstock: {following}Ctrl-C ends it")
-                with exporting(runtime) as export, alerting(runtime, finish=lambda: not stop.asked):
+                with exporting(runtime) as export, alerting(runtime, finish=lambda: not stop.asked) as alerts:
+                    _show_followers(run_log, platform, export, alerts)
                     summary = runner.follow() if follow else runner.run()
                 if not stop.asked:
                     beside.finish()
@@ -120,8 +139,41 @@ def _drive(
         raise typer.Exit(ExitCode.INTERRUPTED)
 
 
+def _runner(
+    runtime: Runtime, inputs: Sequence[Input], stop: Stop, *, show: Watch, platform: Platform | None
+) -> Runner:
+    """What takes the inputs through the engine, and the requests of `platform`."""
+    from penstock.app.running import Runner
+
+    if platform is None:
+        return Runner(runtime, inputs, stop=stop.event, watch=show)
+    return Runner(
+        runtime,
+        inputs,
+        stop=stop.event,
+        watch=_both(show, platform.saw),
+        observe=platform.observability.observing.note,
+        answering=platform.answering,
+    )
+
+
 @contextmanager
-def served(runtime: Runtime, given: Mapping[str, Any] | None) -> Iterator[Platform | None]:
+def logged(root: Path) -> Iterator[None]:
+    """While open, logs are written by the project's settings; where they are JSON, what is told on stderr becomes a line of them."""
+    from penstock.app.logs import logger, logging_as
+    from penstock.app.settings import load_settings
+
+    with logging_as(load_settings(root).log) as as_json, ExitStack() as told:
+        if as_json:
+            log = logger("penstock.run")
+            told.enter_context(telling(lambda text: log.info("notice", text=text.removeprefix("penstock: "))))
+        yield
+
+
+@contextmanager
+def served(
+    runtime: Runtime, given: Mapping[str, Any] | None, inputs: Sequence[Input]
+) -> Iterator[Platform | None]:
     """The project over HTTP while open, where `given` are changes to ``[serve]``; None for without."""
     if given is None:
         yield None
@@ -131,10 +183,19 @@ def served(runtime: Runtime, given: Mapping[str, Any] | None) -> Iterator[Platfo
     from penstock.serving.server import Server
 
     platform = Platform(runtime)
-    with Server(create_app(platform), platform.settings.model_copy(update=dict(given))) as server:
+    settings = platform.settings.model_copy(update=dict(given))
+    with platform.observability.running(inputs), Server(create_app(platform), settings) as server:
         runtime.url = server.url
         tell(f"penstock: the API listens at {server.url}")
         yield platform
+
+
+def _show_followers(
+    run_log: RunLog, platform: Platform | None, export: BackgroundExport | None, alerts: Alerting
+) -> None:
+    run_log.alerts = alerts
+    if platform is not None:
+        platform.observability.followed_by(export=export, alerts=alerts)
 
 
 def _both(one: Watch, other: Watch) -> Watch:

@@ -7,9 +7,10 @@ from fastapi import FastAPI
 import penstock
 from penstock.serving import problems
 from penstock.serving.platform import Platform
-from penstock.serving.routes import health, scoring, status
+from penstock.serving.routes import health, observing, scoring, status
+from penstock.serving.watched_requests import WatchedRequests
 
-ROUTERS = (scoring.router, health.router, status.router)
+ROUTERS = (scoring.router, observing.router, status.router, health.router)
 
 
 def create_app(platform: Platform | None) -> FastAPI:
@@ -27,4 +28,12 @@ def create_app(platform: Platform | None) -> FastAPI:
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router)
+    if platform is not None:
+        seen = platform.observability
+        app.add_middleware(  # last, so that it is the outermost
+            WatchedRequests,
+            requests=seen.requests,
+            access=platform.runtime.settings.log.access,
+            tracing=seen.tracing,
+        )
     return app

@@ -8,6 +8,7 @@ from typing import cast
 
 from penstock.app.answering import Reply, waited_too_long
 from penstock.app.request_queue import Ask, RequestQueue
+from penstock.app.tracing import present
 from penstock.core.errors import DeadlineError, PenstockError
 from penstock.engine.answers import Answer
 
@@ -51,6 +52,10 @@ class Asker:
         loop = self._loop = asyncio.get_running_loop()
         waiting: Waiting = loop.create_future()
         ask = Ask(source, data, events, self._queue.now_s() + timeout_s, with_features, letters, waiting)
+        ask = Ask(source, data, events, self._queue.now_s() + timeout_s, with_features, waiting)
+        if (times := present.get()) is not None:
+            times.waits(events)
+            ask.times = times
         self._queue.put(ask)
         timer = loop.call_later(timeout_s, self._expire, ask, waiting)
         try:

@@ -12,6 +12,7 @@ from penstock.app.answering import Answering
 from penstock.app.reasons import Reasoners
 from penstock.app.request_queue import RequestQueue
 from penstock.serving.asking import Asker
+from penstock.serving.observability import Observability
 from penstock.serving.problems import ProblemError
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ class Platform:
         self.settings: ServeSettings = runtime.settings.serve
         self.queue = RequestQueue(max_events=self.settings.queue_events)
         self.asker = Asker(self.queue)
-        self.answering = Answering(runtime, self.queue, self.asker.deliver)
+        self.observability = Observability(runtime, self.queue)
+        self.answering = Answering(runtime, self.queue, self.observability.noting(self.asker.deliver))
         self.reasoners = Reasoners(runtime)
         self.started_us = runtime.clock.now_us()
         self.live: LiveSummary | None = None

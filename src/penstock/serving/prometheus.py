@@ -119,7 +119,7 @@ class Exposition(Collector):
     ) -> None:
         self._runtime, self._counts, self._reader = runtime, counts, reader
         self._requests, self._waiting = requests, waiting
-        self._export, self._alerts = export, alerts
+        self.export, self.alerts = export, alerts
         self._system = SystemReader(runtime.project.root)
         self._started_us = runtime.clock.now_us()
         self._version = version("penstock")
@@ -160,15 +160,13 @@ class Exposition(Collector):
 
     def _followers(self, page: Page, readings: Readings) -> None:
         page.add_all("penstock_alert_messages", readings.messages)
-        if self._alerts is not None:
-            page.add_all("penstock_alert_deliveries_total", self._alerts.outcomes())
-        if self._export is not None:
-            page.add("penstock_offline_exported_rows_total", self._export.rows)
-            page.add("penstock_offline_export_failures_total", self._export.failures)
-            if self._export.position:
-                page.add(
-                    "penstock_offline_export_lag_rows", max(readings.log_rows - self._export.position, 0)
-                )
+        if self.alerts is not None:
+            page.add_all("penstock_alert_deliveries_total", self.alerts.outcomes())
+        if self.export is not None:
+            page.add("penstock_offline_exported_rows_total", self.export.rows)
+            page.add("penstock_offline_export_failures_total", self.export.failures)
+            if self.export.position:
+                page.add("penstock_offline_export_lag_rows", max(readings.log_rows - self.export.position, 0))
 
     def _build(self, page: Page) -> None:
         names = (self._version, platform.python_version(), self._runtime.plan.fingerprint[:12])

@@ -4,7 +4,6 @@ import time
 from contextlib import contextmanager
 
 from penstock.app.observing import Observing
-
 from tests.unit.app.shop import labels, open_project, payments
 
 

@@ -2,7 +2,6 @@ import pytest
 
 from penstock.app.observing import FILE, PROBLEM, Observing
 from penstock.app.runtime import state_folder
-
 from tests.unit.app.observed import feed, observed, send, serve
 from tests.unit.app.shop import CLOCK, payments, write_project
 
@@ -33,7 +32,8 @@ def test_totals_are_those_of_the_store(folder):
     }
     assert arm.alerts == store["action.block"] > 0
     assert arm.scores.sum() == 60
-    assert totals.durable_s.counts and totals.durable_s.total > totals.commit_s.total > 0
+    assert totals.durable_s.counts
+    assert totals.durable_s.total > totals.commit_s.total > 0
 
 
 def test_counting_begins_with_the_process(folder):
@@ -52,7 +52,8 @@ def test_no_model_is_a_flag_and_no_score(folder):
     assert totals.flags == {("endpoint", "no_model"): 5}
     [(who, arm)] = totals.arms.items()
     assert who == ("endpoint", "", "")
-    assert arm.scores.sum() == 0 and arm.taken == {"approve": 5}
+    assert arm.scores.sum() == 0
+    assert arm.taken == {"approve": 5}
 
 
 def test_history_goes_on_over_a_restart(folder):

@@ -155,7 +155,8 @@ def test_a_damaged_file_is_an_empty_history_with_a_reason(tmp_path, damage):
     path.write_bytes(damaged[damage])
     again, problem = load(path)
     assert again.read("hour", now_us=START)["events"] == []
-    assert "live.bin" in problem and "begins anew" in problem
+    assert "live.bin" in problem
+    assert "begins anew" in problem
 
 
 def test_every_byte_that_flips_is_noticed(tmp_path):

@@ -22,7 +22,7 @@ from penstock.serving.metric_catalog import BOUNDED, METRICS, reference
 from penstock.serving.metric_readings import MetricReader, retraining_of
 from penstock.serving.prometheus import Exposition, Waiting
 from penstock.serving.request_counts import MOST_ROUTES, RequestCounts
-from tests.unit.app.observed import Stub, feed, observed, send, serve
+from tests.unit.app.observed import feed, observed, send, serve
 from tests.unit.app.shop import CLOCK, payments, write_project
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -56,7 +56,13 @@ def everything(runtime, observing, folder):
     alerts.outcomes = lambda: Counter({("big", "sent"): 2})
     audit = audit_log_of(folder, clock=CLOCK)
     row = audit.append("retraining", "model", {"event": "begin", "position": 1}, actor="t", reason="t")
-    end = {"event": "end", "attempt": row.sequence, "outcome": "kept", "verdict": "fail", "seconds": {"train": 2.5}}
+    end = {
+        "event": "end",
+        "attempt": row.sequence,
+        "outcome": "kept",
+        "verdict": "fail",
+        "seconds": {"train": 2.5},
+    }
     audit.append("retraining", "model", end, actor="t", reason="t")
     (folder / "more.ndjson").write_text("{}\n" * 100)
     config = FileConfig("more.ndjson", "ndjson")
@@ -138,13 +144,20 @@ def test_no_label_holds_what_comes_with_an_event(folder):
         feed(runtime, observing, 50)
         few = everything(runtime, observing, folder).render()[0]
         feed(runtime, observing, 400, first=50)
-        card = {"id": "4111111111111111", "card_id": 4111111111111111, "to_card": 1, "shop": "5500005555555559"}
+        card = {
+            "id": "4111111111111111",
+            "card_id": 4111111111111111,
+            "to_card": 1,
+            "shop": "5500005555555559",
+        }
         send(runtime, observing, "payments", [payments(1, 9, 900)[0] | card])
         serve(runtime, "model:1+12800")
         send(runtime, observing, "payments", payments(1, 9, 901))
         many = everything(runtime, observing, folder).render()[0]
-    assert {key for key in values(few)} == {key for key in values(many)}
-    assert b"411111" not in many and b"5500005" not in many and b"12800" not in many
+    assert set(values(few)) == set(values(many))
+    assert b"411111" not in many
+    assert b"5500005" not in many
+    assert b"12800" not in many
     assert not re.search(rb'"p\d+"', many)
 
 
@@ -156,7 +169,9 @@ def test_series_are_bounded_by_the_definitions():
 
     scores = np.zeros(SCORE_STEPS, np.int64)
     for number in range(500):
-        decided = Decided("e", "champion", f"model:{number}", ("approve", "block"), np.array([3, 1]), scores, 0.5)
+        decided = Decided(
+            "e", "champion", f"model:{number}", ("approve", "block"), np.array([3, 1]), scores, 0.5
+        )
         counts.add(BatchFacts([], [decided], {}, {}, 0, 0, {}))
     totals = counts.totals()
     assert len(totals.arms) == MOST_VERSIONS + 1
