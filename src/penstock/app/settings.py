@@ -118,6 +118,27 @@ class ServeSettings(BaseModel):
         10.0, gt=0, le=300, description="How long a request may take that does not say so itself."
     )
     dashboard: bool = Field(True, description="Show the pages, beside the API.")
+    allowed_hosts: list[str] = Field(
+        [],
+        description="Names under which callers reach it, besides localhost and the address that it listens on; without ports.",
+    )
+    max_body_bytes: int = Field(
+        16 << 20,
+        ge=1 << 20,
+        le=256 << 20,
+        description="Most bytes of a request with many events; others: 1 MiB.",
+    )
+    body_timeout_s: float = Field(
+        10.0, gt=0, le=300, description="How long a client may take to send a request's body."
+    )
+    rate: float = Field(
+        0.0, ge=0, description="Requests a second of one key that has no rate of its own; 0: no limit."
+    )
+    session_hours: float = Field(
+        12.0, gt=0, le=720, description="How long a person stays logged in to the pages."
+    )
+    tls_cert: str | None = Field(None, description="A certificate chain as PEM, to serve HTTPS.")
+    tls_key: str | None = Field(None, description="The certificate's private key as PEM.")
 
 
 class LogSettings(BaseModel):

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict
-from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from penstock.cli.exits import ExitCode
-from penstock.cli.options import Actor, AsJson, Project, actor_name, project_root
+from penstock.cli.options import Actor, AsJson, Project, actor_name, duration_of, project_root
 from penstock.cli.output import hint, moment, number, print_json, print_table, printable, say
-from penstock.core.errors import InputError
 
 if TYPE_CHECKING:
     from penstock.app.alerting import AlertStatus
@@ -22,7 +19,6 @@ commands = typer.Typer(
 )
 
 Name = Annotated[str, typer.Argument(metavar="ALERT", help="The alert's name.")]
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 @commands.command("list")
@@ -92,7 +88,9 @@ def silence_alert(
     from penstock.definitions.project import load_project
 
     loaded = load_project(project_root(project))
-    until = silence(loaded, name, duration(lasting), actor=actor_name(actor), reason=reason)
+    until = silence(
+        loaded, name, duration_of(lasting, option="--for"), actor=actor_name(actor), reason=reason
+    )
     say(f"{name} is silenced until {moment(until)}.")
 
 
@@ -132,17 +130,3 @@ def retry(name: Name, project: Project = None) -> None:
     from penstock.definitions.project import load_project
 
     say(f"{revive(load_project(project_root(project)), name)} messages of {name} wait again.")
-
-
-def duration(text: str) -> timedelta:
-    """A duration as people write it.
-
-    >>> duration("90m")
-    datetime.timedelta(seconds=5400)
-    """
-    found = re.fullmatch(r"(\d{1,6})([smhd])", text.strip())
-    if found is None:
-        raise InputError(
-            f"--for: {text!r} is no duration; allowed is a whole number and s, m, h or d. Write for example 1h."
-        )
-    return timedelta(**{_UNITS[found[2]]: int(found[1])})

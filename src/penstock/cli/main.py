@@ -22,6 +22,7 @@ from penstock.cli import (
     forget,
     gate,
     init,
+    keys,
     lineage,
     materialize,
     metrics,
@@ -102,5 +103,6 @@ app.command("explain-event")(explain_event.explain_event)
 app.command("metrics")(metrics.metrics)
 app.command("drift")(drift.drift)
 app.add_typer(alerts.commands, name="alerts")
+app.add_typer(keys.commands, name="keys")
 app.command("status")(status.status)
 app.command("forget")(forget.forget)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import getpass
+import re
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from penstock.core.errors import InputError
 
 Project = Annotated[
     Path | None,
@@ -39,3 +43,20 @@ def actor_name(actor: str | None) -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         return "unknown"
+
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def duration_of(text: str, *, option: str) -> timedelta:
+    """A duration as people write it.
+
+    >>> duration_of("90m", option="--for")
+    datetime.timedelta(seconds=5400)
+    """
+    found = re.fullmatch(r"(\d{1,6})([smhd])", text.strip())
+    if found is None:
+        raise InputError(
+            f"{option}: {text!r} is no duration; allowed is a whole number and s, m, h or d. Write for example 1h."
+        )
+    return timedelta(**{_UNITS[found[2]]: int(found[1])})

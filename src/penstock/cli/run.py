@@ -179,12 +179,19 @@ def served(
         yield None
         return
     from penstock.serving.api import create_app
+    from penstock.serving.authentication import check_exposure
     from penstock.serving.platform import Platform
     from penstock.serving.server import Server
 
     platform = Platform(runtime)
-    settings = platform.settings.model_copy(update=dict(given))
-    with platform.observability.running(inputs), Server(create_app(platform), settings) as server:
+    platform.settings = platform.settings.model_copy(update=dict(given))
+    check_exposure(platform.settings.host, platform.keyring)
+    app = create_app(platform)
+    if platform.settings.dashboard:
+        from penstock.dashboard.mounting import mount
+
+        mount(app)
+    with platform.observability.running(inputs), Server(app, platform.settings) as server:
         runtime.url = server.url
         tell(f"penstock: the API listens at {server.url}")
         yield platform

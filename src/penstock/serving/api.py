@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 import penstock
 from penstock.serving import problems
+from penstock.serving.access import check_guarded, guard_mounts
+from penstock.serving.authentication import Authentication
+from penstock.serving.edge import Edge
 from penstock.serving.platform import Platform
-from penstock.serving.routes import health, observing, scoring, status
+from penstock.serving.routes import health, observing, scoring, session, status
 from penstock.serving.watched_requests import WatchedRequests
 
-ROUTERS = (scoring.router, observing.router, status.router, health.router)
+ROUTERS = (scoring.router, observing.router, status.router, health.router, session.router)
 
 
 def create_app(platform: Platform | None) -> FastAPI:
@@ -36,4 +40,17 @@ def create_app(platform: Platform | None) -> FastAPI:
             access=platform.runtime.settings.log.access,
             tracing=seen.tracing,
         )
+        protect(app, platform)
     return app
+
+
+def protect(app: FastAPI, platform: Platform) -> None:
+    """Put the edge around an application; it must guard all that it has when it starts."""
+    build = app.build_middleware_stack
+
+    def guarded() -> ASGIApp:
+        guard_mounts(app)
+        check_guarded(app)
+        return Edge(build(), platform.settings, Authentication(platform.keyring, platform.sessions))
+
+    app.build_middleware_stack = guarded  # type: ignore[method-assign]

@@ -20,4 +20,4 @@ class BytesRoute(GuardedRoute):
         async def handle(request: Request) -> Response:
             return await endpoint(request, **request.path_params)
 
-        return self.guarded(handle)
+        return handle

@@ -9,11 +9,16 @@ from typing import TYPE_CHECKING
 from fastapi import Request
 
 from penstock.app.answering import Answering
+from penstock.app.api_keys import keys_path
 from penstock.app.reasons import Reasoners
 from penstock.app.request_queue import RequestQueue
+from penstock.app.runtime import state_folder
 from penstock.serving.asking import Asker
 from penstock.serving.observability import Observability
+from penstock.serving.keyring import Keyring
 from penstock.serving.problems import ProblemError
+from penstock.serving.sessions import Sessions
+from penstock.stores.secrets import kept_secret
 
 if TYPE_CHECKING:
     from penstock.app.runtime import Runtime
@@ -38,6 +43,14 @@ class Platform:
         self.observability = Observability(runtime, self.queue)
         self.answering = Answering(runtime, self.queue, self.observability.noting(self.asker.deliver))
         self.reasoners = Reasoners(runtime)
+        self.keyring = Keyring(keys_path(self.root), clock=runtime.clock)
+        self.sessions = Sessions(
+            self.keyring,
+            lambda: kept_secret(state_folder(self.root) / "sessions.key"),
+            clock=runtime.clock,
+            hours=self.settings.session_hours,
+            is_secure=self.settings.tls_cert is not None,
+        )
         self.started_us = runtime.clock.now_us()
         self.live: LiveSummary | None = None
         """The live metrics, a fraction of a second old; None before the engine runs."""

@@ -27,6 +27,7 @@ from penstock.core.errors import (
     SettingsError,
     StoreError,
 )
+from penstock.engine.card_numbers import masked
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 1.0
@@ -108,7 +109,7 @@ def response_of(problem: ProblemError, request_id: str = "") -> Response:
         "type": f"urn:penstock:problem:{problem.code}",
         "title": problem.status.phrase,
         "status": int(problem.status),
-        "detail": problem.detail[:_LONGEST].encode("utf-8", "replace").decode(),
+        "detail": masked(problem.detail[:_LONGEST].encode("utf-8", "replace")).decode(),
     }
     if request_id:
         body["request_id"] = request_id
@@ -148,7 +149,8 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def defect(request: Request, error: Exception) -> Response:
-        _log.error("a request failed: %s %s", request.method, request.url.path, exc_info=error)
+        path = masked(request.url.path.encode("utf-8", "replace")).decode()
+        _log.error("a request failed: %s %s", request.method, path, exc_info=error)
         detail = "something went wrong inside; the server's log has the traceback under this request id. Please report it."
         return response_of(
             ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", detail), _id_of(request)

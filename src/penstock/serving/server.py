@@ -55,11 +55,14 @@ class Server:
             proxy_headers=False,  # who asks is not for a header to say
             backlog=BACKLOG,
             timeout_graceful_shutdown=int(DRAIN_S),
+            ssl_certfile=settings.tls_cert,
+            ssl_keyfile=settings.tls_key,
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._run, name="penstock-http", daemon=True)
         host, port = self._socket.getsockname()[:2]
-        self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        scheme = "http" if settings.tls_cert is None else "https"
+        self.url = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
         """Where it listens."""
 
     def __enter__(self) -> Self:
