@@ -6,6 +6,7 @@ the next one goes on there.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -271,6 +272,7 @@ def key_columns(plan: Plan, endpoint: EndpointNode, source: SourceNode) -> list[
 
 def _equals(column: Column, wanted: str) -> BoolArray:
     if isinstance(column, Text):
+        wanted = unicodedata.normalize("NFC", wanted)
         return np.fromiter((one == wanted for one in column.to_strings()), np.bool_, len(column))
     if not wanted.removeprefix("-").isdigit() or not wanted.isascii():
         return np.zeros(len(column), np.bool_)

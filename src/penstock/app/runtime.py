@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
@@ -338,9 +339,9 @@ class Runtime:
 
     def position_of(self, source: str, event_id: str) -> int | None:
         """Where the event of `source` with this id stands in the log, in the form of an answer; None where it is not, or not yet durable."""
-        return find_event(
-            self.store, self.plan.sources[self.source_name(source)], event_id, candidates=self._ids.candidates
-        )
+        node = self.plan.sources[self.source_name(source)]
+        name = unicodedata.normalize("NFC", event_id)
+        return find_event(self.store, node, name, candidates=self._ids.candidates)
 
     def note_histories(self) -> None:
         """Let the engine know up to which time the loaded histories of streams reach."""

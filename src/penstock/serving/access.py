@@ -33,6 +33,18 @@ ROUTES: dict[tuple[str, str], Scope] = {
     ("GET", "/v1/live"): Scope.READ,
     ("GET", "/v1/status"): Scope.READ,
     ("GET", "/v1/system"): Scope.READ,
+    ("POST", "/api/v1/feature-service/get-features"): Scope.READ,
+    ("GET", "/v1/dead-letters"): Scope.READ,
+    ("POST", "/v1/dead-letters/drop"): Scope.WRITE,
+    ("POST", "/v1/dead-letters/replay"): Scope.WRITE,
+    ("DELETE", "/v1/dead-letters/{letter_id}"): Scope.WRITE,
+    ("GET", "/v1/dead-letters/{letter_id}"): Scope.READ,
+    ("POST", "/v1/dead-letters/{letter_id}/replay"): Scope.WRITE,
+    ("GET", "/v1/decisions"): Scope.READ,
+    ("GET", "/v1/decisions/stream"): Scope.READ,
+    ("POST", "/v1/services/{service}/features"): Scope.READ,
+    ("GET", "/v1/sources/{source}/events/{event_id:path}"): Scope.READ,
+    ("POST", "/v1/views/{view}/features"): Scope.READ,
     ("GET", "/v1/version"): Scope.READ,
 }
 """What a caller needs for a route. A GET's scope is that of HEAD."""

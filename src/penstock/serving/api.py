@@ -11,10 +11,32 @@ from penstock.serving.access import check_guarded, guard_mounts
 from penstock.serving.authentication import Authentication
 from penstock.serving.edge import Edge
 from penstock.serving.platform import Platform
-from penstock.serving.routes import health, observing, scoring, session, status
+from penstock.serving.routes import (
+    dead_letters,
+    decision_stream,
+    events,
+    features,
+    health,
+    observing,
+    scoring,
+    session,
+    status,
+    tecton,
+)
 from penstock.serving.watched_requests import WatchedRequests
 
-ROUTERS = (scoring.router, observing.router, status.router, health.router, session.router)
+ROUTERS = (
+    dead_letters.router,
+    decision_stream.router,
+    events.router,
+    features.router,
+    observing.router,
+    scoring.router,
+    session.router,
+    status.router,
+    tecton.router,
+    health.router,
+)
 
 
 def create_app(platform: Platform | None) -> FastAPI:

@@ -16,6 +16,7 @@ from penstock.app.runtime import state_folder
 from penstock.serving.asking import Asker
 from penstock.serving.observability import Observability
 from penstock.serving.keyring import Keyring
+from penstock.serving.decision_stream import DecisionStream
 from penstock.serving.problems import ProblemError
 from penstock.serving.sessions import Sessions
 from penstock.stores.secrets import kept_secret
@@ -51,6 +52,7 @@ class Platform:
             hours=self.settings.session_hours,
             is_secure=self.settings.tls_cert is not None,
         )
+        self.decision_stream = DecisionStream(self)
         self.started_us = runtime.clock.now_us()
         self.live: LiveSummary | None = None
         """The live metrics, a fraction of a second old; None before the engine runs."""
