@@ -10,9 +10,10 @@ from typing import Any
 from penstock.app.contracts import ContractVersion, StoredField, judge, read_history
 from penstock.app.runtime import open_reader, plan_of, state_folder, store_path
 from penstock.core.errors import NotFoundError
-from penstock.definitions.project import load_project
+from penstock.definitions.project import Project, load_project
 from penstock.engine.unknown_fields import EVERY, unknown_of
 from penstock.plan.compatibility import changes
+from penstock.plan.nodes import Plan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +50,12 @@ class Agreement:
 def agreements(root: Path, source: str | None = None) -> list[Agreement]:
     """The contracts of all sources of the project in `root`, or of one."""
     project = load_project(root)
-    plan = plan_of(project)
+    return agreements_of(project, plan_of(project), source)
+
+
+def agreements_of(project: Project, plan: Plan, source: str | None = None) -> list[Agreement]:
+    """The same of definitions that are loaded already."""
+    root = project.root
     if source is not None and source not in plan.sources:
         raise NotFoundError(
             f"contracts: source {source!r} is not in the plan; there are {', '.join(plan.sources)}."

@@ -7,6 +7,7 @@ with the same functions as live, and compares the digest.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from penstock.engine.ports import LogReader
 
 FORMAT_VERSION = 1
+_ID = re.compile(r"ds-[0-9a-f]{12}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +94,7 @@ class DatasetFolder:
     def get(self, dataset: str) -> Dataset:
         """The record of this id; `NotFoundError` lists the newest ones."""
         path = self._folder / f"{dataset}.json"
-        if "/" in dataset or not path.is_file():
+        if _ID.fullmatch(dataset) is None or not path.is_file():
             listed = ", ".join(one.id for one in self.all()[-10:]) or "none"
             raise NotFoundError(
                 f"data set {dataset!r} does not exist; there are {listed}. See: penstock dataset list."
@@ -173,8 +175,15 @@ def record_dataset(
     )
 
 
-def rebuild_dataset(root: Path, dataset: str, *, progress: Progress = no_progress) -> FeatureStream:
+def rebuild_dataset(
+    root: Path, dataset: str, *, project: Project | None = None, progress: Progress = no_progress
+) -> FeatureStream:
     """The rows of a recorded training set, made again from the table versions that it names.
+
+    Parameters
+    ----------
+    project
+        Loaded already; default: from the folder.
 
     Raises
     ------
@@ -188,8 +197,7 @@ def rebuild_dataset(root: Path, dataset: str, *, progress: Progress = no_progres
     record = DatasetFolder(root).get(dataset)
     if record.unavailable is not None:
         raise StoreError(f"data set {record.id}: it cannot be made again: {record.unavailable}.")
-    project = load_project(root)
-    wanted = _wanted(project, record.service, record.question)
+    wanted = _wanted(project or load_project(root), record.service, record.question)
     _check_definitions(record, wanted)
     with open_reader(root) as reader:
         uri = offline_uri(root, load_settings(root).offline)

@@ -62,9 +62,17 @@ def monitor_of(project: Project, endpoint: str | None = None) -> Monitor:
 
 
 def empty_board(
-    monitor: Monitor, *, thresholds: Sequence[float] | None = None, keep_all: bool = False
+    monitor: Monitor,
+    *,
+    thresholds: Sequence[float] | None = None,
+    keep_all: bool = False,
+    slot_us: int | None = None,
 ) -> Board:
-    """A board for what `monitor` watches, at these `thresholds` (None: the policy's own)."""
+    """A board for what `monitor` watches, at these `thresholds` (None: the policy's own).
+
+    With `slot_us` on a grid of its own, to which windows are lengthened.
+    """
+    slot = slot_us or monitor.slot_us
     model, policy = monitor.endpoint.model, monitor.endpoint.policy
 
     def cell(bins: int) -> Cell:
@@ -79,8 +87,8 @@ def empty_board(
         lambda: cell(BINS),
         lambda: cell(SLOT_BINS),
         periods=Periods(
-            slot_us=monitor.slot_us,
-            windows_us=tuple(to_us(window) for window in monitor.windows),
+            slot_us=slot,
+            windows_us=tuple(-(-to_us(window) // slot) * slot for window in monitor.windows),
             delay_us=to_us(monitor.delay),
         ),
         max_values=monitor.max_segments,
@@ -112,11 +120,16 @@ def stored_board(
     """
     board = empty_board(monitor, thresholds=thresholds, keep_all=keep_all)
     for scored, labels, _ in scored_batches(store, plan, monitor, as_of_us=as_of_us, progress=progress):
-        board.decide(scored)
-        known = np.flatnonzero(~np.isnan(labels))
-        if len(known):
-            board.learn(scored.take(known), labels[known])
+        count(board, scored, labels)
     return board
+
+
+def count(board: Board, scored: Scored, labels: FloatArray) -> None:
+    """Count decisions and the labels that are known of them (NaN: not known)."""
+    board.decide(scored)
+    known = np.flatnonzero(~np.isnan(labels))
+    if len(known):
+        board.learn(scored.take(known), labels[known])
 
 
 def scored_batches(

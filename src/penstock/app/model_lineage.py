@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from penstock.plan.compile import view_fingerprint
 
 if TYPE_CHECKING:
     from penstock.models.history import HistoryRow
-    from penstock.models.registry import ModelVersion
+    from penstock.models.registry import ModelRegistry
     from penstock.plan.nodes import Plan
 
 
@@ -65,6 +65,14 @@ def model_lineage(
 ) -> ModelLineage:
     """The lineage of a version of the project in `root`; raises `NotFoundError` where there is no such version."""
     registry = registry_of(root)
+    found = lineage_of_version(root, plan_of(load_project(root)), registry, name, version)
+    return replace(found, decisions=_decisions(root, found.version, progress))
+
+
+def lineage_of_version(
+    root: Path, plan: Plan, registry: ModelRegistry, name: str, version: int | str
+) -> ModelLineage:
+    """The same of definitions that are loaded already, without counting decisions."""
     found = registry.get(name, version)
     manifest = found.manifest()
     dataset = None
@@ -79,12 +87,12 @@ def model_lineage(
         tables={} if dataset is None else {table: at.version for table, at in dataset.tables.items()},
         log_position=None if dataset is None else dataset.question.position,
         dataset=manifest.dataset,
-        views=_views(plan_of(load_project(root)), manifest.service_fingerprint),
+        views=_views(plan, manifest.service_fingerprint),
         service_fingerprint=manifest.service_fingerprint,
         training_digest=manifest.data.digest,
         parent=manifest.parent,
         life=tuple(row for row in registry.history(name) if row.version == found.version),
-        decisions=_decisions(root, found, progress),
+        decisions={},
     )
 
 
@@ -96,7 +104,7 @@ def _views(plan: Plan, fingerprint: str) -> dict[str, str]:
     return {view.name: view_fingerprint(plan, view) for view in used}
 
 
-def _decisions(root: Path, version: ModelVersion, progress: Progress) -> dict[str, int]:
+def _decisions(root: Path, version: str, progress: Progress) -> dict[str, int]:
     """Decisions of the version by endpoint, counted in the store."""
     counts: dict[str, int] = {}
     if not store_path(root).exists():
@@ -105,7 +113,7 @@ def _decisions(root: Path, version: ModelVersion, progress: Progress) -> dict[st
         end = store.next_position
         for batch in store.read_decisions():
             made = Decisions.from_bytes(batch.payload)
-            own = int(made.of_version(version.label).sum())
+            own = int(made.of_version(version).sum())
             if own:
                 counts[batch.endpoint] = counts.get(batch.endpoint, 0) + own
             progress(int(batch.positions[-1]), end)

@@ -104,6 +104,11 @@ class Routes:
         with self._changing:
             return list(self._models.values())
 
+    @property
+    def seen(self) -> tuple[object, object] | None:
+        """The heads of registry and audit log when routes were loaded last; None where they never were."""
+        return self._seen
+
     def stale(self) -> bool:
         """Whether registry or audit log have changed since routes were loaded last."""
         return self._seen != self._heads()

@@ -194,7 +194,10 @@ def served(
     with platform.observability.running(inputs), Server(app, platform.settings) as server:
         runtime.url = server.url
         tell(f"penstock: the API listens at {server.url}")
-        yield platform
+        try:
+            yield platform
+        finally:
+            platform.close()
 
 
 def _show_followers(

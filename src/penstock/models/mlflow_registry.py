@@ -166,15 +166,20 @@ class MlflowRegistry(VersionsByHistory):
 
     def attachment(self, name: str, version: int, title: str) -> bytes:
         """What `attach` kept; raises `NotFoundError` where there is nothing of that title."""
-        run_id = self._run_of(name, version)
+        run_id, kept = self._run_of(name, version), self.attachments(name, version)
         with tempfile.TemporaryDirectory() as folder, self._speaking():
-            kept = [Path(one.path).name for one in self._client.list_artifacts(run_id, REPORTS)]
             if check_title(title) not in kept:
-                listed = ", ".join(sorted(kept)) or "nothing"
+                listed = ", ".join(kept) or "nothing"
                 raise NotFoundError(
                     f"Model {name}:{version}: no {title!r} is kept with it; there is {listed}."
                 )
             return Path(self._client.download_artifacts(run_id, f"{REPORTS}/{title}", folder)).read_bytes()
+
+    def attachments(self, name: str, version: int) -> tuple[str, ...]:
+        """The titles of what `attach` kept, sorted."""
+        run_id = self._run_of(name, version)
+        with self._speaking():
+            return tuple(sorted(Path(one.path).name for one in self._client.list_artifacts(run_id, REPORTS)))
 
     def history(self, name: str | None = None) -> tuple[HistoryRow, ...]:
         """What happened, oldest first: to one model or to all.

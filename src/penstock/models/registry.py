@@ -65,6 +65,9 @@ class ModelRegistry(Protocol):
     def attachment(self, name: str, version: int, title: str) -> bytes:
         """What was attached under a title."""
 
+    def attachments(self, name: str, version: int) -> tuple[str, ...]:
+        """The titles of what was attached, sorted."""
+
     def get(self, name: str, version: int | str) -> ModelVersion:
         """The version with a number or an alias."""
 
@@ -170,9 +173,13 @@ class LocalRegistry(VersionsByHistory):
         folder = self._more(self.get(name, version))
         path = folder / check_title(title)
         if not path.is_file():
-            kept = ", ".join(sorted(p.name for p in folder.glob("[!.]*"))) or "nothing"
+            kept = ", ".join(self.attachments(name, version)) or "nothing"
             raise NotFoundError(f"Model {name}:{version}: no {title!r} is kept with it; there is {kept}.")
         return path.read_bytes()
+
+    def attachments(self, name: str, version: int) -> tuple[str, ...]:
+        """The titles of what `attach` kept, sorted."""
+        return tuple(sorted(p.name for p in self._more(self.get(name, version)).glob("[!.]*")))
 
     def history(self, name: str | None = None) -> tuple[HistoryRow, ...]:
         """What happened, oldest first: to one model or to all."""

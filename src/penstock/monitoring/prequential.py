@@ -197,6 +197,19 @@ class Prequential:
         """
         return curves_of(self._counts)
 
+    def score_counts(self, steps: int) -> tuple[IntArray, IntArray, IntArray]:
+        """How many decisions, labelled negatives and labelled positives have scores in each of `steps` equal parts of [0, 1].
+
+        >>> quality = Prequential()
+        >>> quality.decided(3, np.array([0.1, 0.2, 0.9]))
+        >>> quality.score_counts(2)[0]
+        array([2, 1])
+        """
+        places = np.minimum((_centres(self._bins) * steps).astype(np.int64), steps - 1)
+        rows = (self._scored, *self._counts)
+        found = [np.bincount(places, weights=row, minlength=steps).astype(np.int64) for row in rows]
+        return found[0], found[1], found[2]
+
     @property
     def positives(self) -> int:
         """How many positives were labelled."""

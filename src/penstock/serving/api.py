@@ -12,12 +12,19 @@ from penstock.serving.authentication import Authentication
 from penstock.serving.edge import Edge
 from penstock.serving.platform import Platform
 from penstock.serving.routes import (
+    audit,
+    catalog,
+    datasets,
     dead_letters,
     decision_stream,
+    endpoints,
     events,
     features,
     health,
+    jobs,
+    models,
     observing,
+    promotions,
     scoring,
     session,
     status,
@@ -26,15 +33,22 @@ from penstock.serving.routes import (
 from penstock.serving.watched_requests import WatchedRequests
 
 ROUTERS = (
+    audit.router,
+    catalog.router,
+    datasets.router,
     dead_letters.router,
     decision_stream.router,
-    events.router,
+    endpoints.router,
     features.router,
+    jobs.router,
+    models.router,
     observing.router,
+    promotions.router,
     scoring.router,
     session.router,
     status.router,
     tecton.router,
+    events.router,
     health.router,
 )
 

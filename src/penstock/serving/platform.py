@@ -17,6 +17,8 @@ from penstock.serving.asking import Asker
 from penstock.serving.observability import Observability
 from penstock.serving.keyring import Keyring
 from penstock.serving.decision_stream import DecisionStream
+from penstock.app.source_facts import SourceWatch
+from penstock.serving.jobs import Jobs
 from penstock.serving.problems import ProblemError
 from penstock.serving.sessions import Sessions
 from penstock.stores.secrets import kept_secret
@@ -53,6 +55,10 @@ class Platform:
             is_secure=self.settings.tls_cert is not None,
         )
         self.decision_stream = DecisionStream(self)
+        self.jobs = Jobs(self.root, clock=runtime.clock)
+        self.sources = SourceWatch()
+        self.job_watchers = 0
+        """Streams of jobs' events that are open."""
         self.started_us = runtime.clock.now_us()
         self.live: LiveSummary | None = None
         """The live metrics, a fraction of a second old; None before the engine runs."""
@@ -61,6 +67,10 @@ class Platform:
     def root(self) -> Path:
         """The project's folder."""
         return self.runtime.project.root
+
+    def close(self) -> None:
+        """End what runs beside; call it when no requests come any more."""
+        self.jobs.close()
 
     def saw(self, summary: LiveSummary) -> None:
         """Note the live metrics; called from the engine's thread."""

@@ -103,14 +103,19 @@ def problem_of(error: PenstockError) -> ProblemError:
     return ProblemError(status, code, str(error), retry_after_s=retry_after_s)
 
 
-def response_of(problem: ProblemError, request_id: str = "") -> Response:
-    """The answer over HTTP, below 2 KiB."""
-    body: dict[str, Any] = {
+def problem_values(problem: ProblemError) -> dict[str, Any]:
+    """The members that every problem has, as JSON values."""
+    return {
         "type": f"urn:penstock:problem:{problem.code}",
         "title": problem.status.phrase,
         "status": int(problem.status),
         "detail": masked(problem.detail[:_LONGEST].encode("utf-8", "replace")).decode(),
     }
+
+
+def response_of(problem: ProblemError, request_id: str = "") -> Response:
+    """The answer over HTTP, below 2 KiB."""
+    body = problem_values(problem)
     if request_id:
         body["request_id"] = request_id
     headers: Mapping[str, str] = {}

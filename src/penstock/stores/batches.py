@@ -252,10 +252,24 @@ def one(fetch: Fetch, kind: Kind, key: int) -> StoredBatch:
     return stored
 
 
-def row_counts(fetch: Fetch, kind: Kind) -> dict[int, int]:
-    """The rows of each source (or endpoint), by its number; payloads are not read."""
-    sql = f"SELECT id & {_NAME_MASK}, sum(rows) FROM batches WHERE {kind.where} GROUP BY 1"
-    return dict(fetch(sql, ()))
+def newest(fetch: Fetch, kind: Kind, start: int, number: int) -> StoredBatch | None:
+    """The newest batch of a source (or endpoint) that begins at position `start` or later; no other's payload is read."""
+    keys = fetch(
+        f"SELECT id FROM batches WHERE id >= ? AND id & {_NAME_MASK} = ? AND {kind.where} ORDER BY id DESC LIMIT 1",
+        (start << KEY_BITS, number),
+    )
+    if not keys:
+        return None
+    (row,) = fetch(f"SELECT {_COLUMNS} FROM batches WHERE id = ?", keys[0])
+    stored = StoredBatch(*row)
+    stored.check(kind)
+    return stored
+
+
+def row_counts(fetch: Fetch, kind: Kind, start: int = 0) -> dict[int, int]:
+    """The rows of each source (or endpoint) in batches that begin at `start` or later, by its number; no payload is read."""
+    sql = f"SELECT id & {_NAME_MASK}, sum(rows) FROM batches WHERE id >= ? AND {kind.where} GROUP BY 1"
+    return dict(fetch(sql, (start << KEY_BITS,)))
 
 
 def event_ids(fetch: Fetch, start: int) -> Iterator[EventIds]:

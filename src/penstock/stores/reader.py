@@ -97,9 +97,9 @@ class ProjectReader:
         """Totals since the store was created."""
         return dict(json.loads(batches.progress(self._fetch)[1]))
 
-    def row_counts(self) -> dict[str, int]:
-        """How many rows of each source the log holds."""
-        counted = batches.row_counts(self._fetch, batches.LOG)
+    def row_counts(self, start: int = 0) -> dict[str, int]:
+        """How many rows of each source the log holds, in commits at `start` or later."""
+        counted = batches.row_counts(self._fetch, batches.LOG, start)
         return {self._name(number): rows for number, rows in counted.items()}
 
     def decision_counts(self) -> dict[str, int]:
@@ -122,6 +122,12 @@ class ProjectReader:
         stop = self.next_position if stop is None else stop
         for stored in batches.scan(self._fetch, batches.LOG, start, stop, self._numbers(sources)):
             yield self._log_batch(stored)
+
+    def newest_log_batch(self, source: str, *, start: int = 0) -> LogBatch | None:
+        """The newest batch of a source that begins at log position `start` or later; reads no other's payload."""
+        numbers = self._numbers({source})
+        found = None if not numbers else batches.newest(self._fetch, batches.LOG, start, min(numbers))
+        return None if found is None else self._log_batch(found)
 
     def log_batches_at(self, positions: PositionArray) -> Iterator[LogBatch]:
         """Each log batch that holds one of `positions`, once, in log order."""

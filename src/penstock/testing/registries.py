@@ -153,6 +153,7 @@ class RegistryConformance:
         for data in (b"old", bytes(range(256))):
             registry.attach(files.manifest.name, 1, "roc.png", data)
         assert registry.attachment(files.manifest.name, 1, "roc.png") == bytes(range(256))
+        assert registry.attachments(files.manifest.name, 1) == ("roc.png",)
         with pytest.raises(NotFoundError, match=r"there is roc\.png"):
             registry.attachment(files.manifest.name, 1, "nothing.png")
         with pytest.raises(InputError, match="a plain file name"):
