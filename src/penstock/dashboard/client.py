@@ -6,9 +6,10 @@ from typing import Any
 from urllib.parse import urlencode
 
 import httpx
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from penstock.core.errors import NotFoundError, PenstockError
+from penstock.serving.access import Identity
 
 BASE = "http://127.0.0.1"
 TIMEOUT_S = 30.0
@@ -38,15 +39,15 @@ class PageClient:
     """
 
     def __init__(self, app: ASGIApp) -> None:
-        transport = httpx.ASGITransport(app, raise_app_exceptions=False, client=("127.0.0.1", 0))
-        self._http = httpx.AsyncClient(transport=transport, base_url=BASE, timeout=TIMEOUT_S)
+        self._app = app
+        self._clients: dict[Identity, httpx.AsyncClient] = {}
 
-    async def get(self, session: str, path: str) -> Any:
+    async def get(self, who: Identity, path: str) -> Any:
         """What the API says."""
-        return await self.send(session, "GET", path)
+        return await self.send(who, "GET", path)
 
-    async def send(self, session: str, method: str, path: str, body: object = None) -> Any:
-        """The answer to a request, as the caller whose cookies `session` holds.
+    async def send(self, who: Identity, method: str, path: str, body: object = None) -> Any:
+        """The answer to a request of `who`, who may what the API says that they may.
 
         Raises
         ------
@@ -55,9 +56,8 @@ class PageClient:
         RefusedError
             It may not be, or not now; the message is the API's own.
         """
-        headers = {"cookie": session} if session else {}
         try:
-            answer = await self._http.request(method, path, headers=headers, json=body)
+            answer = await self._client(who).request(method, path, json=body)
         except httpx.HTTPError as error:
             raise RefusedError(f"{method} {path}: {error}", 0) from error
         if answer.is_success:
@@ -66,6 +66,23 @@ class PageClient:
         if answer.status_code == httpx.codes.NOT_FOUND:
             raise NotFoundError(message)
         raise RefusedError(message, answer.status_code)
+
+    def _client(self, who: Identity) -> httpx.AsyncClient:
+        found = self._clients.get(who)
+        if found is None:
+            transport = httpx.ASGITransport(_As(self._app, who), raise_app_exceptions=False)
+            found = self._clients[who] = httpx.AsyncClient(transport=transport, base_url=BASE, timeout=TIMEOUT_S)
+        return found
+
+
+class _As:
+    """An application as one identity sees it. Only who is in the same process can say who asks."""
+
+    def __init__(self, app: ASGIApp, who: Identity) -> None:
+        self._app, self._who = app, who
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app({**scope, "identity": self._who}, receive, send)
 
 
 def query(path: str, **values: object) -> str:

@@ -9,9 +9,10 @@ from time import monotonic
 from typing import Any
 
 from penstock.core.errors import PenstockError
+from penstock.serving.access import Identity
 
-Read = Callable[[str, str], Awaitable[Any]]
-"""Reads a path as a session (`session`, `path`), or raises a `PenstockError`."""
+Read = Callable[[Identity, str], Awaitable[Any]]
+"""Reads a path as somebody, or raises a `PenstockError`."""
 
 Show = Callable[[Any], None]
 
@@ -23,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 
 class Feed:
-    """One resource as one session sees it: its newest value, and who watches it."""
+    """One resource as one identity sees it: its newest value, and who watches it."""
 
     def __init__(self, read: Callable[[], Awaitable[Any]]) -> None:
         self._read = read
@@ -91,14 +92,14 @@ class Feeds:
 
     def __init__(self, read: Read) -> None:
         self._read = read
-        self._feeds: dict[tuple[str, str], Feed] = {}
+        self._feeds: dict[tuple[Identity, str], Feed] = {}
 
-    def feed(self, session: str, path: str) -> Feed:
-        """The feed of a path, as a session sees it: nobody is shown what another one may see."""
-        found = self._feeds.get((session, path))
+    def feed(self, who: Identity, path: str) -> Feed:
+        """The feed of a path, as somebody sees it: nobody is shown what another one may see."""
+        found = self._feeds.get((who, path))
         if found is None:
             self._forget()
-            found = self._feeds[session, path] = Feed(lambda: self._read(session, path))
+            found = self._feeds[who, path] = Feed(lambda: self._read(who, path))
         return found
 
     @property
@@ -107,6 +108,6 @@ class Feeds:
         return sum(feed.watched for feed in self._feeds.values())
 
     def _forget(self) -> None:
-        idle = sorted((f.read_at, key) for key, f in self._feeds.items() if not f.watched)
-        for _, key in idle[: max(len(self._feeds) - MOST + 1, 0)]:
+        idle = sorted((key for key, feed in self._feeds.items() if not feed.watched), key=lambda key: self._feeds[key].read_at)
+        for key in idle[: max(len(self._feeds) - MOST + 1, 0)]:
             del self._feeds[key]

@@ -30,8 +30,8 @@ _THEMES = (("auto", "Auto"), ("light", "Light"), ("dark", "Dark"))
 
 
 @contextmanager
-def frame(path: str, version: dict[str, Any] | None, *, signed_in: bool) -> Iterator[None]:
-    """A page's frame; what is built inside is the page's own."""
+def frame(path: str, version: dict[str, Any] | None, *, who: str) -> Iterator[None]:
+    """A page's frame; what is built inside is the page's own. `who` is signed in; empty where nobody needs to be."""
     link("Skip to content", "#content", "skip")
     with el("div", "frame"):
         with el("div", "top"):
@@ -47,7 +47,7 @@ def frame(path: str, version: dict[str, Any] | None, *, signed_in: bool) -> Iter
                         el("h2", "", title)
                         for name, target in places:
                             el("a", "", name, href=target, aria_current="page" if _is_here(path, target) else None)
-            _foot(version, signed_in=signed_in)
+            _foot(version, who=who)
         toggle = "() => document.getElementById('side').classList.toggle('out')"
         out.on("click", js_handler=toggle)
         shut.on("click", js_handler=toggle)
@@ -80,7 +80,7 @@ def mark() -> None:
         el("span", "", "Penstock")
 
 
-def _foot(version: dict[str, Any] | None, *, signed_in: bool) -> None:
+def _foot(version: dict[str, Any] | None, *, who: str) -> None:
     with el("div", "foot"):
         if version is not None:
             with el("div", "who"):
@@ -90,9 +90,9 @@ def _foot(version: dict[str, Any] | None, *, signed_in: bool) -> None:
             for mode, name in _THEMES:
                 choice = el("button", "", name, type="button", data_mode=mode, aria_pressed="false")
                 choice.on("click", js_handler=f"() => {{ window.penstockTheme('{mode}'); window.penstockThemes(); }}")
-        if signed_in:
+        if who:
             with el("form", method="post", action="/logout"):
-                el("button", "act small", "Sign out", type="submit")
+                el("button", "act small", f"Sign out {who}", type="submit")
     ui.add_body_html(
         "<script>window.penstockThemes = () => document.querySelectorAll('[data-mode]').forEach("
         "(b) => b.setAttribute('aria-pressed', String(b.dataset.mode === penstockThemeIs())));"

@@ -63,8 +63,7 @@ def _add(path: str, page: Page, api: PageClient, feeds: Feeds) -> None:
     async def build(request: Request) -> None:
         view = View(request, api, feeds)
         version = await view.find("/v1/version")
-        signed_in = "penstock" in view.session
-        with frame(request.url.path, version, signed_in=signed_in):
+        with frame(request.url.path, version, who=view.who.name if view.who.key_id else ""):
             try:
                 await page(view)
             except NotFoundError as error:

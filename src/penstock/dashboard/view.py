@@ -14,6 +14,7 @@ from penstock.core.errors import PenstockError
 from penstock.dashboard.client import PageClient
 from penstock.dashboard.elements import el
 from penstock.dashboard.feeds import Feeds, Show
+from penstock.serving.access import Identity
 
 TOAST_S = 7.0
 
@@ -33,7 +34,7 @@ class View:
 
     def __init__(self, request: Request, api: PageClient, feeds: Feeds) -> None:
         self.request = request
-        self.session = request.headers.get("cookie", "")
+        self.who: Identity = request.scope["identity"]
         self._api, self._feeds = api, feeds
         self._watched: dict[Show, tuple[str, float]] = {}
         self._looked_at = False
@@ -53,7 +54,7 @@ class View:
 
     async def get(self, path: str, *, max_age_s: float = 0.5) -> Any:
         """What the API says; an answer that is no older serves too."""
-        return await self._feeds.feed(self.session, path).get(max_age_s)
+        return await self._feeds.feed(self.who, path).get(max_age_s)
 
     async def find(self, path: str) -> Any | None:
         """As `get`, and None where there is no such thing or it may not be read."""
@@ -64,7 +65,7 @@ class View:
 
     async def send(self, method: str, path: str, body: object = None) -> Any:
         """Ask the API to change something."""
-        return await self._api.send(self.session, method, path, body)
+        return await self._api.send(self.who, method, path, body)
 
     async def watch(self, path: str, every_s: float, show: Callable[[Any], None]) -> None:
         """Show what the API says, now and whenever it says something else while somebody looks at the page."""
@@ -80,7 +81,7 @@ class View:
 
         self._watched[shown] = (path, every_s)
         if self._looked_at:
-            self._feeds.feed(self.session, path).watch(shown, every_s)
+            self._feeds.feed(self.who, path).watch(shown, every_s)
 
     def leave(self) -> None:
         """Watch nothing more, as before other things are watched."""
@@ -103,7 +104,7 @@ class View:
             return
         self._looked_at = seen
         for show, (path, every_s) in self._watched.items():
-            feed = self._feeds.feed(self.session, path)
+            feed = self._feeds.feed(self.who, path)
             if seen:
                 feed.watch(show, every_s)
             else:

@@ -33,6 +33,7 @@ ROUTES: dict[tuple[str, str], Scope] = {
     ("GET", "/v1/live"): Scope.READ,
     ("GET", "/v1/status"): Scope.READ,
     ("GET", "/v1/system"): Scope.READ,
+    ("POST", "/ingest"): Scope.WRITE,
     ("POST", "/api/v1/feature-service/get-features"): Scope.READ,
     ("GET", "/v1/dead-letters"): Scope.READ,
     ("POST", "/v1/dead-letters/drop"): Scope.WRITE,

@@ -34,6 +34,7 @@ SPARK_POINTS = 60
 STALE_S = 600.0
 
 Live = dict[str, Any]
+History = dict[str, Any]
 
 
 async def page(view: View) -> None:
@@ -51,14 +52,18 @@ async def page(view: View) -> None:
             link("All decisions →", "/decisions")
     actions: list[str] = []
 
-    def show(found: Live) -> None:
-        found = {**found, "history": _whole_slots(found["history"])}
-        actions[:] = found["history"]["actions"]
+    def course(found: History) -> None:
+        actions[:] = found["actions"]
+        whole_slots = _whole_slots(found)
+        tiles.course(whole_slots)
+        courses.show(whole_slots)
+
+    def now(found: Live) -> None:
         _show_problems(problems, found)
         tiles.show(found)
-        courses.show(found["history"])
 
-    await view.watch(query("/v1/live", step=step), RANGES[step][1], show)
+    await view.watch(query("/v1/live", step=step), RANGES[step][1], course)
+    await view.watch("/v1/status", 1.0, now)
     await view.watch(query("/v1/decisions", limit=NEWEST), 0.5, lambda found: set_props(shown, rows=decision_rows(found["decisions"], actions)))
     if (alerts := await view.find("/v1/alerts")) is not None:
         tiles.show_alerts(alerts)
@@ -99,12 +104,16 @@ class _Tile:
             self._note = el("span", "note", "")
             self._spark = Spark()
 
-    def show(self, text: str, note: str = "", course: Sequence[float | None] = (), tone: str = "") -> None:
+    def show(self, text: str, note: str = "", tone: str = "") -> None:
         """Show what it is now; what stays is not sent again."""
         set_text(self._figure, text)
         set_text(self._note, note)
-        set_props(self._box, **{"data-tone": tone})
-        set_props(self._spark, values=list(course), tone=tone, label=f"course of {self._name}")
+        if tone not in self._box.classes:
+            self._box.classes(replace=f"tile {tone}")
+
+    def course(self, values: Sequence[float | None]) -> None:
+        """Show how it went."""
+        set_props(self._spark, values=list(values), label=f"course of {self._name}")
 
 
 class _Tiles:
@@ -121,24 +130,28 @@ class _Tiles:
             self.open = _Tile("Open alerts", "/alerts")
             self.audit = _Tile("Audit mismatches", "/system")
 
-    def show(self, found: Live) -> None:
-        """Show the live figures."""
-        totals, now, history = found["totals"], found["now"], found["history"]
-        step_s = history["step_s"]
+    def course(self, history: History) -> None:
+        """Show how it went."""
         course = {name: _thin(history[name], SPARK_POINTS) for name in ("events", "p50_s", "p99_s", "mean_score")}
-        rejected, duplicate = totals.get("rejected", 0), totals.get("duplicate", 0)
-        self.events.show(whole(totals.get("received", 0)), f"{whole(rejected)} rejected, {whole(duplicate)} duplicate", course["events"])
-        rates = [None if value is None else value / step_s for value in course["events"]]
-        lag = now["lag_s"]
-        behind = "" if lag is None else f"newest event {duration(max(lag, 0))} old"
-        self.rate.show(f"{whole(now['events_per_s'])} /s", behind, rates)
+        rates = [None if value is None else value / history["step_s"] for value in course["events"]]
+        for tile, values in ((self.events, course["events"]), (self.rate, rates), (self.latency, course["p50_s"]), (self.slow, course["p99_s"])):
+            tile.course(values)
         scored = sum(history["scored"])
-        alerted = _rates(history["alerts"], history["scored"])
-        self.alerts.show(percent(sum(history["alerts"]) / scored if scored else None, 2), f"of {whole(scored)} decisions shown", _thin(alerted, SPARK_POINTS))
-        mean = _mean(history["mean_score"], history["scored"])
-        self.score.show(score(mean), "of decisions shown", course["mean_score"])
-        self.latency.show(duration(now["p50_s"]), "until durable, since the start", course["p50_s"])
-        self.slow.show(duration(now["p99_s"]), f"{whole(now['queue_requests'])} requests wait", course["p99_s"])
+        alerted = _thin(_rates(history["alerts"], history["scored"]), SPARK_POINTS)
+        self.alerts.show(percent(sum(history["alerts"]) / scored if scored else None, 2), f"of {whole(scored)} decisions")
+        self.alerts.course(alerted)
+        self.score.show(score(_mean(history["mean_score"], history["scored"])), f"of {whole(scored)} decisions")
+        self.score.course(course["mean_score"])
+
+    def show(self, found: Live) -> None:
+        """Show this moment."""
+        totals, now = found["totals"], found["now"]
+        refused, duplicate = totals.get("rejected", 0), totals.get("duplicate", 0)
+        self.events.show(whole(totals.get("received", 0)), f"{whole(refused)} rejected, {whole(duplicate)} duplicate")
+        lag = now["lag_s"]
+        self.rate.show(f"{whole(now['events_per_s'])} /s", "" if lag is None else f"newest event {duration(max(lag, 0))} old")
+        self.latency.show(duration(now["p50_s"]), "until durable, since the start")
+        self.slow.show(duration(now["p99_s"]), f"{whole(now['queue_requests'])} requests wait")
         self._show_audit(found["audit"])
 
     def show_alerts(self, found: Any) -> None:
