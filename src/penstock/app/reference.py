@@ -11,6 +11,7 @@ from penstock.app.settings import (
     OfflineSettings,
     ProjectSettings,
     RegistrySettings,
+    ServeSettings,
 )
 from penstock.definitions.batch_configs import FILE_FORMATS
 from penstock.engine.decisions import Flag
@@ -59,6 +60,7 @@ def reference() -> str:
                 *_settings("audit", AuditSettings),
                 *_settings("offline", OfflineSettings),
                 *_settings("registry", RegistrySettings),
+                *_settings("serve", ServeSettings),
             ]
         ),
         formats=", ".join(f"`{name}`" for name in FILE_FORMATS),

@@ -16,10 +16,11 @@ from penstock.definitions.sources import EventSource, StreamSource
 from penstock.definitions.views import FeatureReference, FeatureView
 from penstock.engine.answers import Answer
 from penstock.engine.asked_events import features_over_log
-from penstock.engine.card_numbers import CardTokens
+from penstock.engine.card_numbers import CardTokens, with_tokens
 from penstock.engine.contract import Contract, Decoded
 from penstock.engine.feature_frame import FeatureFrame
 from penstock.engine.feature_stream import logged_stream
+from penstock.engine.frames import to_table
 from penstock.engine.history import check_as_of
 from penstock.engine.logged_history import features_for_logged, history_of
 from penstock.engine.online import OnlineFeatures
@@ -86,6 +87,7 @@ def features_for_events(
         raise InputError(_not_logged(source, given=history is not None))
     if runtime is not None:
         runtime.engine.flush()
+        events = _as_logged(events, source, runtime)
         if as_of == "served":
             return features_for_logged(runtime.store, references, events)
         if _is_all_logged(runtime, references, source):
@@ -96,6 +98,14 @@ def features_for_events(
         history = history_of(runtime.store, runtime.plan, sources=source_names(references))
     history = with_tables(history, batch.values())
     return features_for_frame(references, events, history=history, timestamp_key=timestamp_key)
+
+
+def _as_logged(events: Any, source: StreamSource, runtime: Runtime) -> Any:
+    """`events` as the log has them: with tokens where it holds those in place of card numbers."""
+    tokens = runtime.engine.tokens
+    if source.card_numbers != "tokenise" or tokens is None:
+        return events
+    return with_tokens(to_table(events, owner="events"), tokens)
 
 
 def online_features(

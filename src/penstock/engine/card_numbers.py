@@ -8,7 +8,7 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from penstock.engine import checks
 from penstock.engine.checks import at
 from penstock.engine.verdicts import Problems
 from penstock.kernel.columns import Column, Columns, IntArray, Numeric, Text
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 REASON = "card_number"
 TOKEN_START = "card_"  # noqa: S105 - how tokens begin
@@ -62,6 +65,8 @@ class CardTokens:
 
     def in_place_of(self, text: str) -> str:
         """`text` with the tokens of the card numbers in it."""
+        if not may_hold_card(text):
+            return text
         parts, end = [], 0
         data = text.encode()
         for start, stop in _found_in(data, loosely=False):
@@ -126,10 +131,25 @@ def single_of(field: Field) -> Callable[[Any], Column | None]:
     return single
 
 
-def _is_card(value: float) -> bool:
-    if isinstance(value, float) and not (abs(value) < _MAX_EXACT and value.is_integer()):
+def _is_card(value: Any) -> bool:
+    if type(value) is float and not (abs(value) < _MAX_EXACT and value.is_integer()):
         return False
     return holds_card(str(int(value)))
+
+
+def with_tokens(table: pa.Table, tokens: CardTokens) -> pa.Table:
+    """A frame with tokens in place of the card numbers in its texts."""
+    import pyarrow as pa
+
+    for i, name in enumerate(table.column_names):
+        column = table.column(i)
+        if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+            continue
+        texts = column.to_pylist()
+        found = [text if text is None else tokens.in_place_of(text) for text in texts]
+        if found != texts:
+            table = table.set_column(i, name, pa.array(found, column.type))
+    return table
 
 
 def without_cards(
@@ -180,7 +200,7 @@ def _integers_with_cards(column: Numeric) -> IntArray | None:
 
 def _floats_with_cards(column: Numeric) -> IntArray | None:
     values = column.values
-    if not len(values) or (values.max() < FIRST_NUMBER and values.min() > -FIRST_NUMBER):  # type: ignore[operator]
+    if not len(values) or (values.max() < FIRST_NUMBER and values.min() > -FIRST_NUMBER):
         return None
     size = np.abs(values)
     whole = np.flatnonzero((size >= FIRST_NUMBER) & (size < _MAX_EXACT) & (np.floor(size) == size))

@@ -144,7 +144,7 @@ class GuardedRoute(APIRoute):
 
     def __init__(self, path: str, endpoint: Any, **options: Any) -> None:
         super().__init__(path, endpoint, **options)
-        self.required = {method: _required(method, path) for method in self.methods}
+        self.required = {method: _required(method, path) for method in self.methods or ()}
 
     async def handle(self, scope: Connection, receive: Receive, send: Send) -> None:
         """Answer 401 or 403, or go on: before anything of the body is read."""
