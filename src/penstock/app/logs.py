@@ -15,15 +15,17 @@ import sys
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 from structlog.contextvars import bound_contextvars, merge_contextvars
 from structlog.stdlib import BoundLogger, ProcessorFormatter
-from structlog.typing import Processor
 
 from penstock.app.settings import LogSettings
 from penstock.engine.card_numbers import masked
+
+if TYPE_CHECKING:
+    from structlog.typing import Processor
 
 EventDict = MutableMapping[str, Any]
 
@@ -51,6 +53,7 @@ def logger(name: str) -> BoundLogger:
         logging.getLogger(name),
         processors=[
             structlog.stdlib.filter_by_level,
+            structlog.stdlib.PositionalArgumentsFormatter(),
             merge_contextvars,
             ProcessorFormatter.wrap_for_formatter,
         ],

@@ -123,7 +123,7 @@ class Tracing:
             return int(seconds * 1e9) + offset_ns
 
         trace = self._trace
-        attributes = {"http.request.method": method, "http.response.status_code": status}
+        attributes: dict[str, Any] = {"http.request.method": method, "http.response.status_code": status}
         span = self._tracer.start_span(
             f"{method} {route}" if route else method,
             context=self._propagator.extract(headers),

@@ -193,7 +193,8 @@ def _counts(codes: npt.NDArray[np.integer], kinds: int, decisions: Decisions) ->
 def _sums(scores: npt.NDArray[np.float64], decisions: Decisions) -> npt.NDArray[np.float64]:
     if decisions.by is None:
         return np.array([scores.sum()])
-    return np.bincount(decisions.by, weights=scores, minlength=len(decisions.arms))
+    sums = np.bincount(decisions.by, weights=scores, minlength=len(decisions.arms))
+    return sums.astype(np.float64, copy=False)
 
 
 def _beside_score(facts: BatchFacts, endpoint: str, decisions: Decisions) -> None:

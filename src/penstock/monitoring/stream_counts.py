@@ -184,7 +184,8 @@ class StreamCounts:
 def _count_source(now: StreamTotals, came: Came) -> None:
     name = came.source
     now.received[name,] += came.received
-    now.events[name, came.outcome] += came.accepted
+    if came.accepted:
+        now.events[name, came.outcome] += came.accepted
     if came.duplicate:
         now.events[name, "duplicate"] += came.duplicate
     for reason, count in came.rejected.items():

@@ -151,7 +151,7 @@ def retraining_of(rows: Sequence[AuditRow]) -> Retraining:
 
 def _versions(runtime: Runtime) -> Counter[Pair]:
     models = runtime.project.models
-    return Counter((name, one.stage or "None") for name in models for one in runtime.registry.versions(name))
+    return Counter((name, one.stage) for name in models for one in runtime.registry.versions(name))
 
 
 def _messages(root: Path) -> dict[Pair, int]:

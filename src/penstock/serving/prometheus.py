@@ -10,7 +10,7 @@ import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from itertools import accumulate
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from penstock.serving.metric_readings import MetricReader, Readings
     from penstock.serving.request_counts import RequestCounts
 
+NamesT = TypeVar("NamesT", bound=tuple[str, ...])
 Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
 _SCORE_EDGES = (0.01, 0.02, 0.05, *(step / 10 for step in range(1, 10)), 0.95, 0.98, 0.99, 1.0)
 """Of the steps in which scores are counted, those that Prometheus is given."""
@@ -57,7 +58,7 @@ class Page:
         assert not isinstance(family, HistogramMetricFamily)
         family.add_metric(labels, value)
 
-    def add_all(self, name: str, values: Mapping[tuple[str, ...], float]) -> None:
+    def add_all(self, name: str, values: Mapping[NamesT, float]) -> None:
         """Values by their labels."""
         for labels, value in values.items():
             self.add(name, value, *labels)
@@ -205,9 +206,9 @@ def _routes(page: Page, runtime: Runtime) -> None:
                 page.add("penstock_arm_weight", share, name, arm.name, version, role)
     shadows = runtime.shadows
     for outcome, counts in (("scored", shadows.scored), ("failed", shadows.failed), ("lost", shadows.lost)):
-        for name, count in dict(counts).items():
-            endpoint, _, arm = name.partition("/")
-            page.add("penstock_shadow_events_total", count, endpoint, arm, outcome)
+        for both, count in dict(counts).items():
+            endpoint, _, name_of_arm = both.partition("/")
+            page.add("penstock_shadow_events_total", count, endpoint, name_of_arm, outcome)
     for endpoint, count in dict(shadows.dropped).items():
         page.add("penstock_shadow_left_out_events_total", count, endpoint)
 

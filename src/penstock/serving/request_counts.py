@@ -30,19 +30,14 @@ class RequestCounts:
     def add(self, route: str | None, method: str, status: int, seconds: float) -> None:
         """Count a request: the template of its route (None: there was none), and how long it took."""
         with self._lock:
-            buckets = self._seconds.get(route) if route is not None else None
-            if buckets is None:
-                route, method, buckets = self._new(route, method)
-            self._counts[route, method, f"{status // 100}xx"] += 1  # type: ignore[index] - it is a text by now
-            buckets.add(seconds)
+            if route is None or (route not in self._seconds and len(self._seconds) >= MOST_ROUTES):
+                route = method = OTHER
+            if route not in self._seconds:
+                self._seconds[route] = Buckets(LATENCY_S)
+            self._counts[route, method, f"{status // 100}xx"] += 1
+            self._seconds[route].add(seconds)
 
     def totals(self) -> tuple[Counter[tuple[str, str, str]], dict[str, Buckets]]:
         """Requests by route, method and class of status; durations by route."""
         with self._lock:
             return self._counts.copy(), {route: one.copy() for route, one in self._seconds.items()}
-
-    def _new(self, route: str | None, method: str) -> tuple[str, str, Buckets]:
-        """What a request of a route that is seen for the first time counts as; a request without one names its method itself."""
-        if route is None or len(self._seconds) >= MOST_ROUTES:
-            route, method = OTHER, OTHER
-        return route, method, self._seconds.setdefault(route, Buckets(LATENCY_S))

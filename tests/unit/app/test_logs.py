@@ -112,7 +112,7 @@ def test_nothing_is_written_before_and_after(lines):
 def test_no_card_key_or_payload_is_ever_written(lines, form):
     log = logger("penstock.run")
     with logging_as(LogSettings(format=form)):
-        log.info("paid with " + CARD, detail=f"Authorization: Bearer {KEY}")
+        log.info("paid with %s", CARD, detail=f"Authorization: Bearer {KEY}")
         log.info(
             "request", authorization=KEY, payload={"amount": 12.5}, api_key="x" * 40, Body=b"secret-body"
         )

@@ -142,15 +142,10 @@ def test_no_label_holds_what_comes_with_an_event(folder):
     with observed(folder) as (runtime, observing):
         serve(runtime)
         feed(runtime, observing, 50)
+        numbers = {"id": "4111111111111111", "card_id": 4111111111111111, "shop": "5500005555555559"}
+        send(runtime, observing, "payments", [payments(1, 9, 900)[0] | numbers])
         few = everything(runtime, observing, folder).render()[0]
         feed(runtime, observing, 400, first=50)
-        card = {
-            "id": "4111111111111111",
-            "card_id": 4111111111111111,
-            "to_card": 1,
-            "shop": "5500005555555559",
-        }
-        send(runtime, observing, "payments", [payments(1, 9, 900)[0] | card])
         serve(runtime, "model:1+12800")
         send(runtime, observing, "payments", payments(1, 9, 901))
         many = everything(runtime, observing, folder).render()[0]
