@@ -3,6 +3,7 @@
 Definitions are a few Python objects; importing them loads no heavy library.
 """
 
+from penstock.client import AsyncClient, Client
 from penstock.definitions.aggregates import Aggregate
 from penstock.definitions.alerts import Alert, Apprise, OnDecision, OnMetric, Webhook
 from penstock.definitions.batch_configs import DeltaConfig, DuckDBConfig, FileConfig
@@ -36,10 +37,12 @@ __all__ = [
     "Alert",
     "Apprise",
     "Arm",
+    "AsyncClient",
     "Attribute",
     "Bandit",
     "BatchFeatureView",
     "BatchSource",
+    "Client",
     "CostMatrix",
     "CostOptimal",
     "DeltaConfig",

@@ -36,7 +36,9 @@ class Attempt(msgspec.Struct, frozen=True):
 def letters_with(store: ProjectReader, letter_ids: Sequence[int]) -> list[DeadLetter]:
     """The dead letters with these ids, in their order; `NotFoundError` where one is not there (any more)."""
     if len(letter_ids) > MOST:
-        raise InputError(f"dead letters: {len(letter_ids)} are asked for at once; allowed are {MOST}. Name fewer.")
+        raise InputError(
+            f"dead letters: {len(letter_ids)} are asked for at once; allowed are {MOST}. Name fewer."
+        )
     found = {letter.letter_id: letter for letter in store.dead_letters_with(letter_ids)}
     for wanted in letter_ids:
         if wanted not in found:

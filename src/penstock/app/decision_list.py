@@ -248,7 +248,9 @@ class _Events:
             found |= self._of_source(self.plan.sources[source], own, key)
         return [found[match.position] for match in matches if match.position in found]
 
-    def _of_source(self, source: SourceNode, matches: Sequence[_Match], key: str | None) -> dict[int, Decided]:
+    def _of_source(
+        self, source: SourceNode, matches: Sequence[_Match], key: str | None
+    ) -> dict[int, Decided]:
         columns = self._rows.events(source.name, np.array([match.position for match in matches]))
         names = key_columns(self.plan, matches[0].endpoint, source)
         kept = np.ones(len(matches), np.bool_)
@@ -280,7 +282,9 @@ def _equals(column: Column, wanted: str) -> BoolArray:
     return same if column.valid is None else same & column.valid
 
 
-def _described(match: _Match, columns: Columns, row: int, source: SourceNode, names: Sequence[str]) -> Decided:
+def _described(
+    match: _Match, columns: Columns, row: int, source: SourceNode, names: Sequence[str]
+) -> Decided:
     decisions, at = match.decisions, match.row
     by, score = decisions.decided_by(at), float(decisions.scores[at])
     forgotten = ERASED in columns and bool(_numbers(columns[ERASED]).values[row])

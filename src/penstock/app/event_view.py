@@ -68,7 +68,9 @@ def view_event(runtime: Runtime, store: ProjectReader, source: str, event_id: st
     rows = RowReader(store, plan.sources)
     columns = rows.events(source, at)
     if ERASED in columns and columns[ERASED].values[0]:  # type: ignore[union-attr]
-        raise NotFoundError(f"event {event_id[:100]!r} of source {source!r} was forgotten; nothing of it is left.")
+        raise NotFoundError(
+            f"event {event_id[:100]!r} of source {source!r} was forgotten; nothing of it is left."
+        )
     endpoint = plan.endpoint_of.get(source)
     stored = [] if endpoint is None else rows.decisions(endpoint.name, at)
     decision = stored[0][1] if stored else None

@@ -85,5 +85,13 @@ class DeadlineError(PenstockError, TimeoutError):
         self.taken = taken
 
 
+class AccessError(PenstockError, PermissionError):
+    """The server does not know the key, or the key may not do this."""
+
+
+class UnreachableError(PenstockError, ConnectionError):
+    """The server could not be reached, or the connection to it broke."""
+
+
 class MissingDependencyError(PenstockError, ImportError):
     """An optional library is needed; the message names the extra to install."""

@@ -131,9 +131,7 @@ def find_event(
     return None
 
 
-def _with_hash(
-    store: IdReader, wanted: int, candidates: Callable[[int], IntArray] | None
-) -> Iterator[int]:
+def _with_hash(store: IdReader, wanted: int, candidates: Callable[[int], IntArray] | None) -> Iterator[int]:
     if candidates is not None:
         yield from dict.fromkeys(candidates(wanted).tolist())
         return

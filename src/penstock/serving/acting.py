@@ -17,6 +17,9 @@ class Because(BaseModel):
     """Why something is changed; kept in the history, with who did it."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"reason": "better on last week"}})
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"example": {"reason": "better on last week"}}
+    )
 
     reason: Reason = Field(description="Kept in the history.")
 

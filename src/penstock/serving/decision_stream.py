@@ -122,7 +122,9 @@ class DecisionStream:
                 self._end_all(event("end", {"detail": "the server is shutting down"}))
                 return
             try:
-                found, self._reached = await run_in_threadpool(self._found, {w.wanted for w in self._watchers})
+                found, self._reached = await run_in_threadpool(
+                    self._found, {w.wanted for w in self._watchers}
+                )
             except PenstockError as error:
                 self._end_all(event("end", {"detail": str(error)}))
                 return
@@ -169,7 +171,19 @@ def _row(one: Decided) -> dict[str, Any]:
     """As `DecisionRow` has it."""
     row = {
         name: getattr(one, name)
-        for name in ("endpoint", "source", "position", "event_id", "keys", "score", "action", "model", "arm", "flags", "rule")
+        for name in (
+            "endpoint",
+            "source",
+            "position",
+            "event_id",
+            "keys",
+            "score",
+            "action",
+            "model",
+            "arm",
+            "flags",
+            "rule",
+        )
     }
     row["event_time"] = None if one.event_time_us is None else from_us(one.event_time_us)
     row["decided_at"] = from_us(one.decided_at_us)

@@ -14,7 +14,6 @@ import msgspec
 from fastapi import Query
 from pydantic import BaseModel, Field
 
-from penstock.core.time import from_us, to_us
 from penstock.serving.problems import ProblemError
 
 MOST = 1000
@@ -22,6 +21,8 @@ T = TypeVar("T")
 Limit = Annotated[int, Query(ge=1, le=MOST, description="Most items of an answer.")]
 Cursor = Annotated[
     str | None, Query(max_length=1000, description="`next` of the answer before; without: from the beginning.")
+    str | None,
+    Query(max_length=1000, description="`next` of the answer before; without: from the beginning."),
 ]
 
 
@@ -85,11 +86,27 @@ def number_of(cursor: str | None) -> int | None:
     return None if cursor is None else int(place_of(cursor, int))
 
 
-def moment(us: int) -> datetime:
-    """Microseconds since the epoch as the answers have them: ISO 8601, UTC."""
-    return from_us(us)
+def part(
+    items: Iterable[T],
+    place: Callable[[T], Any],
+    *,
+    cursor: str | None,
+    limit: int,
+    descending: bool = False,
+) -> tuple[list[T], str | None]:
+    """Up to `limit` of `items` that come after the cursor, and the next one.
 
-
-def microseconds(value: datetime | None) -> int | None:
-    """An instant of a request; without a zone it is UTC."""
-    return None if value is None else to_us(value)
+    `items` must be ascending (or descending) by `place`, a str or int of each, no two the same.
+    """
+    if cursor is not None:
+        after = place_of(cursor, str | int)
+        try:
+            items = [one for one in items if (place(one) < after if descending else place(one) > after)]
+        except TypeError as error:
+            raise ProblemError(
+                HTTPStatus.UNPROCESSABLE_ENTITY,
+                "invalid_request",
+                "cursor: it is of another list. Use `next` of an answer of the same route.",
+            ) from error
+    found = list(islice(items, limit + 1))
+    return found[:limit], cursor_of(place(found[limit - 1])) if len(found) > limit else None

@@ -41,13 +41,17 @@ def delete(connection: Connection, letter_ids: Sequence[int]) -> int:
 
 def count_of(connection: Connection, letter_ids: Sequence[int]) -> int:
     """How many of these letters there are."""
-    found = connection.execute(f"SELECT count(*) FROM dead_letters WHERE id IN {_LISTED}", (_listed(letter_ids),))
+    found = connection.execute(
+        f"SELECT count(*) FROM dead_letters WHERE id IN {_LISTED}", (_listed(letter_ids),)
+    )
     return int(found.fetchone()[0])
 
 
 def read(fetch: Fetch, limit: int, after: int) -> list[DeadLetter]:
     """Up to `limit` letters with an id greater than `after`, oldest first."""
-    return _letters(fetch(f"SELECT {_COLUMNS} FROM dead_letters WHERE id > ? ORDER BY id LIMIT ?", (after, limit)))
+    return _letters(
+        fetch(f"SELECT {_COLUMNS} FROM dead_letters WHERE id > ? ORDER BY id LIMIT ?", (after, limit))
+    )
 
 
 def read_newest(
@@ -66,7 +70,9 @@ def read_newest(
 def read_these(fetch: Fetch, letter_ids: Sequence[int]) -> list[DeadLetter]:
     """Those of these letters that there are, by id."""
     return _letters(
-        fetch(f"SELECT {_COLUMNS} FROM dead_letters WHERE id IN {_LISTED} ORDER BY id", (_listed(letter_ids),))
+        fetch(
+            f"SELECT {_COLUMNS} FROM dead_letters WHERE id IN {_LISTED} ORDER BY id", (_listed(letter_ids),)
+        )
     )
 
 

@@ -151,7 +151,10 @@ class ProjectReader:
         """What the commits hold, newest first: of batches that start before `position` (None: all), without their payloads."""
         for head in backwards.heads(self._fetch, position):
             yield CommitHead(
-                head.start, head.stop, head.ingest_time_us, {key: (self._name(key & _NAME_MASK), rows) for key, rows in head.decisions}
+                head.start,
+                head.stop,
+                head.ingest_time_us,
+                {key: (self._name(key & _NAME_MASK), rows) for key, rows in head.decisions},
             )
 
     def decision_batch(self, key: int) -> DecisionBatch:
@@ -200,7 +203,12 @@ class ProjectReader:
         return dead_letters.read(self._fetch, limit, after)
 
     def newest_dead_letters(
-        self, limit: int = 100, *, before: int | None = None, source: str | None = None, reason: str | None = None
+        self,
+        limit: int = 100,
+        *,
+        before: int | None = None,
+        source: str | None = None,
+        reason: str | None = None,
     ) -> list[DeadLetter]:
         """Up to `limit` dead letters with an id less than `before`, newest first; of a source, a reason, or both."""
         return dead_letters.read_newest(self._fetch, limit, before, source, reason)

@@ -178,7 +178,9 @@ class ProjectStore(ProjectReader):
                     commit=span,
                     totals=msgspec.json.encode(totals).decode(),
                 )
-                self._write_rest(commit, self._letters + len(commit.dead_letters) - removed - letters, surplus)
+                self._write_rest(
+                    commit, self._letters + len(commit.dead_letters) - removed - letters, surplus
+                )
             self._accept(commit, span.stop, totals=totals, letters=letters, surplus=surplus)
 
     def pending_labels_for(self, hashes: HashArray) -> list[PendingLabel]:

@@ -43,7 +43,11 @@ class Served:
 
 @contextmanager
 def serving_project(
-    root: Path, *, clock: Clock | None = None, project: Project | None = None, settings: Settings | None = None
+    root: Path,
+    *,
+    clock: Clock | None = None,
+    project: Project | None = None,
+    settings: Settings | None = None,
 ) -> Iterator[Served]:
     """The project in `root`, served while open; on leaving it drains, and an error of the engine's thread is raised.
 

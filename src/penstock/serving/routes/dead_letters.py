@@ -14,8 +14,9 @@ from starlette.concurrency import run_in_threadpool
 from penstock.app.dead_letters import MOST, attempts, letters_with, note_drop, note_replay, text_of
 from penstock.app.runtime import audit_log_of, open_reader
 from penstock.serving.access import GuardedRoute
-from penstock.serving.acting import actor_of
-from penstock.serving.paging import Cursor, Limit, cursor_of, moment, number_of
+from penstock.serving.acting import Reason, actor_of
+from penstock.serving.moments import Number, moment
+from penstock.serving.paging import Cursor, Limit, cursor_of, place_of
 from penstock.serving.platform import platform_of
 from penstock.serving.shapes import AnswerShape
 
@@ -28,7 +29,6 @@ router = APIRouter(tags=["dead letters"], route_class=GuardedRoute)
 
 EXCERPT = 200
 LetterId = Annotated[int, Path(ge=1, lt=1 << 63, description="The letter's number.")]
-Why = Annotated[str, Field(min_length=1, max_length=1000, description="Why; kept in the audit log.")]
 
 
 class DeadLetterRow(BaseModel):
@@ -64,7 +64,7 @@ class DeadLetterCount(BaseModel):
     count: int
 
 
-_ROW = {
+_ROW: Any = {
     "id": 17,
     "source": "payments",
     "received_at": "2026-11-22T10:15:00.118000Z",
@@ -81,14 +81,14 @@ class DeadLettersPage(BaseModel):
     model_config = ConfigDict(
         json_schema_extra={
             "example": {
-                "dead_letters": [_ROW],
+                "items": [_ROW],
                 "next": None,
                 "counts": [{"source": "payments", "reason": "missing_field", "count": 1}],
             }
         }
     )
 
-    dead_letters: list[DeadLetterRow]
+    items: list[DeadLetterRow]
     next: str | None = Field(description="Cursor of the next page; null where there is none.")
     counts: list[DeadLetterCount] = Field(description="All that are kept, whatever the filter.")
 
@@ -119,8 +119,10 @@ class ReplayRequest(BaseModel):
         },
     )
 
-    reason: Why
-    corrected: dict[str, Any] | str | None = Field(None, description="The event as an object, or its bytes as text.")
+    reason: Reason = Field(description="Kept in the audit log.")
+    corrected: dict[str, Any] | str | None = Field(
+        None, description="The event as an object, or its bytes as text."
+    )
 
 
 class ManyRequest(BaseModel):
@@ -131,7 +133,7 @@ class ManyRequest(BaseModel):
     )
 
     ids: list[int] = Field(min_length=1, max_length=MOST)
-    reason: Why
+    reason: Reason = Field(description="Kept in the audit log.")
 
 
 class Replayed(BaseModel):
@@ -142,7 +144,13 @@ class Replayed(BaseModel):
             "example": {
                 "id": 17,
                 "removed": True,
-                "answer": {"status": "scored", "event_id": "pay-82", "position": 104212, "score": 0.02, "action": "approve"},
+                "answer": {
+                    "status": "scored",
+                    "event_id": "pay-82",
+                    "position": 104212,
+                    "score": 0.02,
+                    "action": "approve",
+                },
             }
         }
     )
@@ -175,12 +183,12 @@ def dead_letters(
     cursor: Cursor = None,
 ) -> DeadLettersPage:
     """Events and labels that were refused, each with the reason and what was found. They are bounded in number; the oldest go first."""
-    before = number_of(cursor)
+    before = None if cursor is None else place_of(cursor, Number)
     with open_reader(platform_of(request).root) as store:
         found = store.newest_dead_letters(limit, before=before, source=source, reason=reason)
         counts = store.dead_letter_counts()
     return DeadLettersPage(
-        dead_letters=[DeadLetterRow.of(letter) for letter in found],
+        items=[DeadLetterRow.of(letter) for letter in found],
         next=cursor_of(found[-1].letter_id) if len(found) == limit else None,
         counts=[DeadLetterCount(source=s, reason=r, count=n) for (s, r), n in counts.items()],
     )
@@ -220,7 +228,9 @@ async def replay(request: Request, letter_id: LetterId, body: ReplayRequest) -> 
     Accepted, it is removed in the transaction that stores its event. Refused again, it stays as it was, and the answer says why.
     """
     given = body.corrected
-    corrected = given.encode() if isinstance(given, str) else None if given is None else msgspec.json.encode(given)
+    corrected = (
+        given.encode() if isinstance(given, str) else None if given is None else msgspec.json.encode(given)
+    )
     found = await _replayed(request, [letter_id], corrected, body.reason)
     return _result(letter_id, found[letter_id])
 
@@ -229,7 +239,7 @@ async def replay(request: Request, letter_id: LetterId, body: ReplayRequest) -> 
 async def drop(
     request: Request,
     letter_id: LetterId,
-    reason: Annotated[str, Query(min_length=1, max_length=1000, description="Why; kept in the audit log.")],
+    reason: Annotated[Reason, Query(description="Why; kept in the audit log.")],
 ) -> Dropped:
     """Remove a letter for good. The audit log keeps its number, not its bytes."""
     return await _dropped(request, [letter_id], reason)

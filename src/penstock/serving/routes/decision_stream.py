@@ -34,9 +34,12 @@ data: {"decisions":[{"endpoint":"checkout","source":"payments","position":104211
 )
 async def watch(
     request: Request,
+    *,
     endpoint: Annotated[str | None, Query(description="Only of this endpoint.")] = None,
     action: Annotated[str | None, Query(description="Only with this action.")] = None,
-    model: Annotated[str | None, Query(description="Only by this version (`fraud:3`) or model (`fraud`).")] = None,
+    model: Annotated[
+        str | None, Query(description="Only by this version (`fraud:3`) or model (`fraud`).")
+    ] = None,
     arm: Annotated[str | None, Query(description="Only by this arm.")] = None,
     min_score: Annotated[float | None, Query(description="Scores from this one on.")] = None,
     max_score: Annotated[float | None, Query(description="Scores up to this one.")] = None,

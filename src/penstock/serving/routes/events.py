@@ -14,7 +14,8 @@ from penstock.app.routing import endpoint_named
 from penstock.app.runtime import open_reader
 from penstock.engine.answers import flag_names
 from penstock.serving.access import GuardedRoute
-from penstock.serving.paging import Cursor, Limit, cursor_of, microseconds, moment, number_of
+from penstock.serving.moments import Number, microseconds, moment
+from penstock.serving.paging import Cursor, Limit, cursor_of, place_of
 from penstock.serving.platform import platform_of
 from penstock.serving.shapes import ReasonShape
 from penstock.serving.tracing_back import provenance_of
@@ -72,7 +73,7 @@ class DecisionsPage(BaseModel):
     model_config = ConfigDict(
         json_schema_extra={
             "example": {
-                "decisions": [
+                "items": [
                     {
                         "endpoint": "checkout",
                         "source": "payments",
@@ -89,14 +90,14 @@ class DecisionsPage(BaseModel):
                         "rule": None,
                     }
                 ],
-                "next": "djEuMTA0MjEx",
+                "next": "MTA0MjEx",
                 "looked_at": 4096,
                 "reached": "2026-11-22T10:14:58.020000Z",
             }
         }
     )
 
-    decisions: list[DecisionRow]
+    items: list[DecisionRow]
     next: str | None = Field(description="Cursor of the next page; null where everything was looked at.")
     looked_at: int = Field(
         description="How many decisions were looked at. The work of a page is bounded: with a rare filter a page may hold few rows, or "
@@ -108,15 +109,20 @@ class DecisionsPage(BaseModel):
 @router.get("/v1/decisions", summary="List decisions, newest first")
 def decisions(
     request: Request,
+    *,
     endpoint: Annotated[str | None, Query(description="Only of this endpoint.")] = None,
     action: Annotated[str | None, Query(description="Only with this action.")] = None,
-    model: Annotated[str | None, Query(description="Only by this version (`fraud:3`) or model (`fraud`).")] = None,
+    model: Annotated[
+        str | None, Query(description="Only by this version (`fraud:3`) or model (`fraud`).")
+    ] = None,
     arm: Annotated[str | None, Query(description="Only by this arm.")] = None,
     min_score: Annotated[float | None, Query(description="Scores from this one on.")] = None,
     max_score: Annotated[float | None, Query(description="Scores up to this one.")] = None,
     since: Annotated[datetime | None, Query(description="Decided at this time or later.")] = None,
     until: Annotated[datetime | None, Query(description="Decided before this time.")] = None,
-    key: Annotated[str | None, Query(description="Only of events with this entity key: a card, a shop.")] = None,
+    key: Annotated[
+        str | None, Query(description="Only of events with this entity key: a card, a shop.")
+    ] = None,
     event_id: Annotated[str | None, Query(description="Only on the event with this id.")] = None,
     limit: Limit = 100,
     cursor: Cursor = None,
@@ -127,7 +133,7 @@ def decisions(
     """
     platform = platform_of(request)
     plan = platform.runtime.plan
-    before = number_of(cursor)
+    before = None if cursor is None else place_of(cursor, Number)
     if endpoint is not None:
         endpoint_named(plan, endpoint)
     wanted = Filter(
@@ -153,7 +159,7 @@ def decisions(
 
 def _page(rows: list[Decided], *, next_: int | None, looked_at: int, reached_us: int | None) -> DecisionsPage:
     return DecisionsPage(
-        decisions=[DecisionRow.of(one) for one in rows],
+        items=[DecisionRow.of(one) for one in rows],
         next=None if next_ is None else cursor_of(next_),
         looked_at=looked_at,
         reached=None if reached_us is None else moment(reached_us),
@@ -252,7 +258,10 @@ def event(
     features: Annotated[bool, Query(description="Add the values of the features.")] = False,
     reasons: Annotated[bool, Query(description="Add what each feature contributed to the score.")] = False,
     provenance: Annotated[
-        bool, Query(description="Add the events behind each feature. Reads the log up to the event: takes seconds.")
+        bool,
+        Query(
+            description="Add the events behind each feature. Reads the log up to the event: takes seconds."
+        ),
     ] = False,
 ) -> EventAnswer:
     """An event by its id: what it was, what was decided by which version, and what became known of it."""

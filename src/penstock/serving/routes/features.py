@@ -32,13 +32,17 @@ class FeaturesRequest(BaseModel):
     model_config = ConfigDict(
         extra="forbid",
         json_schema_extra={
-            "example": {"join_keys": {"card_id": "card-017", "shop_id": "shop-03"}, "request_data": {"amount": 129.9}}
+            "example": {
+                "join_keys": {"card_id": "card-017", "shop_id": "shop-03"},
+                "request_data": {"amount": 129.9},
+            }
         },
     )
 
     join_keys: Row | list[Row] = Field(description="Values by key column; a list for several rows.")
     request_data: Row | list[Row] | None = Field(
-        None, description="Columns of the service's request sources; one for each of `join_keys`. The stream's time may be left out."
+        None,
+        description="Columns of the service's request sources; one for each of `join_keys`. The stream's time may be left out.",
     )
 
 
@@ -50,7 +54,8 @@ class FeatureValue(BaseModel):
     value: Any = Field(None, description="Null where there is none.")
     status: str = Field(description="`present` or `missing`.")
     effective_time: datetime | None = Field(
-        None, description="Time of the newest row of the key in the view; of a realtime feature, of the request."
+        None,
+        description="Time of the newest row of the key in the view; of a realtime feature, of the request.",
     )
     freshness_s: float | None = Field(None, description="How old that is, in seconds.")
 

@@ -60,7 +60,9 @@ class TheirRoute(GuardedRoute):
                 first = error.errors()[0]
                 place = ".".join(map(str, first["loc"]))
                 return form(
-                    ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid_request", f"{place}: {first['msg']}")
+                    ProblemError(
+                        HTTPStatus.UNPROCESSABLE_ENTITY, "invalid_request", f"{place}: {first['msg']}"
+                    )
                 )
             except PenstockError as error:
                 return form(problem_of(error))
@@ -104,7 +106,9 @@ class Params(BaseModel):
     service: str = Field(alias="featureServiceName")
     join_keys: dict[str, Any] = Field(default={}, alias="joinKeyMap", description="An Int64 may be a text.")
     request_data: dict[str, Any] = Field(default={}, alias="requestContextMap")
-    options: dict[str, bool] = Field(default={}, alias="metadataOptions", description="Everything is told anyway.")
+    options: dict[str, bool] = Field(
+        default={}, alias="metadataOptions", description="Everything is told anyway."
+    )
 
 
 class GetFeatures(BaseModel):
@@ -188,7 +192,14 @@ class Ingest(BaseModel):
             "example": {
                 "records": {
                     "payments": [
-                        {"record": {"payment_id": "pay-81", "card_id": "card-017", "shop_id": "shop-03", "amount": 1.5}}
+                        {
+                            "record": {
+                                "payment_id": "pay-81",
+                                "card_id": "card-017",
+                                "shop_id": "shop-03",
+                                "amount": 1.5,
+                            }
+                        }
                     ]
                 },
                 "dry_run": False,
@@ -264,7 +275,11 @@ async def ingest(request: Request, body: Ingest) -> JSONResponse:
             "too_many_events",
             f"{count} records in one request; allowed are {MOST_RECORDS}. Send them in parts.",
         )
-    given = {source: [msgspec.json.encode(row.record) for row in rows] for source, rows in body.records.items() if rows}
+    given = {
+        source: [msgspec.json.encode(row.record) for row in rows]
+        for source, rows in body.records.items()
+        if rows
+    }
     if body.dry_run:
         found = await run_in_threadpool(_checked, platform, given)
     else:
@@ -280,13 +295,19 @@ async def ingest(request: Request, body: Ingest) -> JSONResponse:
 def _checked(platform: Platform, given: Mapping[str, Sequence[bytes]]) -> dict[str, list[Answer]]:
     sources = platform.runtime.plan.sources
     return {
-        source: verdicts(Contract(sources[source]).decode_json(b"\n".join(rows))) for source, rows in given.items()
+        source: verdicts(Contract(sources[source]).decode_json(b"\n".join(rows)))
+        for source, rows in given.items()
     }
 
 
 def _ingested(found: Mapping[str, Sequence[Answer]]) -> JSONResponse:
     errors = [
-        {"pushSourceName": source, "errorType": answer.reason, "errorMessage": answer.detail, "recordIndex": i}
+        {
+            "pushSourceName": source,
+            "errorType": answer.reason,
+            "errorMessage": answer.detail,
+            "recordIndex": i,
+        }
         for source, answers in found.items()
         for i, answer in enumerate(answers)
         if answer.status == "rejected"
