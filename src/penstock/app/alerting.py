@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from penstock.app.runtime import Runtime
 
 PROBLEM = "alerts"
-SILENCE = "alert.silence"
+SILENCE, RETRY, TEST = "alert.silence", "alert.retry", "alert.test"
+"""What these rows are called in the audit log; the subject is the alert."""
 FINISH_S, END_S = 10.0, 2.0
 _LOOK_EVERY_S = 10.0
 
@@ -278,9 +279,14 @@ def revive(project: Project, name: str, *, clock: Clock | None = None) -> int:
 
 
 def logged(
-    root: Path, *, alert: str | None = None, state: str | None = None, limit: int = 50
+    root: Path,
+    *,
+    alert: str | None = None,
+    state: str | None = None,
+    limit: int = 50,
+    before: int | None = None,
 ) -> list[LogRow]:
-    """The newest messages of the project in `root`, newest first.
+    """The newest messages of the project in `root`, newest first: all, or those with an id less than `before`.
 
     Raises
     ------
@@ -292,4 +298,4 @@ def logged(
     if not alerts_path(root).exists():
         return []
     with closing(AlertStore(alerts_path(root))) as store:
-        return store.log(alert=alert, state=state, limit=limit)
+        return store.log(alert=alert, state=state, limit=limit, before=before)

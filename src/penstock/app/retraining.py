@@ -68,7 +68,7 @@ class Retrainer:
         self._project, self._store, self._plan = project, store, plan_of(project)
         self._registry, self._audit, self._clock = registry, audit, clock
         self._tell = tell or _say_nothing
-        self._counts: dict[str, _NewLabels] = {}
+        self._counts: dict[str, NewLabels] = {}
         self._signs: dict[str, Signs] = {}
 
     def look(self, name: str) -> Attempt | None:
@@ -115,7 +115,7 @@ class Retrainer:
         position = self.state(name).position
         counted = self._counts.get(name)
         if counted is None or counted.since != position:
-            counted = self._counts[name] = _NewLabels(position)
+            counted = self._counts[name] = NewLabels(position)
         counted.read(self._store)
         return Seen(self._clock.now_us(), counted.labels, counted.positives)
 
@@ -277,7 +277,7 @@ class Retrainer:
         )
 
 
-class _NewLabels:
+class NewLabels:
     """The labels that joined their events from a log position on, counted as the log grows."""
 
     def __init__(self, since: int) -> None:
@@ -285,6 +285,7 @@ class _NewLabels:
         self._read = since
 
     def read(self, store: ProjectReader) -> None:
+        """Count those that joined since the last call."""
         stop = store.next_position
         while self._read < stop:
             end = min(self._read + STEP_ROWS, stop)

@@ -194,10 +194,7 @@ def served(
     with platform.observability.running(inputs), Server(app, platform.settings) as server:
         runtime.url = server.url
         tell(f"penstock: the API listens at {server.url}")
-        try:
-            yield platform
-        finally:
-            platform.close()
+        yield platform
 
 
 def _show_followers(

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from fastapi import FastAPI
 from starlette.types import ASGIApp
+from starlette.concurrency import run_in_threadpool
 
 import penstock
 from penstock.serving import problems
@@ -12,6 +16,7 @@ from penstock.serving.authentication import Authentication
 from penstock.serving.edge import Edge
 from penstock.serving.platform import Platform
 from penstock.serving.routes import (
+    alerts,
     audit,
     catalog,
     datasets,
@@ -23,8 +28,10 @@ from penstock.serving.routes import (
     health,
     jobs,
     models,
+    monitoring,
     observing,
     promotions,
+    retraining,
     scoring,
     session,
     status,
@@ -33,6 +40,7 @@ from penstock.serving.routes import (
 from penstock.serving.watched_requests import WatchedRequests
 
 ROUTERS = (
+    alerts.router,
     audit.router,
     catalog.router,
     datasets.router,
@@ -42,8 +50,10 @@ ROUTERS = (
     features.router,
     jobs.router,
     models.router,
+    monitoring.router,
     observing.router,
     promotions.router,
+    retraining.router,
     scoring.router,
     session.router,
     status.router,
@@ -90,3 +100,10 @@ def protect(app: FastAPI, platform: Platform) -> None:
         return Edge(build(), platform.settings, Authentication(platform.keyring, platform.sessions))
 
     app.build_middleware_stack = guarded  # type: ignore[method-assign]
+@asynccontextmanager
+async def _closing(app: FastAPI) -> AsyncIterator[None]:
+    """End what the platform runs beside when the server ends."""
+    yield
+    platform: Platform | None = app.state.platform
+    if platform is not None:
+        await run_in_threadpool(platform.close)

@@ -38,11 +38,14 @@ def begin(request: Request, kind: str, params: dict[str, Any], *, reason: str | 
         checked = found.params.model_validate(params)
     except ValidationError as error:
         told = "; ".join(
-            f"params.{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors(include_url=False)[:10]
+            f"params.{'.'.join(map(str, one['loc']))}: {one['msg']}"
+            for one in error.errors(include_url=False)[:10]
         )
         raise _invalid(told) from error
     if found.changes and reason is None:
-        raise _invalid(f"reason: a job of kind {kind!r} changes something. Say why; it is kept in the audit log.")
+        raise _invalid(
+            f"reason: a job of kind {kind!r} changes something. Say why; it is kept in the audit log."
+        )
     found.check(platform.runtime, checked)
     actor, values = actor_of(request), checked.model_dump(mode="json")
     job = platform.jobs.submit(kind, values, actor=actor, reason=reason or "", stamp=stamp_of(platform))

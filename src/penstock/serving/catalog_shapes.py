@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-_NODE = {
+if TYPE_CHECKING:
+    from pydantic.config import JsonDict
+
+_NODE: JsonDict = {
     "id": "view:card_spending",
     "kind": "view",
     "name": "card_spending",
@@ -214,6 +217,8 @@ class VerifiedShape(BaseModel):
     clean: bool
     audit_rows: int | None = Field(description="Rows of the audit log that follow from each other.")
     registry_rows: int | None = Field(description="Rows of the models' history, files and reports checked.")
-    audit_head: str = Field(description="The newest row's hash: kept elsewhere, it proves that none was cut off.")
+    audit_head: str = Field(
+        description="The newest row's hash: kept elsewhere, it proves that none was cut off."
+    )
     registry_head: str
     problems: list[str]

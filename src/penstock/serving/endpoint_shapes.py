@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from penstock.serving.acting import Because
 
-_ENDPOINT = {
+if TYPE_CHECKING:
+    from pydantic.config import JsonDict
+
+_ENDPOINT: JsonDict = {
     "name": "checkout",
     "source": "payments",
     "service": "fraud_features",

@@ -68,24 +68,31 @@ def plain(value: Any) -> Any:
     return json_value(value)
 
 
+TIMES = frozenset(
+    f"{name}_us"
+    for name in (
+        "at", "created", "end", "ended", "first", "known", "label_end", "label_start", "last", "newest", "now", "since",
+        "start", "started", "time",
+    )
+)  # fmt: skip
+"""Members of our figures that are times; what else ends in ``_us`` is a duration."""
+
+
 def dated(value: Any) -> Any:
-    """`value` with each member ``NAME_us`` that is a time as ``NAME``, ISO 8601; durations keep their microseconds.
+    """`value` with each time ``NAME_us`` as ``NAME``, ISO 8601; for figures of ours, not for what users named.
 
     >>> dated({"start_us": 0, "rows": [{"delay_us": 5}]})
     {'start': '1970-01-01T00:00:00+00:00', 'rows': [{'delay_us': 5}]}
     """
     if isinstance(value, Mapping):
-        found: dict[str, Any] = {}
-        for key, one in value.items():
-            if key.endswith("_us") and key not in _DURATIONS and (one is None or isinstance(one, int)):
-                found[key.removesuffix("_us")] = None if one is None else from_us(one).isoformat()
-            else:
-                found[key] = dated(one)
-        return found
+        return dict(_member(key, one) for key, one in value.items())
     return [dated(one) for one in value] if isinstance(value, list | tuple) else value
 
 
-_DURATIONS = frozenset({"delay_us", "label_delay_us", "gap_us", "cooldown_us"})
+def _member(key: str, value: Any) -> tuple[str, Any]:
+    if key not in TIMES:
+        return key, dated(value)
+    return key.removesuffix("_us"), None if value is None else from_us(value).isoformat()
 
 
 def end_with_the_server(stdin: IO[bytes]) -> None:

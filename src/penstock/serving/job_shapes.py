@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from http import HTTPStatus
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from fastapi import Response
 from fastapi.responses import JSONResponse
@@ -15,10 +15,13 @@ from penstock.serving.acting import Reason
 from penstock.serving.job_records import Job
 from penstock.serving.shapes import ProblemShape
 
+if TYPE_CHECKING:
+    from pydantic.config import JsonDict
+
 JobKindName = Literal[
     "metrics", "drift", "distributions", "experiment", "backtest", "dataset", "retrain", "gate", "promote"
 ]
-_EXAMPLE = {
+_EXAMPLE: JsonDict = {
     "id": "job-000642f1c7a80e019f3c21d7",
     "kind": "backtest",
     "params": {"endpoint": "checkout", "models": ["fraud:2"], "thresholds": {}},

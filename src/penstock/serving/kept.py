@@ -34,7 +34,10 @@ MaxAge = Annotated[
 ACTOR = "penstock"
 
 KEPT_ANSWERS: dict[int | str, dict[str, Any]] = {
-    202: {"model": JobShape, "description": "Nothing was made yet; a job began. Ask again when it has ended."},
+    202: {
+        "model": JobShape,
+        "description": "Nothing was made yet; a job began. Ask again when it has ended.",
+    },
     404: {"model": ProblemShape},
 }
 
@@ -92,9 +95,7 @@ def _is_due(job: Job, stamp: str, now_us: int, max_age_s: float) -> bool:
     return job.stamp != stamp and now_us - (job.started_us or job.created_us) > max_age_s * 1e6
 
 
-def _begun(
-    platform: Platform, kind: str, values: dict[str, Any], stamp: str, *, needed: bool
-) -> Job | None:
+def _begun(platform: Platform, kind: str, values: dict[str, Any], stamp: str, *, needed: bool) -> Job | None:
     try:
         return platform.jobs.submit(kind, values, actor=ACTOR, stamp=stamp)
     except OverloadError:

@@ -16,12 +16,14 @@ from penstock.models.manifest import MANIFEST_NAME, Manifest, read_files
 from penstock.serving.acting import Because
 
 if TYPE_CHECKING:
+    from pydantic.config import JsonDict
+
     from penstock.models.gates import GateReport
     from penstock.models.history import HistoryRow
     from penstock.models.registry import ModelVersion
 
 Stage = Literal["None", "Staging", "Production", "Archived"]
-_VERSION = {
+_VERSION: JsonDict = {
     "version": "fraud:3",
     "model": "fraud",
     "number": 3,
@@ -238,7 +240,10 @@ def manifest_values(manifest: Manifest) -> dict[str, Any]:
     found = asdict(manifest)
     found["created"] = from_us(found.pop("created_us")).isoformat()
     data = found["data"]
-    data |= {"start": from_us(data.pop("start_us")).isoformat(), "end": from_us(data.pop("end_us")).isoformat()}
+    data |= {
+        "start": from_us(data.pop("start_us")).isoformat(),
+        "end": from_us(data.pop("end_us")).isoformat(),
+    }
     return found
 
 
@@ -250,7 +255,7 @@ def move_of(row: HistoryRow) -> MoveShape:
         actor=row.actor,
         action=row.action,
         version=f"{row.name}:{row.version}",
-        stage=row.stage,  # type: ignore[arg-type] # the registry wrote it
+        stage=row.stage,
         reason=row.reason,
         gate=row.gate,
     )

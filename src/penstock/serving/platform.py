@@ -13,6 +13,8 @@ from penstock.app.api_keys import keys_path
 from penstock.app.reasons import Reasoners
 from penstock.app.request_queue import RequestQueue
 from penstock.app.runtime import state_folder
+from penstock.app.retraining_status import RetrainingWatch
+from penstock.app.source_facts import SourceWatch
 from penstock.serving.asking import Asker
 from penstock.serving.observability import Observability
 from penstock.serving.keyring import Keyring
@@ -57,6 +59,7 @@ class Platform:
         self.decision_stream = DecisionStream(self)
         self.jobs = Jobs(self.root, clock=runtime.clock)
         self.sources = SourceWatch()
+        self.retraining = RetrainingWatch()
         self.job_watchers = 0
         """Streams of jobs' events that are open."""
         self.started_us = runtime.clock.now_us()

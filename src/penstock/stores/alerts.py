@@ -284,13 +284,20 @@ class AlertStore:
             found.setdefault(alert, {})[state] = count
         return found
 
-    def log(self, *, alert: str | None = None, state: str | None = None, limit: int = 50) -> list[LogRow]:
-        """The newest messages, newest first."""
+    def log(
+        self,
+        *,
+        alert: str | None = None,
+        state: str | None = None,
+        limit: int = 50,
+        before: int | None = None,
+    ) -> list[LogRow]:
+        """The newest messages, newest first: all, or those with an id less than `before`."""
         query = (
             f"SELECT {_LOG_COLUMNS} FROM outbox WHERE (?1 IS NULL OR alert = ?1) AND (?2 IS NULL OR state = ?2)"
-            " ORDER BY id DESC LIMIT ?3"
+            " AND (?4 IS NULL OR id < ?4) ORDER BY id DESC LIMIT ?3"
         )
-        return [LogRow(*row) for row in self._select(query, (alert, state, limit))]
+        return [LogRow(*row) for row in self._select(query, (alert, state, limit, before))]
 
     def erase(self, positions: Iterable[int]) -> int:
         """Take forgotten events out of messages and groups; how many of these were changed.

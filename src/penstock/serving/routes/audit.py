@@ -24,6 +24,7 @@ def list_audit(
     action: Text = None,
     subject: Text = None,
     actor: Text = None,
+    *,
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> Page[AuditShape]:

@@ -16,6 +16,7 @@ from penstock.plan.describe import describe
 from penstock.plan.explain import explain_description
 from penstock.serving.access import GuardedRoute
 from penstock.serving.catalog_shapes import (
+    AgreedShape,
     ContractShape,
     EntryShape,
     FieldShape,
@@ -23,12 +24,12 @@ from penstock.serving.catalog_shapes import (
     NodeShape,
     SourceShape,
 )
-from penstock.serving.job_process import dated
 from penstock.serving.paging import Cursor, Limit, Page, part
 from penstock.serving.platform import Platform, platform_of
 from penstock.serving.shapes import ProblemShape
 
 if TYPE_CHECKING:
+    from penstock.app.agreements import Agreement
     from penstock.app.source_facts import SourceFacts
     from penstock.plan.lineage import Lineage
     from penstock.plan.nodes import SourceNode
@@ -38,9 +39,7 @@ router = APIRouter(tags=["catalog"], route_class=GuardedRoute, responses={404: {
 Search = Annotated[
     str, Query(max_length=500, description="Words that name, type, text, owner or tags must all hold.")
 ]
-KindName = Literal[
-    "source", "column", "view", "feature", "service", "model", "version", "endpoint", "alert"
-]
+KindName = Literal["source", "column", "view", "feature", "service", "model", "version", "endpoint", "alert"]
 
 
 @router.get("/v1/sources", summary="List sources")
@@ -97,6 +96,7 @@ def get_lineage(
     of: Annotated[
         str | None, Query(max_length=500, description="Only what leads to this, and what it leads to.")
     ] = None,
+    *,
     upstream: Annotated[bool, Query(description="With `of`: what it is made from.")] = True,
     downstream: Annotated[bool, Query(description="With `of`: what is made from it.")] = True,
 ) -> GraphShape:
@@ -115,7 +115,7 @@ def list_contracts(
     """The versions of the sources' schemas that events were accepted under, and fields that events carry and no schema names."""
     runtime = platform_of(request).runtime
     found = agreements_of(runtime.project, runtime.plan, source)
-    return [ContractShape(**dated(one.to_dict())) for one in found]
+    return [_contract(one) for one in found]
 
 
 @router.get(
@@ -127,7 +127,8 @@ def list_contracts(
 def get_plan(
     request: Request,
     name: Annotated[
-        str | None, Query(max_length=500, description="Only what this service, view, model or endpoint needs.")
+        str | None,
+        Query(max_length=500, description="Only what this service, view, model or endpoint needs."),
     ] = None,
     as_: Annotated[Literal["json", "text"], Query(alias="format")] = "json",
 ) -> dict[str, Any] | Response:
@@ -141,6 +142,26 @@ def get_plan(
         lines = [f"project {runtime.project.name}", *explain_description(found)]
         return PlainTextResponse("\n".join(lines) + "\n")
     return {"project": runtime.project.name, **found}
+
+
+def _contract(found: Agreement) -> ContractShape:
+    return ContractShape(
+        source=found.source,
+        versions=[
+            AgreedShape(
+                number=v.number,
+                since=v.since,
+                at=from_us(v.at_us),
+                text=v.text,
+                fields=[FieldShape(**field) for field in v.fields],
+            )
+            for v in found.versions
+        ],
+        pending=found.pending,
+        refused=list(found.refused),
+        unknown=dict(found.unknown),
+        every=found.every,
+    )
 
 
 def _graph(request: Request) -> Lineage:

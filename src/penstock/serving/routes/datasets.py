@@ -43,7 +43,11 @@ class DatasetAsked(DatasetParams):
     model_config = ConfigDict(
         extra="forbid",
         json_schema_extra={
-            "example": {"service": "fraud_features", "label": "chargebacks", "reason": "for next week's model"}
+            "example": {
+                "service": "fraud_features",
+                "label": "chargebacks",
+                "reason": "for next week's model",
+            }
         },
     )
 

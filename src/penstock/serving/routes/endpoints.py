@@ -126,7 +126,10 @@ def _endpoint(runtime: Runtime, node: EndpointNode) -> EndpointShape:
         policy=node.policy,
         actions=list(node.actions),
         thresholds=arms[0].thresholds if arms else dict(node.steps),
-        rules=[RuleShape(name=rule.name, feature=rule.feature, action=node.actions[rule.action]) for rule in node.rules],
+        rules=[
+            RuleShape(name=rule.name, feature=rule.feature, action=node.actions[rule.action])
+            for rule in node.rules
+        ],
         explore={a: share for a, share in zip(node.actions, node.explore, strict=False) if share},
         arms=arms,
         shadows=_shadows(runtime, node.name),

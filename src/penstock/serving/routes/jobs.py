@@ -159,4 +159,3 @@ async def _events(platform: Platform, job: Job) -> AsyncIterator[bytes]:
             beat_s += LOOK_EVERY_S
     finally:
         platform.job_watchers -= 1
-

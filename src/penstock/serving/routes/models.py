@@ -106,7 +106,9 @@ def get_plot(request: Request, model: str, version: str, name: str) -> Response:
     found = registry.get(model, version)
     plots = [t for t in registry.attachments(found.name, found.version) if t.endswith(".png")]
     if name not in plots:
-        raise NotFoundError(f"{found.label} has no picture {name[:60]!r}; there are {', '.join(plots) or 'none'}.")
+        raise NotFoundError(
+            f"{found.label} has no picture {name[:60]!r}; there are {', '.join(plots) or 'none'}."
+        )
     data = registry.attachment(found.name, found.version, name)
     return Response(data, media_type=PNG, headers={"Cache-Control": "private, max-age=3600"})
 
@@ -179,15 +181,17 @@ def get_history(
     rows = registry.history(model)
     if not rows:
         check_model(registry, model)
-    some, after = part(
-        reversed(rows), lambda row: row.sequence, cursor=cursor, limit=limit, descending=True
-    )
+    some, after = part(reversed(rows), lambda row: row.sequence, cursor=cursor, limit=limit, descending=True)
     found = HistoryShape(items=[move_of(row) for row in some], next=after)
     if at is not None:
         at_us = _instant(at)
         live = registry.live_at(model, at_us)
         if live is not None:
-            moves = [r for r in rows if r.version == live.version and r.stage == "Production" and r.time_us <= at_us]
+            moves = [
+                r
+                for r in rows
+                if r.version == live.version and r.stage == "Production" and r.time_us <= at_us
+            ]
             found.live, found.since = version_of(live), move_of(moves[-1]) if moves else None
     return found
 
@@ -226,9 +230,7 @@ def _model(runtime: Runtime, name: str) -> ModelShape:
         task=None if definition is None else definition.task,
         service=None if definition is None else definition.features.name,
         label=None if definition is None else definition.label.name,
-        endpoints=[
-            e.name for e in runtime.plan.endpoints.values() if name in {arm.model for arm in e.arms}
-        ],
+        endpoints=[e.name for e in runtime.plan.endpoints.values() if name in {arm.model for arm in e.arms}],
         versions=len(versions),
         champion=aliases.get("champion"),
         challenger=aliases.get("challenger"),

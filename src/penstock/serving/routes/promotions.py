@@ -29,7 +29,9 @@ router = APIRouter(
 @router.post(
     "/v1/models/{model}/versions/{version}/promote",
     summary="Promote a version",
-    responses={202: {"model": JobShape, "description": "It is judged first; the job promotes it if it passes."}},
+    responses={
+        202: {"model": JobShape, "description": "It is judged first; the job promotes it if it passes."}
+    },
     response_model=MovedShape,
 )
 def promote(request: Request, model: str, version: str, asked: Promotion) -> MovedShape | Response:
@@ -67,9 +69,7 @@ def rollback(request: Request, model: str, asked: Because) -> MovedShape:
 def archive(request: Request, model: str, version: str, asked: Because) -> MovedShape:
     """Take a version out of use; its files and its history stay."""
     platform = platform_of(request)
-    moved = platform.runtime.registry.archive(
-        model, version, actor=actor_of(request), reason=asked.reason
-    )
+    moved = platform.runtime.registry.archive(model, version, actor=actor_of(request), reason=asked.reason)
     return _moved(platform, moved)
 
 
@@ -98,9 +98,7 @@ def serving(platform: Platform) -> dict[str, dict[str, str]]:
 
 def _moved(platform: Platform, version: ModelVersion) -> MovedShape:
     platform.runtime.load_routes()
-    return MovedShape(
-        version=version_of(version), serving=serving(platform), problems=_problems(platform)
-    )
+    return MovedShape(version=version_of(version), serving=serving(platform), problems=_problems(platform))
 
 
 def _problems(platform: Platform) -> dict[str, str]:
