@@ -16,7 +16,6 @@ Reason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, m
 class Because(BaseModel):
     """Why something is changed; kept in the history, with who did it."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"reason": "better on last week"}})
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"example": {"reason": "better on last week"}}
     )

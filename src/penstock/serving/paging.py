@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable, Iterable
-from datetime import datetime
 from http import HTTPStatus
 from itertools import islice
 from typing import Annotated, Any, Generic, TypeVar
@@ -20,7 +19,6 @@ MOST = 1000
 T = TypeVar("T")
 Limit = Annotated[int, Query(ge=1, le=MOST, description="Most items of an answer.")]
 Cursor = Annotated[
-    str | None, Query(max_length=1000, description="`next` of the answer before; without: from the beginning.")
     str | None,
     Query(max_length=1000, description="`next` of the answer before; without: from the beginning."),
 ]
@@ -53,37 +51,6 @@ def place_of(cursor: str, kind: Any = Any) -> Any:
             "invalid_request",
             "cursor: it is none of this list; allowed is `next` of an answer of the same route.",
         ) from error
-
-
-def part(
-    items: Iterable[T],
-    place: Callable[[T], Any],
-    *,
-    cursor: str | None,
-    limit: int,
-    descending: bool = False,
-) -> tuple[list[T], str | None]:
-    """Up to `limit` of `items` that come after the cursor, and the next one.
-
-    `items` must be ascending (or descending) by `place`, a str or int of each, no two the same.
-    """
-    if cursor is not None:
-        after = place_of(cursor, str | int)
-        try:
-            items = [one for one in items if (place(one) < after if descending else place(one) > after)]
-        except TypeError as error:
-            raise ProblemError(
-                HTTPStatus.UNPROCESSABLE_ENTITY,
-                "invalid_request",
-                "cursor: it is of another list. Use `next` of an answer of the same route.",
-            ) from error
-    found = list(islice(items, limit + 1))
-    return found[:limit], cursor_of(place(found[limit - 1])) if len(found) > limit else None
-
-
-def number_of(cursor: str | None) -> int | None:
-    """The number of a cursor; raises `ProblemError` for what is none."""
-    return None if cursor is None else int(place_of(cursor, int))
 
 
 def part(
