@@ -7,6 +7,7 @@ Tooltips are ECharts' own, which write names as text.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from penstock.dashboard.theme import SERIES
@@ -14,7 +15,13 @@ from penstock.dashboard.theme import SERIES
 Options = dict[str, Any]
 Numbers = Sequence[float | None]
 
-TONES = {"good": "var(--s5)", "warn": "var(--s3)", "bad": "var(--bad)", "plain": "var(--s6)", "accent": "var(--s1)"}
+TONES = {
+    "good": "var(--s5)",
+    "warn": "var(--s3)",
+    "bad": "var(--bad)",
+    "plain": "var(--s6)",
+    "accent": "var(--s1)",
+}
 
 _TEXT = {"color": "var(--faint)", "fontFamily": "Inter, system-ui, sans-serif", "fontSize": 11.5}
 _LINE = {"lineStyle": {"color": "var(--line)"}}
@@ -38,6 +45,7 @@ def over_time(
     stacked: bool = False,
     top: float | None = None,
     log: bool = False,
+    step_us: int = 0,
 ) -> Options:
     """Lines over time.
 
@@ -53,6 +61,8 @@ def over_time(
         One on another, as areas: parts of a whole.
     top
         The axis' end; default: what the data need.
+    step_us
+        How far times are apart where nothing is missing: a wider gap is left open.
 
     Examples
     --------
@@ -61,15 +71,21 @@ def over_time(
     [[0, 1], [1000, 2]]
     """
     given = colours or {}
+    gaps = {at for at, (one, other) in enumerate(pairwise(start_us)) if step_us and other - one > 2 * step_us}
     return {
         **_base(unit, legend=len(series) > 1),
-        "xAxis": _axis("time", axisTick={"show": False}, splitLine={"show": False}, axisLabel={**_TEXT, "hideOverlap": True}),
+        "xAxis": _axis(
+            "time",
+            axisTick={"show": False},
+            splitLine={"show": False},
+            axisLabel={**_TEXT, "hideOverlap": True},
+        ),
         "yAxis": _axis("log" if log else "value", unit=unit, max=top, splitNumber=4),
         "series": [
             {
                 "type": "line",
                 "name": name,
-                "data": [[at // 1000, value] for at, value in zip(start_us, values, strict=True)],
+                "data": _course(start_us, values, gaps),
                 "showSymbol": False,
                 "lineStyle": {"width": 0 if stacked else 1.6, "cap": "round"},
                 "itemStyle": {"color": given.get(name, SERIES[at % len(SERIES)])},
@@ -79,6 +95,16 @@ def over_time(
             for at, (name, values) in enumerate(series.items())
         ],
     }
+
+
+def _course(start_us: Sequence[int], values: Numbers, gaps: set[int]) -> list[list[float | None]]:
+    """Times in milliseconds with their values; after each of `gaps` the line breaks off."""
+    found: list[list[float | None]] = []
+    for at, (us, value) in enumerate(zip(start_us, values, strict=True)):
+        found.append([us // 1000, value])
+        if at in gaps:
+            found.append([us // 1000 + 1, None])
+    return found
 
 
 def curves(
@@ -169,7 +195,7 @@ def histogram(
     for at, (name, found) in enumerate(counts.items()):
         data = [
             [(left + right) / 2, None if log and not count else count, left, right]
-            for left, right, count in zip(edges, edges[1:], found, strict=True)
+            for (left, right), count in zip(pairwise(edges), found, strict=True)
         ]
         line = at > 0
         made.append(
@@ -222,7 +248,9 @@ def bars(names: Sequence[str], values: Mapping[str, Numbers], *, unit: str = "")
     }
 
 
-def heat(rows: Sequence[str], columns: Sequence[str], values: Sequence[Numbers], flagged: Sequence[Sequence[bool]]) -> Options:
+def heat(
+    rows: Sequence[str], columns: Sequence[str], values: Sequence[Numbers], flagged: Sequence[Sequence[bool]]
+) -> Options:
     """A field of cells, darker for more; those flagged are red.
 
     Parameters
@@ -248,7 +276,9 @@ def heat(rows: Sequence[str], columns: Sequence[str], values: Sequence[Numbers],
         "grid": {**base["grid"], "top": 6},
         "tooltip": {**base["tooltip"], "trigger": "item"},
         "xAxis": _axis("category", data=list(columns), axisTick={"show": False}, splitLine={"show": False}),
-        "yAxis": _axis("category", data=list(rows), inverse=True, axisTick={"show": False}, splitLine={"show": False}),
+        "yAxis": _axis(
+            "category", data=list(rows), inverse=True, axisTick={"show": False}, splitLine={"show": False}
+        ),
         "visualMap": {"show": False, "min": 0, "max": 1, "dimension": 2, "inRange": {}},
         "series": [
             {
@@ -322,13 +352,22 @@ def network(nodes: Sequence[tuple[str, str, str]], edges: Sequence[tuple[str, st
     }
 
 
-def intervals(names: Sequence[str], values: Sequence[tuple[float | None, float | None, float | None]], *, unit: str = "share") -> Options:
+def intervals(
+    names: Sequence[str],
+    values: Sequence[tuple[float | None, float | None, float | None]],
+    *,
+    unit: str = "share",
+) -> Options:
     """Estimates with the interval that each lies in: (low, value, high) by name."""
-    stems = [[low, high, at] for at, (low, _, high) in enumerate(values) if low is not None and high is not None]
+    stems = [
+        [low, high, at] for at, (low, _, high) in enumerate(values) if low is not None and high is not None
+    ]
     return {
         **_base(unit, legend=False),
         "xAxis": _axis("value", unit=unit, scale=True, splitNumber=4),
-        "yAxis": _axis("category", data=list(names), inverse=True, axisTick={"show": False}, splitLine={"show": False}),
+        "yAxis": _axis(
+            "category", data=list(names), inverse=True, axisTick={"show": False}, splitLine={"show": False}
+        ),
         "series": [
             {
                 "type": "line",
@@ -385,7 +424,11 @@ def _base(unit: str, *, legend: bool) -> Options:
             "borderColor": "var(--line-strong)",
             "padding": [7, 11],
             "textStyle": {**_TEXT, "color": "var(--ink)", "fontSize": 12},
-            "axisPointer": {"type": "line", "lineStyle": {"color": "var(--faint)", "width": 1}, "label": {"show": False}},
+            "axisPointer": {
+                "type": "line",
+                "lineStyle": {"color": "var(--faint)", "width": 1},
+                "label": {"show": False},
+            },
             ":valueFormatter": UNITS[unit],
         },
     }

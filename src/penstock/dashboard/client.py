@@ -3,34 +3,22 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
 import httpx
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from penstock.core.errors import NotFoundError, PenstockError
+from penstock.client import AsyncClient
+from penstock.core.errors import InputError
 from penstock.serving.access import Identity
 
 BASE = "http://127.0.0.1"
-TIMEOUT_S = 30.0
-
-
-class RefusedError(PenstockError):
-    """The API answered that a request cannot be, and why.
-
-    Attributes
-    ----------
-    status
-        The status of the answer.
-    """
-
-    def __init__(self, message: str, status: int) -> None:
-        super().__init__(message)
-        self.status = status
+TIMEOUT_S = 130.0
+"""Tracing a decision back may take two minutes."""
 
 
 class PageClient:
-    """Asks the API that an application serves.
+    """Asks the API that an application serves, as one identity or another.
 
     Parameters
     ----------
@@ -40,38 +28,32 @@ class PageClient:
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._clients: dict[Identity, httpx.AsyncClient] = {}
+        self._clients: dict[Identity, AsyncClient] = {}
 
     async def get(self, who: Identity, path: str) -> Any:
-        """What the API says."""
-        return await self.send(who, "GET", path)
+        """What the API says at a path with its query; raises what `AsyncClient` raises."""
+        place, _, asked = path.partition("?")
+        return await self._client(who).get(place, **dict(parse_qsl(asked)))
 
     async def send(self, who: Identity, method: str, path: str, body: object = None) -> Any:
-        """The answer to a request of `who`, who may what the API says that they may.
+        """Ask for a change: POST or PUT with a body, or DELETE with a query."""
+        place, _, asked = path.partition("?")
+        client, params = self._client(who), dict(parse_qsl(asked))
+        if method == "POST":
+            return await client.post(place, body, **params)
+        if method == "PUT":
+            return await client.put(place, body, **params)
+        if method == "DELETE":
+            return await client.delete(place, **params)
+        raise InputError(f"page: method {method!r} found; allowed are POST, PUT and DELETE.")
 
-        Raises
-        ------
-        NotFoundError
-            There is no such thing.
-        RefusedError
-            It may not be, or not now; the message is the API's own.
-        """
-        try:
-            answer = await self._client(who).request(method, path, json=body)
-        except httpx.HTTPError as error:
-            raise RefusedError(f"{method} {path}: {error}", 0) from error
-        if answer.is_success:
-            return answer.json() if answer.content else None
-        message = _detail(answer)
-        if answer.status_code == httpx.codes.NOT_FOUND:
-            raise NotFoundError(message)
-        raise RefusedError(message, answer.status_code)
-
-    def _client(self, who: Identity) -> httpx.AsyncClient:
+    def _client(self, who: Identity) -> AsyncClient:
         found = self._clients.get(who)
         if found is None:
             transport = httpx.ASGITransport(_As(self._app, who), raise_app_exceptions=False)
-            found = self._clients[who] = httpx.AsyncClient(transport=transport, base_url=BASE, timeout=TIMEOUT_S)
+            found = self._clients[who] = AsyncClient(
+                BASE, timeout=TIMEOUT_S, retries=False, transport=transport
+            )
         return found
 
 
@@ -93,12 +75,3 @@ def query(path: str, **values: object) -> str:
     """
     given = {name: value for name, value in values.items() if value not in (None, "")}
     return f"{path}?{urlencode(given)}" if given else path
-
-
-def _detail(answer: httpx.Response) -> str:
-    try:
-        found = answer.json()
-    except ValueError:
-        found = None
-    detail = found.get("detail") if isinstance(found, dict) else None
-    return str(detail or f"status {answer.status_code}")

@@ -57,7 +57,9 @@ class Confirm:
             el("p", "", text)
             for name, how in more:
                 self._fields[name] = field(**how)
-            self._reason = field("Reason", hint="Kept in the history, with your name.") if needs_reason else None
+            self._reason = (
+                field("Reason", hint="Kept in the history, with your name.") if needs_reason else None
+            )
             self._wrong = stack("problems")
             with stack("row end"):
                 button("Cancel", self._modal.hide)

@@ -52,7 +52,9 @@ def cell(value: object, **more: Any) -> Cell:
     return {"text": "" if value is None else str(value)} | more
 
 
-def row(key: object, cells: Iterable[Cell | str], *, href: str = "", pick: bool = False, on: bool = False) -> Cell:
+def row(
+    key: object, cells: Iterable[Cell | str], *, href: str = "", pick: bool = False, on: bool = False
+) -> Cell:
     """A row of a table: a link where it has `href`, a button where it can be picked."""
     found = [one if isinstance(one, dict) else cell(one) for one in cells]
     return {"key": str(key), "cells": found, "href": href, "pick": pick, "on": on}
@@ -134,7 +136,13 @@ def field(
     made = Field()
     made.value = value
     made.props.update(
-        label=label, kind=kind, value=value, options=[list(one) for one in options], placeholder=placeholder, hint=hint, quiet=quiet
+        label=label,
+        kind=kind,
+        value=value,
+        options=[list(one) for one in options],
+        placeholder=placeholder,
+        hint=hint,
+        quiet=quiet,
     )
 
     def said(event: Any) -> Awaitable[None] | None:

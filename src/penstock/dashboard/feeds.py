@@ -78,7 +78,9 @@ class Feed:
         self._told = self.value
         loop = asyncio.get_running_loop()
         for show in list(self._watchers):
-            loop.call_soon(show, self.value)  # one that fails is logged by the loop, and keeps no other from its news
+            loop.call_soon(
+                show, self.value
+            )  # one that fails is logged by the loop, and keeps no other from its news
 
 
 class Feeds:
@@ -108,6 +110,9 @@ class Feeds:
         return sum(feed.watched for feed in self._feeds.values())
 
     def _forget(self) -> None:
-        idle = sorted((key for key, feed in self._feeds.items() if not feed.watched), key=lambda key: self._feeds[key].read_at)
+        idle = sorted(
+            (key for key, feed in self._feeds.items() if not feed.watched),
+            key=lambda key: self._feeds[key].read_at,
+        )
         for key in idle[: max(len(self._feeds) - MOST + 1, 0)]:
             del self._feeds[key]

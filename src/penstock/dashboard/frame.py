@@ -12,7 +12,15 @@ from nicegui.element import Element
 from penstock.dashboard.elements import el, link
 
 PLACES = (
-    ("Watch", (("Overview", "/"), ("Decisions", "/decisions"), ("Alerts", "/alerts"), ("Dead letters", "/dead-letters"))),
+    (
+        "Watch",
+        (
+            ("Overview", "/"),
+            ("Decisions", "/decisions"),
+            ("Alerts", "/alerts"),
+            ("Dead letters", "/dead-letters"),
+        ),
+    ),
     (
         "Understand",
         (
@@ -37,7 +45,7 @@ def frame(path: str, version: dict[str, Any] | None, *, who: str) -> Iterator[No
         with el("div", "top"):
             mark()
             out = el("button", "act small", "Menu", type="button", aria_controls="side")
-        with el("aside", "side", id_="side") as side:
+        with el("aside", "side", id_="side"):
             with el("div", "row", style="justify-content:space-between"):
                 mark()
                 shut = el("button", "act small shut", "Close", type="button")
@@ -46,7 +54,13 @@ def frame(path: str, version: dict[str, Any] | None, *, who: str) -> Iterator[No
                     with el("div"):
                         el("h2", "", title)
                         for name, target in places:
-                            el("a", "", name, href=target, aria_current="page" if _is_here(path, target) else None)
+                            el(
+                                "a",
+                                "",
+                                name,
+                                href=target,
+                                aria_current="page" if _is_here(path, target) else None,
+                            )
             _foot(version, who=who)
         toggle = "() => document.getElementById('side').classList.toggle('out')"
         out.on("click", js_handler=toggle)
@@ -89,7 +103,10 @@ def _foot(version: dict[str, Any] | None, *, who: str) -> None:
         with el("div", "themes", role="group", aria_label="Colours"):
             for mode, name in _THEMES:
                 choice = el("button", "", name, type="button", data_mode=mode, aria_pressed="false")
-                choice.on("click", js_handler=f"() => {{ window.penstockTheme('{mode}'); window.penstockThemes(); }}")
+                choice.on(
+                    "click",
+                    js_handler=f"() => {{ window.penstockTheme('{mode}'); window.penstockThemes(); }}",
+                )
         if who:
             with el("form", method="post", action="/logout"):
                 el("button", "act small", f"Sign out {who}", type="submit")

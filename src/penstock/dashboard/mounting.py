@@ -14,8 +14,8 @@ from starlette.routing import Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 import penstock
-from penstock.core.errors import NotFoundError, PenstockError
-from penstock.dashboard.client import PageClient, RefusedError
+from penstock.core.errors import AccessError, NotFoundError, PenstockError
+from penstock.dashboard.client import PageClient
 from penstock.dashboard.elements import blank
 from penstock.dashboard.feeds import Feeds
 from penstock.dashboard.frame import frame, headline
@@ -40,7 +40,11 @@ def mount(app: FastAPI) -> None:
     api = PageClient(app)
     feeds = Feeds(api.get)
     app.state.feeds = feeds
-    logging.getLogger("nicegui").setLevel(logging.WARNING)
+    for name in (
+        "nicegui",
+        "uvicorn.error",
+    ):  # a line for each page that opens or closes says nothing to an operator
+        logging.getLogger(name).setLevel(logging.WARNING)
     nicegui_app.add_static_files(STATIC_URL, STATIC, max_cache_age=86_400)
     ui.add_head_html(head(penstock.__version__), shared=True)
     for path, page in PAGES.items():
@@ -70,10 +74,10 @@ def _add(path: str, page: Page, api: PageClient, feeds: Feeds) -> None:
                 with headline("Not found"):
                     pass
                 blank("There is no such thing", str(error))
-            except RefusedError as error:
-                with headline("Not now"):
+            except AccessError as error:
+                with headline("Not with this key"):
                     pass
-                blank("The API refused what this page asked for", str(error))
+                blank("The key may not see this", str(error), "penstock keys create NAME --scope read")
             except PenstockError as error:
                 with headline("Not now"):
                     pass
@@ -90,7 +94,10 @@ class _Pages:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"].startswith(API):
-            raise HTTPException(404, f"there is no {scope['method']} {scope['path']}; GET /v1/openapi.json lists all that there is.")
+            raise HTTPException(
+                404,
+                f"there is no {scope['method']} {scope['path']}; GET /v1/openapi.json lists all that there is.",
+            )
         await self._pages(scope, receive, send)
 
 

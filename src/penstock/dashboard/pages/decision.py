@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from penstock.dashboard.client import query
-from penstock.dashboard.elements import Column, blank, button, card, cell, chip, el, facts, link, notice, row, stack, table
+from penstock.dashboard.elements import (
+    Column,
+    blank,
+    button,
+    card,
+    cell,
+    chip,
+    el,
+    facts,
+    link,
+    notice,
+    row,
+    stack,
+    table,
+)
 from penstock.dashboard.frame import headline
 from penstock.dashboard.pages.decision_rows import event_href
 from penstock.dashboard.texts import figure, moment, score, value_of, whole
@@ -22,11 +37,17 @@ async def page(view: View) -> None:
     source, event_id = view.path("source"), view.path("event_id")
     path = f"/v1/sources/{part(source)}/events/{part(event_id)}"
     event = await view.get(query(path, features="true", reasons="true"))
-    with headline(event_id, f"{source}, position {whole(event['position'])} of the log", back=("Decisions", "/decisions")):
+    with headline(
+        event_id,
+        f"{source}, position {whole(event['position'])} of the log",
+        back=("Decisions", "/decisions"),
+    ):
         pass
     with stack():
         if event["decision"] is None:
-            blank("No decision was made on this event", "It is history, or no endpoint decides on its source.")
+            blank(
+                "No decision was made on this event", "It is history, or no endpoint decides on its source."
+            )
         else:
             _decision(event["decision"], event["labels"])
         with stack("wide"):
@@ -63,9 +84,15 @@ def _meter(decision: dict[str, Any], actions: list[str]) -> None:
     top = max(1.0, decision["score"], *(value for _, value in steps))
     edges = [0.0, *(value for _, value in steps), top]
     names = [decision["default"], *(action for action, _ in steps)]
-    with el("div", "meter", role="img", style="flex-basis:100%", aria_label=f"score {score(decision['score'])} of {top:g}"):
+    with el(
+        "div",
+        "meter",
+        role="img",
+        style="flex-basis:100%",
+        aria_label=f"score {score(decision['score'])} of {top:g}",
+    ):
         with el("div", "track"):
-            for name, low, high in zip(names, edges, edges[1:], strict=True):
+            for name, (low, high) in zip(names, pairwise(edges), strict=True):
                 el("span", tone_of(name, actions), style=f"width:{max(high - low, 0) / top * 100:.3f}%")
         el("div", "pin", style=f"left:{_place(decision['score'] / top):.3f}%")
         for action, value in steps:
@@ -92,12 +119,21 @@ def _reasons(event: Event) -> None:
                 )
                 for one in reasons
             ]
-            table("Reasons", (Column("Feature", "code"), Column("Value", "number"), Column("Added", "delta")), rows)
+            table(
+                "Reasons",
+                (Column("Feature", "code"), Column("Value", "number"), Column("Added", "delta")),
+                rows,
+            )
         elif features:
             rows = [row(name, [name, value_of(value)]) for name, value in features.items()]
             table("Features", (Column("Feature", "code"), Column("Value", "number")), rows)
         else:
-            el("p", "nothing", "No model scored this event, or its definitions have changed since.", style="padding:0 18px 18px")
+            el(
+                "p",
+                "nothing",
+                "No model scored this event, or its definitions have changed since.",
+                style="padding:0 18px 18px",
+            )
 
 
 async def _behind(view: View, path: str) -> None:
@@ -123,18 +159,29 @@ async def _behind(view: View, path: str) -> None:
 
 def _traced(found: dict[str, Any]) -> None:
     differing = found["differing"]
-    chip("recomputed, all the same" if not differing else f"{differing} values differ", "bad" if differing else "good")
+    chip(
+        "recomputed, all the same" if not differing else f"{differing} values differ",
+        "bad" if differing else "good",
+    )
     for feature in found["features"]:
         if feature.get("events"):
             _entered(feature)
 
 
 def _entered(feature: dict[str, Any]) -> None:
-    columns = (Column("Event", "code"), Column("Time", "time"), Column(feature.get("column") or "Value", "number"))
+    columns = (
+        Column("Event", "code"),
+        Column("Time", "time"),
+        Column(feature.get("column") or "Value", "number"),
+    )
     with el("details", "", style="margin-top:10px"):
         count = feature["count"]
         text = f"{feature['name']} = {value_of(feature['served'])}"
-        el("summary", "", f"{text}: {whole(count)} event{'' if count == 1 else 's'} from {moment(feature['from'])} to {moment(feature['to'])}")
+        el(
+            "summary",
+            "",
+            f"{text}: {whole(count)} event{'' if count == 1 else 's'} from {moment(feature['from'])} to {moment(feature['to'])}",
+        )
         newest = feature["events"][-_WINDOW_ROWS:][::-1]
         rows = [
             row(
@@ -150,7 +197,12 @@ def _entered(feature: dict[str, Any]) -> None:
 def _event(event: Event) -> None:
     with card("Event"):
         facts([(name, value_of(value)) for name, value in event["event"].items()])
-        el("p", "hatch", f"happened {moment(event['event_time'])}, came in {moment(event['ingest_time'])} UTC", style="margin-top:12px")
+        el(
+            "p",
+            "hatch",
+            f"happened {moment(event['event_time'])}, came in {moment(event['ingest_time'])} UTC",
+            style="margin-top:12px",
+        )
 
 
 def _labels(labels: Sequence[dict[str, Any]]) -> None:
@@ -174,4 +226,7 @@ def _versions(decision: dict[str, Any]) -> None:
             ]
         )
         if decision["model"]:
-            link("Open the version →", f"/models/{part(decision['model'].partition(':')[0])}?version={part(decision['model'].partition(':')[2])}")
+            link(
+                "Open the version →",
+                f"/models/{part(decision['model'].partition(':')[0])}?version={part(decision['model'].partition(':')[2])}",
+            )

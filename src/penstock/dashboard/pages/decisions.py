@@ -35,7 +35,13 @@ def _filters(view: View, live: _Live, endpoints: list[dict[str, Any]]) -> None:
         "endpoint": [("", "All"), *((one["name"], one["name"]) for one in endpoints)],
         "action": [("", "All"), *((one, one) for one in actions)],
     }
-    names = {"endpoint": "Endpoint", "action": "Action", "min_score": "Score from", "key": "Entity key", "event_id": "Event id"}
+    names = {
+        "endpoint": "Endpoint",
+        "action": "Action",
+        "min_score": "Score from",
+        "key": "Entity key",
+        "event_id": "Event id",
+    }
     hints = {"min_score": "0.8", "key": "card-017", "event_id": "exactly"}
     with stack("filters"):
         for name in FILTERS:

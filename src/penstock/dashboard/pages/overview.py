@@ -64,7 +64,11 @@ async def page(view: View) -> None:
 
     await view.watch(query("/v1/live", step=step), RANGES[step][1], course)
     await view.watch("/v1/status", 1.0, now)
-    await view.watch(query("/v1/decisions", limit=NEWEST), 0.5, lambda found: set_props(shown, rows=decision_rows(found["decisions"], actions)))
+    await view.watch(
+        query("/v1/decisions", limit=NEWEST),
+        0.5,
+        lambda found: set_props(shown, rows=decision_rows(found["decisions"], actions)),
+    )
     if (alerts := await view.find("/v1/alerts")) is not None:
         tiles.show_alerts(alerts)
         await view.watch("/v1/alerts", 5.0, tiles.show_alerts)
@@ -132,39 +136,59 @@ class _Tiles:
 
     def course(self, history: History) -> None:
         """Show how it went."""
-        course = {name: _thin(history[name], SPARK_POINTS) for name in ("events", "p50_s", "p99_s", "mean_score")}
+        course = {
+            name: _thin(history[name], SPARK_POINTS) for name in ("events", "p50_s", "p99_s", "mean_score")
+        }
         rates = [None if value is None else value / history["step_s"] for value in course["events"]]
-        for tile, values in ((self.events, course["events"]), (self.rate, rates), (self.latency, course["p50_s"]), (self.slow, course["p99_s"])):
+        for tile, values in (
+            (self.events, course["events"]),
+            (self.rate, rates),
+            (self.latency, course["p50_s"]),
+            (self.slow, course["p99_s"]),
+        ):
             tile.course(values)
         scored = sum(history["scored"])
         alerted = _thin(_rates(history["alerts"], history["scored"]), SPARK_POINTS)
-        self.alerts.show(percent(sum(history["alerts"]) / scored if scored else None, 2), f"of {whole(scored)} decisions")
+        self.alerts.show(
+            percent(sum(history["alerts"]) / scored if scored else None, 2), f"of {whole(scored)} decisions"
+        )
         self.alerts.course(alerted)
-        self.score.show(score(_mean(history["mean_score"], history["scored"])), f"of {whole(scored)} decisions")
+        self.score.show(
+            score(_mean(history["mean_score"], history["scored"])), f"of {whole(scored)} decisions"
+        )
         self.score.course(course["mean_score"])
 
     def show(self, found: Live) -> None:
         """Show this moment."""
         totals, now = found["totals"], found["now"]
         refused, duplicate = totals.get("rejected", 0), totals.get("duplicate", 0)
-        self.events.show(whole(totals.get("received", 0)), f"{whole(refused)} rejected, {whole(duplicate)} duplicate")
+        self.events.show(
+            whole(totals.get("received", 0)), f"{whole(refused)} rejected, {whole(duplicate)} duplicate"
+        )
         lag = now["lag_s"]
-        self.rate.show(f"{whole(now['events_per_s'])} /s", "" if lag is None else f"newest event {duration(max(lag, 0))} old")
+        self.rate.show(
+            f"{whole(now['events_per_s'])} /s",
+            "" if lag is None else f"newest event {duration(max(lag, 0))} old",
+        )
         self.latency.show(duration(now["p50_s"]), "until durable, since the start")
         self.slow.show(duration(now["p99_s"]), f"{whole(now['queue_requests'])} requests wait")
         self._show_audit(found["audit"])
 
-    def show_alerts(self, found: Any) -> None:
+    def show_alerts(self, found: dict[str, Any]) -> None:
         """Show how many alerts are open."""
-        count = sum(not one.get("acknowledged") for one in found.get("items", found) if isinstance(one, dict))
-        self.open.show(whole(count), "to be acknowledged" if count else "nothing to do", tone="bad" if count else "")
+        firing = [one["name"] for one in found["items"] if one["state"] == "firing" or one["problems"]]
+        silenced = sum(one["silenced_until"] is not None for one in found["items"])
+        quiet = f"of {len(found['items'])} defined" + (f", {silenced} silenced" if silenced else "")
+        self.open.show(whole(len(firing)), ", ".join(firing) or quiet, tone="bad" if firing else "")
 
     def _show_audit(self, audit: dict[str, int] | None) -> None:
         if audit is None:
             self.audit.show("–", "the audit has not begun")
             return
         wrong = audit["audit_differing"] + audit["audit_missing"]
-        self.audit.show(whole(wrong), f"in {whole(audit['audit_values'])} values recomputed", tone="bad" if wrong else "")
+        self.audit.show(
+            whole(wrong), f"in {whole(audit['audit_values'])} values recomputed", tone="bad" if wrong else ""
+        )
 
 
 class _Courses:
@@ -180,22 +204,30 @@ class _Courses:
             with card("Score", "mean of what was decided"):
                 self.score = chart("Mean score over time", charts.over_time([], {}), "chart low")
             with card("Behind and refused", "events a second"):
-                self.refused = chart("Late, duplicate and rejected events over time", charts.over_time([], {}), "chart low")
+                self.refused = chart(
+                    "Late, duplicate and rejected events over time", charts.over_time([], {}), "chart low"
+                )
 
     def show(self, history: dict[str, Any]) -> None:
         """Show the history."""
         every = max(-(-len(history["start_us"]) // POINTS), 1)
         step_s = history["step_s"] * every
+        step_us = round(step_s * 1_000_000)
         start_us = history["start_us"][::every]
         actions = history["actions"]
         rates = {name: _sums(values, every, step_s) for name, values in actions.items()}
         colours = {name: charts.TONES[tone_of(name, list(actions))] for name in actions}
-        set_chart(self.rate, charts.over_time(start_us, rates, stacked=True, colours=colours))
+        set_chart(
+            self.rate, charts.over_time(start_us, rates, stacked=True, colours=colours, step_us=step_us)
+        )
         latency = {name: history[key][::every] for name, key in (("p50", "p50_s"), ("p99", "p99_s"))}
-        set_chart(self.latency, charts.over_time(start_us, latency, unit="s", log=True))
-        set_chart(self.score, charts.over_time(start_us, {"mean score": history["mean_score"][::every]}))
+        set_chart(self.latency, charts.over_time(start_us, latency, unit="s", log=True, step_us=step_us))
+        set_chart(
+            self.score,
+            charts.over_time(start_us, {"mean score": history["mean_score"][::every]}, step_us=step_us),
+        )
         refused = {name: _sums(history[name], every, step_s) for name in ("late", "duplicate", "rejected")}
-        set_chart(self.refused, charts.over_time(start_us, refused))
+        set_chart(self.refused, charts.over_time(start_us, refused, step_us=step_us))
 
 
 def _whole_slots(history: dict[str, Any]) -> dict[str, Any]:
@@ -204,7 +236,11 @@ def _whole_slots(history: dict[str, Any]) -> dict[str, Any]:
     if len(start_us) < 2 or history["until_us"] >= start_us[-1] + history["step_s"] * 1_000_000:
         return history
     actions = {name: values[:-1] for name, values in history["actions"].items()}
-    lists = {name: values[:-1] for name, values in history.items() if isinstance(values, list) and len(values) == len(start_us)}
+    lists = {
+        name: values[:-1]
+        for name, values in history.items()
+        if isinstance(values, list) and len(values) == len(start_us)
+    }
     return {**history, **lists, "actions": actions}
 
 

@@ -18,14 +18,16 @@ router = APIRouter(tags=["status"], route_class=GuardedRoute)
 
 
 class Now(BaseModel):
-    """This moment."""
+    """The present moment."""
 
     ready: bool = Field(description="Whether events are taken.")
     started_us: int
     events_per_s: float = Field(description="Over the last seconds.")
     p50_s: float | None
     p99_s: float | None
-    lag_s: float | None = Field(description="How far the newest event time is behind the clock; null before the first event.")
+    lag_s: float | None = Field(
+        description="How far the newest event time is behind the clock; null before the first event."
+    )
     queue_requests: int
     queue_events: int
 
@@ -36,10 +38,14 @@ class Status(BaseModel):
     model_config = ConfigDict(json_schema_extra={"example": {"problems": {}, "log_length": 104211}})
 
     now: Now
-    problems: dict[str, str] = Field(description="What does not work though the project is open, by what it concerns.")
+    problems: dict[str, str] = Field(
+        description="What does not work though the project is open, by what it concerns."
+    )
     log_length: int
     totals: dict[str, int] = Field(description="The store's counts since the project began.")
-    audit: dict[str, int] | None = Field(description="What the running audit recomputed; null where it has not begun.")
+    audit: dict[str, int] | None = Field(
+        description="What the running audit recomputed; null where it has not begun."
+    )
 
 
 class Gpu(BaseModel):
@@ -54,7 +60,9 @@ class Gpu(BaseModel):
 class System(BaseModel):
     """The machine and this process."""
 
-    cpu_s: dict[str, float] = Field(description="Seconds of all processors since the machine started, by what they did.")
+    cpu_s: dict[str, float] = Field(
+        description="Seconds of all processors since the machine started, by what they did."
+    )
     processors: int
     memory_total: int
     memory_available: int
@@ -92,7 +100,9 @@ def system(request: Request) -> System:
     """Processors, memory, disk, GPUs where there are any, and what waits."""
     platform = platform_of(request)
     found = SystemReader(platform.root).read()
-    values: dict[str, Any] = {name: getattr(found, name) for name in System.model_fields if hasattr(found, name)}
+    values: dict[str, Any] = {
+        name: getattr(found, name) for name in System.model_fields if hasattr(found, name)
+    }
     return System(
         **values | {"gpus": [Gpu(**gpu._asdict()) for gpu in found.gpus]},
         queue_requests=len(platform.queue),
