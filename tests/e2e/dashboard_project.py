@@ -83,8 +83,10 @@ def label_of(row: dict[str, Any], *, fraud: bool) -> dict[str, Any]:
     return {"payment_id": row["payment_id"], "is_fraud": fraud, "reported_at": known.isoformat()}
 
 
-def make(folder: Path, *, a_day: int, stages: tuple[int, ...], now: datetime | None = None) -> World:
-    """Make the project: at the end of each stage a version is trained, the first two are put into use.
+def make(
+    folder: Path, *, a_day: int, stages: tuple[int, ...], promoted: tuple[int, ...], staged: int | None = None
+) -> World:
+    """Make the project; it ends now.
 
     Parameters
     ----------
@@ -92,16 +94,14 @@ def make(folder: Path, *, a_day: int, stages: tuple[int, ...], now: datetime | N
         Payments a day.
     stages
         The days after which a version is trained, and at last how many days there are.
-    now
-        The end of the last day; default: now.
+    promoted, staged
+        The versions that are put into use as soon as they are trained, and the one that is tried on a third of the keys.
     """
     penstock(folder.parent, "init", folder.name)
     definitions = folder / "definitions.py"
-    text = definitions.read_text("utf-8")
-    head, _, _ = text.partition('checkout = Endpoint("checkout"')
+    head, _, _ = definitions.read_text("utf-8").partition('checkout = Endpoint("checkout"')
     definitions.write_text(head + MORE, "utf-8")
-    end = now or datetime.now(UTC)  # noqa: TID251 - the stream that follows is live
-    world = World(end - timedelta(days=stages[-1]), a_day=a_day)
+    world = World(datetime.now(UTC) - timedelta(days=stages[-1]), a_day=a_day)  # noqa: TID251 - a live stream follows
     files = folder / "data" / "payments.ndjson", folder / "data" / "chargebacks.ndjson"
     for path in files:
         path.write_text("", "utf-8")
@@ -118,24 +118,15 @@ def make(folder: Path, *, a_day: int, stages: tuple[int, ...], now: datetime | N
                 file.writelines(json.dumps(line) + "\n" for line in lines)
         penstock(folder, "run")
         first = last
-        if number < len(stages) or len(stages) == 1:
-            penstock(folder, "train", "fraud")
-        if number <= 2 < len(stages) + (len(stages) < 3):
-            penstock(
-                folder, "registry", "promote", "fraud", str(number), "--skip-gate", "better on the last week"
-            )
-        if number == 3:
-            penstock(
-                folder,
-                "registry",
-                "promote",
-                "fraud",
-                "3",
-                "--stage",
-                "Staging",
-                "--reason",
-                "to be tried on a fifth",
-            )
+        if number == len(stages):
+            break
+        penstock(folder, "train", "fraud")
+        if number in promoted:
+            penstock(folder, "registry", "promote", "fraud", str(number), "--skip-gate", "better on the last week")
+        if number == staged:
+            reason = "to be tried on a third"
+            penstock(folder, "registry", "promote", "fraud", str(number), "--stage", "Staging", "--reason", reason)
+            penstock(folder, "route", "checkout", "challenger=2", "--reason", reason)
     return world
 
 
@@ -149,5 +140,4 @@ def penstock(folder: Path, *arguments: str) -> str:
 
 
 if __name__ == "__main__":
-    target = Path(sys.argv[1]).resolve()
-    make(target, a_day=int(sys.argv[2]) if len(sys.argv) > 2 else 900, stages=(25, 32, 39, 45))
+    make(Path(sys.argv[1]).resolve(), a_day=800, stages=(25, 32, 39, 45), promoted=(1, 2), staged=3)

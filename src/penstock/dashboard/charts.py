@@ -32,6 +32,15 @@ _BYTES = (
     " while (Math.abs(v) >= 1024 && i < 4) { v /= 1024; i++; } return Number(v.toPrecision(3)) + ' ' + u[i]; }"
 )
 _PERCENT = "v => v == null ? '–' : Number((v * 100).toPrecision(3)) + ' %'"
+_TIMES = {
+    "year": "{yyyy}",
+    "month": "{MMM}",
+    "day": "{d} {MMM}",
+    "hour": "{HH}:{mm}",
+    "minute": "{HH}:{mm}",
+    "second": "{HH}:{mm}:{ss}",
+    "millisecond": "{HH}:{mm}:{ss}",
+}
 UNITS = {"": _NUMBER, "s": _SECONDS, "bytes": _BYTES, "share": _PERCENT}
 """How axes and tooltips write numbers; the functions run in the browser."""
 
@@ -78,9 +87,15 @@ def over_time(
             "time",
             axisTick={"show": False},
             splitLine={"show": False},
-            axisLabel={**_TEXT, "hideOverlap": True},
+            axisLabel={**_TEXT, "hideOverlap": True, "formatter": _TIMES},
         ),
-        "yAxis": _axis("log" if log else "value", unit=unit, max=top, splitNumber=4),
+        "yAxis": _axis(
+            "log" if log else "value",
+            unit=unit,
+            max=top,
+            splitNumber=4,
+            interval=None if top is None else top / 4,
+        ),
         "series": [
             {
                 "type": "line",
@@ -208,7 +223,7 @@ def histogram(
                 **(
                     {"step": "middle", "showSymbol": False, "lineStyle": {"width": 1.6}}
                     if line
-                    else {"barWidth": f"{92 / max(len(found), 1):.3f}%"}
+                    else {"barWidth": "90%"}
                 ),
             }
         )
@@ -222,7 +237,7 @@ def histogram(
         }
     return {
         **_base(unit, legend=len(counts) > 1),
-        "xAxis": _axis("value", min=low, max=high, splitLine={"show": False}),
+        "xAxis": _axis("value", min=low, max=high, splitLine={"show": False}, axisLabel=_inside_labels()),
         "yAxis": _axis("log" if log else "value", unit=unit, splitNumber=3),
         "series": made,
     }
@@ -304,45 +319,39 @@ def network(nodes: Sequence[tuple[str, str, str]], edges: Sequence[tuple[str, st
     """
     kinds = list(dict.fromkeys(kind for _, kind, _ in nodes))
     columns = [[one for one in nodes if one[1] == kind] for kind in kinds]
-    data = []
-    for x, column in enumerate(columns):
-        for y, (key, kind, name) in enumerate(column):
-            data.append(
-                {
-                    "id": key,
-                    "name": name,
-                    "value": kind,
-                    "x": x * 100.0,
-                    "y": (y + 0.5) * 100.0 / len(column),
-                    "itemStyle": {"color": SERIES[x % len(SERIES)]},
-                }
-            )
-    base = _base("", legend=False)
+    data = [
+        {
+            "id": key,
+            "name": name,
+            "value": [x, -(y + 0.5) / len(column)],
+            "itemStyle": {"color": SERIES[x % len(SERIES)]},
+        }
+        for x, column in enumerate(columns)
+        for y, (key, _, name) in enumerate(column)
+    ]
     return {
         "animation": False,
-        "tooltip": {**base["tooltip"], "trigger": "item"},
+        "grid": {"left": 56, "right": 56, "top": 4, "bottom": 16},
+        "xAxis": {"type": "value", "show": False, "min": 0, "max": max(len(kinds) - 1, 1)},
+        "yAxis": {"type": "value", "show": False, "min": -1, "max": 0},
         "series": [
             {
                 "type": "graph",
-                "layout": "none",
-                "left": 70,
-                "right": 90,
-                "top": 24,
-                "bottom": 28,
-                "roam": False,
+                "coordinateSystem": "cartesian2d",
                 "symbol": "circle",
-                "symbolSize": 11,
+                "symbolSize": 12,
                 "data": data,
                 "links": [{"source": one, "target": other} for one, other in edges],
-                "edgeSymbol": ["none", "none"],
-                "lineStyle": {"color": "var(--line-strong)", "curveness": 0.12, "width": 1.2, "opacity": 1},
+                "edgeSymbol": ["none", "arrow"],
+                "edgeSymbolSize": [0, 6],
+                "lineStyle": {"color": "var(--line-strong)", "curveness": 0.08, "width": 1.3, "opacity": 1},
                 "label": {
                     "show": True,
                     "position": "bottom",
-                    "distance": 5,
+                    "distance": 6,
                     **_TEXT,
                     "color": "var(--ink)",
-                    "width": 130,
+                    "width": 150,
                     "overflow": "truncate",
                 },
                 "emphasis": {"disabled": True},
@@ -350,6 +359,30 @@ def network(nodes: Sequence[tuple[str, str, str]], edges: Sequence[tuple[str, st
             }
         ],
     }
+
+
+def direct(edges: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The edges that are no short cut of a longer way.
+
+    >>> direct([("a", "b"), ("b", "c"), ("a", "c")])
+    [('a', 'b'), ('b', 'c')]
+    """
+    after: dict[str, set[str]] = {}
+    for one, other in edges:
+        after.setdefault(one, set()).add(other)
+
+    def reached(start: str, seen: set[str]) -> set[str]:
+        for following in after.get(start, set()) - seen:
+            seen.add(following)
+            reached(following, seen)
+        return seen
+
+    ways = {name: {one: reached(one, set()) for one in found} for name, found in after.items()}
+    return [
+        (one, other)
+        for one, other in edges
+        if not any(other in beyond for through, beyond in ways[one].items() if through != other)
+    ]
 
 
 def intervals(
@@ -398,12 +431,17 @@ def intervals(
     }
 
 
+def _inside_labels() -> Options:
+    """Labels of an axis whose ends are no round numbers: the ends have none."""
+    return {**_TEXT, ":formatter": UNITS[""], "showMinLabel": False, "showMaxLabel": False}
+
+
 def _base(unit: str, *, legend: bool) -> Options:
     return {
         "useUTC": True,
         "animation": False,
         "textStyle": _TEXT,
-        "grid": {"left": 4, "right": 14, "top": 34 if legend else 14, "bottom": 4, "containLabel": True},
+        "grid": {"left": 4, "right": 22, "top": 34 if legend else 14, "bottom": 4, "containLabel": True},
         "legend": {
             "show": legend,
             "left": 0,

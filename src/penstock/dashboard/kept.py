@@ -15,7 +15,7 @@ EVERY_S = 2.0
 
 
 async def show_kept(
-    view: View, path: str, show: Callable[[Any], None], *, empty: str, command: str = ""
+    view: View, path: str, show: Callable[[Any], None], *, empty: str, command: str = "", note: bool = True
 ) -> None:
     """Show the newest figures, and newer ones when there are.
 
@@ -27,9 +27,11 @@ async def show_kept(
         Builds what is shown of them.
     empty, command
         What to say, and what to do, where there can be none yet.
+    note
+        Whether to say how old they are.
     """
     box = stack()
-    note = el("p", "hatch", "")
+    age = el("p", "hatch", "") if note else None
     shown: list[str] = []
 
     def change(found: Any) -> None:
@@ -38,7 +40,8 @@ async def show_kept(
                 _waiting(box, found)
             return
         newer = ", newer ones are being made" if found["refreshing"] else ""
-        set_text(note, f"Made {moment(found['made'])} UTC, {duration(found['age_s'])} ago{newer}.")
+        if age is not None:
+            set_text(age, f"Made {moment(found['made'])} UTC, {duration(found['age_s'])} ago{newer}.")
         if shown != [found["job"]]:
             shown[:] = [found["job"]]
             box.clear()
@@ -59,6 +62,10 @@ def _waiting(box: Any, job: dict[str, Any]) -> None:
     with box, el("div", "blank", role="status"):
         el("h2", "", "These figures are being made")
         progress = job["progress"]
-        done = f" {progress['done'] / progress['total']:.0%} done." if progress["total"] else ""
+        done = (
+            f" {progress['done'] / progress['total']:.0%} done."
+            if progress["done"] < progress["total"]
+            else ""
+        )
         el("p", "", f"A job of its own reads the stored decisions; the engine goes on.{done}")
         link("Watch the job →", f"/jobs/{part(job['id'])}")

@@ -75,34 +75,45 @@ def _choice(labels: list[str], chosen: list[str]) -> None:
 
 def _test_period(labels: list[str], details: list[Figures]) -> None:
     with stack("two"):
-        with card("Test period", "each on the period it was tested on"):
-            shown = [(key, name) for key, name in MEASURES[:2]]
+        with card("Test period", "each on the period that it was tested on"):
+            shown = MEASURES[:2]
             values = {
                 label: [one["metrics"].get(key) for key, _ in shown]
                 for label, one in zip(labels, details, strict=True)
             }
             chart("Quality in the test period", charts.bars([name for _, name in shown], values))
-        with card(classes="card flush"):
-            columns = (
-                Column("Version"),
-                Column("Stage", "chip"),
-                *(Column(name, "number") for _, name in MEASURES),
-                Column("Trained", "time"),
-            )
-            rows = [
-                row(
+        _measures(labels, details)
+    with card("Versions", classes="card flush"):
+        columns = (
+            Column("Version"),
+            Column("Stage", "chip"),
+            *(Column(name, "number") for _, name in MEASURES),
+            Column("Trained", "time"),
+        )
+        rows = [
+            row(
+                label,
+                [
                     label,
-                    [
-                        label,
-                        one["stage"],
-                        *(figure(one["metrics"].get(key)) for key, _ in MEASURES),
-                        day(one["created"]),
-                    ],
-                    href=f"/models/{part(one['model'])}?version={one['number']}",
-                )
-                for label, one in zip(labels, details, strict=True)
-            ]
-            table("Versions", columns, rows)
+                    one["stage"],
+                    *(figure(one["metrics"].get(key)) for key, _ in MEASURES),
+                    day(one["created"]),
+                ],
+                href=f"/models/{part(one['model'])}?version={one['number']}",
+            )
+            for label, one in zip(labels, details, strict=True)
+        ]
+        table("Versions", columns, rows)
+
+
+def _measures(labels: list[str], details: list[Figures]) -> None:
+    with card("Errors in the test period", "less is better"):
+        shown = MEASURES[2:]
+        values = {
+            label: [one["metrics"].get(key) for key, _ in shown]
+            for label, one in zip(labels, details, strict=True)
+        }
+        chart("Errors in the test period", charts.bars([name for _, name in shown], values))
 
 
 def _decided(found: list[Figures], labels: list[str]) -> None:

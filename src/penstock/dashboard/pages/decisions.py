@@ -90,8 +90,8 @@ class _Live:
             await self.start()
 
     def _show(self, found: dict[str, Any]) -> None:
-        set_props(self.table, rows=decision_rows(found["decisions"], self._actions))
-        text = f"The newest {whole(len(found['decisions']))}."
-        if found["next"] is not None and len(found["decisions"]) < SHOWN:
+        set_props(self.table, rows=decision_rows(found["items"], self._actions))
+        text = f"The newest {whole(len(found['items']))}."
+        if found["next"] is not None and len(found["items"]) < SHOWN:
             text += f" {whole(found['looked_at'])} decisions were looked at, back to {moment(found['reached'])} UTC."
         set_text(self.more, text + " Times are UTC.")

@@ -15,6 +15,7 @@ from penstock.dashboard.view import View, part
 
 Figures = dict[str, Any]
 ROW_PIXELS = 26
+CHANGES = 12
 
 
 async def page(view: View) -> None:
@@ -59,15 +60,15 @@ def _report(found: Figures, endpoint: str, chosen: str) -> None:
     )
     if found["days"]:
         _heat(found["days"])
-    with stack("wide"):
-        with card("Columns", classes="card flush"):
-            _columns(drift["columns"], endpoint, chosen)
-        with stack():
+    with card("Columns", classes="card flush"):
+        _columns(drift["columns"], endpoint, chosen)
+    with stack("two"):
+        if drift["columns"]:
             worst = next((one for one in drift["columns"] if one["name"] == chosen), None) or max(
                 drift["columns"], key=lambda one: one["effect"] or 0
             )
             _bins(worst)
-            _change_points(found)
+        _change_points(found)
 
 
 def _heat(days: list[Figures]) -> None:
@@ -151,6 +152,6 @@ def _change_points(found: Figures) -> None:
                     figure(one["after"]),
                 ],
             )
-            for one in reversed(found["change_points"][-30:])
+            for one in reversed(found["change_points"][-CHANGES:])
         ]
         table("Change points", columns, rows, empty=found["note"] or "None: nothing changed for good.")

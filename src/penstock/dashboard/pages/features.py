@@ -61,7 +61,11 @@ async def _sources(view: View) -> None:
             shown = table("Sources", columns)
         schemas = stack("few")
         with card("Views and services", classes="card flush"):
-            entries = (await view.get("/v1/catalog?kind=view&kind=service&limit=500"))["items"]
+            entries = [
+                one
+                for one in (await view.get("/v1/catalog?limit=1000"))["items"]
+                if one["kind"] in {"view", "service"}
+            ]
             head = (Column("Name"), Column("Kind"), Column("Made of"), Column("What it is"), Column("Owner"))
             rows = [
                 row(
@@ -162,7 +166,8 @@ def _histogram(one: Figures) -> charts.Options:
 
 
 async def _lineage(view: View) -> None:
-    await _graph(view, "/v1/lineage", "From sources to decisions", "")
+    with stack():
+        await _graph(view, "/v1/lineage", "From sources to decisions", "")
 
 
 async def _graph(view: View, path: str, title: str, note: str) -> None:
@@ -171,7 +176,9 @@ async def _graph(view: View, path: str, title: str, note: str) -> None:
     whole_of = {one["id"]: one["of"] or one["id"] for one in found["nodes"]}
     kept = {one["id"] for one in nodes}
     ends = {(_owner(edge["from"], whole_of), _owner(edge["to"], whole_of)) for edge in found["edges"]}
-    edges = sorted((one, other) for one, other in ends if one != other and one in kept and other in kept)
+    edges = charts.direct(
+        sorted((one, other) for one, other in ends if one != other and one in kept and other in kept)
+    )
     ordered = sorted(nodes, key=lambda one: KINDS.index(one["kind"]))
     with card(title, note or "click for what it is"):
         made = chart(

@@ -172,7 +172,7 @@ async def _version(view: View, found: dict[str, Any], number: str) -> None:
                 ]
             )
     if detail["plots"]:
-        with card("Test period"), stack("few"):
+        with card("Test period"), stack("three"):
             for plot in detail["plots"]:
                 el(
                     "img",

@@ -67,7 +67,7 @@ async def page(view: View) -> None:
     await view.watch(
         query("/v1/decisions", limit=NEWEST),
         0.5,
-        lambda found: set_props(shown, rows=decision_rows(found["decisions"], actions)),
+        lambda found: set_props(shown, rows=decision_rows(found["items"], actions)),
     )
     if (alerts := await view.find("/v1/alerts")) is not None:
         tiles.show_alerts(alerts)

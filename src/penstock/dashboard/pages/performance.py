@@ -95,6 +95,9 @@ def _total(found: Figures) -> None:
 
 
 def _by_day(days: Sequence[Figures]) -> charts.Options:
+    days = [
+        one for one in days if one["estimate"] is not None or one["quality"]["average_precision"] is not None
+    ]
     times = [_us(one["start"]) for one in days]
     lines: dict[str, list[float | None]] = {
         "PR-AUC": [one["quality"]["average_precision"] for one in days],

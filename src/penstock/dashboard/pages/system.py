@@ -80,7 +80,7 @@ async def page(view: View) -> None:
                 ]
             )
 
-    await view.watch("/v1/live?step=minute", 10.0, history)
+    await view.watch("/v1/live?step=second", 5.0, history)
     await view.watch("/v1/system", 5.0, machine)
     await view.watch("/v1/status", 5.0, counted)
 
