@@ -8,7 +8,8 @@ import numpy as np
 
 from penstock.app.measuring import Progress, scored_batches
 from penstock.core.time import from_us
-from penstock.monitoring.drift import Sample, measure_drift
+from penstock.monitoring.drift import measure_drift
+from penstock.monitoring.profile import Sample
 
 if TYPE_CHECKING:
     from penstock.app.drifting import Reference

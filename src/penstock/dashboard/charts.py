@@ -174,7 +174,7 @@ def curves(
         )
     base = _base("", legend=len(lines) + len(points or {}) > 1)
     base["grid"] = {**base["grid"], "bottom": 26}
-    named = {"nameLocation": "middle", "nameTextStyle": _TEXT}
+    named: Options = {"nameLocation": "middle", "nameTextStyle": _TEXT}
     return {
         **base,
         "xAxis": _axis("value", min=0, max=1, name=x, nameGap=26, **named),
@@ -392,7 +392,7 @@ def intervals(
     unit: str = "share",
 ) -> Options:
     """Estimates with the interval that each lies in: (low, value, high) by name."""
-    stems = [
+    stems: list[tuple[float, float, int]] = [
         [low, high, at] for at, (low, _, high) in enumerate(values) if low is not None and high is not None
     ]
     return {

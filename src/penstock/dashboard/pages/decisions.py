@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from penstock.dashboard.client import query
@@ -52,7 +53,7 @@ def _filters(view: View, live: _Live, endpoints: list[dict[str, Any]]) -> None:
                 value=view.query(name),
                 options=choices.get(name, ()),
                 placeholder=hints.get(name, ""),
-                changed=lambda value, name=name: live.filter(name, value),
+                changed=partial(live.filter, name),
             )
 
 

@@ -7,7 +7,20 @@ from typing import Any
 from penstock.core.errors import InputError
 from penstock.dashboard import charts
 from penstock.dashboard.confirm import Confirm
-from penstock.dashboard.elements import Column, button, card, cell, chart, chip, el, notice, row, stack, table
+from penstock.dashboard.elements import (
+    Column,
+    blank,
+    button,
+    card,
+    cell,
+    chart,
+    chip,
+    el,
+    notice,
+    row,
+    stack,
+    table,
+)
 from penstock.dashboard.frame import headline
 from penstock.dashboard.kept import show_kept
 from penstock.dashboard.pages.performance import chosen_endpoint, endpoint_tabs, no_endpoint

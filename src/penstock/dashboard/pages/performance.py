@@ -214,7 +214,7 @@ def _groups(found: Figures, endpoint: str, by: str) -> None:
 
 def _group(one: Figures) -> dict[str, Any]:
     quality = one["quality"]
-    first = next(iter(quality["points"]), {})
+    first: Figures = next(iter(quality["points"]), {})
     cells = [
         one["value"] or "none",
         whole(quality["labelled"]),
