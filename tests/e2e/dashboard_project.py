@@ -122,10 +122,14 @@ def make(
             break
         penstock(folder, "train", "fraud")
         if number in promoted:
-            penstock(folder, "registry", "promote", "fraud", str(number), "--skip-gate", "better on the last week")
+            penstock(
+                folder, "registry", "promote", "fraud", str(number), "--skip-gate", "better on the last week"
+            )
         if number == staged:
             reason = "to be tried on a third"
-            penstock(folder, "registry", "promote", "fraud", str(number), "--stage", "Staging", "--reason", reason)
+            penstock(
+                folder, "registry", "promote", "fraud", str(number), "--stage", "Staging", "--reason", reason
+            )
             penstock(folder, "route", "checkout", "challenger=2", "--reason", reason)
     return world
 

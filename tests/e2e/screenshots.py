@@ -22,7 +22,13 @@ from playwright.sync_api import Browser, sync_playwright
 from tests.e2e.dashboard_project import World, make
 
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
-FLAGS = "--no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-sync".split()
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-sync",
+]
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 RATE, STREAM_S = 25, 150
 COMPARED = "/compare?model=fraud:1&model=fraud:2&model=fraud:3"
@@ -102,7 +108,13 @@ def take_all(browser: Browser, url: str, event: str, everything: Path | None) ->
     for name, path in pages.items():
         for width in (1280, 390):
             for scheme in ("light", "dark"):
-                take(browser, url + path, everything / f"{name}-{width}-{scheme}.png", width=width, scheme=scheme)
+                take(
+                    browser,
+                    url + path,
+                    everything / f"{name}-{width}-{scheme}.png",
+                    width=width,
+                    scheme=scheme,
+                )
 
 
 def take(browser: Browser, url: str, path: Path, *, width: int, scheme: str = "light") -> None:

@@ -20,10 +20,15 @@ import pytest
 from tests.e2e.dashboard_project import World, make, penstock
 
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
-FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 PAGES = (
     "/",
     "/decisions",
@@ -42,6 +47,7 @@ PAGES = (
     "/system",
 )
 EVIL = '<img src=x onerror="window.hacked=1"><script>window.hacked=2</script>'
+START_S = 240.0
 WIDTHS = {"wide": (1280, 900), "narrow": (390, 844)}
 
 needs_chromium = pytest.mark.skipif(
@@ -56,7 +62,7 @@ class Served:
 
     def __init__(self, folder: Path, process: subprocess.Popen[str], url: str, world: World) -> None:
         self.folder, self.process, self.url, self.world = folder, process, url, world
-        self.http = httpx.Client(base_url=url, timeout=20)
+        self.http = httpx.Client(base_url=url, timeout=60)
         self.streams = threading.Event()
         self.streams.set()
         self._ends = threading.Event()
@@ -76,17 +82,19 @@ class Served:
     def close(self) -> None:
         self._ends.set()
         self._thread.join(5)
+        self.http.close()
         self.process.terminate()
-        self.process.wait(20)
+        self.process.wait(60)
 
     def _stream(self) -> None:
-        own, number = httpx.Client(base_url=self.url, timeout=20), 0
+        number = 0
         world = World(datetime.now(UTC), a_day=1, seed=7)  # noqa: TID251
-        while not self._ends.wait(0.1):
-            if self.streams.is_set():
-                number += 1
-                row, _ = world.payment(datetime.now(UTC), 100)  # noqa: TID251
-                own.post("/v1/endpoints/checkout/score", json=row | {"payment_id": f"stream-{number}"})
+        with httpx.Client(base_url=self.url, timeout=60) as own:
+            while not self._ends.wait(0.1):
+                if self.streams.is_set():
+                    number += 1
+                    row, _ = world.payment(datetime.now(UTC), 100)  # noqa: TID251
+                    own.post("/v1/endpoints/checkout/score", json=row | {"payment_id": f"stream-{number}"})
 
 
 @pytest.fixture(scope="module")
@@ -95,19 +103,30 @@ def served(tmp_path_factory) -> Iterator[Served]:
     world = make(folder, a_day=150, stages=(25, 26, 27), promoted=(1, 2))
     environment = os.environ | {"PENSTOCK_LOG__FORMAT": "json"}
     command = [sys.executable, "-c", "from penstock.cli.main import app; app()", "up", "--port", "0"]
-    log = (folder.parent / "up.log").open("w+")
-    process = subprocess.Popen(command, cwd=folder, stderr=log, stdout=log, text=True, env=environment)
-    url = ""
-    for _ in range(600):
-        found = re.search(r"http://127\.0\.0\.1:\d+", (folder.parent / "up.log").read_text("utf-8"))
-        if found and httpx.get(f"{found[0]}/health/ready").status_code == 200:
-            url = found[0]
-            break
-        assert process.poll() is None, (folder.parent / "up.log").read_text("utf-8")
+    path = folder.parent / "up.log"
+    with path.open("w") as log:
+        process = subprocess.Popen(command, cwd=folder, stderr=log, stdout=log, text=True, env=environment)
+        try:
+            running = Served(folder, process, listening(path, process), world)
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+        yield running
+        running.close()
+
+
+def listening(path: Path, process: subprocess.Popen[str]) -> str:
+    """Where the server listens, once it takes events."""
+    until = time.monotonic() + START_S
+    while time.monotonic() < until:
+        log = path.read_text("utf-8")
+        found = re.search(r"http://127\.0\.0\.1:\d+", log.partition("the API listens at")[2])
+        if found and httpx.get(f"{found[0]}/health/ready", timeout=START_S).status_code == 200:
+            return found[0]
+        assert process.poll() is None, log
         time.sleep(0.1)
-    running = Served(folder, process, url, world)
-    yield running
-    running.close()
+    raise AssertionError(path.read_text("utf-8"))
 
 
 @pytest.fixture(scope="module")
@@ -193,7 +212,9 @@ def test_numbers_are_the_api_s(page, served):
     page.open("/")
     tile = page.page.locator(".tile", has_text="Events").locator(".figure")
     expected = f"{served.get('/v1/status')['totals']['received']:,}"
-    page.page.wait_for_function("text => document.querySelector('.tile .figure').innerText === text", arg=expected)
+    page.page.wait_for_function(
+        "text => document.querySelector('.tile .figure').innerText === text", arg=expected
+    )
     assert tile.inner_text() == expected
     newest = served.get("/v1/decisions?limit=1")["items"][0]
     first = page.page.locator("table[aria-label='Newest decisions'] tbody tr").first
@@ -238,7 +259,13 @@ def test_a_decision_with_its_reasons(page, served):
 def test_data_never_run(page, served):
     served.score(payment_id=EVIL, card_id=EVIL, shop_id=EVIL)
     served.http.post("/v1/endpoints/checkout/score", content=json.dumps({"payment_id": EVIL, "amount": EVIL}))
-    for path in ("/", "/decisions", f"/decisions/payments/{quote(EVIL, safe='')}", "/dead-letters", "/features"):
+    for path in (
+        "/",
+        "/decisions",
+        f"/decisions/payments/{quote(EVIL, safe='')}",
+        "/dead-letters",
+        "/features",
+    ):
         page.open(path)
         if path != "/features":
             page.page.wait_for_function("document.body.innerText.includes('<script>window.hacked=2')")

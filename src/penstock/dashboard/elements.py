@@ -117,7 +117,7 @@ def button(text: str, handler: Handler | None = None, classes: str = "", **attri
     """A button."""
     made = el("button", f"act {classes}", text, type="button", **attributes)
     if handler is not None:
-        made.on("click", lambda: handler(), [])
+        made.on("click", handler, [])
     return made
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nicegui import ui
-from nicegui.element import Element
 
 from penstock.dashboard.elements import el, link
+
+if TYPE_CHECKING:
+    from nicegui.element import Element
 
 PLACES = (
     (

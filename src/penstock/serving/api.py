@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
-from starlette.types import ASGIApp
 from starlette.concurrency import run_in_threadpool
+from starlette.types import ASGIApp
 
 import penstock
 from penstock.serving import problems

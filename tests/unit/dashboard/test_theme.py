@@ -34,7 +34,9 @@ def test_every_variable_that_is_used_is_in_both_palettes():
 
 
 def test_nothing_of_a_page_comes_from_elsewhere():
-    texts = [path.read_text("utf-8") for path in theme.STATIC.parent.rglob("*") if path.suffix in {".css", ".js"}]
+    texts = [
+        path.read_text("utf-8") for path in theme.STATIC.parent.rglob("*") if path.suffix in {".css", ".js"}
+    ]
     texts.append(theme.head("1"))
     assert len(texts) > 4
     for text in texts:

@@ -112,7 +112,10 @@ def _results(found: Figures) -> None:
         f"Since position {whole(found['start'])}; {whole(found['moved'])} keys had several arms and {whole(found['unkeyed'])} events no key: left out.",
     )
     if not any(one["keys"] for one in arms):
-        blank("No key has had one arm only yet", "Figures begin with the next change of weights, or as new keys come.")
+        blank(
+            "No key has had one arm only yet",
+            "Figures begin with the next change of weights, or as new keys come.",
+        )
         return
     with stack("two"):
         for name, title in NAMES.items():
