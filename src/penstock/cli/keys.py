@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from penstock.cli.options import Actor, AsJson, Project, actor_name, duration_of, project_root
-from penstock.cli.output import hint, moment, number, print_json, print_table, say
+from penstock.cli.output import hint, moment, number, print_json, print_table, say, tell
 
 commands = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Who may use the HTTP API.")
 
@@ -52,7 +52,7 @@ def create(
         )
         return
     say(text)
-    hint(f"keep it now, it is not shown again; penstock keys revoke {key.key_id} ends it")
+    tell(f"penstock: keep it now, it is not shown again. `penstock keys revoke {key.key_id}` ends it.")
 
 
 @commands.command("list")

@@ -24,6 +24,7 @@ from penstock.cli import (
     init,
     keys,
     lineage,
+    live_data,
     materialize,
     metrics,
     offline,
@@ -84,6 +85,7 @@ app.command("lineage")(lineage.lineage)
 app.command("contracts")(contracts.contracts)
 app.command("run")(run.run)
 app.command("up")(run.up)
+app.command("live-data")(live_data.live_data)
 app.command("materialize")(materialize.materialize)
 app.command("score")(score.score)
 app.command("train")(train.train)

@@ -28,7 +28,6 @@ from penstock.core.errors import InputError
 
 if TYPE_CHECKING:
     from penstock.app.alerting import Alerting
-    from penstock.app.exporting import BackgroundExport
     from penstock.app.inputs import Input
     from penstock.app.run_log import RunLog
     from penstock.app.running import Runner, Stop, Watch
@@ -61,7 +60,7 @@ def up(
     port: Annotated[int | None, typer.Option(help="Listen on this port; 0: any. [default: 8000]")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Serve the project over HTTP, and process files and whatever is added to them.
+    """Serve the project over HTTP, and follow its files.
 
     Appended lines and new files are taken in, and requests answered, until SIGTERM or Ctrl-C, which drain.
     """
@@ -81,7 +80,7 @@ def _drive(
     from penstock.app.auditing import read_totals
     from penstock.app.beside import Beside
     from penstock.app.changing import ensure_applied
-    from penstock.app.exporting import exporting
+    from penstock.app.exporting_beside import export_rest
     from penstock.app.inputs import inputs_of
     from penstock.app.run_log import RunLog
     from penstock.app.running import stop_on_signals
@@ -90,7 +89,7 @@ def _drive(
     from penstock.definitions.project import load_project
 
     root = project_root(project)
-    given = _given(files or [])
+    given = given_files(files or [], command="run")
     with stop_on_signals() as stop, logged(root):
         with progress_bar("recovering") as progress:
             loaded = load_project(root)
@@ -108,26 +107,27 @@ def _drive(
             beside = Beside(runtime)
             with (
                 RunLog(runtime) as run_log,
-                served(runtime, serve, inputs) as platform,
                 beside,
+                served(runtime, serve, inputs) as platform,
                 live_line(beside.look) as show,
             ):
-                if not stop.asked and load_histories(runtime, stop=stop.event, watch=show):
+                watch = show if platform is None else _both(show, platform.saw)
+                if not stop.asked and load_histories(runtime, stop=stop.event, watch=watch):
                     tell("penstock: the history of streams is loaded")
                 for what in set(runtime.problems) & set(plan.sources):
                     tell(f"penstock: {runtime.problems[what]}")
-                runner = _runner(runtime, inputs, stop, show=show, platform=platform)
+                runner = _runner(runtime, inputs, stop, watch=watch, platform=platform)
                 if follow:
                     following = f"following {', '.join(one.source for one in inputs)}; " if inputs else ""
                     tell(f"penstock: {following}Ctrl-C ends it")
-                with exporting(runtime) as export, alerting(runtime, finish=lambda: not stop.asked) as alerts:
-                    _show_followers(run_log, platform, export, alerts)
+                with alerting(runtime, finish=lambda: not stop.asked) as alerts:
+                    _show_alerts(run_log, platform, alerts)
                     summary = runner.follow() if follow else runner.run()
                 if not stop.asked:
                     beside.finish()
-            if export is not None and not stop.asked:
+            if not stop.asked:
                 with progress_bar("exporting") as progress:
-                    export.once(progress=progress, stop=stop.event.is_set)
+                    export_rest(runtime, progress=progress, stop=stop.event.is_set)
             _notice_beside(runtime)
             length = runtime.engine.position
     _report(summary, length, as_json=as_json, stopped=stop.asked and not follow)
@@ -140,18 +140,18 @@ def _drive(
 
 
 def _runner(
-    runtime: Runtime, inputs: Sequence[Input], stop: Stop, *, show: Watch, platform: Platform | None
+    runtime: Runtime, inputs: Sequence[Input], stop: Stop, *, watch: Watch, platform: Platform | None
 ) -> Runner:
     """What takes the inputs through the engine, and the requests of `platform`."""
     from penstock.app.running import Runner
 
     if platform is None:
-        return Runner(runtime, inputs, stop=stop.event, watch=show)
+        return Runner(runtime, inputs, stop=stop.event, watch=watch)
     return Runner(
         runtime,
         inputs,
         stop=stop.event,
-        watch=_both(show, platform.saw),
+        watch=watch,
         observe=platform.observability.observing.note,
         answering=platform.answering,
     )
@@ -197,12 +197,10 @@ def served(
         yield platform
 
 
-def _show_followers(
-    run_log: RunLog, platform: Platform | None, export: BackgroundExport | None, alerts: Alerting
-) -> None:
+def _show_alerts(run_log: RunLog, platform: Platform | None, alerts: Alerting) -> None:
     run_log.alerts = alerts
     if platform is not None:
-        platform.observability.followed_by(export=export, alerts=alerts)
+        platform.observability.tells(alerts)
 
 
 def _both(one: Watch, other: Watch) -> Watch:
@@ -224,21 +222,24 @@ def interruptible(progress: Progress, stop: Stop) -> Progress:
     return step
 
 
-def _given(files: list[str]) -> dict[str, Path | IO[bytes]]:
+def given_files(files: list[str], *, command: str) -> dict[str, Path | IO[bytes]]:
+    """The files of ``SOURCE=FILE …`` by source; ``-`` is stdin."""
     found: dict[str, Path | IO[bytes]] = {}
     for text in files:
         source, equals, place = text.partition("=")
         if not equals or not source or not place:
             raise InputError(
-                f"run: {text!r} found; allowed is SOURCE=FILE, or SOURCE=- for stdin. Name the source first."
+                f"{command}: {text!r} found; allowed is SOURCE=FILE, or SOURCE=- for stdin. Name the source first."
             )
         if source in found:
             raise InputError(
-                f"run: source {source!r} is given twice; allowed is one file or folder a source."
+                f"{command}: source {source!r} is given twice; allowed is one file or folder a source."
             )
         found[source] = sys.stdin.buffer if place == "-" else Path(place)
     if sum(not isinstance(place, Path) for place in found.values()) > 1:
-        raise InputError("run: stdin is given for two sources; allowed is one. Put the other in a file.")
+        raise InputError(
+            f"{command}: stdin is given for two sources; allowed is one. Put the other in a file."
+        )
     return found
 
 

@@ -17,6 +17,7 @@ from starlette.routing import Mount, WebSocketRoute
 
 from penstock.core.errors import DefinitionError
 from penstock.serving.problems import ProblemError
+from penstock.serving.shapes import ProblemShape
 from penstock.stores.keys import Scope
 
 if TYPE_CHECKING:
@@ -33,69 +34,6 @@ ROUTES: dict[tuple[str, str], Scope] = {
     ("GET", "/v1/live"): Scope.READ,
     ("GET", "/v1/status"): Scope.READ,
     ("GET", "/v1/system"): Scope.READ,
-    ("POST", "/ingest"): Scope.WRITE,
-    ("POST", "/api/v1/feature-service/get-features"): Scope.READ,
-    ("GET", "/v1/dead-letters"): Scope.READ,
-    ("POST", "/v1/dead-letters/drop"): Scope.WRITE,
-    ("POST", "/v1/dead-letters/replay"): Scope.WRITE,
-    ("DELETE", "/v1/dead-letters/{letter_id}"): Scope.WRITE,
-    ("GET", "/v1/dead-letters/{letter_id}"): Scope.READ,
-    ("POST", "/v1/dead-letters/{letter_id}/replay"): Scope.WRITE,
-    ("GET", "/v1/decisions"): Scope.READ,
-    ("GET", "/v1/decisions/stream"): Scope.READ,
-    ("POST", "/v1/services/{service}/features"): Scope.READ,
-    ("GET", "/v1/sources/{source}/events/{event_id:path}"): Scope.READ,
-    ("POST", "/v1/views/{view}/features"): Scope.READ,
-    ("GET", "/v1/audit"): Scope.READ,
-    ("GET", "/v1/audit/verify"): Scope.READ,
-    ("GET", "/v1/catalog"): Scope.READ,
-    ("GET", "/v1/catalog/{name}"): Scope.READ,
-    ("GET", "/v1/contracts"): Scope.READ,
-    ("GET", "/v1/datasets"): Scope.READ,
-    ("POST", "/v1/datasets"): Scope.ADMIN,
-    ("GET", "/v1/datasets/{dataset}"): Scope.READ,
-    ("GET", "/v1/datasets/{dataset}/rows"): Scope.READ,
-    ("GET", "/v1/endpoints"): Scope.READ,
-    ("GET", "/v1/endpoints/{endpoint}"): Scope.READ,
-    ("GET", "/v1/endpoints/{endpoint}/weights"): Scope.READ,
-    ("PUT", "/v1/endpoints/{endpoint}/weights"): Scope.ADMIN,
-    ("GET", "/v1/jobs"): Scope.READ,
-    ("POST", "/v1/jobs"): Scope.WRITE,
-    ("GET", "/v1/jobs/kinds"): Scope.READ,
-    ("DELETE", "/v1/jobs/{job}"): Scope.WRITE,
-    ("GET", "/v1/jobs/{job}"): Scope.READ,
-    ("GET", "/v1/jobs/{job}/events"): Scope.READ,
-    ("GET", "/v1/lineage"): Scope.READ,
-    ("GET", "/v1/models"): Scope.READ,
-    ("GET", "/v1/models/{model}"): Scope.READ,
-    ("GET", "/v1/models/{model}/history"): Scope.READ,
-    ("POST", "/v1/models/{model}/rollback"): Scope.ADMIN,
-    ("GET", "/v1/models/{model}/versions"): Scope.READ,
-    ("GET", "/v1/models/{model}/versions/{version}"): Scope.READ,
-    ("POST", "/v1/models/{model}/versions/{version}/archive"): Scope.ADMIN,
-    ("GET", "/v1/models/{model}/versions/{version}/gates"): Scope.READ,
-    ("GET", "/v1/models/{model}/versions/{version}/gates/{digest}"): Scope.READ,
-    ("GET", "/v1/models/{model}/versions/{version}/lineage"): Scope.READ,
-    ("GET", "/v1/models/{model}/versions/{version}/plots/{name}"): Scope.READ,
-    ("GET", "/v1/models/{model}/versions/{version}/profile"): Scope.READ,
-    ("POST", "/v1/models/{model}/versions/{version}/promote"): Scope.ADMIN,
-    ("GET", "/v1/plan"): Scope.READ,
-    ("POST", "/v1/reload"): Scope.ADMIN,
-    ("GET", "/v1/sources"): Scope.READ,
-    ("GET", "/v1/sources/{source}"): Scope.READ,
-    ("GET", "/v1/alert-messages"): Scope.READ,
-    ("GET", "/v1/alerts"): Scope.READ,
-    ("GET", "/v1/alerts/{alert}"): Scope.READ,
-    ("POST", "/v1/alerts/{alert}/retry"): Scope.ADMIN,
-    ("POST", "/v1/alerts/{alert}/silence"): Scope.ADMIN,
-    ("POST", "/v1/alerts/{alert}/test"): Scope.ADMIN,
-    ("GET", "/v1/endpoints/{endpoint}/curves"): Scope.READ,
-    ("GET", "/v1/endpoints/{endpoint}/distributions"): Scope.READ,
-    ("GET", "/v1/endpoints/{endpoint}/drift"): Scope.READ,
-    ("GET", "/v1/endpoints/{endpoint}/experiment"): Scope.READ,
-    ("GET", "/v1/endpoints/{endpoint}/metrics"): Scope.READ,
-    ("GET", "/v1/models/{model}/retraining"): Scope.READ,
-    ("GET", "/v1/models/{model}/retraining/attempts"): Scope.READ,
     ("GET", "/v1/version"): Scope.READ,
 }
 """What a caller needs for a route. A GET's scope is that of HEAD."""
@@ -116,6 +54,22 @@ MOUNTS: dict[str, Scope] = {
     "/": Scope.READ,
 }
 """What a caller needs for everything below a path at which another application is mounted: the pages."""
+
+
+SECURITY_SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "A key: `Authorization: Bearer pst_...`."},
+    "header": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same key."},
+}
+_REFUSALS = {
+    400: "A header is malformed, or came twice.",
+    401: "No key, or one that does not work.",
+    403: "The key lacks the scope, or a browser sent this for another site.",
+    408: "The body came too slowly. Nothing was stored.",
+    413: "The body is too large. Nothing was stored.",
+    421: "The host that the request names is not served here.",
+    429: "More requests than the key may make: ask again after `Retry-After` seconds.",
+    431: "Too many headers.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +110,9 @@ class GuardedRoute(APIRoute):
     """
 
     def __init__(self, path: str, endpoint: Any, **options: Any) -> None:
-        super().__init__(path, endpoint, **options)
-        self.required = {method: _required(method, path) for method in self.methods or ()}
+        methods = {method.upper() for method in options.get("methods") or ("GET",)}
+        self.required = {method: _required(method, path) for method in methods}
+        super().__init__(path, endpoint, **_documented(options, [*self.required.values()]))
 
     async def handle(self, scope: Connection, receive: Receive, send: Send) -> None:
         """Answer 401 or 403, or go on: before anything of the body is read."""
@@ -181,6 +136,31 @@ def check(identity: Identity | None, required: Scope) -> None:
             "forbidden",
             f"the key may not do this: it needs the scope {required.value}.",
         )
+
+
+def _documented(options: dict[str, Any], required: Sequence[Scope | None]) -> dict[str, Any]:
+    """A route's options, with what OpenAPI says about who may use it and what the edge may answer."""
+    scopes = sorted({scope.value for scope in required if scope is not None})
+    extra = {
+        "security": [{"bearer": []}, {"header": []}] if scopes else [],
+        **(options.get("openapi_extra") or {}),
+    }
+    if scopes:
+        extra["x-scope"] = scopes[0]
+    answers = {status: {"model": ProblemShape, "description": text} for status, text in _REFUSALS.items()}
+    return {**options, "openapi_extra": extra, "responses": {**answers, **(options.get("responses") or {})}}
+
+
+def describe_security(app: FastAPI) -> None:
+    """Let the OpenAPI document of an application say how a key is shown."""
+    make = app.openapi
+
+    def described() -> dict[str, Any]:
+        document = make()
+        document.setdefault("components", {})["securitySchemes"] = SECURITY_SCHEMES
+        return document
+
+    app.openapi = described  # type: ignore[method-assign]
 
 
 def _required(method: str, path: str) -> Scope | None:

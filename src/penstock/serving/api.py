@@ -11,7 +11,7 @@ from starlette.types import ASGIApp
 
 import penstock
 from penstock.serving import problems
-from penstock.serving.access import check_guarded, guard_mounts
+from penstock.serving.access import check_guarded, describe_security, guard_mounts
 from penstock.serving.authentication import Authentication
 from penstock.serving.edge import Edge
 from penstock.serving.platform import Platform
@@ -78,14 +78,8 @@ def create_app(platform: Platform | None) -> FastAPI:
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router)
+    describe_security(app)
     if platform is not None:
-        seen = platform.observability
-        app.add_middleware(  # last, so that it is the outermost
-            WatchedRequests,
-            requests=seen.requests,
-            access=platform.runtime.settings.log.access,
-            tracing=seen.tracing,
-        )
         protect(app, platform)
     return app
 
@@ -97,9 +91,14 @@ def protect(app: FastAPI, platform: Platform) -> None:
     def guarded() -> ASGIApp:
         guard_mounts(app)
         check_guarded(app)
-        return Edge(build(), platform.settings, Authentication(platform.keyring, platform.sessions))
+        edge = Edge(build(), platform.settings, Authentication(platform.keyring, platform.sessions))
+        seen = platform.observability  # around the edge: what it refuses is counted, too
+        access = platform.runtime.settings.log.access
+        return WatchedRequests(edge, requests=seen.requests, access=access, tracing=seen.tracing)
 
     app.build_middleware_stack = guarded  # type: ignore[method-assign]
+
+
 @asynccontextmanager
 async def _closing(app: FastAPI) -> AsyncIterator[None]:
     """End what the platform runs beside when the server ends."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from penstock.core.errors import StoreError
@@ -111,7 +110,4 @@ class Edge:
         if scope["type"] == "websocket":
             await exchange.refuse_socket()
             return
-        response = response_of(problem, scope["request_id"])
-        if problem.status is HTTPStatus.UNAUTHORIZED:
-            response.headers["www-authenticate"] = "Bearer"
-        await exchange.answer(response)
+        await exchange.answer(response_of(problem, scope["request_id"]))

@@ -140,6 +140,8 @@ class Exchange:
         if message["type"] == "http.response.start":
             self._started = True
             message["headers"] = [*message["headers"], *self._added(message["headers"])]
+            if message["status"] == HTTPStatus.UNAUTHORIZED:
+                message["headers"].append((b"www-authenticate", b"Bearer"))
         await self._send(message)
 
     def _added(self, headers: Any) -> list[tuple[bytes, bytes]]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from penstock.app.alerting import alerts_path
 from penstock.app.auditing import AuditTotals, read_totals
+from penstock.app.exporting_beside import Exported, exported, exports
 from penstock.app.input_lag import bytes_behind
 from penstock.app.retraining_journal import ACTION
 from penstock.app.runtime import open_reader, store_path
@@ -63,6 +64,7 @@ class Readings:
     retraining: Retraining = field(default_factory=Retraining)
     versions: Counter[Pair] = field(default_factory=Counter)
     messages: dict[Pair, int] = field(default_factory=dict)
+    exported: Exported | None = None
 
 
 class MetricReader:
@@ -125,6 +127,7 @@ class MetricReader:
             ),
             versions=_tried(lambda: _versions(runtime), before.versions),
             messages=_tried(lambda: _messages(root), before.messages),
+            exported=exported(root) if exports(runtime) else None,
         )
 
 

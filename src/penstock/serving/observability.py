@@ -16,7 +16,6 @@ from penstock.serving.request_counts import RequestCounts
 if TYPE_CHECKING:
     from penstock.app.alerting import Alerting
     from penstock.app.answering import Deliver
-    from penstock.app.exporting import BackgroundExport
     from penstock.app.inputs import Input
     from penstock.app.request_queue import RequestQueue
     from penstock.app.runtime import Runtime
@@ -60,9 +59,9 @@ class Observability:
             if self.tracing is not None:
                 self.tracing.close()
 
-    def followed_by(self, *, export: BackgroundExport | None, alerts: Alerting | None) -> None:
-        """From now on show these followers of the log, too."""
-        self._exposition.export, self._exposition.alerts = export, alerts
+    def tells(self, alerts: Alerting) -> None:
+        """From now on show what becomes of alerts, too."""
+        self._exposition.alerts = alerts
 
     def noting(self, deliver: Deliver) -> Deliver:
         """`deliver`, which notes when requests were durable, where that is traced."""

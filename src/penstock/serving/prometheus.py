@@ -23,7 +23,6 @@ from penstock.serving.metric_catalog import METRICS
 
 if TYPE_CHECKING:
     from penstock.app.alerting import Alerting
-    from penstock.app.exporting import BackgroundExport
     from penstock.app.runtime import Runtime
     from penstock.monitoring.buckets import Buckets
     from penstock.monitoring.stream_counts import StreamCounts, StreamTotals
@@ -103,8 +102,8 @@ class Exposition(Collector):
         What needs queries; open.
     requests, waiting
         Of the HTTP API, where there is one.
-    export, alerts
-        What follows the log, where it does.
+    alerts
+        What sends alerts, where there are any.
     """
 
     def __init__(
@@ -115,12 +114,11 @@ class Exposition(Collector):
         *,
         requests: RequestCounts | None = None,
         waiting: Callable[[], Waiting] | None = None,
-        export: BackgroundExport | None = None,
         alerts: Alerting | None = None,
     ) -> None:
         self._runtime, self._counts, self._reader = runtime, counts, reader
         self._requests, self._waiting = requests, waiting
-        self.export, self.alerts = export, alerts
+        self.alerts = alerts
         self._system = SystemReader(runtime.project.root)
         self._started_us = runtime.clock.now_us()
         self._version = version("penstock")
@@ -163,11 +161,11 @@ class Exposition(Collector):
         page.add_all("penstock_alert_messages", readings.messages)
         if self.alerts is not None:
             page.add_all("penstock_alert_deliveries_total", self.alerts.outcomes())
-        if self.export is not None:
-            page.add("penstock_offline_exported_rows_total", self.export.rows)
-            page.add("penstock_offline_export_failures_total", self.export.failures)
-            if self.export.position:
-                page.add("penstock_offline_export_lag_rows", max(readings.log_rows - self.export.position, 0))
+        if readings.exported is not None:
+            exported = readings.exported
+            page.add("penstock_offline_exported_rows_total", exported.rows)
+            page.add("penstock_offline_export_failures_total", exported.failures)
+            page.add("penstock_offline_export_lag_rows", max(readings.log_rows - exported.position, 0))
 
     def _build(self, page: Page) -> None:
         names = (self._version, platform.python_version(), self._runtime.plan.fingerprint[:12])

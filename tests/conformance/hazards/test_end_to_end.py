@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from penstock.core.limits import KEPT_BYTES, MAX_EVENT_BYTES
+from penstock.engine.card_numbers import masked
 from penstock.engine.features import FeatureState
 from penstock.engine.local import LocalEngine
 from penstock.engine.routing import Route
@@ -60,7 +61,7 @@ def next_good(case):
 
 def kept(case):
     """The bytes that a dead letter should hold."""
-    line = case.json_line.strip().removeprefix(BOM).strip()
+    line = masked(case.json_line.strip().removeprefix(BOM).strip())
     return line[:KEPT_BYTES] if len(line) > MAX_EVENT_BYTES else line
 
 

@@ -246,3 +246,13 @@ def test_a_mounted_application_is_for_readers():
     assert talk(app, "hi", path="/socket", identity=identity(Scope.READ))[1]["text"] == "hi"
     for stranger in (None, identity(Scope.SCORE)):
         assert [m["type"] for m in talk(app, "hi", path="/socket", identity=stranger)] == ["websocket.close"]
+
+
+def test_the_document_says_who_may_use_a_route_and_how_a_key_is_shown():
+    document = create_app(None).openapi()
+    assert set(document["components"]["securitySchemes"]) == {"bearer", "header"}
+    for (method, path), scope in ROUTES.items():
+        operation = document["paths"][path][method.lower()]
+        assert (operation["x-scope"], len(operation["security"])) == (scope, 2)
+        assert {"401", "403", "413", "421", "429", "431"} <= set(operation["responses"])
+    assert document["paths"]["/health/live"]["get"]["security"] == []

@@ -12,7 +12,7 @@ from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from penstock.app.alerting import Alerting
-from penstock.app.exporting import BackgroundExport
+from penstock.app.exporting_beside import Exported, _save
 from penstock.app.inputs import FileInput
 from penstock.app.runtime import audit_log_of
 from penstock.definitions.batch_configs import FileConfig
@@ -51,8 +51,9 @@ def everything(runtime, observing, folder):
     requests = RequestCounts()
     requests.add("/v1/score/{source}", "POST", 200, 0.0015)
     requests.add(None, "GET", 404, 0.2)
-    export, alerts = BackgroundExport(runtime), Alerting(runtime)
-    export.rows, export.position = 5, 7
+    alerts = Alerting(runtime)
+    runtime.settings.offline.export = True
+    _save(folder, Exported(rows=5, failures=1, position=7))
     alerts.outcomes = lambda: Counter({("big", "sent"): 2})
     audit = audit_log_of(folder, clock=CLOCK)
     row = audit.append("retraining", "model", {"event": "begin", "position": 1}, actor="t", reason="t")
@@ -74,7 +75,6 @@ def everything(runtime, observing, folder):
         reader,
         requests=requests,
         waiting=lambda: Waiting(3, 30, 3_000, 1),
-        export=export,
         alerts=alerts,
     )
 
