@@ -72,6 +72,7 @@ def create_app(platform: Platform | None) -> FastAPI:
         openapi_url="/v1/openapi.json",
         docs_url=None,  # its pages come from a foreign server
         redoc_url=None,
+        lifespan=_closing,
         telemetry={"tracing": False, "metrics": False, "logs": False},  # it looks for a provider a request
     )
     app.state.platform = platform
@@ -82,6 +83,15 @@ def create_app(platform: Platform | None) -> FastAPI:
     if platform is not None:
         protect(app, platform)
     return app
+
+
+@asynccontextmanager
+async def _closing(app: FastAPI) -> AsyncIterator[None]:
+    """End what the platform runs beside when the server ends."""
+    yield
+    platform: Platform | None = app.state.platform
+    if platform is not None:
+        await run_in_threadpool(platform.close)
 
 
 def protect(app: FastAPI, platform: Platform) -> None:
@@ -97,12 +107,3 @@ def protect(app: FastAPI, platform: Platform) -> None:
         return WatchedRequests(edge, requests=seen.requests, access=access, tracing=seen.tracing)
 
     app.build_middleware_stack = guarded  # type: ignore[method-assign]
-
-
-@asynccontextmanager
-async def _closing(app: FastAPI) -> AsyncIterator[None]:
-    """End what the platform runs beside when the server ends."""
-    yield
-    platform: Platform | None = app.state.platform
-    if platform is not None:
-        await run_in_threadpool(platform.close)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import Request
 from pydantic import ValidationError
 
+from penstock.serving.access import Scope, check
 from penstock.serving.acting import actor_of
 from penstock.serving.job_kinds import KINDS
 from penstock.serving.kept import stamp_of
@@ -27,13 +28,15 @@ def begin(request: Request, kind: str, params: dict[str, Any], *, reason: str | 
     Raises
     ------
     ProblemError
-        The parameters are not those of the kind, or a reason is missing.
+        The parameters are not those of the kind, a reason is missing, or the caller may not do what it does.
     NotFoundError
         What they name is not there.
     OverloadError
         Too many wait.
     """
     platform, found = platform_of(request), KINDS[kind]
+    if found.admin:  # the route alone does not tell: which kind it is stands in the body
+        check(request.scope.get("identity"), Scope.ADMIN)
     try:
         checked = found.params.model_validate(params)
     except ValidationError as error:

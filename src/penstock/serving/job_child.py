@@ -39,9 +39,13 @@ class Child:
         What it is asked: JSON values, its first line.
     threads
         How many threads its libraries may use.
+    longest_s
+        After so long it is ended.
     """
 
-    def __init__(self, command: Sequence[str], asked: dict[str, Any], *, threads: int) -> None:
+    def __init__(
+        self, command: Sequence[str], asked: dict[str, Any], *, threads: int, longest_s: float
+    ) -> None:
         count = str(threads)
         self._process = subprocess.Popen(  # noqa: S603 - this interpreter, a module of ours
             command,
@@ -54,6 +58,9 @@ class Child:
         self._tail = b""
         self._listener = threading.Thread(target=self._listen, name="penstock-job-stderr", daemon=True)
         self._listener.start()
+        self._limit = threading.Timer(longest_s, self.end)
+        self._limit.daemon = True
+        self._limit.start()
         with suppress(OSError):  # it has ended, and says so by its code
             self._stdin.write(json.dumps(asked).encode() + b"\n")
             self._stdin.flush()
@@ -84,6 +91,7 @@ class Child:
     def wait(self) -> tuple[int, str]:
         """Its exit code and the end of its stderr, when it has ended."""
         code = self._process.wait()
+        self._limit.cancel()
         self._listener.join(PATIENCE_S)
         for pipe in (self._stdin, self.stdout):
             with suppress(OSError):

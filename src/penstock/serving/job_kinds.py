@@ -121,11 +121,14 @@ class JobKind:
         Whether it changes anything: it needs a reason then, and is in the audit log.
     check
         Raises where what the parameters name is not there.
+    admin
+        Whether it may put a version into use, so that it needs what promoting does.
     """
 
     params: type[Params]
     check: Callable[[Runtime, Any], None]
     changes: bool = False
+    admin: bool = False
 
 
 def _endpoint(runtime: Runtime, params: Any) -> None:
@@ -166,9 +169,9 @@ KINDS: dict[str, JobKind] = {
     "experiment": JobKind(ExperimentParams, _endpoint),
     "backtest": JobKind(BacktestParams, _backtest),
     "dataset": JobKind(DatasetParams, _service, changes=True),
-    "retrain": JobKind(RetrainParams, _model, changes=True),
+    "retrain": JobKind(RetrainParams, _model, changes=True, admin=True),
     "gate": JobKind(GateParams, _version, changes=True),
-    "promote": JobKind(PromoteParams, _version, changes=True),
+    "promote": JobKind(PromoteParams, _version, changes=True, admin=True),
 }
 """Every kind of job. `materialize` and `backfill` are not among them: the one needs the log's writer, which the engine is and which
 takes new rows of tables in by itself; the other reads a file, and no caller names files here."""

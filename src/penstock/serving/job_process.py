@@ -22,7 +22,8 @@ from penstock.models.manifest import json_value
 from penstock.serving.job_errors import told
 
 SAY_EVERY_S = 0.2
-LOWEST = 19
+LOWEST, LOW = 19, 10
+"""Priorities: of a job, and of what somebody waits for."""
 
 
 class Speaker:
@@ -109,12 +110,12 @@ def end_with_the_server(stdin: IO[bytes]) -> None:
 
 def main(root: Path) -> int:
     """Do what stdin asks for."""
-    os.nice(LOWEST)
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what definitions print is no message
     speaker = Speaker(out)
     stdin = sys.stdin.buffer
     asked = json.loads(stdin.readline())
+    os.nice(LOW if asked["kind"] == "rows" else LOWEST)
     end_with_the_server(stdin)
     try:
         from penstock.serving.job_work import Work, run

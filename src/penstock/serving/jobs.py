@@ -31,8 +31,8 @@ _log = logging.getLogger(__name__)
 
 WAITING = 50
 """Most jobs that wait."""
-LONGEST_S = 6 * 3600.0
-"""A job that takes longer is ended."""
+LONGEST_S, LONGEST_DOWNLOAD_S = 6 * 3600.0, 3600.0
+"""A job, or what makes a download, that takes longer is ended."""
 RETRY_AFTER_S = 5.0
 PATIENCE_S = 3.0
 """How long the end of the server waits for the processes of jobs."""
@@ -86,9 +86,16 @@ class Jobs:
             self._start_workers()
 
     def submit(
-        self, kind: str, params: dict[str, Any], *, actor: str, reason: str = "", stamp: str = ""
+        self,
+        kind: str,
+        params: dict[str, Any],
+        *,
+        actor: str,
+        reason: str = "",
+        stamp: str = "",
+        once: bool = False,
     ) -> Job:
-        """Let a job wait for its turn.
+        """Let a job wait for its turn; with `once` return the one that is under way and was asked the same, if there is one.
 
         Raises
         ------
@@ -96,6 +103,9 @@ class Jobs:
             Too many wait.
         """
         with self._changed:
+            under_way = self.newest(kind, params, "queued", "running") if once else None
+            if under_way is not None:
+                return under_way
             count = sum(job.state == "queued" for job in self._jobs.values())
             if count >= self.most_waiting or self._closed:
                 raise OverloadError(
@@ -171,7 +181,7 @@ class Jobs:
                 )
             self._streams += 1
         try:
-            return Child(self._command, asked, threads=self._processors)
+            return self._child(asked, LONGEST_DOWNLOAD_S)
         except OSError as error:
             with self._changed:
                 self._streams -= 1
@@ -198,6 +208,9 @@ class Jobs:
         for worker in self._workers:
             worker.join(PATIENCE_S)
 
+    def _child(self, asked: dict[str, Any], longest_s: float) -> Child:
+        return Child(self._command, asked, threads=self._processors, longest_s=longest_s)
+
     def _start_workers(self) -> None:
         with self._changed:
             if self._closed or len(self._workers) >= self.at_once:
@@ -213,7 +226,7 @@ class Jobs:
         while (job := self._next()) is not None:
             asked = {"kind": job.kind, "params": job.params, "actor": job.actor, "reason": job.reason}
             try:
-                child = Child(self._command, asked, threads=self._processors)
+                child = self._child(asked, LONGEST_S)
             except OSError as error:
                 with self._changed:
                     self._end(job, "failed", error=_failed(f"no process could be started: {error}"))
@@ -235,9 +248,6 @@ class Jobs:
 
     def _follow(self, job: Job, child: Child) -> None:
         """Hear a job to its end."""
-        limit = threading.Timer(LONGEST_S, child.end)
-        limit.daemon = True
-        limit.start()
         with self._changed:
             self._children[job.id] = child
             if self._closed or job.id in self._cancelled:
@@ -253,7 +263,6 @@ class Jobs:
             else:
                 self._progress(job, message)
         code, log = child.wait()
-        limit.cancel()
         if succeeded and code == 0:
             try:
                 self._folder.save_result(job, msgspec.json.encode(result))

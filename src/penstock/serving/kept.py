@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from penstock.serving.platform import Platform
 
 T = TypeVar("T")
-MAX_AGE_S = 60.0
+MAX_AGE_S = 300.0
 MaxAge = Annotated[
     float,
     Query(
@@ -97,7 +97,7 @@ def _is_due(job: Job, stamp: str, now_us: int, max_age_s: float) -> bool:
 
 def _begun(platform: Platform, kind: str, values: dict[str, Any], stamp: str, *, needed: bool) -> Job | None:
     try:
-        return platform.jobs.submit(kind, values, actor=ACTOR, stamp=stamp)
+        return platform.jobs.submit(kind, values, actor=ACTOR, stamp=stamp, once=True)
     except OverloadError:
         if needed:
             raise

@@ -47,6 +47,11 @@ class Platform:
         self.observability = Observability(runtime, self.queue)
         self.answering = Answering(runtime, self.queue, self.observability.noting(self.asker.deliver))
         self.reasoners = Reasoners(runtime)
+        self.jobs = Jobs(self.root, clock=runtime.clock)
+        self.sources = SourceWatch()
+        self.retraining = RetrainingWatch()
+        self.job_watchers = 0
+        """Streams of jobs' events that are open."""
         self.keyring = Keyring(keys_path(self.root), clock=runtime.clock)
         self.sessions = Sessions(
             self.keyring,
@@ -56,11 +61,6 @@ class Platform:
             is_secure=self.settings.tls_cert is not None,
         )
         self.decision_stream = DecisionStream(self)
-        self.jobs = Jobs(self.root, clock=runtime.clock)
-        self.sources = SourceWatch()
-        self.retraining = RetrainingWatch()
-        self.job_watchers = 0
-        """Streams of jobs' events that are open."""
         self.started_us = runtime.clock.now_us()
         self.live: LiveSummary | None = None
         """The live metrics, a fraction of a second old; None before the engine runs."""
