@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from penstock.stores.reader import ProjectReader
 
 MOST_LOOKED_AT = 200_000
+MOST_WITH_KEY = 40_000
+"""As `MOST_LOOKED_AT`, where the events must be looked at, too."""
+
 MOST_COMMITS = 5_000
 
 
@@ -101,6 +104,7 @@ class Page:
 class _Look:
     """How much was looked at."""
 
+    most: int
     rows: int = 0
     commits: int = 0
     matched: int = 0
@@ -108,7 +112,7 @@ class _Look:
 
     @property
     def enough(self) -> bool:
-        return self.rows >= MOST_LOOKED_AT or self.commits >= MOST_COMMITS
+        return self.rows >= self.most or self.commits >= MOST_COMMITS
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -130,7 +134,8 @@ def page(
         until = store.position_at(wanted.until_us - 1)
         before = until if before is None else min(before, until)
     floor = 0 if wanted.since_us is None else store.position_at(wanted.since_us - 1)
-    look, events = _Look(), _Events(store, plan)
+    most = MOST_LOOKED_AT if wanted.key is None else min(MOST_WITH_KEY, MOST_LOOKED_AT)
+    look, events = _Look(most), _Events(store, plan)
     rows: list[Decided] = []
     for head, matches in _matches(store, plan, wanted, before=before, floor=floor, look=look):
         for part in _parts(matches, wanted, limit - len(rows)):
@@ -150,7 +155,7 @@ def newest_since(
 
     Of more than a page may look at, those that it did not look at count as left out.
     """
-    look, found = _Look(), list[_Match]()
+    look, found = _Look(MOST_LOOKED_AT), list[_Match]()
     reached = stop
     for head, matches in _matches(store, plan, wanted, before=stop, floor=floor, look=look):
         found += matches[: limit - len(found)]
@@ -167,7 +172,7 @@ def at_positions(store: ProjectReader, plan: Plan, wanted: Filter, positions: Se
     rows: list[Decided] = []
     for position in sorted(positions, reverse=True):
         one = (position + 1, position)
-        for _, matches in _matches(store, plan, wanted, before=one[0], floor=one[1], look=_Look()):
+        for _, matches in _matches(store, plan, wanted, before=one[0], floor=one[1], look=_Look(1)):
             rows += _Events(store, plan).described(matches, wanted.key)
             break
     return rows
@@ -175,7 +180,7 @@ def at_positions(store: ProjectReader, plan: Plan, wanted: Filter, positions: Se
 
 def _parts(matches: list[_Match], wanted: Filter, most: int) -> Iterator[list[_Match]]:
     """`matches` in pieces worth describing: without a filter by key no more than are wanted."""
-    size = max(most, 1) if wanted.key is None else 1024
+    size = max(most, 1) if wanted.key is None else MOST_WITH_KEY
     for start in range(0, len(matches), size):
         yield matches[start : start + size]
 

@@ -15,6 +15,7 @@ from penstock.cli import (
     change,
     contracts,
     dataset,
+    dead_letters,
     drift,
     experiment,
     explain,
@@ -106,5 +107,6 @@ app.command("metrics")(metrics.metrics)
 app.command("drift")(drift.drift)
 app.add_typer(alerts.commands, name="alerts")
 app.add_typer(keys.commands, name="keys")
+app.add_typer(dead_letters.commands, name="dead-letters")
 app.command("status")(status.status)
 app.command("forget")(forget.forget)

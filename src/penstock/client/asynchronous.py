@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, overload
 
 from penstock.client import calls
 from penstock.client.attempts import Attempts, answer_of
-from penstock.client.blocking import TIMEOUT_S, Answer, headers_with
+from penstock.client.blocking import SILENCE_S, TIMEOUT_S, Answer, headers_with
 from penstock.client.calls import Call, get, path_of, send
 from penstock.client.events import Lines
 from penstock.client.places import key_of, url_of
@@ -167,7 +167,7 @@ class AsyncClient:
         """New decisions as they are made: dicts with ``decisions`` and ``left_out``; ends when the server does."""
         lines = Lines()
         stream = self._http.stream(
-            "GET", path_of("decisions", "stream"), params=calls.texts(filters), timeout=None
+            "GET", path_of("decisions", "stream"), params=calls.texts(filters), timeout=SILENCE_S
         )
         async with stream as response:
             if response.status_code >= 400:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 Answer = dict[str, Any]
 TIMEOUT_S = 10.0
+SILENCE_S = 40.0
+"""A stream that says nothing for so long is broken: something comes every 15 seconds."""
 
 
 class Client:
@@ -176,7 +178,7 @@ class Client:
         """New decisions as they are made: dicts with ``decisions`` and ``left_out``; ends when the server does."""
         lines = Lines()
         stream = self._http.stream(
-            "GET", path_of("decisions", "stream"), params=calls.texts(filters), timeout=None
+            "GET", path_of("decisions", "stream"), params=calls.texts(filters), timeout=SILENCE_S
         )
         with stream as response:
             if response.status_code >= 400:

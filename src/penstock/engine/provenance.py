@@ -114,7 +114,9 @@ def find_event(
 
     `candidates` gives the positions that may have the hash, from an index; without one all hashes are read.
     """
-    if source.id_field is None:
+    if (
+        source.id_field is None or source.label_of is not None
+    ):  # a label has its event's id, and none of its own
         return _assigned(store, source, event_id)
     dtype = next(f.dtype for f in source.fields if f.name == source.id_field)
     column: Column = Text.from_strings([event_id])

@@ -26,20 +26,20 @@ class Version(BaseModel):
     plan: str
 
 
-@router.get("/health/live")
+@router.get("/health/live", summary="Is it alive")
 async def live() -> Health:
     """Whether the process answers."""
     return Health(status="live")
 
 
-@router.get("/health/ready")
+@router.get("/health/ready", summary="Is it ready")
 async def ready(request: Request) -> Health:
     """Whether events are taken now; 503 where they are not."""
     platform_of(request).check_ready()
     return Health(status="ready")
 
 
-@router.get("/v1/version")
+@router.get("/v1/version", summary="What runs")
 async def version(request: Request) -> Version:
     """The version of Penstock, the project's name and its plan's fingerprint."""
     runtime = platform_of(request).runtime
