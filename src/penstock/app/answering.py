@@ -88,8 +88,8 @@ class Answering:
         except BaseException as error:
             self._refuse([*(ask for group in groups for ask in group), *drops], _stopped(error))
             raise
-        note(processed, started_s)
         processed.committed.add_done_callback(lambda done: self._answer(processed, groups, drops, done))
+        note(processed, started_s)  # nobody waits for this
 
     def drain(self, note: Note) -> None:
         """Let no more in, and process all that waits."""

@@ -25,7 +25,7 @@ from penstock.plan.nodes import Plan
 
 FloatArray = npt.NDArray[np.float64]
 Progress = Callable[[int, int], None]
-_METHODS: dict[str, Literal["bh", "by"]] = {"benjamini-hochberg": "bh", "benjamini-yekutieli": "by"}
+METHODS: dict[str, Literal["bh", "by"]] = {"benjamini-hochberg": "bh", "benjamini-yekutieli": "by"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +138,7 @@ def drift_report(
         drift=measure_drift(
             compared.samples,
             false_alarms=monitor.false_alarms,
-            method=_METHODS[monitor.false_discovery],
+            method=METHODS[monitor.false_discovery],
             min_effect=monitor.min_effect,
         ),
         change_points=compared.change_points,

@@ -125,7 +125,7 @@ def overview(root: Path) -> Overview:
             dead_letters=counts,
             newest_letters=newest,
             snapshots=_snapshots(root),
-            sizes=_sizes(root),
+            sizes=sizes_of(root),
             erasures=len(store.erasures()),
             audit=audit,
         )
@@ -159,7 +159,7 @@ def _snapshots(root: Path) -> tuple[int, ...]:
     return tuple(sorted((int(name) for name in names if name.isdigit()), reverse=True))
 
 
-def _sizes(root: Path) -> dict[str, int]:
+def sizes_of(root: Path) -> dict[str, int]:
     """Bytes by part: the database with its write-ahead log, and each folder beside it."""
     folder = state_folder(root)
     sizes: dict[str, int] = {}

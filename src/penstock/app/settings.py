@@ -117,6 +117,7 @@ class ServeSettings(BaseModel):
     timeout_s: float = Field(
         10.0, gt=0, le=300, description="How long a request may take that does not say so itself."
     )
+    dashboard: bool = Field(True, description="Show the pages, beside the API.")
     allowed_hosts: list[str] = Field(
         [],
         description="Names under which callers reach it, besides localhost and the address that it listens on; without ports.",

@@ -186,10 +186,12 @@ def served(
     platform = Platform(runtime)
     platform.settings = platform.settings.model_copy(update=dict(given))
     check_exposure(platform.settings.host, platform.keyring)
-    with (
-        platform.observability.running(inputs),
-        Server(create_app(platform), platform.settings) as server,
-    ):
+    app = create_app(platform)
+    if platform.settings.dashboard:
+        from penstock.dashboard.mounting import mount
+
+        mount(app)
+    with platform.observability.running(inputs), Server(app, platform.settings) as server:
         runtime.url = server.url
         tell(f"penstock: the API listens at {server.url}")
         yield platform

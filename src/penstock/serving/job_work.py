@@ -107,6 +107,7 @@ def _metrics(work: Work, params: MetricsParams) -> Any:
 
 
 def _drift(work: Work, params: DriftParams) -> Any:
+    from penstock.app.drift_days import daily_drift
     from penstock.app.drifting import drift_report, reference_of
     from penstock.app.measuring import monitor_of
 
@@ -114,7 +115,8 @@ def _drift(work: Work, params: DriftParams) -> Any:
     reference = reference_of(work.registry, monitor.endpoint.model.name, params.version)
     with open_reader(work.root) as store:
         report = drift_report(store, work.plan, monitor, reference=reference, progress=work.speaker.progress)
-    return dated(report.to_dict())
+        days = daily_drift(store, work.plan, monitor, reference=reference, progress=work.speaker.progress)
+    return dated({**report.to_dict(), "days": days})
 
 
 def _distributions(work: Work, params: DistributionsParams) -> Any:

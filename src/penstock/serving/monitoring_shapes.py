@@ -125,6 +125,7 @@ class MetricsShape(BaseModel):
     windows: list[WindowShape] = Field(
         description="The newest whose labels had their time, then what is younger."
     )
+    dimensions: list[str] = Field(description="What `by` may be, besides `day`.")
     groups: list[GroupShape] = Field(description="By what was asked for; empty without `by`.")
     days: list[WindowShape] = Field(description="With `by=day`: each day that has decisions.")
 
@@ -218,6 +219,23 @@ class ChangePointShape(BaseModel):
     after: float | None
 
 
+class ColumnDayShape(BaseModel):
+    """A column on one day."""
+
+    name: str
+    rows: int
+    psi: float | None
+    threshold: float | None
+    drifted: bool
+
+
+class DriftDayShape(BaseModel):
+    """One day, of event time."""
+
+    day: str
+    columns: list[ColumnDayShape]
+
+
 class DriftShape(BaseModel):
     """What an endpoint is asked lately, against what a version was trained on."""
 
@@ -230,6 +248,7 @@ class DriftShape(BaseModel):
     rows: int
     drift: DriftFound
     change_points: list[ChangePointShape]
+    days: list[DriftDayShape] = Field([], description="Day by day, of the newest four weeks.")
     note: str = Field(description="Why there are no change points, where they could not be looked for.")
 
 
@@ -317,9 +336,14 @@ def metrics_of(found: dict[str, Any], by: str | None) -> MetricsShape:
         label_delay_s=found["delay_us"] / 1e6,
         total=found["total"],
         windows=found["windows"],
+        dimensions=list(dict.fromkeys(_by_of(one["dimension"]) for one in found["groups"])),
         groups=groups,
         days=found["days"] if by == "day" else [],
     )
+
+
+def _by_of(dimension: str) -> str:
+    return dimension if dimension in {"version", "arm"} else f"segment:{dimension}"
 
 
 def curves_of(found: dict[str, Any]) -> list[CurveShape]:

@@ -1,0 +1,107 @@
+"""The pages on an application: one function that `penstock up` calls."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from fastapi import FastAPI, Request
+from nicegui import app as nicegui_app
+from nicegui import core, ui
+from starlette.exceptions import HTTPException
+from starlette.routing import Mount
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+import penstock
+from penstock.core.errors import AccessError, NotFoundError, PenstockError
+from penstock.dashboard.client import PageClient
+from penstock.dashboard.elements import blank
+from penstock.dashboard.feeds import Feeds
+from penstock.dashboard.frame import frame, headline
+from penstock.dashboard.pages import PAGES
+from penstock.dashboard.theme import STATIC, STATIC_URL, head
+from penstock.dashboard.view import View
+
+if TYPE_CHECKING:
+    Page = Callable[[View], Awaitable[None]]
+
+BUILD_S = 20.0
+API = ("/v1/", "/api/", "/health/")
+_ICON = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24"><rect width="24" height="24" rx="6" fill="#0a6a78"/>'
+    '<path d="M4 7h4l6.500 9.500H20" fill="none" stroke="#fff" stroke-width="2.400" stroke-linecap="round" stroke-linejoin="round"/>'
+    '<circle cx="17.500" cy="8" r="2.200" fill="#fff"/></svg>'
+)
+
+
+def mount(app: FastAPI) -> None:
+    """Let `app` show its pages, beside its API. Once in a process: NiceGUI keeps its pages in one place."""
+    api = PageClient(app)
+    feeds = Feeds(api.get)
+    app.state.feeds = feeds
+    for name in (
+        "nicegui",
+        "uvicorn.error",
+    ):  # a line for each page that opens or closes says nothing to an operator
+        logging.getLogger(name).setLevel(logging.WARNING)
+    nicegui_app.add_static_files(STATIC_URL, STATIC, max_cache_age=86_400)
+    ui.add_head_html(head(penstock.__version__), shared=True)
+    for path, page in PAGES.items():
+        _add(path, page, api, feeds)
+    ui.run_with(
+        app,
+        title="Penstock",
+        favicon=_ICON,
+        language="en-US",
+        tailwind=False,
+        binding_refresh_interval=None,
+        message_history_length=200,
+        show_welcome_message=False,
+        gzip_middleware_factory=None,
+    )
+    _keep_the_api(app)
+
+
+def _add(path: str, page: Page, api: PageClient, feeds: Feeds) -> None:
+    async def build(request: Request) -> None:
+        view = View(request, api, feeds)
+        version = await view.find("/v1/version")
+        with frame(request.url.path, version, who=view.who.name if view.who.key_id else ""):
+            try:
+                await page(view)
+            except NotFoundError as error:
+                with headline("Not found"):
+                    pass
+                blank("There is no such thing", str(error))
+            except AccessError as error:
+                with headline("Not with this key"):
+                    pass
+                blank("The key may not see this", str(error), "penstock keys create NAME --scope read")
+            except PenstockError as error:
+                with headline("Not now"):
+                    pass
+                blank("This page could not be made", str(error))
+
+    ui.page(path, response_timeout=BUILD_S)(build)
+
+
+class _Pages:
+    """NiceGUI's application, for all but the API's paths: what is unknown there is a problem, not a page."""
+
+    def __init__(self, pages: ASGIApp) -> None:
+        self._pages = pages
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].startswith(API):
+            raise HTTPException(
+                404,
+                f"there is no {scope['method']} {scope['path']}; GET /v1/openapi.json lists all that there is.",
+            )
+        await self._pages(scope, receive, send)
+
+
+def _keep_the_api(app: FastAPI) -> None:
+    for route in app.router.routes:
+        if isinstance(route, Mount) and route.app is core.app:
+            route.app = _Pages(core.app)

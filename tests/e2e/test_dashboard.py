@@ -1,0 +1,408 @@
+"""The pages in a real browser, while a stream runs. Needs Chromium; one server and one browser for all of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import quote
+
+import httpx
+import pytest
+
+from tests.e2e.dashboard_project import World, make, penstock
+
+CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+PAGES = (
+    "/",
+    "/decisions",
+    "/features",
+    "/features?show=lineage",
+    "/features/view%3Acard_spending",
+    "/models",
+    "/models/fraud",
+    "/performance",
+    "/compare?model=fraud:1&model=fraud:2",
+    "/drift",
+    "/experiments",
+    "/alerts",
+    "/dead-letters",
+    "/jobs",
+    "/system",
+)
+EVIL = '<img src=x onerror="window.hacked=1"><script>window.hacked=2</script>'
+START_S = 240.0
+WIDTHS = {"wide": (1280, 900), "narrow": (390, 844)}
+
+needs_chromium = pytest.mark.skipif(
+    not Path(CHROMIUM).exists() and os.environ.get("REQUIRE_SERVICES") != "1",
+    reason=f"no Chromium at {CHROMIUM}: apt install chromium, or name it in CHROMIUM",
+)
+pytestmark = needs_chromium
+
+
+class Served:
+    """A running project, asked over HTTP, with a stream going on."""
+
+    def __init__(self, folder: Path, process: subprocess.Popen[str], url: str, world: World) -> None:
+        self.folder, self.process, self.url, self.world = folder, process, url, world
+        self.http = httpx.Client(base_url=url, timeout=60)
+        self.streams = threading.Event()
+        self.streams.set()
+        self._ends = threading.Event()
+        self._thread = threading.Thread(target=self._stream, daemon=True)
+        self._thread.start()
+
+    def get(self, path: str) -> dict:
+        answer = self.http.get(path)
+        assert answer.status_code in {200, 202}, answer.text
+        return answer.json()
+
+    def score(self, **values: object) -> dict:
+        row, _ = self.world.payment(datetime.now(UTC), 100)  # noqa: TID251 - a live stream
+        answer = self.http.post("/v1/endpoints/checkout/score", json=row | values)
+        return answer.json() | {"row": row | values}
+
+    def close(self) -> None:
+        self._ends.set()
+        self._thread.join(5)
+        self.http.close()
+        self.process.terminate()
+        self.process.wait(60)
+
+    def _stream(self) -> None:
+        number = 0
+        world = World(datetime.now(UTC), a_day=1, seed=7)  # noqa: TID251
+        with httpx.Client(base_url=self.url, timeout=60) as own:
+            while not self._ends.wait(0.1):
+                if self.streams.is_set():
+                    number += 1
+                    row, _ = world.payment(datetime.now(UTC), 100)  # noqa: TID251
+                    own.post("/v1/endpoints/checkout/score", json=row | {"payment_id": f"stream-{number}"})
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory) -> Iterator[Served]:
+    folder = tmp_path_factory.mktemp("pages") / "shop"
+    world = make(folder, a_day=150, stages=(25, 26, 27), promoted=(1, 2))
+    environment = os.environ | {"PENSTOCK_LOG__FORMAT": "json"}
+    command = [sys.executable, "-c", "from penstock.cli.main import app; app()", "up", "--port", "0"]
+    path = folder.parent / "up.log"
+    with path.open("w") as log:
+        process = subprocess.Popen(command, cwd=folder, stderr=log, stdout=log, text=True, env=environment)
+        try:
+            running = Served(folder, process, listening(path, process), world)
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+        yield running
+        running.close()
+
+
+def listening(path: Path, process: subprocess.Popen[str]) -> str:
+    """Where the server listens, once it takes events."""
+    until = time.monotonic() + START_S
+    while time.monotonic() < until:
+        log = path.read_text("utf-8")
+        found = re.search(r"http://127\.0\.0\.1:\d+", log.partition("the API listens at")[2])
+        if found and httpx.get(f"{found[0]}/health/ready", timeout=START_S).status_code == 200:
+            return found[0]
+        assert process.poll() is None, log
+        time.sleep(0.1)
+    raise AssertionError(path.read_text("utf-8"))
+
+
+@pytest.fixture(scope="module")
+def browser(served):
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield opened
+        opened.close()
+
+
+class Watched:
+    """A page of the browser whose errors and requests are kept."""
+
+    def __init__(self, browser, url: str, *, width: str = "wide", scheme: str = "light") -> None:
+        wide, high = WIDTHS[width]
+        self.url = url
+        self.context = browser.new_context(viewport={"width": wide, "height": high}, color_scheme=scheme)
+        self.errors: list[str] = []
+        self.foreign: list[str] = []
+        self.context.route("**/*", self._request)
+        self.page = self.context.new_page()
+        self.page.on("console", lambda m: self.errors.append(m.text) if m.type == "error" else None)
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+
+    def open(self, path: str):
+        answer = self.page.goto(self.url + path, wait_until="load")
+        self.page.wait_for_function("window.did_handshake === true")
+        return answer
+
+    def check(self) -> None:
+        """Nothing went wrong, nothing left the machine, nothing that is data ran."""
+        assert self.errors == []
+        assert self.foreign == []
+        assert self.page.evaluate("window.hacked") is None
+
+    def close(self) -> None:
+        self.context.close()
+
+    def _request(self, route) -> None:
+        if route.request.url.startswith((self.url, "data:", "blob:")):
+            route.continue_()
+        else:
+            self.foreign.append(route.request.url)
+            route.abort()
+
+
+@pytest.fixture
+def page(browser, served) -> Iterator[Watched]:
+    opened = Watched(browser, served.url)
+    yield opened
+    opened.check()
+    opened.close()
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_every_page_opens(browser, served, width):
+    opened = Watched(browser, served.url, width=width, scheme="light" if width == "wide" else "dark")
+    for path in PAGES:
+        assert opened.open(path).status == 200, path
+        assert opened.page.locator("h1").inner_text(), path
+        assert opened.page.evaluate("document.documentElement.scrollWidth") <= WIDTHS[width][0], path
+        assert opened.page.locator("h1").inner_text() not in {"Not found", "Not now"}, path
+        opened.check()
+    opened.close()
+
+
+def test_first_page_is_fast(browser, served):
+    opened = Watched(browser, served.url)
+    opened.open("/")
+    opened.context.clear_cookies()
+    started = time.perf_counter()
+    opened.page.goto(served.url + "/", wait_until="domcontentloaded")
+    opened.page.wait_for_selector(".tile .figure")
+    assert time.perf_counter() - started < 3  # 1.5 s on a quiet machine
+    opened.close()
+
+
+def test_numbers_are_the_api_s(page, served):
+    served.streams.clear()
+    time.sleep(0.3)
+    page.open("/")
+    tile = page.page.locator(".tile", has_text="Events").locator(".figure")
+    expected = f"{served.get('/v1/status')['totals']['received']:,}"
+    page.page.wait_for_function(
+        "text => document.querySelector('.tile .figure').innerText === text", arg=expected
+    )
+    assert tile.inner_text() == expected
+    newest = served.get("/v1/decisions?limit=1")["items"][0]
+    first = page.page.locator("table[aria-label='Newest decisions'] tbody tr").first
+    assert first.locator("td").first.inner_text() == newest["event_id"]
+    assert f"{newest['score']:.3f}" in first.inner_text()
+    served.streams.set()
+
+
+def test_a_decision_is_shown_within_a_second(page, served):
+    page.open("/decisions")
+    served.score(payment_id="in-time")
+    started = time.perf_counter()
+    page.page.wait_for_selector("text=in-time")
+    assert time.perf_counter() - started < 2  # 1 s on a quiet machine
+
+
+def test_filters_and_pause(page, served):
+    page.open("/decisions?key=card-none")
+    page.page.wait_for_selector("text=No decision passes these filters.")
+    page.open("/decisions")
+    page.page.get_by_role("button", name="Pause").click()
+    page.page.wait_for_selector("text=Go on")
+    time.sleep(0.3)
+    before = page.page.locator("tbody tr td").first.inner_text()
+    served.score(payment_id="while-paused")
+    time.sleep(1.2)
+    assert page.page.locator("tbody tr td").first.inner_text() == before
+    page.page.get_by_role("button", name="Go on").click()
+    page.page.wait_for_selector("text=while-paused")
+
+
+def test_a_decision_with_its_reasons(page, served):
+    answer = served.score(payment_id="to be/explained?")
+    page.open(f"/decisions/payments/{quote('to be/explained?', safe='')}")
+    text = page.page.locator(".page").inner_text()
+    assert f"{answer['score']:.3f}" in text
+    assert answer["model"] in text
+    assert "payment.amount" in text
+    assert page.page.locator(".meter .pin").count() == 1
+
+
+def test_data_never_run(page, served):
+    served.score(payment_id=EVIL, card_id=EVIL, shop_id=EVIL)
+    served.http.post("/v1/endpoints/checkout/score", content=json.dumps({"payment_id": EVIL, "amount": EVIL}))
+    for path in (
+        "/",
+        "/decisions",
+        f"/decisions/payments/{quote(EVIL, safe='')}",
+        "/dead-letters",
+        "/features",
+    ):
+        page.open(path)
+        if path != "/features":
+            page.page.wait_for_function("document.body.innerText.includes('<script>window.hacked=2')")
+        page.page.mouse.move(600, 500)
+        page.check()
+    page.open(f"/models/{quote(EVIL, safe='')}")
+    page.errors.clear()
+    page.check()
+
+
+def test_a_dead_letter_is_corrected(page, served):
+    bad = served.score(payment_id="to-be-corrected", amount="12,50")
+    assert bad["status"] == 422
+    letter = served.get("/v1/dead-letters?limit=1")["items"][0]
+    page.open(f"/dead-letters/{letter['id']}")
+    box = page.page.locator("textarea")
+    assert "to-be-corrected" in box.input_value()
+    box.fill(box.input_value().replace('"12,50"', "12.5"))
+    page.page.get_by_role("button", name="Send again").click()
+    _confirm(page, "the shop writes commas", "Send again")
+    page.page.wait_for_selector("text=The letter is gone.")
+    assert served.http.get(f"/v1/dead-letters/{letter['id']}").status_code == 404
+    assert served.get("/v1/sources/payments/events/to-be-corrected")["event"]["amount"] == 12.5
+
+
+def test_promote_and_roll_back_by_hand(page, served):
+    assert served.get("/v1/models/fraud")["champion"] == "fraud:2"
+    page.open("/models/fraud?version=1")
+    page.page.get_by_role("button", name="Promote", exact=True).click()
+    dialog = page.page.locator("dialog[open]")
+    assert "in place of fraud:2" in dialog.inner_text()
+    dialog.get_by_role("button", name="Promote").click()
+    page.page.wait_for_selector("text=Say why: the history keeps it.")
+    dialog.get_by_role("switch").check()
+    _confirm(page, EVIL, "Promote")
+    page.page.wait_for_selector("text=fraud:1 (champion)")
+    assert served.get("/v1/models/fraud")["champion"] == "fraud:1"
+    assert EVIL in page.page.locator(".steps").inner_text()
+    page.page.get_by_role("button", name="Roll back").click()
+    assert "fraud:2 decides again in place of fraud:1" in page.page.locator("dialog[open]").inner_text()
+    _confirm(page, "it was a test", "Roll back")
+    page.page.wait_for_selector("text=fraud:2 (champion)")
+    assert served.get("/v1/models/fraud")["champion"] == "fraud:2"
+
+
+def test_a_job_is_begun_and_watched(page, served):
+    page.open("/jobs")
+    page.page.get_by_role("button", name="Begin a job").click()
+    dialog = page.page.locator("dialog[open]")
+    dialog.locator("select").select_option("distributions")
+    dialog.locator("textarea").fill('{"endpoint": "nowhere"}')
+    _confirm(page, "", "Begin")
+    page.page.wait_for_selector("text=nowhere")
+    dialog.locator("textarea").fill('{"endpoint": "checkout"}')
+    _confirm(page, "", "Begin")
+    page.page.wait_for_url("**/jobs/job-*")
+    page.page.wait_for_selector("text=distributions job")
+
+
+def test_the_theme_is_remembered(page, served):
+    page.open("/")
+    ground = "getComputedStyle(document.body).backgroundColor"
+    light = page.page.evaluate(ground)
+    page.page.get_by_role("button", name="Dark").click()
+    dark = page.page.evaluate(ground)
+    assert dark != light
+    page.open("/models")
+    assert page.page.evaluate(ground) == dark
+
+
+def test_the_menu_opens_by_keyboard(browser, served):
+    opened = Watched(browser, served.url, width="narrow")
+    opened.open("/")
+    menu = opened.page.get_by_role("button", name="Menu")
+    menu.focus()
+    opened.page.keyboard.press("Enter")
+    opened.page.get_by_role("link", name="Models", exact=True).click()
+    opened.page.wait_for_url("**/models")
+    opened.check()
+    opened.close()
+
+
+def test_pages_cost_nothing_when_nobody_looks(browser, served):
+    def reads() -> int:
+        text = served.http.get("/metrics").text
+        found = re.findall(r'penstock_http_requests_total\{[^}]*route="/v1/status"[^}]*\} ([\d.e+]+)', text)
+        return round(sum(map(float, found)))
+
+    def in_two_seconds() -> int:
+        before = reads()
+        time.sleep(2)
+        return reads() - before
+
+    opened = [Watched(browser, served.url) for _ in range(3)]
+    for one in opened:
+        one.open("/")
+    assert 1 <= in_two_seconds() <= 3
+    for one in opened:
+        one.close()
+    time.sleep(0.3)
+    assert in_two_seconds() == 0
+
+
+def test_what_is_no_page_is_a_problem(served):
+    answer = served.http.get("/v1/nothing", headers={"accept": "text/html"})
+    assert answer.status_code == 404
+    assert answer.headers["content-type"].startswith("application/problem+json")
+    assert served.http.get("/nothing").status_code == 404
+
+
+def test_with_keys_one_has_to_log_in(browser, served):
+    made = penstock(served.folder, "keys", "create", "ana", "--scope", "read")
+    key = re.search(r"pst_\S+", made)[0]
+    opened = Watched(browser, served.url)
+    for _ in range(20):
+        opened.page.goto(served.url + "/")
+        if opened.page.url.endswith("/login"):
+            break
+        time.sleep(0.2)
+    opened.page.get_by_label("Key").fill(key)
+    opened.page.keyboard.press("Enter")
+    opened.page.wait_for_selector(".tile .figure")
+    assert "Sign out ana" in opened.page.locator(".side").inner_text()
+    opened.open("/models/fraud")
+    opened.page.get_by_role("button", name="Roll back").click()
+    _confirm(opened, "I may not", "Roll back")
+    opened.page.wait_for_selector("text=Not done")
+    opened.errors.clear()
+    opened.open("/")
+    opened.page.get_by_role("button", name="Sign out").click()
+    opened.page.wait_for_url("**/login")
+    opened.close()
+
+
+def _confirm(opened: Watched, reason: str, verb: str) -> None:
+    dialog = opened.page.locator("dialog[open]")
+    if reason:
+        dialog.get_by_label("Reason").fill(reason)
+        time.sleep(0.4)  # what is typed is sent a quarter of a second after the last key
+    dialog.get_by_role("button", name=verb).click()
