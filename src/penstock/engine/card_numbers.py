@@ -48,7 +48,7 @@ class CardTokens:
     >>> tokens.of("4111 1111 1111 1111") == tokens.of("4111111111111111")
     True
     >>> tokens.of("4111111111111111")
-    'card_pobmiojibmnbigbcpneobidegehkabai'
+    'card_dkmmoadgocepkjakalagalfgffgcbldd'
     """
 
     def __init__(self, read_key: Callable[[], bytes]) -> None:

@@ -6,8 +6,8 @@ import pytest
 from typer.testing import CliRunner
 
 from penstock.app.alerting import alerting
-from penstock.cli.alerts import duration
 from penstock.cli.main import app
+from penstock.cli.options import duration_of
 from penstock.core.errors import InputError
 from tests.unit.app.receiver import SECRET, Receiver
 from tests.unit.app.told import hook, open_project, pay
@@ -62,4 +62,4 @@ def test_what_is_wrong_is_said(call, tmp_path):
 @pytest.mark.parametrize("text", ["", "1", "1w", "-1h", "1.5h"])
 def test_a_duration_is_a_number_and_a_unit(text):
     with pytest.raises(InputError, match="allowed"):
-        duration(text)
+        duration_of(text, option="--for")
