@@ -96,12 +96,14 @@ def _member(key: str, value: Any) -> tuple[str, Any]:
     return key.removesuffix("_us"), None if value is None else from_us(value).isoformat()
 
 
-def end_with_the_server(stdin: IO[bytes]) -> None:
-    """End this process as soon as `stdin` ends; waits in a thread."""
+def end_with_the_server(stdin: int) -> None:
+    """End this process as soon as the file `stdin` ends; waits in a thread."""
 
     def wait() -> None:
-        with suppress(OSError, ValueError):
-            while stdin.read(1 << 10):
+        with suppress(OSError):
+            while os.read(
+                stdin, 1 << 10
+            ):  # past Python's buffer, whose lock would hold up the end of a failing process
                 pass
         os._exit(1)
 
@@ -116,7 +118,7 @@ def main(root: Path) -> int:
     stdin = sys.stdin.buffer
     asked = json.loads(stdin.readline())
     os.nice(LOW if asked["kind"] == "rows" else LOWEST)
-    end_with_the_server(stdin)
+    end_with_the_server(stdin.fileno())
     try:
         from penstock.serving.job_work import Work, run
 

@@ -112,7 +112,10 @@ class Jobs:
                     f"{count} jobs wait, and at most {self.most_waiting} may. Ask again when some have ended.",
                     retry_after_s=RETRY_AFTER_S,
                 )
-            now_us = self._clock.now_us()
+            # Ids are in the order of asking, even where the clock stands still or goes back.
+            now_us = max(
+                self._clock.now_us(), max((one.created_us + 1 for one in self._jobs.values()), default=0)
+            )
             job = Job(
                 id=f"job-{now_us:016x}{secrets.token_hex(4)}",
                 kind=kind,
@@ -231,7 +234,15 @@ class Jobs:
                 with self._changed:
                     self._end(job, "failed", error=_failed(f"no process could be started: {error}"))
                 continue
-            self._follow(job, child)
+            try:
+                self._follow(job, child)
+            except Exception as error:  # noqa: BLE001 - a defect must not end the worker, or nothing would run any more
+                _log.exception("job %s", job.id)
+                with self._changed:
+                    self._children.pop(job.id, None)
+                    self._end(job, "failed", error=_failed(f"its messages could not be understood: {error}"))
+                child.end()
+                child.wait()
 
     def _next(self) -> Job | None:
         """The job that waits longest, marked as running; None when there is an end."""

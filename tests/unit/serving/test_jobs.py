@@ -96,6 +96,13 @@ def test_a_process_that_dies_fails_its_job_alone(made, params, told):
     assert ended(jobs, jobs.submit("metrics", {}, actor="ann")).state == "succeeded"
 
 
+def test_messages_that_mean_nothing_fail_their_job_alone(made):
+    jobs = made(at_once=1)
+    job = ended(jobs, jobs.submit("metrics", {"say": '{"error": 5}', "until": "/nowhere"}, actor="ann"))
+    assert (job.state, job.error["type"]) == ("failed", "urn:penstock:problem:job")
+    assert ended(jobs, jobs.submit("metrics", {}, actor="ann")).state == "succeeded"
+
+
 def test_of_what_a_process_writes_the_end_is_kept(made):
     jobs = made()
     job = ended(
