@@ -32,6 +32,7 @@ NAMES = (
     "stream",
     "latency",
     "online",
+    "serving",
     "drift",
     "online_learning",
     "backtest",

@@ -308,7 +308,7 @@ def test_up_follows_and_drains_on_sigterm(project):
     lines = payments.read_text().splitlines(keepends=True)
     payments.write_text("".join(lines[:500]))
     (project / "data/chargebacks.ndjson").write_text("")
-    engine = start(project, "up")
+    engine = start(project, "up", "--port", "0")
     try:
         wait_until(lambda: log_length(project) >= 500)
         with payments.open("a") as file:

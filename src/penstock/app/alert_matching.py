@@ -12,7 +12,7 @@ import numpy as np
 from penstock.core.time import to_us
 from penstock.core.types import Field
 from penstock.definitions.alerts import Alert, OnDecision
-from penstock.engine.answers import event_id
+from penstock.engine.answers import event_ids
 from penstock.engine.decisions import Decisions, Flag
 from penstock.engine.lookup import RowReader
 from penstock.engine.values import to_list
@@ -60,10 +60,10 @@ class Matcher:
         chosen = np.flatnonzero(self._holds(on, endpoint, decisions, events))
         part = events.take(chosen)
         values = {name: to_list(part[name], types[name]) for name in wanted}
+        identities = event_ids(part, source, positions[chosen].tolist())
         for i, row in enumerate(chosen.tolist()):
-            position = int(positions[row])
+            position, identity = int(positions[row]), identities[i]
             event = {name: values[name][i] for name in wanted}
-            identity = event_id(part, i, source, position)
             data: dict[str, Any] = {"alert": alert.name, "endpoint": endpoint, "event_id": identity}
             data |= _said(decisions, row, event[source.time_field])
             if alert.include:

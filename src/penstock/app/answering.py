@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from penstock.core.errors import DeadlineError, PenstockError, StoreError
 from penstock.engine.answers import Answer, answers_of
 from penstock.engine.effects import NO_CHANGES, LetterChanges
+from penstock.engine.lookup import RowReader
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -15,7 +17,9 @@ if TYPE_CHECKING:
     from penstock.app.request_queue import Ask, RequestQueue
     from penstock.app.runtime import Runtime
     from penstock.engine.contract import Decoded
+    from penstock.engine.effects import Outcome
     from penstock.engine.local import Processed
+    from penstock.plan.nodes import Plan
 
 Reply = list[Answer] | PenstockError
 Deliver = Callable[[Sequence[tuple["Ask", Reply]]], None]
@@ -38,6 +42,10 @@ class Answering:
     def __init__(self, runtime: Runtime, queue: RequestQueue, deliver: Deliver) -> None:
         self._runtime = runtime
         self._deliver = deliver
+        self._reading = Lock()
+        self._rows: tuple[Plan, RowReader] | None = (
+            None  # not the engine's own: that thread is at work meanwhile
+        )
         self.queue = queue
 
     def serve(self, note: Note) -> bool:
@@ -119,17 +127,21 @@ class Answering:
             return
         replies: list[tuple[Ask, Reply]] = [(ask, []) for ask in drops]
         for outcome, group in zip(processed.outcomes, groups, strict=True):
-            answers = answers_of(
-                outcome,
-                self._runtime.plan,
-                self._runtime.engine.rows,
-                with_features=any(ask.with_features for ask in group),
-            )
+            answers = self._answers(outcome, with_features=any(ask.with_features for ask in group))
             start = 0
             for ask in group:
                 replies.append((ask, answers[start : start + ask.events]))
                 start += ask.events
         self._deliver(replies)
+
+    def _answers(self, outcome: Outcome, *, with_features: bool) -> list[Answer]:
+        with self._reading:
+            plan = self._runtime.plan
+            if self._rows is None or self._rows[0] is not plan:
+                self._rows = plan, RowReader(self._runtime.store, plan.sources)
+            rows = self._rows[1]
+            rows.versions = self._runtime.engine.rows.versions
+            return answers_of(outcome, plan, rows, with_features=with_features)
 
     def _refuse(self, asks: Sequence[Ask], error: PenstockError) -> None:
         self._deliver([(ask, error) for ask in asks])

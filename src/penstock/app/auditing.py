@@ -9,20 +9,19 @@ It reads the log and the decisions through a reader of its own, recomputes, comp
 from __future__ import annotations
 
 import os
-import select
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import msgspec
 import numpy as np
 
 from penstock.app.applied import AppliedHistory
+from penstock.app.child import Child, told
 from penstock.app.runtime import open_reader, plan_of, state_folder
 from penstock.app.settings import load_settings
 from penstock.core.errors import PenstockError, ProjectError, SnapshotError
@@ -288,7 +287,7 @@ class AuditBeside:
     now_s: Callable[[], float] = time.monotonic
     _began_s: float = 0.0
     _looked_s: float = field(default=float("-inf"))
-    _child: subprocess.Popen[bytes] | None = None
+    _child: Child | None = None
     _text: str = ""
 
     def __enter__(self) -> Self:
@@ -298,15 +297,8 @@ class AuditBeside:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._child is None:
-            return
-        assert self._child.stdin is not None
-        self._child.stdin.close()
-        try:
-            self._child.wait(_END_S)
-        except subprocess.TimeoutExpired:
-            self._child.terminate()  # its totals are saved; what it had in hand is done again next time
-            self._child.wait()
+        if self._child is not None:
+            self._child.end(_END_S)  # its totals are saved; what it had in hand is done again next time
 
     @property
     def started(self) -> bool:
@@ -317,36 +309,21 @@ class AuditBeside:
         """What the audit has found, in a few words; empty while there is nothing to say."""
         now = self.now_s()
         if self.rate and self._child is None and now - self._began_s >= self.start_after_s:
-            self._child = _start(self.root)
+            self._child = Child("penstock.app.auditing", str(self.root))
         if self._child is not None and now - self._looked_s >= _LOOK_S:
             self._looked_s = now
             totals = read_totals(self.root)
             self._text = "" if totals is None else totals.text()
-            if self._child.poll() and not self._text.startswith("audit ended"):
+            if self._child.returncode and not self._text.startswith("audit ended"):
                 self._text = f"audit ended with code {self._child.returncode}"
         return self._text
-
-
-def _start(root: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(  # noqa: S603 - this interpreter, this module
-        [sys.executable, "-P", "-m", "penstock.app.auditing", str(root)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,  # Ctrl-C is for the run; the audit ends when its stdin does
-    )
-
-
-def _stdin_closed(seconds: float) -> bool:
-    ready: list[Any] = select.select([sys.stdin], [], [], seconds)[0]
-    return bool(ready)
 
 
 def main(root: Path) -> int:
     """Audit until stdin is closed; what goes wrong is written into the totals."""
     os.nice(10)
     try:
-        follow(root, rate=load_settings(root).audit.rate, ended=_stdin_closed)
+        follow(root, rate=load_settings(root).audit.rate, ended=lambda seconds: told(seconds) is not None)
     except (PenstockError, OSError) as error:
         known = read_totals(root) or AuditTotals(store_id="")
         save_totals(root, replace(known, error=str(error)))

@@ -1,4 +1,4 @@
-"""The processes beside a run: the audit, the learners, retraining. They start with it and end with it."""
+"""The processes beside a run: the audit, the learners, retraining, the export. They start with it and end with it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from penstock.app.auditing import AuditBeside
+from penstock.app.exporting_beside import ExportBeside
 from penstock.app.learners_beside import LearnersBeside
 from penstock.app.retraining_beside import RetrainingBeside
 
@@ -27,11 +28,12 @@ class Beside:
         self.audit = AuditBeside(runtime.project.root, runtime.settings.audit.rate)
         self.learners = LearnersBeside(runtime)
         self.retraining = RetrainingBeside(runtime)
+        self.export = ExportBeside(runtime)
         self._open = ExitStack()
 
     def __enter__(self) -> Self:
         with ExitStack() as opened:
-            for one in (self.audit, self.learners, self.retraining):
+            for one in (self.audit, self.learners, self.retraining, self.export):
                 opened.enter_context(one)
             self._open = opened.pop_all()
         return self
@@ -43,7 +45,7 @@ class Beside:
 
     def look(self) -> str:
         """What they have to say, in a few words; call it as often as you like."""
-        texts = (self.learners.look(), self.retraining.look(), self.audit.look())
+        texts = (self.learners.look(), self.retraining.look(), self.audit.look(), self.export.look())
         return " · ".join(filter(None, texts))
 
     def finish(self) -> None:

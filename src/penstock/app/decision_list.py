@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from penstock.engine.answers import event_id, flag_names
+from penstock.engine.answers import event_ids, flag_names
 from penstock.engine.decisions import Decisions
 from penstock.engine.gathering import plain
 from penstock.engine.lookup import ERASED, conformed
@@ -306,7 +306,7 @@ def _described(
         endpoint=match.endpoint.name,
         source=source.name,
         position=match.position,
-        event_id=None if forgotten else event_id(one, 0, source, match.position),
+        event_id=None if forgotten else event_ids(one, source, [match.position])[0],
         event_time_us=None if forgotten else int(_numbers(one[source.time_field]).values[0]),
         decided_at_us=match.head.ingest_time_us,
         keys={} if forgotten else {name: plain(to_list(one[name], types[name])[0]) for name in names},

@@ -10,8 +10,7 @@ import numpy as np
 
 from penstock.app.routing import thresholds_of
 from penstock.core.errors import NotFoundError, PenstockError
-from penstock.engine.answers import event_id as id_of
-from penstock.engine.answers import stored_answer
+from penstock.engine.answers import event_ids, stored_answers
 from penstock.engine.gathering import plain
 from penstock.engine.lookup import ERASED, RowReader
 from penstock.engine.values import to_list
@@ -83,11 +82,11 @@ def view_event(runtime: Runtime, store: ProjectReader, source: str, event_id: st
     return EventView(
         source=source,
         position=position,
-        event_id=id_of(columns, 0, node, position),
+        event_id=event_ids(columns, node, [position])[0],
         event_time_us=int(columns[node.time_field].values[0]),  # type: ignore[union-attr]
         ingest_time_us=ingested,
         event={item.name: plain(to_list(columns[item.name], item.dtype)[0]) for item in node.fields},
-        answer=stored_answer(plan, rows, node, position, status="stored", names=names),
+        answer=stored_answers(plan, rows, node, [position], names=names)[position],
         endpoint=endpoint if decision is not None else None,
         decision=decision,
         labels=store.labels_of(at),

@@ -10,16 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
-from threading import Event, Thread
 from typing import TYPE_CHECKING
 
 from penstock.app.applied import AppliedHistory
 from penstock.app.offline_rows import Block, FeatureTypes, OfflineRows, known_types, problem_of
 from penstock.app.runtime import open_reader, registry_of, state_folder
 from penstock.app.settings import OfflineSettings, load_settings
-from penstock.core.errors import ModelError, NotFoundError, PenstockError
+from penstock.core.errors import ModelError, NotFoundError
 from penstock.engine.recovery import Progress, no_progress
 from penstock.stores.lock import WriterLock
 from penstock.stores.offline import OfflineStore, TableVersion
@@ -27,12 +25,13 @@ from penstock.stores.offline import OfflineStore, TableVersion
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from penstock.app.runtime import Runtime
     from penstock.engine.ports import LogReader
     from penstock.models.manifest import Manifest
     from penstock.plan.nodes import Plan
 
 LOCK_WAIT_S = 60.0
+GATHERED_ROWS = 1 << 12
+"""Rows of small batches that become a table together: one costs about as much for one row as for a thousand."""
 
 
 @dataclass(slots=True)
@@ -71,7 +70,7 @@ class Exporter:
     ) -> None:
         self._store = store
         self._settings = settings
-        self._rows = OfflineRows(store, plan, types)
+        self._rows = OfflineRows(store, plan, types, most=min(GATHERED_ROWS, settings.block_rows))
         self._tables = {name: offline.table(name) for name in self._rows.tables()}
         self._seen: dict[str, int] = {}
 
@@ -133,68 +132,6 @@ class Exporter:
                 count += table.num_rows
         if gathered:
             yield end, pa.concat_tables(gathered)
-
-
-class BackgroundExport:
-    """Exports every few seconds in a thread, with a reader of its own; what fails is counted and tried again.
-
-    It never stops the engine: a failure stands in `Runtime.problems` under ``offline`` until an export succeeds.
-    """
-
-    def __init__(self, runtime: Runtime) -> None:
-        self.failures = 0
-        self.rows = 0
-        self._runtime = runtime
-        self._stop = Event()
-        self._thread = Thread(target=self._run, name="penstock-offline", daemon=True)
-
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def close(self) -> None:
-        """End after the block under way."""
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stop.wait(self._runtime.settings.offline.interval_s):
-            self.once(stop=self._stop.is_set)
-
-    def once(self, *, progress: Progress = no_progress, stop: Callable[[], bool] = bool) -> None:
-        """One export; a failure is counted."""
-        from pyarrow import ArrowException
-
-        root = self._runtime.project.root
-        try:
-            settings = self._runtime.settings.offline
-            with exporter_of(root, self._runtime.plan, settings=settings, wait_s=1.0) as exporter:
-                synced = exporter.sync(progress=progress, stop=stop)
-        except (PenstockError, OSError, ArrowException) as error:
-            self.failures += 1
-            self._runtime.problems[PROBLEM] = f"export failed {self.failures} times, lately: {error}"
-            return
-        self.rows += synced.total
-        self._runtime.problems.pop(PROBLEM, None)
-        if synced.problem is not None:
-            self._runtime.problems[PROBLEM] = synced.problem
-
-
-PROBLEM = "offline"
-
-
-@contextmanager
-def exporting(runtime: Runtime) -> Iterator[BackgroundExport | None]:
-    """Export beside `runtime` while open, where the settings say so and deltalake is installed."""
-    if not runtime.settings.offline.export or find_spec("deltalake") is None:
-        yield None
-        return
-    export = BackgroundExport(runtime)
-    export.start()
-    try:
-        yield export
-    finally:
-        export.close()
 
 
 def offline_uri(root: Path, settings: OfflineSettings) -> str:

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from penstock.core.time import DAY_US
 from penstock.core.types import TYPES_BY_NAME, Bool, DataType, Field, Float64, Int64, String, Timestamp
-from penstock.engine.decisions import Decisions, Flag
+from penstock.engine.decisions import Decisions, Flag, concat_decisions
 from penstock.engine.frames import to_arrow
 from penstock.engine.labels import EVENT, FIRST
-from penstock.engine.lookup import ERASED, RowReader, conformed
+from penstock.engine.lookup import ERASED, RowReader, conformed, joined
 from penstock.engine.routing import DecidedBy
 from penstock.kernel.columns import BoolArray, Column, Columns, IntArray, Numeric, offsets_of
 from penstock.kernel.columns import Text as TextColumn
@@ -64,12 +64,15 @@ class OfflineRows:
         The log, and what is in it.
     types
         Finds names and types of vectors.
+    most
+        Most rows of small batches in one table.
     """
 
-    def __init__(self, store: LogReader, plan: Plan, types: FeatureTypes) -> None:
+    def __init__(self, store: LogReader, plan: Plan, types: FeatureTypes, *, most: int) -> None:
         self._store = store
         self._plan = plan
         self._types = types
+        self._most = most
         self._rows = RowReader(store, plan.sources)
         self.unknown = Unknown()
 
@@ -85,18 +88,24 @@ class OfflineRows:
         return found
 
     def _events(self, source: SourceNode, start: int, stop: int) -> Iterator[Block]:
-        for batch in self._store.read_log(start, stop, sources={source.name}):
-            columns = conformed(Columns.from_bytes(batch.payload), source)
-            kept = (batch.positions >= start) & (batch.positions < stop) & ~_erased(columns)
-            columns, positions = _only(columns, batch.positions, kept)
+        for batches in gathered(
+            self._store.read_log(start, stop, sources={source.name}),
+            most=self._most,
+            rows=lambda batch: len(batch.positions),
+        ):
+            columns = joined([conformed(Columns.from_bytes(batch.payload), source) for batch in batches])
+            positions = np.concatenate([batch.positions for batch in batches])
+            ingested = np.repeat(
+                [batch.ingest_time_us for batch in batches], [len(batch.positions) for batch in batches]
+            )
+            upto = int(min(positions[-1] + 1, stop))
+            kept = (positions >= start) & (positions < stop) & ~_erased(columns)
+            columns, positions = _only(columns, positions, kept)
             times = _numbers(columns[source.time_field])
             yield (
-                int(min(batch.positions[-1] + 1, stop)),
+                upto,
                 _table(
-                    {
-                        POSITION: (positions, Int64),
-                        INGEST_TIME: (np.full(len(positions), batch.ingest_time_us), Timestamp),
-                    },
+                    {POSITION: (positions, Int64), INGEST_TIME: (ingested[kept], Timestamp)},
                     columns,
                     source.fields,
                     dates_us=times,
@@ -186,23 +195,51 @@ class OfflineRows:
     ) -> Iterator[tuple[int, dict[str, tuple[Any, DataType]], Decisions]]:
         """Decisions with what every table of theirs begins with."""
         source = self._plan.sources[endpoint.source]
-        for batch in self._store.read_decisions(start, stop, endpoints={endpoint.name}):
-            kept = (batch.positions >= start) & (batch.positions < stop)
-            decisions = Decisions.from_bytes(batch.payload)
+        batches = self._store.read_decisions(start, stop, endpoints={endpoint.name})
+        decided = ((batch.positions, Decisions.from_bytes(batch.payload)) for batch in batches)
+        for group in gathered(
+            decided, by=lambda one: one[1].header, most=self._most, rows=lambda one: len(one[0])
+        ):
+            decisions = concat_decisions([one for _, one in group])
+            positions = np.concatenate([at for at, _ in group])
+            upto = int(min(positions[-1] + 1, stop))
+            kept = (positions >= start) & (positions < stop)
             kept &= (decisions.flags & np.uint8(Flag.ERASED)) == 0
             if not kept.any():
                 continue
-            positions = batch.positions[kept]
+            positions = positions[kept]
             events = self._rows.events(endpoint.source, positions)
             ours: dict[str, tuple[Any, DataType]] = {POSITION: (positions, Int64)}
             if source.id_field is not None:
                 dtype = next(f.dtype for f in source.fields if f.name == source.id_field)
                 ours[EVENT_ID] = (events[source.id_field], dtype)
             ours[EVENT_TIME] = (_numbers(events[source.time_field]), Timestamp)
-            yield int(min(batch.positions[-1] + 1, stop)), ours, decisions.take(kept)
+            yield upto, ours, decisions.take(kept)
 
 
 _LABEL_WINDOW = 1 << 18
+
+One = TypeVar("One")
+
+
+def gathered(
+    batches: Iterable[One],
+    *,
+    most: int,
+    rows: Callable[[One], int],
+    by: Callable[[One], object] = lambda _: None,
+) -> Iterator[list[One]]:
+    """Small batches, one after another, in groups of at most so many rows; `by` is the same for all of a group."""
+    group: list[One] = []
+    count = 0
+    for batch in batches:
+        if group and (count + rows(batch) > most or by(batch) != by(group[0])):
+            yield group
+            group, count = [], 0
+        group.append(batch)
+        count += rows(batch)
+    if group:
+        yield group
 
 
 def known_types(

@@ -32,12 +32,12 @@ class Ask(msgspec.Struct, eq=False):
         Until when it may wait, on the queue's clock.
     with_features
         Whether the answers shall hold the values of the features.
-    letters
-        Ids of the dead letters that the lines are another attempt at, one a line. Without a source and lines: letters to drop.
     ticket
         Whatever the asker knows it by.
     waiting
         Whether nobody has taken or withdrawn it.
+    letters
+        Ids of the dead letters that the lines are another attempt at, one a line. Without a source and lines: letters to drop.
     """
 
     source: str
@@ -45,9 +45,9 @@ class Ask(msgspec.Struct, eq=False):
     events: int
     deadline_s: float
     with_features: bool = False
-    letters: tuple[int, ...] = ()
     ticket: object = None
     waiting: bool = True
+    letters: tuple[int, ...] = ()
 
 
 class RequestQueue:

@@ -11,18 +11,16 @@ middle is not counted, and made again. Whatever happens to it, scoring goes on.
 from __future__ import annotations
 
 import os
-import select
-import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from penstock.app.applied import AppliedHistory
+from penstock.app.child import Child, told
 from penstock.app.guard_labels import LabelGuard, is_to_be_judged
 from penstock.app.retraining import Retrainer, described, retrained_models
 from penstock.app.retraining_journal import Journal
@@ -84,7 +82,7 @@ class RetrainingBeside:
 
     runtime: Runtime
     now_s: Callable[[], float] = time.monotonic
-    _child: subprocess.Popen[bytes] | None = None
+    _child: Child | None = None
     _ended_s: float | None = None
     _looked_s: float = float("-inf")
     _text: str = ""
@@ -98,16 +96,8 @@ class RetrainingBeside:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._child is None:
-            return
-        assert self._child.stdin is not None
-        with suppress(OSError):  # it has ended
-            self._child.stdin.close()
-        try:
-            self._child.wait(_END_S)
-        except subprocess.TimeoutExpired:
-            self._child.terminate()  # an attempt under way has no outcome: it is made again next time
-            self._child.wait()
+        if self._child is not None:
+            self._child.end(_END_S)  # an attempt under way has no outcome: it is made again next time
 
     def look(self) -> str:
         """What came of the newest attempts, in a few words; empty where there were none. Starts the process again if it fell."""
@@ -115,10 +105,10 @@ class RetrainingBeside:
         if self._child is None or now - self._looked_s < _TEXT_EVERY_S:
             return self._text
         self._looked_s = now
-        if self._child.poll() is not None:
+        if self._child.returncode is not None:
             self._ended_s = now if self._ended_s is None else self._ended_s
             if now - self._ended_s >= AGAIN_AFTER_S:
-                self._child.communicate()
+                self._child.wait()
                 self._child, self._ended_s = _start(self.runtime.project.root), None
         ended = "" if self._ended_s is None else f"retraining ended with code {self._child.returncode}"
         self._text = " · ".join(filter(None, [*_texts(self.runtime), ended]))
@@ -128,11 +118,8 @@ class RetrainingBeside:
         """Wait until it has looked at all that is committed now, and has trained what is due; not for the guard alone."""
         if self._child is None or not retrained_models(self.runtime.project):
             return
-        assert self._child.stdin is not None
-        with suppress(OSError):  # it has ended
-            self._child.stdin.write(FINISH)
-            self._child.stdin.flush()
-        self._child.communicate()
+        self._child.tell(FINISH)
+        self._child.wait()
         self._child = None
         self._text = " · ".join(_texts(self.runtime))
 
@@ -155,22 +142,20 @@ def _newest(runtime: Runtime, name: str) -> str:
     return f"retraining {name}: {described(attempts[-1])}" if attempts else ""
 
 
-def _start(root: Path) -> subprocess.Popen[bytes]:
+def _start(root: Path) -> Child:
     threads = str(max((os.cpu_count() or 1) - 1, 1))  # one processor is for scoring
-    return subprocess.Popen(  # noqa: S603 - this interpreter, this module
-        [sys.executable, "-P", "-m", "penstock.app.retraining_beside", str(root)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,  # Ctrl-C is for the run; this ends when its stdin does
-        env={"OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads, **os.environ},
+    return Child(
+        "penstock.app.retraining_beside",
+        str(root),
+        environment={"OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads},
     )
 
 
 def _told(seconds: float) -> str:
-    if not select.select([sys.stdin], [], [], seconds)[0]:
+    word = told(seconds)
+    if word is None:
         return "go on"
-    return "finish" if os.read(sys.stdin.fileno(), 1) == FINISH else "end"
+    return "finish" if word == FINISH else "end"
 
 
 def main(root: Path) -> int:

@@ -67,7 +67,7 @@ def _drive(
     from penstock.app.auditing import read_totals
     from penstock.app.beside import Beside
     from penstock.app.changing import ensure_applied
-    from penstock.app.exporting import exporting
+    from penstock.app.exporting_beside import export_rest
     from penstock.app.inputs import inputs_of
     from penstock.app.running import Runner, stop_on_signals
     from penstock.app.runtime import Runtime
@@ -91,7 +91,7 @@ def _drive(
                     f"files: penstock run {next(iter(plan.sources))}=FILE"
                 )
             beside = Beside(runtime)
-            with served(runtime, serve) as platform, beside, live_line(beside.look) as show:
+            with beside, served(runtime, serve) as platform, live_line(beside.look) as show:
                 watch = show if platform is None else _both(show, platform.saw)
                 if not stop.asked and load_histories(runtime, stop=stop.event, watch=watch):
                     tell("penstock: the history of streams is loaded")
@@ -102,13 +102,13 @@ def _drive(
                 if follow:
                     following = f"following {', '.join(one.source for one in inputs)}; " if inputs else ""
                     tell(f"penstock: {following}Ctrl-C ends it")
-                with exporting(runtime) as export, alerting(runtime, finish=lambda: not stop.asked):
+                with alerting(runtime, finish=lambda: not stop.asked):
                     summary = runner.follow() if follow else runner.run()
                 if not stop.asked:
                     beside.finish()
-            if export is not None and not stop.asked:
+            if not stop.asked:
                 with progress_bar("exporting") as progress:
-                    export.once(progress=progress, stop=stop.event.is_set)
+                    export_rest(runtime, progress=progress, stop=stop.event.is_set)
             _notice_beside(runtime)
             length = runtime.engine.position
     _report(summary, length, as_json=as_json, stopped=stop.asked and not follow)

@@ -80,7 +80,7 @@ class OverloadError(PenstockError, RuntimeError):
 class DeadlineError(PenstockError, TimeoutError):
     """A deadline has passed. `taken` says whether the events were already on their way, so that they may be stored."""
 
-    def __init__(self, message: str, *, taken: bool) -> None:
+    def __init__(self, message: str, *, taken: bool = False) -> None:
         super().__init__(message)
         self.taken = taken
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -12,7 +13,7 @@ from msgspec import structs
 from penstock.engine.decisions import Decisions, Flag
 from penstock.engine.effects import Outcome
 from penstock.engine.lookup import RowReader
-from penstock.kernel.columns import Columns, Text
+from penstock.kernel.columns import Columns, IntArray, Text
 from penstock.plan.nodes import Plan, SourceNode
 
 
@@ -64,55 +65,48 @@ def answers_of(outcome: Outcome, plan: Plan, rows: RowReader, *, with_features: 
     admitted = outcome.admitted
     source = admitted.source
     names = _feature_names(plan, source) if with_features else ()
-    found: dict[int, Answer] = {}
-    fresh = [
-        _decided(
-            "logged" if outcome.decisions is None else "scored",
-            event_id(admitted.columns, i, source, position),
-            position,
-            decisions=outcome.decisions,
-            row=i,
-            features=names,
-        )
-        for i, position in enumerate(outcome.positions.tolist())
-    ]
-    found |= dict(zip(admitted.rows.tolist(), fresh, strict=True))
+    status = "logged" if outcome.decisions is None else "scored"
+    fresh = _answers(
+        status, admitted.columns, source, outcome.positions, decisions=outcome.decisions, features=names
+    )
+    if admitted.received == len(fresh):
+        return fresh
+    found = dict(zip(admitted.rows.tolist(), fresh, strict=True))
     for row, first in admitted.repeats:
-        found[row] = _as_duplicate(fresh[first])
-    for row, position in admitted.duplicates:
-        found[row] = stored_answer(plan, rows, source, position, status="duplicate", names=names)
+        found[row] = structs.replace(fresh[first], status="duplicate")
+    if admitted.duplicates:
+        stored = stored_answers(plan, rows, source, [at for _, at in admitted.duplicates], names=names)
+        found |= {row: stored[at] for row, at in admitted.duplicates}
     for refused in admitted.refused:
         found[refused.row] = Answer("rejected", reason=refused.reason, detail=refused.detail)
     return [found[row] for row in sorted(found)]
 
 
-def stored_answer(
-    plan: Plan,
-    rows: RowReader,
-    source: SourceNode,
-    position: int,
-    *,
-    status: str,
-    names: tuple[str, ...] = (),
-) -> Answer:
-    """The answer to the event of `source` that stands at `position`, from the store."""
-    at = np.array([position])
-    name = event_id(rows.events(source.name, at), 0, source, position)
+def stored_answers(
+    plan: Plan, rows: RowReader, source: SourceNode, positions: Sequence[int], *, names: tuple[str, ...] = ()
+) -> dict[int, Answer]:
+    """What events of `source` that were sent again are answered, by their positions, from the store."""
+    wanted = np.unique(np.array(positions, np.int64))
+    events = rows.events(source.name, wanted)
+    found = dict(zip(wanted.tolist(), _answers("duplicate", events, source, wanted), strict=True))
     endpoint = plan.endpoint_of.get(source.name)
-    stored = [] if endpoint is None else rows.decisions(endpoint.name, at)
-    decisions = stored[0][1] if stored else None
-    return _decided(status, name, position, decisions=decisions, row=0, features=names)
+    for decided, decisions in () if endpoint is None else rows.decisions(endpoint.name, wanted):
+        own = events.take(np.searchsorted(wanted, decided))
+        answers = _answers("duplicate", own, source, decided, decisions=decisions, features=names)
+        found |= dict(zip(decided.tolist(), answers, strict=True))
+    return found
 
 
-def event_id(columns: Columns, row: int, source: SourceNode, position: int) -> str:
-    """The id of an event: its own, or ``source:position`` where the log assigned one."""
+def event_ids(columns: Columns, source: SourceNode, positions: Sequence[int]) -> list[str]:
+    """The ids of events: their own, or ``source:position`` where the log assigned them."""
     if source.id_field is None:
-        return f"{source.name}:{position}"
+        return [f"{source.name}:{position}" for position in positions]
     column = columns[source.id_field]
-    one = column.take(np.array([row]))
-    return str(one.to_strings()[0]) if isinstance(one, Text) else str(one.values[0])
+    values = column.to_strings() if isinstance(column, Text) else column.values.tolist()
+    return [str(value) for value in values]
 
 
+@cache
 def flag_names(flags: int) -> tuple[str, ...]:
     """Names of the flags that are set, for people.
 
@@ -122,36 +116,58 @@ def flag_names(flags: int) -> tuple[str, ...]:
     return tuple(str(flag.name).lower() for flag in Flag if flags & flag)
 
 
-def _decided(
+def _answers(
     status: str,
-    name: str,
-    position: int,
+    columns: Columns,
+    source: SourceNode,
+    positions: IntArray,
     *,
-    decisions: Decisions | None,
-    row: int,
-    features: tuple[str, ...],
-) -> Answer:
+    decisions: Decisions | None = None,
+    features: tuple[str, ...] = (),
+) -> list[Answer]:
+    """The answers to the events in `columns`, which stand at `positions`; nothing is looked up an event."""
+    at = positions.tolist()
+    ids = event_ids(columns, source, at)
     if decisions is None:
-        return Answer(status, name, position)
-    score, by = float(decisions.scores[row]), decisions.decided_by(row)
-    values = [None if v != v else v for v in decisions.vectors[row].tolist()]
-    same = len(features) == len(values)
-    return Answer(
-        status,
-        name,
-        position,
-        score=None if score != score else score,
-        action=decisions.actions[int(decisions.taken[row])],
-        model=by.version or None,
-        arm=by.arm or None,
-        flags=flag_names(int(decisions.flags[row])),
-        rule=decisions.rule(row),
-        features=dict(zip(features, values, strict=True)) if features and same else None,
-    )
+        return [Answer(status, name, position) for name, position in zip(ids, at, strict=True)]
+    arms = [(arm.version or None, arm.arm or None) for arm in decisions.arms]
+    rules = (None, *decisions.rules)
+    none = [0] * len(at)
+    return [
+        Answer(
+            status,
+            name,
+            position,
+            None if score != score else score,
+            decisions.actions[action],
+            arms[by][0],
+            arms[by][1],
+            flag_names(flags),
+            rules[fired],
+            features=values,
+        )
+        for name, position, score, action, by, flags, fired, values in zip(
+            ids,
+            at,
+            decisions.scores.tolist(),
+            decisions.taken.tolist(),
+            none if decisions.by is None else decisions.by.tolist(),
+            decisions.flags.tolist(),
+            none if decisions.fired is None else decisions.fired.tolist(),
+            _values(decisions, features),
+            strict=True,
+        )
+    ]
 
 
-def _as_duplicate(answer: Answer) -> Answer:
-    return structs.replace(answer, status="duplicate")
+def _values(decisions: Decisions, features: tuple[str, ...]) -> Sequence[Mapping[str, float | None] | None]:
+    """The values of the features of each event; None where they are not asked for, or were of other definitions."""
+    if not features or decisions.vectors.shape[1] != len(features):
+        return [None] * len(decisions)
+    return [
+        {name: None if value != value else value for name, value in zip(features, row, strict=True)}
+        for row in decisions.vectors.tolist()
+    ]
 
 
 def _feature_names(plan: Plan, source: SourceNode) -> tuple[str, ...]:

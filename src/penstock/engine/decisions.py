@@ -164,6 +164,11 @@ class Decisions(msgspec.Struct, frozen=True, eq=False, gc=False):
             _codes(stored.meant),
         )
 
+    @property
+    def header(self) -> tuple[object, ...]:
+        """What all of them have in common: decisions with equal headers can be joined."""
+        return self.arms, self.service, self.actions, self.policy, self.rules, self.explore
+
     def take(self, rows: IntArray | BoolArray) -> Decisions:
         """The decisions at these rows."""
         return Decisions(
@@ -227,6 +232,29 @@ class Decisions(msgspec.Struct, frozen=True, eq=False, gc=False):
     def replacing(self, *, flags: ByteArray) -> Decisions:
         """The same decisions with other flags."""
         return structs.replace(self, flags=flags)
+
+
+def concat_decisions(parts: Sequence[Decisions]) -> Decisions:
+    """The decisions of several batches with equal headers, one after another."""
+    if len(parts) == 1:
+        return parts[0]
+    return structs.replace(
+        parts[0],
+        scores=np.concatenate([p.scores for p in parts]),
+        taken=np.concatenate([p.taken for p in parts]),
+        flags=np.concatenate([p.flags for p in parts]),
+        vectors=np.concatenate([p.vectors for p in parts]),
+        by=_concat_codes([p.by for p in parts], parts),
+        fired=_concat_codes([p.fired for p in parts], parts),
+        meant=_concat_codes([p.meant for p in parts], parts),
+    )
+
+
+def _concat_codes(codes: Sequence[ByteArray | None], parts: Sequence[Decisions]) -> ByteArray | None:
+    if all(one is None for one in codes):
+        return None
+    filled = [np.zeros(len(p), np.uint8) if c is None else c for c, p in zip(codes, parts, strict=True)]
+    return np.concatenate(filled)
 
 
 def choose_actions(scores: FloatArray, thresholds: Sequence[float]) -> ByteArray:

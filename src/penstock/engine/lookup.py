@@ -58,11 +58,9 @@ class RowReader:
         missing = self._fetch(source, missing, pieces, at)
         if len(missing):
             return None
-        if any(ERASED in piece for piece in pieces):
-            pieces = [_with_erased(piece) for piece in pieces]
         found = np.concatenate(at)
         order = np.argsort(found)
-        return concat(pieces).take(order[np.searchsorted(found[order], positions)])
+        return joined(pieces).take(order[np.searchsorted(found[order], positions)])
 
     def _fetch(self, source: str, missing: IntArray, pieces: list[Columns], at: list[IntArray]) -> IntArray:
         if not len(missing):
@@ -109,6 +107,13 @@ def _use(
     pieces.append(columns.take(rows))
     at.append(stored[rows])
     return np.setdiff1d(missing, stored[rows], assume_unique=True)
+
+
+def joined(pieces: Sequence[Columns]) -> Columns:
+    """Logged rows of one source, one after another, some of which may have been erased."""
+    if any(ERASED in piece for piece in pieces):
+        pieces = [_with_erased(piece) for piece in pieces]
+    return concat(pieces)
 
 
 def _with_erased(columns: Columns) -> Columns:

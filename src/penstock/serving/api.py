@@ -37,6 +37,7 @@ def create_app(platform: Platform | None) -> FastAPI:
         openapi_url="/v1/openapi.json",
         docs_url=None,  # its pages come from a foreign server
         redoc_url=None,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # it looks for a provider a request
     )
     app.state.platform = platform
     problems.install(app)

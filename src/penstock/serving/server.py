@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 import threading
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 START_S = 30.0
 DRAIN_S = 5.0
 BACKLOG = 2048
+SWITCH_S = 0.0005
+"""How long a thread may hold the interpreter while another waits: Python's own 5 ms would be most of a request's time."""
 
 
 class Server:
@@ -49,6 +52,7 @@ class Server:
             access_log=False,
             log_config=None,
             server_header=False,
+            proxy_headers=False,  # who asks is not for a header to say
             backlog=BACKLOG,
             timeout_graceful_shutdown=int(DRAIN_S),
         )
@@ -59,6 +63,7 @@ class Server:
         """Where it listens."""
 
     def __enter__(self) -> Self:
+        sys.setswitchinterval(SWITCH_S)
         self._thread.start()
         started = threading.Event()
         while not self._server.started and self._thread.is_alive():

@@ -156,7 +156,7 @@ def test_the_process_beside_a_run_audits_it_and_ends_with_it(project):
             beside.look()
             feed(runtime, 30, seed=5, first=EVENTS)
             wait_for(lambda: beside.look() == f"audit {EVENTS + 30:,} vectors, 0 differ")
-        assert beside._child.poll() is not None
+        assert beside._child.returncode is not None
 
 
 def test_a_short_run_starts_none(project):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from time import sleep
 
 import deltalake
 import duckdb
@@ -14,8 +15,10 @@ import pytest
 from deltalake import DeltaTable
 
 from penstock.app.changing import apply, ensure_applied, plan_change
-from penstock.app.exporting import BackgroundExport, exporter_of, exporting, offline_uri
+from penstock.app.exporting import exporter_of, offline_uri
+from penstock.app.exporting_beside import ExportBeside, export_rest, exported, exports, follow
 from penstock.app.offline import compact, status, store_of, sync, vacuum
+from penstock.app.offline_rows import gathered
 from penstock.app.runtime import open_reader, plan_of
 from penstock.app.settings import load_settings
 from penstock.core.errors import StoreError
@@ -338,29 +341,46 @@ def test_many_small_files_are_compacted_and_old_versions_stay(tmp_path):
 def test_a_failing_export_is_counted_and_stops_nothing(tmp_path):
     place = tmp_path / "file"
     place.write_text("no folder")
-    root = project(tmp_path / "p", f"[offline]\nuri = '{place}/tables'\n")
-    with open_runtime(root) as runtime:
-        export = BackgroundExport(runtime)
-        for source, events in steps(1):
-            runtime.ingest(source, events)
-        for count in (1, 2):
-            export.once()
-            assert export.failures == count
-            assert f"export failed {count} times" in runtime.problems["offline"]
-        place.unlink()
-        export.once()
-        assert "offline" not in runtime.problems
-        assert export.rows == status(root).tables[0].rows + sum(t.rows for t in status(root).tables[1:])
+    root = project(tmp_path / "p", f"[offline]\nuri = '{place}/tables'\ninterval_s = 0.01\n")
+    fill(root, steps(1))
+    seen = []
+
+    def look(seconds):
+        done = exported(root)
+        seen.append(done)
+        if done.failures == 2 and place.is_file():
+            place.unlink()
+        return seconds > 0 and done.rows > 0  # not in the middle of an export
+
+    follow(root, wait=look)
+    failed = [done.problem for done in seen if done.failures == 1]
+    assert failed
+    assert "export failed 1 times" in failed[0]
+    assert seen[-1].problem == ""
+    assert seen[-1].rows == sum(table.rows for table in status(root).tables)
 
 
-def test_it_exports_beside_the_engine(tmp_path):
+def test_it_exports_in_a_process_beside_the_engine(tmp_path):
     root = project(tmp_path / "p", "[offline]\ninterval_s = 0.01\n")
-    with open_runtime(root) as runtime, exporting(runtime) as export:
+    with open_runtime(root) as runtime, ExportBeside(runtime, start_after_s=0.0) as beside:
         for source, events in steps(1):
             runtime.ingest(source, events)
-    export.once()
+        for _ in range(600):
+            beside.look()
+            if exported(root).rows:
+                break
+            sleep(0.05)
+        assert exported(root).rows
+        assert runtime.problems.get("offline") is None
+        export_rest(runtime)
     assert runtime.problems.get("offline") is None
     same(content(root), content(fill_and_sync(tmp_path / "q")))
+
+
+def test_small_batches_are_gathered_and_large_ones_left_alone():
+    groups = list(gathered([1, 2, 5000, 3, 4], most=10, rows=lambda n: n))
+    assert groups == [[1, 2], [5000], [3, 4]]
+    assert list(gathered("aab", most=10, rows=lambda _: 1, by=str)) == [["a", "a"], ["b"]]
 
 
 def fill_and_sync(folder):
@@ -371,8 +391,10 @@ def fill_and_sync(folder):
 
 def test_the_settings_turn_it_off(tmp_path):
     root = project(tmp_path / "p", "[offline]\nexport = false\n")
-    with open_runtime(root) as runtime, exporting(runtime) as export:
-        assert export is None
+    with open_runtime(root) as runtime, ExportBeside(runtime, start_after_s=0.0) as beside:
+        beside.look()
+        assert not exports(runtime)
+        assert beside._child is None
 
 
 def test_duckdb_polars_and_pandas_read_the_tables(history):

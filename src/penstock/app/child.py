@@ -1,0 +1,66 @@
+"""Processes of ours beside a run: started with it, and ended with it, however it ends, since their stdin is closed then."""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+
+
+class Child:
+    """A module of ours that runs as ``python -m MODULE ARGUMENTS`` until its stdin is closed.
+
+    Parameters
+    ----------
+    module, arguments
+        What to run.
+    environment
+        Variables that it has unless they are set already.
+    """
+
+    def __init__(self, module: str, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
+        self._process = subprocess.Popen(  # noqa: S603 - this interpreter, our own module
+            [sys.executable, "-P", "-m", module, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is for the run
+            env={**(environment or {}), **os.environ},
+        )
+
+    @property
+    def returncode(self) -> int | None:
+        """How it ended; None while it runs."""
+        return self._process.poll()
+
+    def tell(self, word: bytes) -> None:
+        """Send it a word; nothing where it has ended."""
+        assert self._process.stdin is not None
+        with suppress(OSError):
+            self._process.stdin.write(word)
+            self._process.stdin.flush()
+
+    def wait(self) -> None:
+        """Close its stdin and wait for its end."""
+        self._process.communicate()
+
+    def end(self, patience_s: float) -> None:
+        """Close its stdin; what has not ended after `patience_s` seconds is terminated."""
+        assert self._process.stdin is not None
+        with suppress(OSError):
+            self._process.stdin.close()
+        try:
+            self._process.wait(patience_s)
+        except subprocess.TimeoutExpired:
+            self._process.terminate()
+            self._process.wait()
+
+
+def told(seconds: float) -> bytes | None:
+    """In a child: wait for up to so many seconds for a word; None where there was none, empty where stdin was closed."""
+    if not select.select([sys.stdin], [], [], seconds)[0]:
+        return None
+    return os.read(sys.stdin.fileno(), 1)
