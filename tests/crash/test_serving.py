@@ -132,7 +132,7 @@ def held_up(process, turn):
 
 
 @pytest.fixture
-def start():
+def start(root):
     """Starts `penstock up` as a process, and says where it listens."""
     paths = os.pathsep.join([*sys.path, str(pathlib.Path.cwd())])
     told, started = root.parent / "stderr", []

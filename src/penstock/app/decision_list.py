@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,14 +17,14 @@ import numpy as np
 from penstock.engine.answers import event_ids, flag_names
 from penstock.engine.decisions import Decisions
 from penstock.engine.gathering import plain
-from penstock.engine.lookup import ERASED, RowReader
+from penstock.engine.lookup import ERASED, conformed
 from penstock.engine.values import to_list
-from penstock.kernel.columns import BoolArray, Numeric, Text
+from penstock.kernel.columns import BoolArray, Columns, Numeric, Text
 
 if TYPE_CHECKING:
     from penstock.core.records import CommitHead
     from penstock.engine.gathering import Value
-    from penstock.kernel.columns import Column, Columns
+    from penstock.kernel.columns import Column, IntArray
     from penstock.plan.nodes import EndpointNode, Plan, SourceNode
     from penstock.stores.reader import ProjectReader
 
@@ -123,7 +124,7 @@ class _Match:
     endpoint: EndpointNode
     decisions: Decisions
     row: int
-    decided_at_us: int
+    head: CommitHead
 
 
 def page(
@@ -204,7 +205,7 @@ def _matches(
             kept = _passing(decisions, wanted) & (batch.positions < stop) & (batch.positions >= floor)
             look.rows += len(decisions)
             found += [
-                _Match(int(batch.positions[row]), endpoint, decisions, row, head.ingest_time_us)
+                _Match(int(batch.positions[row]), endpoint, decisions, row, head)
                 for row in np.flatnonzero(kept)[::-1].tolist()
             ]
         if len(head.decisions) > 1:
@@ -234,39 +235,45 @@ def _made_by(version: str, arm: str, wanted: Filter) -> bool:
     return wanted.arm in {None, arm} and wanted.model in {None, version, label, label.partition(":")[0]}
 
 
-@dataclass(slots=True)
 class _Events:
-    """Finds the events of decisions."""
+    """Finds the events of decisions, commit by commit."""
 
-    store: ProjectReader
-    plan: Plan
-    _rows: RowReader = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._rows = RowReader(self.store, self.plan.sources)
+    def __init__(self, store: ProjectReader, plan: Plan) -> None:
+        self._store, self._plan = store, plan
+        self._key = -1
+        self._batch: tuple[IntArray, Columns]
 
     def described(self, matches: Sequence[_Match], key: str | None) -> list[Decided]:
         """The decisions with their events, in this order; only those of events with `key`, where there is one."""
-        found: dict[int, Decided] = {}
-        for source in dict.fromkeys(match.endpoint.source for match in matches):
-            own = [match for match in matches if match.endpoint.source == source]
-            found |= self._of_source(self.plan.sources[source], own, key)
-        return [found[match.position] for match in matches if match.position in found]
+        found: list[Decided] = []
+        for (_, name), group in groupby(matches, lambda match: (match.head.start, match.endpoint.name)):
+            found += self._of_commit(list(group), self._plan.endpoints[name], key)
+        return found
 
-    def _of_source(
-        self, source: SourceNode, matches: Sequence[_Match], key: str | None
-    ) -> dict[int, Decided]:
-        columns = self._rows.events(source.name, np.array([match.position for match in matches]))
-        names = key_columns(self.plan, matches[0].endpoint, source)
+    def _of_commit(
+        self, matches: Sequence[_Match], endpoint: EndpointNode, key: str | None
+    ) -> Iterator[Decided]:
+        source = self._plan.sources[endpoint.source]
+        positions, columns = self._events(matches[0].head.log[source.name], source)
+        rows = np.searchsorted(positions, [match.position for match in matches])
+        names = key_columns(self._plan, endpoint, source)
         kept = np.ones(len(matches), np.bool_)
         if key is not None:
-            kept = np.zeros(len(matches), np.bool_)
+            same = np.zeros(columns.length, np.bool_)
             for name in names:
-                kept |= _equals(columns[name], key)
-        return {
-            matches[i].position: _described(matches[i], columns, i, source, names)
+                same |= _equals(columns[name], key)
+            kept = same[rows]
+        return (
+            _described(matches[i], columns, int(rows[i]), source, names)
             for i in np.flatnonzero(kept).tolist()
-        }
+        )
+
+    def _events(self, key: int, source: SourceNode) -> tuple[IntArray, Columns]:
+        if key != self._key:
+            batch = self._store.log_batch(key)
+            columns = conformed(Columns.from_bytes(batch.payload), source)
+            self._key, self._batch = key, (batch.positions, columns)
+        return self._batch
 
 
 def key_columns(plan: Plan, endpoint: EndpointNode, source: SourceNode) -> list[str]:
@@ -301,7 +308,7 @@ def _described(
         position=match.position,
         event_id=None if forgotten else event_ids(one, source, [match.position])[0],
         event_time_us=None if forgotten else int(_numbers(one[source.time_field]).values[0]),
-        decided_at_us=match.decided_at_us,
+        decided_at_us=match.head.ingest_time_us,
         keys={} if forgotten else {name: plain(to_list(one[name], types[name])[0]) for name in names},
         score=None if score != score else score,
         action=decisions.actions[int(decisions.taken[at])],

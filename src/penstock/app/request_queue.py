@@ -36,14 +36,14 @@ class Ask(msgspec.Struct, eq=False):
         Until when it may wait, on the queue's clock.
     with_features
         Whether the answers shall hold the values of the features.
-    letters
-        Ids of the dead letters that the lines are another attempt at, one a line. Without a source and lines: letters to drop.
     ticket
         Whatever the asker knows it by.
     waiting
         Whether nobody has taken or withdrawn it.
     times
         Where it is to be noted when it was where; None where it is not traced.
+    letters
+        Ids of the dead letters that the lines are another attempt at, one a line. Without a source and lines: letters to drop.
     """
 
     source: str
@@ -51,10 +51,10 @@ class Ask(msgspec.Struct, eq=False):
     events: int
     deadline_s: float
     with_features: bool = False
-    letters: tuple[int, ...] = ()
     ticket: object = None
     waiting: bool = True
     times: RequestTimes | None = None
+    letters: tuple[int, ...] = ()
 
 
 class RequestQueue:

@@ -273,9 +273,9 @@ class AsyncClient:
         """How an endpoint does, as far as labels are known."""
         return await self._run(get(path_of("endpoints", endpoint, "metrics"), options))
 
-    async def drift(self, model: str, **options: Any) -> Answer:
-        """How far a model's features are from its training data."""
-        return await self._run(get(path_of("models", model, "drift"), options))
+    async def drift(self, endpoint: str, **options: Any) -> Answer:
+        """How far what an endpoint decides on is from what its model was trained on."""
+        return await self._run(get(path_of("endpoints", endpoint, "drift"), options))
 
     async def alerts(self, **page: Any) -> Answer:
         """Alerts and how they stand."""

@@ -282,9 +282,9 @@ class Client:
         """How an endpoint does, as far as labels are known."""
         return self._run(get(path_of("endpoints", endpoint, "metrics"), options))
 
-    def drift(self, model: str, **options: Any) -> Answer:
-        """How far a model's features are from its training data."""
-        return self._run(get(path_of("models", model, "drift"), options))
+    def drift(self, endpoint: str, **options: Any) -> Answer:
+        """How far what an endpoint decides on is from what its model was trained on."""
+        return self._run(get(path_of("endpoints", endpoint, "drift"), options))
 
     def alerts(self, **page: Any) -> Answer:
         """Alerts and how they stand."""

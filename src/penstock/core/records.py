@@ -56,15 +56,17 @@ class DecisionBatch:
 
 
 class CommitHead(NamedTuple):
-    """A commit without its payloads: the log from `start` to `stop`, when it was accepted, and its decision batches.
+    """A commit without its payloads: the log from `start` to `stop`, when it was accepted, and its batches.
 
-    `decisions` are the endpoint and the number of decisions by key; see `ProjectReader.decision_batch`.
+    `decisions` are the endpoint and the number of decisions by key, see `ProjectReader.decision_batch`; `log` are keys by source, see
+    `ProjectReader.log_batch`.
     """
 
     start: int
     stop: int
     ingest_time_us: int
     decisions: Mapping[int, tuple[str, int]]
+    log: Mapping[str, int]
 
 
 class EventIds(NamedTuple):

@@ -51,7 +51,9 @@ class Asker:
         """
         loop = self._loop = asyncio.get_running_loop()
         waiting: Waiting = loop.create_future()
-        ask = Ask(source, data, events, self._queue.now_s() + timeout_s, with_features, letters, waiting)
+        ask = Ask(
+            source, data, events, self._queue.now_s() + timeout_s, with_features, waiting, letters=letters
+        )
         if (times := present.get()) is not None:
             times.waits(events)
             ask.times = times

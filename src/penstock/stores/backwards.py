@@ -15,12 +15,13 @@ _DECISION_BIT = 1 << NAME_BITS
 
 
 class Head(NamedTuple):
-    """A commit: its positions, when it was accepted, and (key, rows) of its decision batches."""
+    """A commit: its positions, when it was accepted, (key, rows) of its decision batches, keys of its log batches."""
 
     start: int
     stop: int
     ingest_time_us: int
     decisions: tuple[tuple[int, int], ...]
+    log: tuple[int, ...]
 
 
 def heads(fetch: Fetch, position: int | None) -> Iterator[Head]:
@@ -53,6 +54,7 @@ def _head(rows: list[tuple[int, int, int, int, int]]) -> Head:
         rows[0][2],
         max(row[4] for row in rows),
         tuple((row[0], row[3]) for row in rows if row[0] & _DECISION_BIT),
+        tuple(row[0] for row in rows if row[3] and not row[0] & _DECISION_BIT),
     )
 
 

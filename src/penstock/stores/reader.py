@@ -150,12 +150,13 @@ class ProjectReader:
     def heads_before(self, position: int | None = None) -> Iterator[CommitHead]:
         """What the commits hold, newest first: of batches that start before `position` (None: all), without their payloads."""
         for head in backwards.heads(self._fetch, position):
-            yield CommitHead(
-                head.start,
-                head.stop,
-                head.ingest_time_us,
-                {key: (self._name(key & _NAME_MASK), rows) for key, rows in head.decisions},
-            )
+            decisions = {key: (self._name(key & _NAME_MASK), rows) for key, rows in head.decisions}
+            log = {self._name(key & _NAME_MASK): key for key in head.log}
+            yield CommitHead(head.start, head.stop, head.ingest_time_us, decisions, log)
+
+    def log_batch(self, key: int) -> LogBatch:
+        """The log batch with a key of `CommitHead.log`."""
+        return self._log_batch(batches.one(self._fetch, batches.LOG, key))
 
     def decision_batch(self, key: int) -> DecisionBatch:
         """The decision batch with a key of `CommitHead.decisions`."""

@@ -27,7 +27,7 @@ class Service:
     def ask(self, name, found, *, source="payments", deadline_s=FOREVER, with_features=False):
         lines = found if isinstance(found, list) else [found]
         data = b"\n".join(one if isinstance(one, bytes) else msgspec.json.encode(one) for one in lines)
-        self.queue.put(Ask(source, data, len(lines), deadline_s, with_features, name))
+        self.queue.put(Ask(source, data, len(lines), deadline_s, with_features, ticket=name))
 
     def serve(self):
         served = self.answering.serve(lambda processed, _: self.processed.append(processed))

@@ -313,7 +313,8 @@ def test_both_clients_have_the_same_methods():
 
 
 def test_the_asynchronous_client_tries_again_too():
-    left = [httpx.ConnectError("refused"), problem(OverloadError("much", retry_after_s=0.01)), OK]
+    answered = httpx.Response(200, json={"status": "scored"})
+    left = [httpx.ConnectError("refused"), problem(OverloadError("much", retry_after_s=0.01)), answered]
 
     def answer(_):
         one = left.pop(0)
