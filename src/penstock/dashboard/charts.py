@@ -393,7 +393,7 @@ def intervals(
 ) -> Options:
     """Estimates with the interval that each lies in: (low, value, high) by name."""
     stems: list[tuple[float, float, int]] = [
-        [low, high, at] for at, (low, _, high) in enumerate(values) if low is not None and high is not None
+        (low, high, at) for at, (low, _, high) in enumerate(values) if low is not None and high is not None
     ]
     return {
         **_base(unit, legend=False),
