@@ -47,6 +47,7 @@ PAGES = (
     "/system",
 )
 EVIL = '<img src=x onerror="window.hacked=1"><script>window.hacked=2</script>'
+NAME = '<img src=x onerror="window.hacked=1">'
 START_S = 240.0
 WIDTHS = {"wide": (1280, 900), "narrow": (390, 844)}
 
@@ -271,8 +272,9 @@ def test_data_never_run(page, served):
             page.page.wait_for_function("document.body.innerText.includes('<script>window.hacked=2')")
         page.page.mouse.move(600, 500)
         page.check()
-    page.open(f"/models/{quote(EVIL, safe='')}")
-    page.errors.clear()
+    assert page.open(f"/models/{quote(NAME, safe='')}").status == 404
+    assert NAME in page.page.locator(".page").inner_text()
+    page.errors.clear()  # the browser notes a 404
     page.check()
 
 
@@ -365,8 +367,7 @@ def test_pages_cost_nothing_when_nobody_looks(browser, served):
     assert 1 <= in_two_seconds() <= 3
     for one in opened:
         one.close()
-    time.sleep(0.3)
-    assert in_two_seconds() == 0
+    assert any(in_two_seconds() == 0 for _ in range(5))
 
 
 def test_what_is_no_page_is_a_problem(served):
@@ -404,5 +405,4 @@ def _confirm(opened: Watched, reason: str, verb: str) -> None:
     dialog = opened.page.locator("dialog[open]")
     if reason:
         dialog.get_by_label("Reason").fill(reason)
-        time.sleep(0.4)  # what is typed is sent a quarter of a second after the last key
     dialog.get_by_role("button", name=verb).click()

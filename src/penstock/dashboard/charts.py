@@ -392,7 +392,7 @@ def intervals(
     unit: str = "share",
 ) -> Options:
     """Estimates with the interval that each lies in: (low, value, high) by name."""
-    stems = [
+    stems: list[tuple[float, float, int]] = [
         (low, high, at) for at, (low, _, high) in enumerate(values) if low is not None and high is not None
     ]
     return {

@@ -29,7 +29,7 @@ class Confirm:
     more
         Fields besides the reason: name and arguments of `field`.
     needs_reason
-        Whether it can be done without saying why.
+        Whether it cannot be done without saying why.
     danger
         Whether the button warns.
     """
@@ -57,9 +57,7 @@ class Confirm:
             el("p", "", text)
             for name, how in more:
                 self._fields[name] = field(**how)
-            self._reason = (
-                field("Reason", hint="Kept in the history, with your name.") if needs_reason else None
-            )
+            self._reason = field("Reason", hint="Kept in the history, with your name.")
             self._wrong = stack("problems")
             with stack("row end"):
                 button("Cancel", self._modal.hide)
@@ -70,7 +68,7 @@ class Confirm:
         self._modal.show()
 
     async def _confirmed(self) -> None:
-        reason = "" if self._reason is None else str(self._reason.value).strip()
+        reason = str(self._reason.value).strip()
         if self._needs_reason and not reason:
             self._say("Say why: the history keeps it.")
             return

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 from nicegui import ui
 from nicegui.element import Element
 
+PAUSE_S = 0.25
+
 Handler = Callable[[], Awaitable[None] | None]
 
 
@@ -149,7 +151,8 @@ def field(
         made.value = event.args
         return changed(event.args) if changed is not None else None
 
-    made.on("change", said, throttle=0.25, leading_events=False)
+    # Where something is looked up with it, only when the typing pauses; else at once, so that a click finds all that was typed.
+    made.on("change", said, throttle=0.0 if changed is None else PAUSE_S, leading_events=changed is None)
     return made
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, Request
@@ -71,19 +72,36 @@ def _add(path: str, page: Page, api: PageClient, feeds: Feeds) -> None:
             try:
                 await page(view)
             except NotFoundError as error:
-                with headline("Not found"):
-                    pass
-                blank("There is no such thing", str(error))
+                _instead(view, HTTPStatus.NOT_FOUND, "Not found", what="There is no such thing", why=error)
             except AccessError as error:
-                with headline("Not with this key"):
-                    pass
-                blank("The key may not see this", str(error), "penstock keys create NAME --scope read")
+                _instead(
+                    view,
+                    HTTPStatus.FORBIDDEN,
+                    "Not with this key",
+                    what="The key may not see this",
+                    why=error,
+                    command="penstock keys create NAME --scope read",
+                )
             except PenstockError as error:
-                with headline("Not now"):
-                    pass
-                blank("This page could not be made", str(error))
+                _instead(
+                    view,
+                    HTTPStatus.SERVICE_UNAVAILABLE,
+                    "Not now",
+                    what="This page could not be made",
+                    why=error,
+                )
 
     ui.page(path, response_timeout=BUILD_S)(build)
+
+
+def _instead(
+    view: View, status: HTTPStatus, title: str, *, what: str, why: object, command: str = ""
+) -> None:
+    """Say why there is no page."""
+    view.client.status_code = status
+    with headline(title):
+        pass
+    blank(what, str(why), command)
 
 
 class _Pages:

@@ -30,7 +30,7 @@ _DATA_POLICY = b"default-src 'none'; frame-ancestors 'none'"
 _SAFE = [
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
-    (b"referrer-policy", b"no-referrer"),
+    (b"referrer-policy", b"same-origin"),  # with none, browsers send the origin of a form as "null"
     (b"cross-origin-resource-policy", b"same-origin"),
 ]
 _DATA = [*_SAFE, (b"content-security-policy", _DATA_POLICY), (b"cache-control", b"no-store")]

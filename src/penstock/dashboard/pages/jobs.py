@@ -197,4 +197,12 @@ def _begin(view: View, kinds: list[dict[str, Any]]) -> Confirm:
             },
         ),
     ]
-    return Confirm(view, "Begin a job", "It runs beside the engine.", do, verb="Begin", more=more)
+    return Confirm(
+        view,
+        "Begin a job",
+        "It runs beside the engine. One that changes something needs a reason.",
+        do,
+        verb="Begin",
+        more=more,
+        needs_reason=False,
+    )
