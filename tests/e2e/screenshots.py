@@ -127,7 +127,7 @@ def take(browser: Browser, url: str, path: Path, *, width: int, scheme: str = "l
     context.close()
     from PIL import Image
 
-    Image.open(path).convert("RGB").quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
+    Image.open(path).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 if __name__ == "__main__":

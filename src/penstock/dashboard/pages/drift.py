@@ -6,7 +6,7 @@ from typing import Any
 
 from penstock.dashboard import charts
 from penstock.dashboard.client import query
-from penstock.dashboard.elements import Column, card, cell, chart, el, notice, row, stack, table
+from penstock.dashboard.elements import Column, card, cell, chart, el, notice, row, table
 from penstock.dashboard.frame import headline
 from penstock.dashboard.kept import show_kept
 from penstock.dashboard.pages.performance import chosen_endpoint, endpoint_tabs, no_endpoint
@@ -62,13 +62,12 @@ def _report(found: Figures, endpoint: str, chosen: str) -> None:
         _heat(found["days"])
     with card("Columns", classes="card flush"):
         _columns(drift["columns"], endpoint, chosen)
-    with stack("two"):
-        if drift["columns"]:
-            worst = next((one for one in drift["columns"] if one["name"] == chosen), None) or max(
-                drift["columns"], key=lambda one: one["effect"] or 0
-            )
-            _bins(worst)
-        _change_points(found)
+    if drift["columns"]:
+        worst = next((one for one in drift["columns"] if one["name"] == chosen), None) or max(
+            drift["columns"], key=lambda one: one["effect"] or 0
+        )
+        _bins(worst)
+    _change_points(found)
 
 
 def _heat(days: list[Figures]) -> None:
