@@ -149,7 +149,7 @@ def start(root):
             )
         started.append(process)
         until = time.perf_counter() + 60
-        while (found := re.search(r"http://\S+", told.read_text())) is None:
+        while (found := re.search(r"http://[\w.:]+", told.read_text())) is None:
             assert process.poll() is None, told.read_text()
             assert time.perf_counter() < until, told.read_text()
             time.sleep(0.02)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -18,8 +19,9 @@ import httpx
 import pytest
 
 from tests.e2e.dashboard_project import World, make, penstock
+from tests.services import needs
 
-CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+CHROMIUM = shutil.which("chromium")
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -51,11 +53,7 @@ NAME = '<img src=x onerror="window.hacked=1">'
 START_S = 240.0
 WIDTHS = {"wide": (1280, 900), "narrow": (390, 844)}
 
-needs_chromium = pytest.mark.skipif(
-    not Path(CHROMIUM).exists() and os.environ.get("REQUIRE_SERVICES") != "1",
-    reason=f"no Chromium at {CHROMIUM}: apt install chromium, or name it in CHROMIUM",
-)
-pytestmark = needs_chromium
+pytestmark = needs("chromium")
 
 
 class Served:

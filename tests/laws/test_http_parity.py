@@ -15,8 +15,8 @@ from penstock.definitions.project import Project
 from penstock.testing.clock import ManualClock
 from penstock.testing.serving import serving_project
 from penstock.testing.streams import START_US
-from tests.laws.parity import assert_same_vectors, bits, endpoint_of
-from tests.laws.test_engine_parity import batched, chargebacks, expected, logins, numbers, payments
+from tests.laws.parity import answers_of, assert_same_vectors, bits, endpoint_of
+from tests.laws.test_engine_parity import LAWS, batched, chargebacks, logins, numbers, payments
 
 TOML = "[engine]\ndurability = 'process'\nfuture_check = false\n"
 ENDPOINT = endpoint_of(numbers, payments, chargebacks)
@@ -82,7 +82,7 @@ def test_http_equals_ingest_and_the_oracle(batches):
     assert [list(row) for row in found] == [list(row) for row in direct]
     for row, same in zip(vectors(found), vectors(direct), strict=True):
         assert [bits(float(value)) for value in row] == [bits(float(value)) for value in same]
-    assert_same_vectors(vectors(found), expected(batches, numbers))
+    assert_same_vectors(vectors(found), answers_of(LAWS.oracle(), batches, numbers))
 
 
 def test_numbers_survive_json_bit_for_bit():

@@ -157,7 +157,8 @@ def test_who_stops_watching_is_forgotten(shop, monkeypatch):
     job = served.platform.jobs.submit("drift", {"until": "/nowhere"}, actor="ann")
     monkeypatch.setattr(job_routes, "WATCHERS", 1)
     with client.stream("GET", f"/v1/jobs/{job.id}/events") as answer:
-        next(read(answer.iter_lines()))
+        events = read(answer.iter_lines())  # while somebody holds it the stream is open
+        next(events)
         ok(client.get(f"/v1/jobs/{job.id}/events"), 429)
     until(lambda: not served.platform.job_watchers)
     served.platform.jobs.cancel(job)

@@ -1,7 +1,6 @@
 """Metrics are exact, bounded, documented, and cheap to scrape."""
 
 import re
-import shutil
 import subprocess
 import time
 from collections import Counter
@@ -22,6 +21,7 @@ from penstock.serving.metric_catalog import BOUNDED, METRICS, reference
 from penstock.serving.metric_readings import MetricReader, retraining_of
 from penstock.serving.prometheus import Exposition, Waiting
 from penstock.serving.request_counts import MOST_ROUTES, RequestCounts
+from tests.services import needs
 from tests.unit.app.observed import feed, observed, send, serve
 from tests.unit.app.shop import CLOCK, payments, write_project
 
@@ -290,7 +290,7 @@ def test_names_follow_the_conventions():
     assert {label for metric in METRICS.values() for label in metric.labels} == set(BOUNDED)
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+@needs("promtool")
 def test_promtool_finds_nothing_wrong(folder):
     with observed(folder) as (runtime, observing):
         serve(runtime)

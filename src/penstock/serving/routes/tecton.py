@@ -20,7 +20,6 @@ from starlette.concurrency import run_in_threadpool
 
 from penstock.app.requests import verdicts
 from penstock.core.errors import NotFoundError, PenstockError
-from penstock.engine.contract import Contract
 from penstock.serving.access import GuardedRoute
 from penstock.serving.platform import platform_of
 from penstock.serving.problems import ProblemError, problem_of
@@ -293,9 +292,9 @@ async def ingest(request: Request, body: Ingest) -> JSONResponse:
 
 
 def _checked(platform: Platform, given: Mapping[str, Sequence[bytes]]) -> dict[str, list[Answer]]:
-    sources = platform.runtime.plan.sources
+    engine, sources = platform.runtime.engine, platform.runtime.plan.sources
     return {
-        source: verdicts(Contract(sources[source]).decode_json(b"\n".join(rows)))
+        source: verdicts(engine.contract(sources[source]).decode_json(b"\n".join(rows)))
         for source, rows in given.items()
     }
 
