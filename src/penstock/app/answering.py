@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from penstock.core.errors import DeadlineError, PenstockError, StoreError
+from penstock.core.errors import DeadlineError, PenstockError, StoreError, UncertainError
 from penstock.engine.answers import Answer, answers_of
 from penstock.engine.effects import NO_CHANGES, LetterChanges
 from penstock.engine.lookup import RowReader
@@ -80,6 +80,7 @@ class Answering:
         note: Note,
         started_s: float,
     ) -> None:
+        plan = self._runtime.plan  # it may be another when the answers are made
         try:
             # A lone micro-batch is committed here: handing it to another thread would only take time.
             processed = self._runtime.process(
@@ -88,7 +89,7 @@ class Answering:
         except BaseException as error:
             self._refuse([*(ask for group in groups for ask in group), *drops], _stopped(error))
             raise
-        processed.committed.add_done_callback(lambda done: self._answer(processed, groups, drops, done))
+        processed.committed.add_done_callback(lambda done: self._answer(processed, groups, drops, plan, done))
         note(processed, started_s)  # nobody waits for this
 
     def drain(self, note: Note) -> None:
@@ -119,25 +120,38 @@ class Answering:
         return decoded
 
     def _answer(
-        self, processed: Processed, groups: Sequence[list[Ask]], drops: Sequence[Ask], done: Future[None]
+        self,
+        processed: Processed,
+        groups: Sequence[list[Ask]],
+        drops: Sequence[Ask],
+        plan: Plan,
+        done: Future[None],
     ) -> None:
-        """Make the answers, once everything is durable."""
+        """Make the answers, once everything is durable; nobody may be left without one."""
         error = done.exception()
+        if error is None:
+            try:
+                self._deliver(self._replies(processed, groups, drops, plan))
+            except Exception as unforeseen:  # noqa: BLE001 - this thread has nobody to raise it to; the requests are told
+                error = unforeseen
         if error is not None:
             self._refuse([*(ask for group in groups for ask in group), *drops], _stopped(error))
-            return
+
+    def _replies(
+        self, processed: Processed, groups: Sequence[list[Ask]], drops: Sequence[Ask], plan: Plan
+    ) -> list[tuple[Ask, Reply]]:
         replies: list[tuple[Ask, Reply]] = [(ask, []) for ask in drops]
         for outcome, group in zip(processed.outcomes, groups, strict=True):
-            answers = self._answers(outcome, with_features=any(ask.with_features for ask in group))
+            wanted = any(ask.with_features for ask in group)
+            answers = self._answers(outcome, plan, with_features=wanted)
             start = 0
             for ask in group:
                 replies.append((ask, answers[start : start + ask.events]))
                 start += ask.events
-        self._deliver(replies)
+        return replies
 
-    def _answers(self, outcome: Outcome, *, with_features: bool) -> list[Answer]:
+    def _answers(self, outcome: Outcome, plan: Plan, *, with_features: bool) -> list[Answer]:
         with self._reading:
-            plan = self._runtime.plan
             if self._rows is None or self._rows[0] is not plan:
                 self._rows = plan, RowReader(self._runtime.store, plan.sources)
             rows = self._rows[1]
@@ -178,6 +192,6 @@ def _letters(groups: Sequence[list[Ask]], drops: Sequence[Ask]) -> LetterChanges
 
 
 def _stopped(error: BaseException) -> PenstockError:
-    return StoreError(
-        f"the engine stopped ({error}). Whether the events were stored is not known: send them again with the same ids."
+    return UncertainError(
+        f"the engine did not answer ({error}). Whether the events were stored is not known: send them again with the same ids."
     )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import (
@@ -182,6 +183,17 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The environment before the file."""
         return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls))
+
+
+def changed(settings: ServeSettings, given: Mapping[str, Any]) -> ServeSettings:
+    """`settings` with some values given by hand; raises `SettingsError` naming each wrong one."""
+    try:
+        return ServeSettings.model_validate(settings.model_dump() | dict(given))
+    except ValidationError as error:
+        found = "; ".join(
+            f"--{e['loc'][0]} is {e['input']!r}: {e['msg']}" for e in error.errors(include_url=False)
+        )
+        raise SettingsError(f"serve: {found}. Correct the option.") from error
 
 
 def load_settings(root: Path) -> Settings:

@@ -112,7 +112,7 @@ def _drive(
                 live_line(beside.look) as show,
             ):
                 watch = show if platform is None else _both(show, platform.saw)
-                if not stop.asked and load_histories(runtime, stop=stop.event, watch=watch):
+                if not stop.asked and load_histories(runtime, stop=stop.event, watch=show):
                     tell("penstock: the history of streams is loaded")
                 for what in set(runtime.problems) & set(plan.sources):
                     tell(f"penstock: {runtime.problems[what]}")
@@ -178,13 +178,14 @@ def served(
     if given is None:
         yield None
         return
+    from penstock.app.settings import changed
     from penstock.serving.api import create_app
     from penstock.serving.authentication import check_exposure
     from penstock.serving.platform import Platform
     from penstock.serving.server import Server
 
     platform = Platform(runtime)
-    platform.settings = platform.settings.model_copy(update=dict(given))
+    platform.settings = changed(platform.settings, given)
     check_exposure(platform.settings.host, platform.keyring)
     app = create_app(platform)
     if platform.settings.dashboard:

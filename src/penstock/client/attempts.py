@@ -22,6 +22,7 @@ from penstock.core.errors import (
     ProjectError,
     SettingsError,
     StoreError,
+    UncertainError,
     UnreachableError,
 )
 
@@ -42,6 +43,7 @@ BY_CODE: Mapping[str, type[PenstockError]] = {
     "settings": SettingsError,
     "missing_dependency": MissingDependencyError,
     "store": StoreError,
+    "uncertain": UncertainError,
 }
 _BY_STATUS: Mapping[int, type[PenstockError]] = {401: AccessError, 403: AccessError, 404: NotFoundError}
 

@@ -46,6 +46,10 @@ class StoreError(PenstockError, RuntimeError):
     """A store could not be opened, read or written."""
 
 
+class UncertainError(StoreError):
+    """Whether something was stored is not known; asking again with the same ids tells."""
+
+
 class CorruptionError(StoreError):
     """Stored bytes do not match their checksum."""
 

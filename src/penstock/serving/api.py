@@ -40,6 +40,7 @@ from penstock.serving.routes import (
 from penstock.serving.watched_requests import WatchedRequests
 
 ROUTERS = (
+    scoring.router,  # first: routes are tried in order, and this one is asked most
     alerts.router,
     audit.router,
     catalog.router,
@@ -54,7 +55,6 @@ ROUTERS = (
     observing.router,
     promotions.router,
     retraining.router,
-    scoring.router,
     session.router,
     status.router,
     tecton.router,

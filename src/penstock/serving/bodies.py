@@ -14,6 +14,9 @@ from penstock.serving.problems import ProblemError
 MAX_EVENTS = 10_000
 """Most events in one request."""
 
+MOST_LINES = 2 * MAX_EVENTS
+MOST_COMMAS = 100 * MAX_EVENTS
+
 MAX_TIMEOUT_S = 300.0
 _NDJSON = ("application/x-ndjson", "application/jsonl", "application/ndjson")
 _YES, _NO = ("true", "1", "yes", ""), ("false", "0", "no")
@@ -32,9 +35,11 @@ async def events_of(request: Request) -> Events:
     """The events of a body: one JSON object, a JSON list of them, or NDJSON by its content type."""
     body = await request.body()
     if request.headers.get("content-type", "").startswith(_NDJSON):
+        _check_parts(body.count(b"\n"), MOST_LINES, "lines")
         return _many(lines(body))
     event = one_line(body)
     if event.startswith(b"["):
+        _check_parts(event.count(b","), MOST_COMMAS, "commas")
         parts = elements(event)
         if parts is None:
             raise ProblemError(
@@ -50,6 +55,16 @@ async def events_of(request: Request) -> Events:
             "the body is empty. Send an event as a JSON object, a list of them, or NDJSON as application/x-ndjson.",
         )
     return Events(event, 1, single=True)
+
+
+def _check_parts(found: int, allowed: int, what: str) -> None:
+    """Refuse what would only be taken apart to be refused; that would hold up everybody else."""
+    if found > allowed:
+        raise ProblemError(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            "too_many_events",
+            f"{found} {what} in one request; allowed are {allowed}. Nothing was stored: send the events in parts.",
+        )
 
 
 def _many(parts: list[bytes]) -> Events:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from penstock.core.errors import StoreError
 from penstock.core.limits import MAX_EVENT_BYTES
-from penstock.serving.access import Identity
+from penstock.serving.access import PUBLIC, Identity
 from penstock.serving.authentication import Authentication
 from penstock.serving.exchange import Exchange, Held
 from penstock.serving.headers import Seen, look_at
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from starlette.types import Scope as Connection
 
     from penstock.app.settings import ServeSettings
+
+MOST_PUBLIC_BYTES = 4096
+"""Most bytes in the body of a request that needs no key."""
 
 MANY_EVENTS = ("/v1/endpoints/", "/v1/sources/", "/ingest", "/api/")
 """How paths begin whose bodies may hold many events."""
@@ -102,6 +105,8 @@ class Edge:
         return identity
 
     def _most_bytes(self, scope: Connection) -> int:
+        if (scope.get("method"), scope["path"]) in PUBLIC:
+            return MOST_PUBLIC_BYTES
         if scope["path"].startswith(MANY_EVENTS):
             return self._settings.max_body_bytes
         return MAX_EVENT_BYTES

@@ -26,6 +26,7 @@ from penstock.core.errors import (
     ProjectError,
     SettingsError,
     StoreError,
+    UncertainError,
 )
 from penstock.engine.card_numbers import masked
 
@@ -47,6 +48,7 @@ STATUS: dict[type[PenstockError], tuple[HTTPStatus, str]] = {
     MissingDependencyError: (HTTPStatus.NOT_IMPLEMENTED, "missing_dependency"),
     OverloadError: (HTTPStatus.TOO_MANY_REQUESTS, "overloaded"),
     StoreError: (HTTPStatus.SERVICE_UNAVAILABLE, "store"),
+    UncertainError: (HTTPStatus.GATEWAY_TIMEOUT, "uncertain"),
 }
 """Status and code of an error by its class, or the nearest above it."""
 

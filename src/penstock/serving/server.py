@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import sys
 import threading
+import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -60,17 +61,22 @@ class Server:
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._run, name="penstock-http", daemon=True)
-        host, port = self._socket.getsockname()[:2]
-        scheme = "http" if settings.tls_cert is None else "https"
-        self.url = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+        self._error: BaseException | None = None
+        self.url = _url(settings, *self._socket.getsockname()[:2])
         """Where it listens."""
 
     def __enter__(self) -> Self:
         sys.setswitchinterval(SWITCH_S)
         self._thread.start()
-        started = threading.Event()
-        while not self._server.started and self._thread.is_alive():
-            started.wait(0.01)
+        until = time.monotonic() + START_S
+        while not self._server.started and self._thread.is_alive() and time.monotonic() < until:
+            time.sleep(0.01)
+        if not self._server.started:
+            self.stop()
+            why = f"{type(self._error).__name__}: {self._error}" if self._error else "see the log above"
+            raise SettingsError(
+                f"serve: the web server did not start ({why}). Check tls_cert and tls_key of [serve] in penstock.toml."
+            ) from self._error
         return self
 
     def __exit__(
@@ -85,7 +91,18 @@ class Server:
         self._socket.close()
 
     def _run(self) -> None:
-        self._server.run(sockets=[self._socket])
+        try:
+            self._server.run(sockets=[self._socket])
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - told by `__enter__`, in the thread that waits
+            self._error = error
+
+
+def _url(settings: ServeSettings, host: str, port: int) -> str:
+    """Where a caller on this machine, or one who knows its name, finds it."""
+    if host in {"0.0.0.0", "::"}:  # noqa: S104 - compared, not bound
+        host = settings.allowed_hosts[0] if settings.allowed_hosts else "127.0.0.1"
+    scheme = "http" if settings.tls_cert is None else "https"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def _bound(host: str, port: int) -> socket.socket:

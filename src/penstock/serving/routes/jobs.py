@@ -14,7 +14,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from penstock.core.errors import OverloadError
-from penstock.serving.access import GuardedRoute
+from penstock.serving.access import GuardedRoute, Scope, check
 from penstock.serving.acting import Reason, actor_of
 from penstock.serving.beginning import CANCELLED, begin
 from penstock.serving.job_kinds import KINDS
@@ -109,6 +109,8 @@ def cancel_job(
     """
     platform = platform_of(request)
     found = platform.jobs.get(job)
+    if KINDS[found.kind].admin:
+        check(request.scope.get("identity"), Scope.ADMIN)
     if not found.ended:
         audit = platform.runtime.routes.audit
         audit.append(CANCELLED, found.kind, {"job": found.id}, actor=actor_of(request), reason=reason)
