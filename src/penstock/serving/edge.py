@@ -82,11 +82,11 @@ class Edge:
         except ProblemError as problem:
             await self._refuse(scope, exchange, problem)
             return
+        alive = self._authentication.alive(identity)
         if kind == "websocket":
-            alive = self._authentication.alive(identity)
             await exchange.socket(self._app, alive)
         else:
-            await exchange.request(self._app)
+            await exchange.request(self._app, alive)
 
     def _identity(self, scope: Connection, seen: Seen) -> Identity | None:
         """Who asks; raises `ProblemError` for who may not even ask."""

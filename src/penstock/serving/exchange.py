@@ -51,6 +51,7 @@ class Exchange:
     """A request on its way in and its answer on its way out."""
 
     __slots__ = (
+        "_alive",
         "_bytes",
         "_deadline",
         "_done",
@@ -72,6 +73,7 @@ class Exchange:
         self._most = self._bytes = 0
         self._deadline = 0.0
         self._problem: ProblemError | None = None
+        self._alive: Callable[[], bool] = lambda: True
         self._done = self._started = False
 
     def bound(self, seen: Seen, most: int) -> None:
@@ -87,8 +89,12 @@ class Exchange:
         if int(length) > most:
             raise _too_large(most)
 
-    async def request(self, app: ASGIApp) -> None:
-        """Let `app` answer; what breaks a bound is answered here, whatever `app` makes of it."""
+    async def request(self, app: ASGIApp, alive: Callable[[], bool]) -> None:
+        """Let `app` answer; what breaks a bound is answered here, whatever `app` makes of it.
+
+        An answer that goes on and on ends when the caller's identity holds no more.
+        """
+        self._alive = alive
         try:
             await app(self._scope, self._take, self._give)
         except Exception:
@@ -142,6 +148,8 @@ class Exchange:
             message["headers"] = [*message["headers"], *self._added(message["headers"])]
             if message["status"] == HTTPStatus.UNAUTHORIZED:
                 message["headers"].append((b"www-authenticate", b"Bearer"))
+        elif message.get("more_body", False) and not self._alive():
+            raise self._broken(_ended())
         await self._send(message)
 
     def _added(self, headers: Any) -> list[tuple[bytes, bytes]]:
@@ -174,6 +182,14 @@ class Exchange:
         """Do not open a socket."""
         await self._receive()  # the wish to connect
         await self._send({"type": "websocket.close", "code": 1008, "reason": ""})
+
+
+def _ended() -> ProblemError:
+    return ProblemError(
+        HTTPStatus.UNAUTHORIZED,
+        "unauthenticated",
+        "the key does not work any more: it has expired, or was revoked.",
+    )
 
 
 def _too_large(most: int) -> ProblemError:

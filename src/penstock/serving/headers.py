@@ -21,10 +21,24 @@ _SINGLE = frozenset(
         b"x-api-key",
         b"content-length",
         b"x-request-id",
+        b"sec-fetch-mode",
         b"sec-fetch-site",
     }
 )
-_WANTED = _SINGLE | {b"cookie", b"x-forwarded-for", b"forwarded"}
+_PROXIED = frozenset(
+    {
+        b"cf-connecting-ip",
+        b"forwarded",
+        b"via",
+        b"x-forwarded-for",
+        b"x-forwarded-host",
+        b"x-forwarded-proto",
+        b"x-real-ip",
+    }
+)
+"""What proxies add; one that adds nothing cannot be seen."""
+
+_WANTED = _SINGLE | _PROXIED | {b"cookie"}
 
 
 class Seen:
@@ -40,6 +54,7 @@ class Seen:
         "forwarded",
         "host",
         "key",
+        "mode",
         "origin",
         "problem",
         "request_id",
@@ -51,10 +66,11 @@ class Seen:
         self.host = get(b"host")
         self.origin = get(b"origin")
         self.site = get(b"sec-fetch-site")
+        self.mode = get(b"sec-fetch-mode")
         self.authorization = get(b"authorization")
         self.key = get(b"x-api-key")
         self.cookie = get(b"cookie")
-        self.forwarded = b"x-forwarded-for" in found or b"forwarded" in found
+        self.forwarded = not _PROXIED.isdisjoint(found)
         self.content_length = get(b"content-length")
         self.problem = problem
         given = get(b"x-request-id")

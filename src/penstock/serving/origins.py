@@ -46,14 +46,21 @@ class Origins:
                 "the host that the request names is not served here. Add it to allowed_hosts in [serve] of penstock.toml.",
             )
         if scope["type"] == "http" and scope["method"] in _SAFE:
-            return
+            # A link may lead here; a foreign page's script may not even ask, since asking may begin long work.
+            if seen.site is None or seen.site in _OWN_SITES or seen.mode == b"navigate":
+                return
+            raise _foreign()
         foreign = seen.origin is not None and _host_of(seen.origin) != seen.host.lower()
         if foreign or (seen.site is not None and seen.site not in _OWN_SITES):
-            raise ProblemError(
-                HTTPStatus.FORBIDDEN,
-                "foreign_origin",
-                "a browser sent this for a page of another site. Only the own pages may change anything.",
-            )
+            raise _foreign()
+
+
+def _foreign() -> ProblemError:
+    return ProblemError(
+        HTTPStatus.FORBIDDEN,
+        "foreign_origin",
+        "a browser sent this for a page of another site. Only the own pages may ask for anything.",
+    )
 
 
 def name_of(host: bytes) -> str:

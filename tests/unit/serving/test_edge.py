@@ -107,8 +107,16 @@ def test_own_pages_and_programs_may_change_things(door, headers):
     assert talk(door.edge, "hi", headers={"host": "localhost:8000", **headers})[1]["text"] == "hi"
 
 
+def test_a_foreign_page_may_link_here_and_not_ask(door):
+    headers = {"origin": "https://evil.example", "sec-fetch-site": "cross-site"}
+    problem(door.ask(headers={**headers, "sec-fetch-mode": "no-cors"}), 403, "foreign_origin")
+    problem(door.ask(headers=headers), 403, "foreign_origin")
+    assert not door.calls
+    assert door.ask(headers={"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}).status == 200
+
+
 def test_a_foreign_page_that_only_reads_is_told_nothing_by_its_browser(door):
-    answer = door.ask(headers={"origin": "https://evil.example", "sec-fetch-site": "cross-site"})
+    answer = door.ask(headers={"origin": "https://evil.example"})  # of a browser that says no more
     assert not [name for name in answer.headers if name.startswith("access-control")]
     assert answer.headers["cross-origin-resource-policy"] == "same-origin"
 
@@ -169,6 +177,25 @@ def test_a_wrong_key_beside_a_good_session_is_still_wrong(door):
     _, text = door.key()
     cookie = door.sessions.log_in(door.keyring.authenticate(text)).partition(";")[0]
     problem(door.ask(headers={"authorization": "Bearer no", "cookie": cookie}), 401, "unauthenticated")
+
+
+def test_an_answer_that_goes_on_ends_with_its_key(tmp_path):
+    given = []
+
+    async def endless(_scope, _receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        while True:
+            given.append(len(given))
+            if len(given) == 3:
+                door.revoke(key)
+                door.later(2)
+            await send({"type": "http.response.body", "body": b"x", "more_body": True})
+
+    door = Door(tmp_path, endless)
+    key, text = door.key(Scope.READ)
+    answer = door.ask(headers={"authorization": f"Bearer {text}"})
+    assert (answer.status, answer.body) == (200, b"xx")
+    assert len(given) == 3
 
 
 def test_expired_and_revoked_keys_are_refused_within_a_second(door):
