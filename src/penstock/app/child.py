@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from typing import IO
 
 
 class Child:
@@ -19,13 +20,21 @@ class Child:
         What to run.
     environment
         Variables that it has unless they are set already.
+    speaks
+        Whether it says something on its stdout; else that goes nowhere.
     """
 
-    def __init__(self, module: str, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        module: str,
+        *arguments: str,
+        environment: Mapping[str, str] | None = None,
+        speaks: bool = False,
+    ) -> None:
         self._process = subprocess.Popen(  # noqa: S603 - this interpreter, our own module
             [sys.executable, "-P", "-m", module, *arguments],
             stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
+            stdout=subprocess.PIPE if speaks else subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C is for the run
             env={**(environment or {}), **os.environ},
@@ -36,6 +45,12 @@ class Child:
         """How it ended; None while it runs."""
         return self._process.poll()
 
+    @property
+    def stdout(self) -> IO[bytes]:
+        """What it says, where it speaks."""
+        assert self._process.stdout is not None
+        return self._process.stdout
+
     def tell(self, word: bytes) -> None:
         """Send it a word; nothing where it has ended."""
         assert self._process.stdin is not None
@@ -45,18 +60,22 @@ class Child:
 
     def wait(self) -> None:
         """Close its stdin and wait for its end."""
-        self._process.communicate()
+        self._close()
+        self._process.wait()
 
     def end(self, patience_s: float) -> None:
         """Close its stdin; what has not ended after `patience_s` seconds is terminated."""
-        assert self._process.stdin is not None
-        with suppress(OSError):
-            self._process.stdin.close()
+        self._close()
         try:
             self._process.wait(patience_s)
         except subprocess.TimeoutExpired:
             self._process.terminate()
             self._process.wait()
+
+    def _close(self) -> None:
+        assert self._process.stdin is not None
+        with suppress(OSError):
+            self._process.stdin.close()
 
 
 def told(seconds: float) -> bytes | None:

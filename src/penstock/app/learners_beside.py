@@ -9,11 +9,8 @@ What they publish reaches whoever serves the version in this process. Use it as 
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 import time
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +18,7 @@ from typing import IO, TYPE_CHECKING, Self
 
 import msgspec
 
+from penstock.app.child import Child
 from penstock.app.learning import Message, Progress
 from penstock.app.runtime import learned_path
 from penstock.core.errors import PenstockError
@@ -127,7 +125,7 @@ class _Learner:
 
     label: str
     states: Path
-    child: subprocess.Popen[bytes]
+    child: Child
     progress: Progress = field(default_factory=Progress)
     heard_s: float = field(default_factory=time.monotonic)
     _hearing: threading.Thread | None = None
@@ -137,14 +135,7 @@ class _Learner:
         states = learned_path(root)
         key = sealing_key(states)
         name, _, version = label.partition(":")
-        command = [sys.executable, "-P", "-m", "penstock.app.learning"]
-        child = subprocess.Popen(  # noqa: S603 - this interpreter, our own module
-            [*command, str(root), str(root), name, version],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is for the run; the learner ends when its stdin does
-        )
+        child = Child("penstock.app.learning", str(root), str(root), name, version, speaks=True)
         learner = cls(label, states, child)
         learner._hearing = threading.Thread(
             target=learner._hear, args=(key,), name="penstock-learner", daemon=True
@@ -166,15 +157,12 @@ class _Learner:
         return f"{shown}: {self.progress.labels:,} labels learned{behind}{taken_back}{why}{problem}"
 
     def finish(self) -> None:
-        assert self.child.stdin is not None
-        with suppress(OSError):  # it has ended
-            self.child.stdin.write(b".")
-            self.child.stdin.flush()
+        self.child.tell(b".")
         assert self._hearing is not None
         while self._hearing.is_alive():
             self._hearing.join(_PAUSE_S)
             if time.monotonic() - self.heard_s > _SILENT_S:
-                self.child.kill()  # what is saved is whole
+                self.child.end(0)  # what is saved is whole
                 self._hearing.join()
                 self._fail(
                     f"it said nothing for {_SILENT_S:g} s and was ended; the rest is learned next time"
@@ -182,23 +170,16 @@ class _Learner:
         self.child.wait()
 
     def end(self) -> None:
-        assert self.child.stdin is not None
-        with suppress(OSError):  # it has ended
-            self.child.stdin.close()
-        try:
-            self.child.wait(_END_S)
-        except subprocess.TimeoutExpired:
-            self.child.kill()  # what is saved is whole; the rest is learned next time
-            self.child.wait()
+        self.child.end(_END_S)  # what is saved is whole; the rest is learned next time
         assert self._hearing is not None
         self._hearing.join()
 
     def _hear(self, key: bytes) -> None:
-        assert self.child.stdout is not None
         with self.child.stdout as pipe:
             while (data := _frame(pipe)) is not None:
                 self._take(data, key)
-        if self.child.wait() and not self.progress.error:
+        self.child.wait()
+        if self.child.returncode and not self.progress.error:
             self._fail(f"its process ended with code {self.child.returncode}")
 
     def _take(self, data: bytes, key: bytes) -> None:

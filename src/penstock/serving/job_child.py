@@ -28,7 +28,7 @@ def job_command(root: Path) -> list[str]:
     return [sys.executable, "-P", "-m", MODULE, str(root)]
 
 
-class Child:
+class JobProcess:
     """A process that works on something.
 
     Parameters

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 
 from penstock.core.errors import StoreError
-from penstock.serving.job_child import Child
+from penstock.serving.job_child import JobProcess
 from penstock.serving.job_errors import error_of
 
 PART_BYTES = 256 << 10
 _ERROR = b'{"error":'
 
 
-def first_bytes(child: Child) -> bytes:
+def first_bytes(child: JobProcess) -> bytes:
     """The first part; raises what the process fails for, if it fails before."""
     data = _read(child)
     if data.startswith(_ERROR):
@@ -24,7 +24,7 @@ def first_bytes(child: Child) -> bytes:
     return data
 
 
-def rest(child: Child) -> bytes:
+def rest(child: JobProcess) -> bytes:
     """A further part; empty at the end. Raises `StoreError` where the process failed: what was sent is not all."""
     data = _read(child)
     if not data:
@@ -32,12 +32,12 @@ def rest(child: Child) -> bytes:
     return data
 
 
-def _read(child: Child) -> bytes:
+def _read(child: JobProcess) -> bytes:
     found: bytes = child.stdout.read1(PART_BYTES)  # type: ignore[attr-defined]
     return found
 
 
-def _check(child: Child) -> None:
+def _check(child: JobProcess) -> None:
     code, log = child.wait()
     if code:
         raise StoreError(f"the rows could not all be made; its process ended with code {code}: {log[-500:]}")

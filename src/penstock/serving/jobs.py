@@ -19,7 +19,7 @@ import msgspec
 
 from penstock.app.runtime import state_folder
 from penstock.core.errors import NotFoundError, OverloadError, StoreError
-from penstock.serving.job_child import Child, job_command
+from penstock.serving.job_child import JobProcess, job_command
 from penstock.serving.job_errors import error_of
 from penstock.serving.job_records import Job, JobFolder, State, too_many
 from penstock.serving.problems import ProblemError, problem_of, problem_values
@@ -73,7 +73,7 @@ class Jobs:
         self._folder = JobFolder(state_folder(root) / "jobs")
         self._changed = threading.Condition()
         self._jobs: dict[str, Job] = {}
-        self._children: dict[str, Child] = {}
+        self._children: dict[str, JobProcess] = {}
         self._streams = 0
         self._cancelled: set[str] = set()
         self._workers: list[threading.Thread] = []
@@ -168,7 +168,7 @@ class Jobs:
                 if child is not None:
                     child.end()
 
-    def stream(self, asked: dict[str, Any]) -> Child:
+    def stream(self, asked: dict[str, Any]) -> JobProcess:
         """A process whose bytes somebody waits for, beside the jobs; close it by `end_stream`.
 
         Raises
@@ -190,14 +190,14 @@ class Jobs:
                 self._streams -= 1
             raise StoreError(f"no process could be started: {error}. See what the machine lacks.") from error
 
-    def end_stream(self, child: Child) -> None:
+    def end_stream(self, child: JobProcess) -> None:
         """Let go of what `stream` gave, when its process has ended."""
         child.end(patience_s=1.0)
         child.wait()
         with self._changed:
             self._streams -= 1
 
-    def let_go(self, child: Child) -> None:
+    def let_go(self, child: JobProcess) -> None:
         """The same, without waiting."""
         threading.Thread(target=self.end_stream, args=[child], name="penstock-job-end", daemon=True).start()
 
@@ -211,8 +211,8 @@ class Jobs:
         for worker in self._workers:
             worker.join(PATIENCE_S)
 
-    def _child(self, asked: dict[str, Any], longest_s: float) -> Child:
-        return Child(self._command, asked, threads=self._processors, longest_s=longest_s)
+    def _child(self, asked: dict[str, Any], longest_s: float) -> JobProcess:
+        return JobProcess(self._command, asked, threads=self._processors, longest_s=longest_s)
 
     def _start_workers(self) -> None:
         with self._changed:
@@ -257,7 +257,7 @@ class Jobs:
                 self._changed.wait()
         return None
 
-    def _follow(self, job: Job, child: Child) -> None:
+    def _follow(self, job: Job, child: JobProcess) -> None:
         """Hear a job to its end."""
         with self._changed:
             self._children[job.id] = child

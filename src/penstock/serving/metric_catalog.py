@@ -27,7 +27,7 @@ BOUNDED = {
     "python": "one",
     "reason": "the reasons of dead letters",
     "role": "`serving`, `shadow`",
-    "route": "templates of routes, such as `/v1/score/{source}`",
+    "route": "templates of routes, such as `/v1/endpoints/{endpoint}/score`",
     "rule": "a policy's rules",
     "source": "defined sources",
     "stage": "fixed words",

@@ -17,9 +17,9 @@ class RequestCounts:
     Examples
     --------
     >>> requests = RequestCounts()
-    >>> requests.add("/v1/score/{source}", "POST", 200, 0.0012)
+    >>> requests.add("/v1/endpoints/{endpoint}/score", "POST", 200, 0.0012)
     >>> requests.totals()[0]
-    Counter({('/v1/score/{source}', 'POST', '2xx'): 1})
+    Counter({('/v1/endpoints/{endpoint}/score', 'POST', '2xx'): 1})
     """
 
     def __init__(self) -> None:

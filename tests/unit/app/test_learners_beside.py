@@ -1,8 +1,6 @@
 """The learners beside a run: which versions learn, what they serve, and what becomes of those in trouble."""
 
 import shutil
-import subprocess
-import sys
 import threading
 from types import SimpleNamespace
 
@@ -10,6 +8,7 @@ import numpy as np
 import pytest
 
 from penstock.app import learners_beside
+from penstock.app.child import Child
 from penstock.app.drifting import reference_of
 from penstock.app.learners_beside import LearnersBeside, _Learner
 from penstock.app.reasons import reasons_for
@@ -52,7 +51,7 @@ def test_a_version_promoted_during_a_run_learns_and_the_one_before_ends(root):
         runtime.load_routes()
         learners.reconcile()
         assert list(learners.progress) == ["model:2"]
-        assert first.poll() is not None
+        assert first.returncode is not None
         shop.feed(runtime, 60, seed=5, first=300)
         learners.finish()
         (progress,) = learners.progress.values()
@@ -183,13 +182,12 @@ def test_a_learning_version_has_a_profile_and_says_that_it_has_no_reasons(root):
 @pytest.fixture
 def silent(tmp_path):
     """A learner that says nothing and ends only when it is killed."""
-    command = [sys.executable, "-c", "import time; time.sleep(600)"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
-        learner = _Learner("m:1", tmp_path, child)
-        learner._hearing = threading.Thread(target=learner._hear, args=(b"k",), daemon=True)
-        learner._hearing.start()
-        yield learner
-        child.kill()
+    child = Child("timeit", "-n1", "-r1", "import time; time.sleep(600)", speaks=True)
+    learner = _Learner("m:1", tmp_path, child)
+    learner._hearing = threading.Thread(target=learner._hear, args=(b"k",), daemon=True)
+    learner._hearing.start()
+    yield learner
+    learner.end()
 
 
 def test_a_learner_that_says_nothing_is_not_waited_for_for_ever(silent, monkeypatch):

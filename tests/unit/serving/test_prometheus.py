@@ -49,7 +49,7 @@ def of(found, name, **labels):
 def everything(runtime, observing, folder):
     """An exposition in which every metric has a value."""
     requests = RequestCounts()
-    requests.add("/v1/score/{source}", "POST", 200, 0.0015)
+    requests.add("/v1/endpoints/{endpoint}/score", "POST", 200, 0.0015)
     requests.add(None, "GET", 404, 0.2)
     alerts = Alerting(runtime)
     runtime.settings.offline.export = True

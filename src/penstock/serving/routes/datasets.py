@@ -29,7 +29,7 @@ from penstock.serving.shapes import ProblemShape
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from penstock.serving.job_child import Child
+    from penstock.serving.job_child import JobProcess
     from penstock.serving.jobs import Jobs
 
 router = APIRouter(tags=["datasets"], route_class=GuardedRoute, responses={404: {"model": ProblemShape}})
@@ -128,7 +128,7 @@ async def get_rows(
 class _Rows(StreamingResponse):
     """The bytes of a process, which ends with the answer, however that ends."""
 
-    def __init__(self, jobs: Jobs, child: Child, first: bytes, **given: Any) -> None:
+    def __init__(self, jobs: Jobs, child: JobProcess, first: bytes, **given: Any) -> None:
         super().__init__(_bytes(child, first), **given)
         self._jobs, self._child = jobs, child
 
@@ -140,7 +140,7 @@ class _Rows(StreamingResponse):
             self._jobs.let_go(self._child)
 
 
-async def _bytes(child: Child, first: bytes) -> AsyncIterator[bytes]:
+async def _bytes(child: JobProcess, first: bytes) -> AsyncIterator[bytes]:
     yield first
     while data := await run_in_threadpool(rest, child):
         yield data
