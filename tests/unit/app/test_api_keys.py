@@ -10,10 +10,15 @@ from penstock.app.api_keys import CREATED, REVOKED, create_key, key_store_of, re
 from penstock.app.runtime import audit_log_of
 from penstock.cli.main import app
 from penstock.core.errors import InputError, NotFoundError
+from penstock.stores.keys import split_key
 from penstock.testing.clock import ManualClock
 
 CLOCK = ManualClock(1_760_000_000_000_000)
 WHO = {"actor": "ada", "reason": "the shop scores", "clock": CLOCK}
+
+
+def _secret(text):
+    return split_key(text)[1]  # which may itself hold the "_" that parts a key
 
 
 def test_each_change_has_one_row(tmp_path):
@@ -39,7 +44,7 @@ def test_each_change_has_one_row(tmp_path):
         "rate": 50,
     }
     assert (ended.action, ended.subject, ended.reason) == (REVOKED, key.key_id, "it leaked")
-    assert text.rpartition("_")[2] not in (tmp_path / ".penstock/audit.db").read_bytes().decode("latin-1")
+    assert _secret(text).encode() not in (tmp_path / ".penstock/audit.db").read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -81,7 +86,7 @@ def test_the_commands(tmp_path):
         "live",
         20.0,
     )
-    assert text.rpartition("_")[2] not in run("list")
+    assert _secret(text) not in run("list")
     assert "is revoked" in run("revoke", listed["id"], "--reason", "lost")
     assert json.loads(run("list", "--json"))[0]["state"] == "revoked"
     assert key_store_of(tmp_path).key(listed["id"]).revoked_us is not None
