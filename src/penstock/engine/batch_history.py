@@ -9,9 +9,10 @@ alone says what the values are.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -22,8 +23,8 @@ from penstock.definitions.views import FeatureReference, StreamFeatureView
 from penstock.engine.frames import believed_columns
 from penstock.engine.kernel_rows import encoded_keys
 from penstock.engine.times import row_times
-from penstock.kernel.asof import seen_rows
-from penstock.kernel.columns import BoolArray, Columns, IntArray, Text
+from penstock.kernel.asof import TimedKeys, seen_rows
+from penstock.kernel.columns import Columns, IntArray
 from penstock.kernel.keys import KeyTable
 from penstock.kernel.program import Function
 from penstock.plan.nodes import Plan, SourceNode, ViewNode
@@ -31,8 +32,8 @@ from penstock.plan.nodes import Plan, SourceNode, ViewNode
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_THREADED_ROWS = 1 << 15
-"""How many rows a thread takes at a time."""
+_PIECE = 1 << 16
+"""How many rows a thread looks at a time: their keys and times stay in the CPU's cache."""
 
 
 def asked_rows(
@@ -47,80 +48,122 @@ def asked_rows(
     views = [i for i, view in enumerate(plan.views) if view.source == source.name]
     if any(plan.views[i].function is not None for i in views):
         return believed_columns(table, fields, owner=owner)
-    names = {source.time_field, *(key.name for i in views for key in plan.views[i].keys)}
-    read = believed_columns(table, [f for f in fields if f.name in names], owner=owner)
-    wanted = np.zeros(table.num_rows, np.bool_)
-    for i in views:
-        of_view = _seen(plan, i, read, blocks, services)
-        if of_view is None:
-            return believed_columns(table, fields, owner=owner)
-        wanted |= of_view
-    if wanted.all():
-        rest = believed_columns(table, [f for f in fields if f.name not in names], owner=owner)
-        return rest.with_columns(read.columns)
-    kept = np.flatnonzero(wanted)
-    rest = believed_columns(
-        table.take(kept), [f for f in fields if f.name not in names], owner=owner, numbers=kept
-    )
-    return rest.with_columns(read.take(kept).columns)
+    read = _Read(table, source, fields, owner)
+    asked = [_Asked.of(plan, i, blocks, services) for i in views]
+    if any(one.forgets(read) for one in asked):
+        return believed_columns(table, fields, owner=owner)
+    kept = _union([one.seen(parts) for one, parts in zip(asked, _looked_up(read, asked), strict=True)])
+    if len(kept) == table.num_rows:
+        return believed_columns(table, fields, owner=owner)
+    return believed_columns(table.take(kept), fields, owner=owner, numbers=kept)
 
 
-def _seen(
-    plan: Plan, index: int, rows: Columns, blocks: Mapping[str, Columns], services: Sequence[str]
-) -> BoolArray | None:
-    """Which rows have a key that is asked for in view `index`; None where that says nothing about what it holds."""
-    view = plan.views[index]
-    keys, present_rows = encoded_keys(rows, [key.name for key in view.keys])
-    if rows.length > view.program.max_keys and _count_distinct(keys) > view.program.max_keys:
-        return None
-    table = KeyTable()
-    slots, times = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-    for name in services:
-        service = plan.services[name]
-        for lookup in service.lookups:
-            if lookup.view == index:
-                events = blocks[service.source]
-                asked, present = encoded_keys(events, lookup.key_columns)
-                found = table.assign(asked)
-                slots.append(found if present is None else np.where(present, found, -1))
-                times.append(row_times(events, plan.sources[service.source]))
-    source = plan.sources[view.source]
-    row_slots = _find(table, keys)
-    if present_rows is not None:
-        row_slots[~present_rows] = -1
-    at = row_times(rows, source)
-    ask_slots, ask_times = np.concatenate(slots), np.concatenate(times)
-    if view.time_field == source.time_field and _only_latest(view):
-        return seen_rows(row_slots, at, ask_slots, ask_times, slots=len(table))
-    seen: BoolArray = (row_slots >= 0) & (at <= ask_times.max(initial=np.iinfo(np.int64).min))
-    return seen
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A table of which some columns are read piece by piece."""
+
+    table: pa.Table
+    source: SourceNode
+    fields: Sequence[Field]
+    owner: str
+
+    def pieces(self) -> range:
+        """Where the pieces begin."""
+        return range(0, self.table.num_rows, _PIECE)
+
+    def piece(self, begin: int, names: Collection[str]) -> Columns:
+        """The columns `names` of a piece."""
+        rows = self.table.slice(begin, _PIECE)
+        fields = [field for field in self.fields if field.name in names]
+        return believed_columns(rows, fields, owner=self.owner, numbers=range(begin, begin + rows.num_rows))
 
 
-def _only_latest(view: ViewNode) -> bool:
-    return all(spec.function is Function.LATEST for spec in view.program.aggregates)
+class _Found(NamedTuple):
+    """Rows of a table whose key is asked for: their numbers, int64[n], and the keys' slots and times."""
+
+    rows: IntArray
+    keyed: TimedKeys
 
 
-def _find(table: KeyTable, keys: Text) -> IntArray:
-    """`KeyTable.find` of many keys, on all processors."""
-    rows, workers = len(keys), os.cpu_count() or 1
-    if rows < _THREADED_ROWS or workers == 1:
-        return table.find(keys)
-    found = np.empty(rows, np.int64)
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Which keys are asked for in a view, and as of when."""
 
-    def find(begin: int) -> None:
-        stop = min(begin + _THREADED_ROWS, rows)
-        found[begin:stop] = table.find(Text(keys.offsets[begin : stop + 1], keys.data))
+    view: ViewNode
+    keys: KeyTable
+    asked: TimedKeys
+    only_latest: bool
 
-    with ThreadPoolExecutor(workers) as threads:
-        for job in [threads.submit(find, begin) for begin in range(0, rows, _THREADED_ROWS)]:
-            job.result()
-    return found
+    @classmethod
+    def of(cls, plan: Plan, index: int, blocks: Mapping[str, Columns], services: Sequence[str]) -> _Asked:
+        """What `services` ask of view `index` for the events in `blocks`."""
+        keys = KeyTable()
+        slots, times = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+        for name in services:
+            service = plan.services[name]
+            for lookup in service.lookups:
+                if lookup.view == index:
+                    events = blocks[service.source]
+                    asked, present = encoded_keys(events, lookup.key_columns)
+                    found = keys.assign(asked)
+                    slots.append(found if present is None else np.where(present, found, -1))
+                    times.append(row_times(events, plan.sources[service.source]))
+        view = plan.views[index]
+        latest = view.time_field == plan.sources[view.source].time_field and all(
+            spec.function is Function.LATEST for spec in view.program.aggregates
+        )
+        return cls(view, keys, TimedKeys(np.concatenate(slots), np.concatenate(times)), latest)
+
+    @property
+    def key_names(self) -> list[str]:
+        """The columns of the view's keys."""
+        return [key.name for key in self.view.keys]
+
+    def forgets(self, read: _Read) -> bool:
+        """Whether the view holds fewer keys than the table has, so that who sees what depends on every row."""
+        most = self.view.program.max_keys
+        if read.table.num_rows <= most:
+            return False
+        table = KeyTable()
+        for begin in read.pieces():
+            table.assign(encoded_keys(read.piece(begin, self.key_names), self.key_names)[0])
+            if len(table) > most:
+                return True
+        return False
+
+    def rows_of(self, piece: Columns, times: IntArray, begin: int) -> _Found:
+        """The rows of a piece whose key is asked for."""
+        keys, present = encoded_keys(piece, self.key_names)
+        slots = self.keys.find(keys)
+        rows = np.flatnonzero(slots >= 0 if present is None else (slots >= 0) & present)
+        return _Found(rows + begin, TimedKeys(slots[rows], times[rows]))
+
+    def seen(self, parts: Sequence[_Found]) -> IntArray:
+        """The numbers of the rows that somebody sees, ascending."""
+        if self.only_latest:
+            seen = seen_rows([part.keyed for part in parts], self.asked, slots=len(self.keys))
+        else:
+            last = self.asked.times.max(initial=np.iinfo(np.int64).min)
+            seen = [part.keyed.times <= last for part in parts]
+        return np.concatenate([part.rows[one] for part, one in zip(parts, seen, strict=True)])
 
 
-def _count_distinct(keys: Text) -> int:
-    table = KeyTable()
-    table.assign(keys)
-    return len(table)
+def _looked_up(read: _Read, asked: Sequence[_Asked]) -> list[list[_Found]]:
+    """For each view the rows whose keys are asked for, piece by piece, found on all processors."""
+    names = {read.source.time_field}.union(*(one.key_names for one in asked))
+
+    def look(begin: int) -> list[_Found]:
+        piece = read.piece(begin, names)
+        times = row_times(piece, read.source)
+        return [one.rows_of(piece, times, begin) for one in asked]
+
+    with ThreadPoolExecutor(os.cpu_count() or 1) as threads:
+        pieces = list(threads.map(look, read.pieces() or [0]))
+    return [list(parts) for parts in zip(*pieces, strict=True)]
+
+
+def _union(rows: Sequence[IntArray]) -> IntArray:
+    return rows[0] if len(rows) == 1 else np.unique(np.concatenate(rows))
 
 
 def asking_stream(

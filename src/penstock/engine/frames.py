@@ -66,7 +66,7 @@ def believed_columns(
     fields: Sequence[Field],
     *,
     owner: str,
-    numbers: np.ndarray[Any, np.dtype[np.int64]] | None = None,
+    numbers: np.ndarray[Any, np.dtype[np.int64]] | range | None = None,
 ) -> Columns:
     """As `table_columns`, held to the contract of live events; an optional column may be left out.
 
@@ -81,7 +81,7 @@ def believed_columns(
 
 
 def _believed(
-    columns: Columns, field: Field, owner: str, numbers: np.ndarray[Any, np.dtype[np.int64]] | None
+    columns: Columns, field: Field, owner: str, numbers: np.ndarray[Any, np.dtype[np.int64]] | range | None
 ) -> Column:
     problems: Problems = {}
     valid = columns[field.name].valid
@@ -116,7 +116,7 @@ def arrow_column(values: pa.ChunkedArray, field: Field, *, owner: str) -> Column
     if field.dtype.kind != "text":
         return _numeric(array, pa)
     try:
-        return in_nfc(_text(array))
+        return in_nfc(_text(array, pa))
     except UnicodeDecodeError as error:
         raise InputError(
             f"{owner}: column {field.name!r} holds bytes that are not UTF-8 ({error.reason})."
@@ -140,6 +140,8 @@ def _cast(array: pa.Array, wanted: pa.DataType, pa: Any) -> pa.Array:
     if pa.types.is_floating(wanted) and not pa.types.is_boolean(array.type):
         # Rounded to the nearest float of the type, as the contract rounds what arrives live.
         return array.cast(pa.float64(), safe=False).cast(wanted, safe=False).cast(pa.float64())
+    if pa.types.is_string(array.type) and pa.types.is_large_string(wanted):
+        return array  # our offsets are made of either kind's
     cast = array.cast(wanted)
     return cast.cast(pa.int64()) if pa.types.is_integer(wanted) else cast
 
@@ -175,12 +177,15 @@ def _numeric(array: pa.Array, pa: Any) -> Numeric:
     return Numeric(values, valid)
 
 
-def _text(array: pa.Array) -> Text:
+def _text(array: pa.Array, pa: Any) -> Text:
     valid = _valid(array)
     if valid is not None:
         array = array.fill_null("")
     _, offsets_buffer, data_buffer = array.buffers()
-    offsets = np.frombuffer(offsets_buffer, np.int64)[array.offset : array.offset + len(array) + 1]
+    held = np.int32 if array.type == pa.string() else np.int64
+    offsets = np.frombuffer(offsets_buffer, held)[array.offset : array.offset + len(array) + 1].astype(
+        np.int64
+    )
     data = np.frombuffer(data_buffer, np.uint8) if data_buffer is not None else np.zeros(0, np.uint8)
     if len(offsets) == 0:
         return Text(np.zeros(1, np.int64), data[:0], valid)

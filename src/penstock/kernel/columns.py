@@ -86,7 +86,8 @@ class Text(msgspec.Struct, frozen=True, eq=False, gc=False):
         """The column at `rows`, in that order."""
         if isinstance(rows, slice) and rows.step is None:
             return self._between(*rows.indices(len(self))[:2])
-        starts, lengths = self.offsets[:-1][rows], np.diff(self.offsets)[rows]
+        starts = self.offsets[:-1][rows]
+        lengths = self.offsets[1:][rows] - starts
         offsets = offsets_of(lengths)
         gather = np.repeat(starts - offsets[:-1], lengths) + np.arange(offsets[-1])
         return Text(offsets, self.data[gather], None if self.valid is None else self.valid[rows])

@@ -89,8 +89,10 @@ def everything(plan, source, table, blocks, services):
 
 @pytest.mark.parametrize("name", VIEWS)
 @pytest.mark.parametrize("sort", [True, False])
-def test_the_same_features_as_from_all_rows(name, sort, monkeypatch):
-    random = Random(f"{name}{sort}")
+@pytest.mark.parametrize("piece", [7, 1 << 16])
+def test_the_same_features_as_from_all_rows(name, sort, piece, monkeypatch):
+    monkeypatch.setattr(batch_history, "_PIECE", piece)
+    random = Random(f"{name}{sort}{piece}")
     for _ in range(60):
         history = {"users": frame(random_rows(random, random.randrange(30), sort=sort))}
         asked = random_rows(random, random.randrange(1, 12), sort=False)
