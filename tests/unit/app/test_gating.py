@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,13 @@ def project(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def judged(project):
+    """The history's row of a version that went through the gate."""
+    run(project, "registry", "promote", "model", "1")
+    return registry_of(project).history("model")[-1]
+
+
 def train(folder, *, shuffled):
     loaded = load_project(folder)
     model = model_named(loaded, "model")
@@ -97,8 +105,9 @@ def run(folder, *arguments, code=0):
     return result.stdout
 
 
-def test_the_life_of_a_model(project):
+def test_the_life_of_a_model(project, tmp_path):
     """Refused, promoted through the gate, challenged in vain, forced, and told at any time."""
+    project = shutil.copytree(project, tmp_path / "own")
     registry = registry_of(project)
     refused = json.loads(run(project, "registry", "promote", "model", "2", "--json", code=1))
     assert refused["promoted"] is False
@@ -139,13 +148,13 @@ def test_the_life_of_a_model(project):
     assert json.loads(run(project, "registry", "verify", "--json"))["clean"]
 
 
-def test_a_changed_report_is_found(project):
-    registry = registry_of(project)
-    row = next(row for row in registry.history("model") if len(row.gate) == 64)
-    path = (
-        registry.get("model", row.version).folder.with_name(f"{row.version}.more")
-        / f"gate-{row.gate[:16]}.json"
-    )
+def report_of(project, row):
+    folder = registry_of(project).get("model", row.version).folder
+    return folder.with_name(f"{row.version}.more") / f"gate-{row.gate[:16]}.json"
+
+
+def test_a_changed_report_is_found(project, judged):
+    path = report_of(project, judged)
     data = path.read_bytes()
     path.write_bytes(data.replace(b'"pass"', b'"PASS"', 1))
     assert (
@@ -156,12 +165,9 @@ def test_a_changed_report_is_found(project):
     run(project, "registry", "verify")
 
 
-def test_a_missing_report_is_told(project):
-    registry = registry_of(project)
-    row = next(row for row in registry.history("model") if len(row.gate) == 64)
-    folder = registry.get("model", row.version).folder.with_name(f"{row.version}.more")
-    path = folder / f"gate-{row.gate[:16]}.json"
-    aside = path.rename(folder / "aside")
+def test_a_missing_report_is_told(project, judged):
+    path = report_of(project, judged)
+    aside = path.rename(path.with_name("aside"))
     found = json.loads(run(project, "registry", "verify", "--json", code=1))
     assert found["clean"] is False
     assert "is missing" in found["error"]
