@@ -6,9 +6,15 @@ port (``PENSTOCK_SERVICES_OFFSET`` is added to every one) and its own folder und
 
 from __future__ import annotations
 
+from services.alertmanager import Alertmanager
 from services.base import Service
 from services.kafka import Kafka
+from services.mlflow import MLflow
 from services.postgres import Postgres
+from services.prometheus import Prometheus
 from services.redis import Redis
 
-SERVICES: dict[str, Service] = {service.name: service for service in (Postgres(), Redis(), Kafka())}
+SERVICES: dict[str, Service] = {
+    service.name: service
+    for service in (Postgres(), Redis(), Kafka(), Alertmanager(), Prometheus(), MLflow())
+}

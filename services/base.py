@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import time
+import urllib.request
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -36,6 +37,15 @@ def answers(number: int) -> bool:
     try:
         with socket.create_connection((HOST, number), timeout=1):
             return True
+    except OSError:
+        return False
+
+
+def http_ready(url: str) -> bool:
+    """Whether `url` answers with 200."""
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:
+            return bool(answer.status == 200)
     except OSError:
         return False
 

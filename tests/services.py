@@ -69,3 +69,6 @@ def _fixture(name):
 postgres = _fixture("postgres")
 redis = _fixture("redis")
 kafka = _fixture("kafka")
+alertmanager = _fixture("alertmanager")
+prometheus = _fixture("prometheus")
+mlflow_server = _fixture("mlflow")
