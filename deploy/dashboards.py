@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,9 +18,10 @@ from typing import Literal
 from grafana_foundation_sdk.builders import common, dashboard, heatmap, prometheus, stat, timeseries
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.common import LegendDisplayMode, LegendPlacement, TooltipDisplayMode
-from grafana_foundation_sdk.models.dashboard import DataSourceRef, VariableRefresh
+from grafana_foundation_sdk.models.dashboard import DataSourceRef, VariableOption, VariableRefresh
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
+Chart = timeseries.Panel | stat.Panel | heatmap.Panel
 FOLDER = Path(__file__).parent / "grafana" / "dashboards"
 SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
 WIDTH, SMALL, HEIGHT = 8, 6, 8  # of a grid of 24 columns
@@ -55,7 +57,8 @@ def quantiles(metric: str, by: str = "job", where: str = "") -> dict[str, str]:
     """The median and the 99th percentile of a histogram."""
     rates = f"sum by ({by}, le) (rate({metric}_bucket{{{where or J}}}[$__rate_interval]))"
     return {
-        f"histogram_quantile({q}, {rates})": f"p{q * 100:g} {{{{{by.split(', ')[-1]}}}}}" for q in (0.5, 0.99)
+        f"histogram_quantile({q}, {rates})": f"p{q * 100:g} {{{{{by.rpartition(' ')[2]}}}}}"
+        for q in (0.5, 0.99)
     }
 
 
@@ -416,8 +419,8 @@ def _lines() -> timeseries.Panel:
     return timeseries.Panel().legend(legend.show_legend(True)).tooltip(tooltip).fill_opacity(10).line_width(1)
 
 
-def _panel(panel: Panel) -> timeseries.Panel | stat.Panel | heatmap.Panel:
-    kinds = {"lines": _lines, "number": stat.Panel, "heat": heatmap.Panel}
+def _panel(panel: Panel) -> Chart:
+    kinds: dict[str, Callable[[], Chart]] = {"lines": _lines, "number": stat.Panel, "heat": heatmap.Panel}
     built = (
         kinds[panel.kind]().title(panel.title).description(panel.about).unit(panel.unit).datasource(SOURCE)
     )
@@ -433,7 +436,7 @@ def _choice(label: str, metric: str) -> dashboard.QueryVariable:
     variable = (
         variable.multi(True).include_all(True).all_value(".*").refresh(VariableRefresh.ON_TIME_RANGE_CHANGED)
     )
-    return variable.current({"selected": True, "text": ["All"], "value": ["$__all"]})
+    return variable.current(VariableOption(selected=True, text=["All"], value=["$__all"]))
 
 
 def build(name: str, page: Page) -> str:
