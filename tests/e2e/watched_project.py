@@ -48,7 +48,7 @@ checkout = Endpoint(
     arms=[Arm("champion", weight=1), Arm("challenger", version="challenger", shadow=True)], guard=None,
 )
 blocked = Alert(
-    "blocked", on=OnDecision(checkout, actions=["block"]), to=[Webhook("http://127.0.0.1:9/", secret_env="TEST_SECRET")],
+    "blocked", on=OnDecision(checkout, action="block"), to=[Webhook("http://127.0.0.1:9/", secret_env="TEST_SECRET")],
     owner="risk",
 )
 """
@@ -110,7 +110,10 @@ def running(folder: Path):
     """The project as `penstock up` serves it; its address."""
     command = [sys.executable, "-c", "from penstock.cli.main import app; app()", "up", "--port", "0"]
     path = folder.parent / "up.log"
-    environment = os.environ | {"PENSTOCK_LOG__FORMAT": "json", "TEST_SECRET": "s" * 32}
+    environment = os.environ | {
+        "PENSTOCK_LOG__FORMAT": "json",
+        "TEST_SECRET": "whsec_" + "c2VjcmV0IHNlY3JldCBzZWNyZXQgc2VjcmV0",
+    }
     with path.open("w") as log:
         process = subprocess.Popen(command, cwd=folder, stderr=log, stdout=log, env=environment)
         try:
