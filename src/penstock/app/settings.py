@@ -1,4 +1,7 @@
-"""Settings of a project: ``penstock.toml``, overridden by environment variables like ``PENSTOCK_ENGINE__DURABILITY``."""
+"""Settings of a project: ``penstock.toml``, overridden by ``.env`` beside it, and that by environment variables.
+
+A variable is named like ``PENSTOCK_ENGINE__DURABILITY``, in the environment and in ``.env``. docs/settings.md lists all.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,16 @@ from pydantic_settings import (
 
 from penstock.core.errors import SettingsError
 from penstock.definitions.loading import SETTINGS_FILE
+
+ENV_FILE = ".env"
+PREFIX, NESTED = "PENSTOCK_", "__"
+OTHER_VARIABLES = {
+    "PENSTOCK_API_KEY": "The key that `penstock live-data` shows.",
+    "PENSTOCK_DEBUG": "1: show the traceback of an error.",
+    "PENSTOCK_KEY": "The key that `penstock.client` shows.",
+    "PENSTOCK_URL": "Where `penstock.client` finds the API.",
+}
+"""Variables that are no settings of a project, and what they do."""
 
 
 class ProjectSettings(BaseModel):
@@ -161,7 +174,7 @@ class Settings(BaseSettings):
     """All settings of a project."""
 
     model_config = SettingsConfigDict(
-        env_prefix="PENSTOCK_", env_nested_delimiter="__", extra="forbid", toml_file=None
+        env_prefix=PREFIX, env_nested_delimiter=NESTED, extra="forbid", toml_file=None
     )
 
     project: ProjectSettings = ProjectSettings()
@@ -178,11 +191,11 @@ class Settings(BaseSettings):
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the base class's signature
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the base class's signature
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The environment before the file."""
-        return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls))
+        """The environment before ``.env`` before the file."""
+        return (init_settings, env_settings, dotenv_settings, TomlConfigSettingsSource(settings_cls))
 
 
 def changed(settings: ServeSettings, given: Mapping[str, Any]) -> ServeSettings:
@@ -201,10 +214,13 @@ def load_settings(root: Path) -> Settings:
 
     class ForProject(Settings):
         model_config = SettingsConfigDict(
-            env_prefix="PENSTOCK_",
-            env_nested_delimiter="__",
+            env_prefix=PREFIX,
+            env_nested_delimiter=NESTED,
             extra="forbid",
             toml_file=root / SETTINGS_FILE,
+            env_file=root / ENV_FILE,
+            env_file_encoding="utf-8",
+            dotenv_filtering="match_prefix",  # what else it holds is for others
         )
 
     try:
@@ -215,5 +231,5 @@ def load_settings(root: Path) -> Settings:
             for e in error.errors(include_url=False)
         )
         raise SettingsError(
-            f"settings of {root}: {found}. Correct {SETTINGS_FILE} or the PENSTOCK_ environment variable."
+            f"settings of {root}: {found}. Correct {SETTINGS_FILE}, {ENV_FILE} or the PENSTOCK_ environment variable."
         ) from error

@@ -11,11 +11,13 @@ from penstock.cli import (
     audit,
     backfill,
     backtest,
+    backup,
     catalog,
     change,
     contracts,
     dataset,
     dead_letters,
+    doctor,
     drift,
     experiment,
     explain,
@@ -110,3 +112,6 @@ app.add_typer(keys.commands, name="keys")
 app.add_typer(dead_letters.commands, name="dead-letters")
 app.command("status")(status.status)
 app.command("forget")(forget.forget)
+app.command("doctor")(doctor.doctor)
+app.command("backup")(backup.backup)
+app.command("restore")(backup.restore)
