@@ -8,7 +8,7 @@ something does not start.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -147,12 +147,15 @@ class Identity:
         Its key; empty where none is needed.
     rate
         Requests a second that it may make; 0 for no limit.
+    ends_us
+        When its session ends, of somebody who logged in; else 0. Two sessions of one key are the same caller.
     """
 
     name: str
     scopes: frozenset[Scope]
     key_id: str = ""
     rate: float = 0.0
+    ends_us: int = field(default=0, compare=False)
 
     def may(self, scope: Scope) -> bool:
         """Whether it may do what needs `scope`."""

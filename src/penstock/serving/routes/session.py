@@ -56,15 +56,20 @@ async def log_in(request: Request) -> Response:
             "unauthenticated",
             "the key does not work: it is unknown, has expired, or was revoked. `penstock keys list` tells.",
         )
-    headers = {"set-cookie": platform.sessions.log_in(key)}
+    headers = {"set-cookie": platform.sessions.log_in(key, is_secure=_is_secure(request))}
     return RedirectResponse("/", HTTPStatus.SEE_OTHER, headers)
 
 
 @router.post("/logout")
 async def log_out(request: Request) -> Response:
     """End the session of this browser."""
-    headers = {"set-cookie": platform_of(request).sessions.log_out()}
+    headers = {"set-cookie": platform_of(request).sessions.log_out(is_secure=_is_secure(request))}
     return RedirectResponse("/login", HTTPStatus.SEE_OTHER, headers)
+
+
+def _is_secure(request: Request) -> bool:
+    proto = ", ".join(request.headers.getlist("x-forwarded-proto"))
+    return platform_of(request).proxies.is_secure(request.scope, proto.encode("latin-1") or None)
 
 
 def _page(status: HTTPStatus, wrong: str = "") -> HTMLResponse:
