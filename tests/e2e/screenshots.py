@@ -19,7 +19,7 @@ from urllib.parse import quote
 import httpx
 from playwright.sync_api import Browser, sync_playwright
 
-from tests.e2e.dashboard_project import World, make
+from tests.e2e.dashboard_project import FULL, World, make
 
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 FLAGS = [
@@ -55,7 +55,7 @@ def main(everything: Path | None) -> None:
     """Make the pictures."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "shop"
-        world = make(folder, a_day=800, stages=(25, 32, 39, 45), promoted=(1, 2), staged=3)
+        world = make(folder, **FULL)
         command = [sys.executable, "-c", "from penstock.cli.main import app; app()", "up", "--port", "8199"]
         environment = os.environ | {"PENSTOCK_LOG__FORMAT": "json", "TEST_SECRET": "whsec_" + "c2VjcmV0" * 4}
         process = subprocess.Popen(command, cwd=folder, stderr=subprocess.DEVNULL, env=environment)

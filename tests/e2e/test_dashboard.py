@@ -18,7 +18,10 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from tests.e2e.dashboard_project import World, make, penstock
+from penstock.app.api_keys import create_key
+from penstock.core.clock import SystemClock
+from tests.e2e.dashboard_project import World
+from tests.e2e.made_once import made_once
 from tests.services import needs
 
 CHROMIUM = shutil.which("chromium")
@@ -99,7 +102,9 @@ class Served:
 @pytest.fixture(scope="module")
 def served(tmp_path_factory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("pages") / "shop"
-    world = make(folder, a_day=150, stages=(25, 26, 27), promoted=(1, 2))
+    template = made_once(tmp_path_factory.getbasetemp(), "shop", "tests.e2e.dashboard_project", "--small")
+    shutil.copytree(template, folder)
+    world = World(datetime.now(UTC), a_day=1, first=500_000)  # noqa: TID251 - a live stream follows
     environment = os.environ | {"PENSTOCK_LOG__FORMAT": "json"}
     command = [sys.executable, "-c", "from penstock.cli.main import app; app()", "up", "--port", "0"]
     path = folder.parent / "up.log"
@@ -376,8 +381,7 @@ def test_what_is_no_page_is_a_problem(served):
 
 
 def test_with_keys_one_has_to_log_in(browser, served):
-    made = penstock(served.folder, "keys", "create", "ana", "--scope", "read")
-    key = re.search(r"pst_\S+", made)[0]
+    key = made_key(served.folder, "ana", "read")
     opened = Watched(browser, served.url)
     for _ in range(20):
         opened.page.goto(served.url + "/")
@@ -397,6 +401,11 @@ def test_with_keys_one_has_to_log_in(browser, served):
     opened.page.get_by_role("button", name="Sign out").click()
     opened.page.wait_for_url("**/login")
     opened.close()
+
+
+def made_key(folder: Path, name: str, scope: str) -> str:
+    _, key = create_key(folder, name, [scope], actor="test", reason="a test", clock=SystemClock())
+    return key
 
 
 def _confirm(opened: Watched, reason: str, verb: str) -> None:

@@ -1,6 +1,7 @@
 """Answers that go on: who takes them is sent all, who does not is cut off."""
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 
@@ -33,5 +34,7 @@ def test_who_leaves_the_connection_full_is_cut_off(monkeypatch, kind):
 
 
 def test_a_watched_job_is_such_an_answer():
-    (route,) = [one for one in jobs.router.routes if one.path.endswith("/events")]
-    assert route.response_class is EventStream
+    job = SimpleNamespace(id="job", version=1, ended=True)
+    platform = SimpleNamespace(jobs={"job": job}, job_watchers=0)
+    request = SimpleNamespace(app=SimpleNamespace(state=SimpleNamespace(platform=platform)))
+    assert isinstance(asyncio.run(jobs.watch_job(request, "job")), EventStream)

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 import msgspec
 from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import StreamingResponse
 
 from penstock.core.errors import OverloadError
 from penstock.serving.access import GuardedRoute, Scope, check
@@ -121,7 +122,7 @@ def cancel_job(
 @router.get(
     "/v1/jobs/{job}/events",
     summary="Watch a job",
-    response_class=EventStream,
+    response_class=StreamingResponse,
     responses={
         200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "Events."},
         404: {"model": ProblemShape},
