@@ -35,6 +35,7 @@ SETTLING_MIB = 40.0
 SCORE, NDJSON = "/v1/endpoints/checkout/score", {"content-type": "application/x-ndjson"}
 CLOCK = SystemClock()
 log = logging.getLogger(__name__)
+logging.getLogger("httpx").setLevel(logging.WARNING)  # a line a request
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """What the pages cost: how long until the first one stands, until news are on it, and how much memory ten of them take.
 
-python -m tests.e2e.page_times
+python -m tests.e2e.page_times [FOLDER]    # FOLDER keeps the project that is copied
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -35,10 +36,10 @@ SETTLE_S = 10.0
 MIB = 1 << 20
 
 
-def main() -> None:
+def main(kept: Path | None) -> None:
     """Measure, and print the figures."""
     with tempfile.TemporaryDirectory() as scratch, sync_playwright() as playwright:
-        template = made_once(Path(scratch), "shop", "tests.e2e.dashboard_project", "--small")
+        template = made_once(kept or Path(scratch), "shop", "tests.e2e.dashboard_project", "--small")
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         with serving(_copied(template, scratch, "without"), PENSTOCK_SERVE__DASHBOARD="false") as served:
             time.sleep(SETTLE_S)
@@ -97,4 +98,4 @@ def _told(values: list[float]) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    main(Path(sys.argv[1]) if sys.argv[1:] else None)

@@ -8,10 +8,13 @@ import pytest
 from fastapi import FastAPI
 from typer.testing import CliRunner
 
+from penstock.app.api_keys import create_key
 from penstock.app.settings import ServeSettings
 from penstock.cli.main import app as cli
 from penstock.core.errors import SettingsError
 from penstock.serving.server import Server, _url
+from penstock.testing.serving import serving_project
+from tests.unit.serving.shop import CLOCK
 
 
 @pytest.mark.parametrize(
@@ -79,3 +82,19 @@ def test_while_histories_are_loaded_it_is_not_ready(project, monkeypatch):
     (live, ready), scored = told
     assert (live.status_code, ready.status_code, scored.status_code) == (200, 503, 503)
     assert "starting" in ready.json()["detail"]
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_who_logs_in_through_a_proxy_that_ends_tls_gets_a_secure_cookie(project, trusted):
+    proxies = ["127.0.0.1"] if trusted else []
+    (project / "penstock.toml").write_text(f"[serve]\ntrusted_proxies = {proxies}\n")
+    _, key = create_key(project, "ana", ["read"], actor="ann", reason="x", clock=CLOCK)
+    with (
+        serving_project(project, clock=CLOCK) as served,
+        httpx.Client(base_url=served.url, headers={"x-forwarded-proto": "https"}) as http,
+    ):
+        cookie = http.post("/login", data={"key": key}).headers["set-cookie"]
+        assert cookie.startswith("__Host-penstock=") == cookie.endswith("; Secure") == trusted
+        shown = {"cookie": cookie.partition(";")[0]}
+        assert http.get("/v1/version", headers=shown).status_code == 200
+        assert http.post("/logout", headers=shown).headers["set-cookie"].endswith("; Secure") == trusted

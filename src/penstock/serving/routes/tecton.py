@@ -20,7 +20,7 @@ from starlette.concurrency import run_in_threadpool
 
 from penstock.app.requests import verdicts
 from penstock.core.errors import NotFoundError, PenstockError
-from penstock.serving.access import GuardedRoute
+from penstock.serving.access import NOTHING, GuardedRoute
 from penstock.serving.parts import taken_or_told
 from penstock.serving.platform import platform_of
 from penstock.serving.problems import ProblemError, problem_of
@@ -211,7 +211,11 @@ class Ingest(BaseModel):
     dry_run: bool = False
 
 
-@router.post("/api/v1/feature-service/get-features", summary="Read features, in Tecton's form")
+@router.post(
+    "/api/v1/feature-service/get-features",
+    summary="Read features, in Tecton's form",
+    responses={404: {"description": NOTHING}},
+)
 def get_features(request: Request, body: GetFeatures) -> Features:
     """The features of a service for one set of keys, now."""
     runtime = platform_of(request).runtime
@@ -259,7 +263,11 @@ def _value(value: Any, dtype: str) -> Any:
     return str(value) if value is not None and _KINDS.get(dtype) == "int64" else value
 
 
-@router.post(_INGEST, summary="Ingest rows of several sources, in Tecton's form")
+@router.post(
+    _INGEST,
+    summary="Ingest rows of several sources, in Tecton's form",
+    responses={404: {"description": NOTHING}},
+)
 async def ingest(request: Request, body: Ingest) -> JSONResponse:
     """Take rows of several sources into the log; features see them when this returns.
 
