@@ -20,6 +20,7 @@ import httpx
 import pytest
 
 from penstock.core.clock import SystemClock
+from penstock.core.time import DAY_US
 from penstock.testing.serving import serving_project
 from tests.crash.engine_life import PROJECT
 from tests.crash.served_process import QUIET, START_S, Traffic, up
@@ -34,8 +35,15 @@ GROWTH_MIB_AN_HOUR = 120.0
 SETTLING_MIB = 40.0
 SCORE, NDJSON = "/v1/endpoints/checkout/score", {"content-type": "application/x-ndjson"}
 CLOCK = SystemClock()
+BEGUN_US = CLOCK.now_us()
+AGO_US = 40 * DAY_US
 log = logging.getLogger(__name__)
 logging.getLogger("httpx").setLevel(logging.WARNING)  # a line a request
+
+
+def event_time_us(speed=100):
+    """So many times as fast as the clock, from forty days ago on: the longest window, an hour, is full after half a minute."""
+    return BEGUN_US - AGO_US + (CLOCK.now_us() - BEGUN_US) * speed % AGO_US
 
 
 @pytest.fixture
@@ -43,15 +51,16 @@ def root(tmp_path):
     return shutil.copytree(PROJECT, tmp_path / "cards", ignore=shutil.ignore_patterns("__pycache__"))
 
 
-def payment(name):
+def payment(name, **more):
     number = hash(name)
     return {
         "id": name,
-        "at": CLOCK.now_us(),
+        "at": event_time_us(),
         "card": f"c{number % 4000}",
         "shop": f"s{number % 50}",
         "amount": number % 90 + 0.5,
         "device": "web",
+        **more,
     }
 
 
@@ -65,7 +74,7 @@ def many(http, number):
 
 
 def labels(http, number):
-    rows = [{"id": f"many-{number}-0", "is_fraud": number % 9 == 0, "known_at": CLOCK.now_us()}]
+    rows = [{"id": f"many-{number}-0", "is_fraud": number % 9 == 0, "known_at": event_time_us()}]
     return http.post("/v1/sources/chargebacks/events", json=rows)
 
 
@@ -126,7 +135,7 @@ def test_for_an_hour_memory_stays_bounded_and_nothing_fails(root, tmp_path):
     assert traffic.failures == looking.failures == []
     assert set(traffic.statuses) <= {200, 409, 413, 422}
     ids = check_whole(root, set())
-    assert len(ids) > SOAK_S * 100
+    assert len(ids) > SOAK_S * 20
     check_memory(memory)
 
 
@@ -151,7 +160,10 @@ def test_five_times_what_it_can_is_refused_and_it_recovers(root, tmp_path):
     """Sixty-four clients as fast as they can, with a queue that holds a fifth of what they send at once."""
 
     def heavy(http, number):
-        lines = b"\n".join(json.dumps(payment(f"{id(http)}-{number}-{i}")).encode() for i in range(200))
+        now_us = event_time_us(20_000)  # what windows hold shall not be what grows
+        lines = b"\n".join(
+            json.dumps(payment(f"{id(http)}-{number}-{i}", at=now_us + i)).encode() for i in range(200)
+        )
         return http.post("/v1/sources/payments/events", content=lines, headers=NDJSON)
 
     more = {"PENSTOCK_SERVE__QUEUE_EVENTS": "2560", "PENSTOCK_SERVE__DASHBOARD": "false"}
@@ -223,7 +235,7 @@ def test_who_sends_a_byte_now_and_then_holds_up_nobody(root):
     with serving_project(root, settings=settings(body_timeout_s=1.0)) as served:
         took, told = held_up(served, 50, seconds=2.5)
         assert all(answer.startswith(b"HTTP/1.1 408 ") for answer in told), told[:3]
-        assert statistics.median(took) < 0.25
+        assert statistics.median(took) < 0.5
 
 
 @pytest.mark.nightly
@@ -231,5 +243,5 @@ def test_five_hundred_slow_clients_for_a_minute(root):
     with serving_project(root, settings=settings()) as served:
         took, told = held_up(served, 500, seconds=min(60, max(SOAK_S, 15)))
         assert all(answer.startswith(b"HTTP/1.1 408 ") for answer in told), told[:3]
-        assert statistics.median(took) < 0.25
+        assert statistics.median(took) < 0.5
         assert max(took) < START_S
