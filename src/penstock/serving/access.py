@@ -135,6 +135,8 @@ _REFUSALS = {
 }
 
 NOTHING = "There is nothing of this name."
+MISSING: dict[int | str, dict[str, Any]] = {404: {"model": ProblemShape, "description": NOTHING}}
+"""For the OpenAPI document: a route whose query or body names something."""
 
 
 @dataclass(frozen=True, slots=True)

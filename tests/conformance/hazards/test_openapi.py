@@ -5,6 +5,7 @@ Names of what there is are put into paths as often as not, so that it is not all
 
 import json
 import sys
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,7 +23,6 @@ from penstock.serving.access import PUBLIC, ROUTES
 from penstock.serving.jobs import Jobs
 from tests.unit.app import arms
 from tests.unit.serving.shop_server import arms_project, asking
-from tests.unit.serving.test_jobs import until
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "openapi.json"
 ENDLESS = "/v1/decisions/stream"
@@ -57,7 +57,10 @@ class Running:
 
     def known(self):
         """What path parameters may name."""
-        http = httpx.Client(base_url=self.url, headers=self.headers["admin"], timeout=60)
+        with httpx.Client(base_url=self.url, headers=self.headers["admin"], timeout=60) as http:
+            return self._made(http)
+
+    def _made(self, http):
         rows = [{**one, "at": one["at"].isoformat()} for one in arms.events(0, 60)]
         lines = "\n".join(map(json.dumps, [*rows, *({"id": f"bad{i}"} for i in range(LETTERS))]))
         ndjson = {"content-type": "application/x-ndjson"}
@@ -80,6 +83,7 @@ class Running:
         }
 
 
+JOBS_S = 300
 FIGURES = ("metrics", "curves", "drift", "distributions", "experiment")
 
 
@@ -88,7 +92,10 @@ def make_figures(served):
     jobs = served.platform.jobs
     for kind in FIGURES:
         httpx.get(f"{served.url}/v1/endpoints/checkout/{kind}").raise_for_status()
-    until(lambda: all(job.ended for job in jobs.all()))
+    until = time.monotonic() + JOBS_S
+    while not all(job.ended for job in jobs.all()):
+        assert time.monotonic() < until, "the jobs do not end"
+        time.sleep(0.1)
     assert {job.state for job in jobs.all()} <= {"succeeded", "failed"}
 
 
@@ -104,7 +111,9 @@ def running(folder, *, figures):
             served.platform.jobs.close()
             sleeping = [sys.executable, "-S", "-c", "import time; time.sleep(3600)"]
             served.platform.jobs = Jobs(root, clock=served.runtime.clock, command=sleeping, at_once=1)
-            yield Running(served, root)
+            shop = Running(served, root)
+            yield shop
+            shop.session.close()
 
 
 @pytest.fixture(scope="module")

@@ -14,13 +14,13 @@ from starlette.concurrency import run_in_threadpool
 from penstock.app.dead_letters import MOST, Attempt, attempts, letters_with, note_drop, note_replay, text_of
 from penstock.app.runtime import audit_log_of, open_reader
 from penstock.core.errors import PenstockError
-from penstock.serving.access import NOTHING, GuardedRoute
+from penstock.serving.access import MISSING, GuardedRoute
 from penstock.serving.acting import Reason, actor_of
 from penstock.serving.moments import Number, moment
 from penstock.serving.paging import Cursor, Limit, cursor_of, place_of
 from penstock.serving.parts import taken_or_told
 from penstock.serving.platform import platform_of
-from penstock.serving.shapes import AnswerShape, ProblemShape
+from penstock.serving.shapes import AnswerShape
 
 if TYPE_CHECKING:
     from penstock.core.records import DeadLetter
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 router = APIRouter(tags=["dead letters"], route_class=GuardedRoute)
 
 EXCERPT = 200
-NO_LETTER: dict[int | str, dict[str, Any]] = {404: {"model": ProblemShape, "description": NOTHING}}
 LetterId = Annotated[int, Path(ge=1, lt=1 << 63, description="The letter's number.")]
 
 
@@ -211,7 +210,7 @@ def dead_letter(request: Request, letter_id: LetterId) -> DeadLetterAnswer:
     return DeadLetterAnswer(**row, text=text_of(letter.payload), base64=raw)
 
 
-@router.post("/v1/dead-letters/replay", summary="Send several dead letters again", responses=NO_LETTER)
+@router.post("/v1/dead-letters/replay", summary="Send several dead letters again", responses=MISSING)
 async def replay_many(request: Request, body: ManyRequest) -> ReplayedMany:
     """Send letters through the engine as they are. Each that is accepted is removed in the transaction that stores its event.
 
@@ -222,7 +221,7 @@ async def replay_many(request: Request, body: ManyRequest) -> ReplayedMany:
     return ReplayedMany(results=[_result(letter, answer) for letter, answer in found.items()])
 
 
-@router.post("/v1/dead-letters/drop", summary="Drop several dead letters", responses=NO_LETTER)
+@router.post("/v1/dead-letters/drop", summary="Drop several dead letters", responses=MISSING)
 async def drop_many(request: Request, body: ManyRequest) -> Dropped:
     """Remove letters for good. The audit log keeps their numbers, not their bytes."""
     return await _dropped(request, body.ids, body.reason)
