@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import pathlib
-import re
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import pytest
 
@@ -23,6 +19,7 @@ from penstock.stores.reader import ProjectReader
 from penstock.testing.clock import ManualClock
 from penstock.testing.serving import serving_project
 from tests.crash.engine_life import PROJECT, Found
+from tests.crash.served_process import QUIET, up
 
 START_US = 1_760_000_000_000_000
 DEADLINE_S = 10
@@ -134,33 +131,13 @@ def held_up(process, turn):
 @pytest.fixture
 def start(root):
     """Starts `penstock up` as a process, and says where it listens."""
-    paths = os.pathsep.join([*sys.path, str(pathlib.Path.cwd())])
-    told, started = root.parent / "stderr", []
-    quiet = {"PENSTOCK_AUDIT__RATE": "0", "PENSTOCK_OFFLINE__EXPORT": "false"}
+    with ExitStack() as started:
 
-    def begin():
-        with told.open("w") as stderr:
-            process = subprocess.Popen(
-                [sys.executable, "-c", "from penstock.cli.main import app; app()", "up", "--port", "0"],
-                cwd=root,
-                env={**os.environ, "PYTHONPATH": paths, **quiet},
-                stdout=subprocess.DEVNULL,
-                stderr=stderr,
-            )
-        started.append(process)
-        until = time.perf_counter() + 60
-        while (found := re.search(r"http://[\w.:]+", told.read_text())) is None:
-            assert process.poll() is None, told.read_text()
-            assert time.perf_counter() < until, told.read_text()
-            time.sleep(0.02)
-        with penstock.Client(found[0], timeout=60) as client:
-            client.health()
-        return process, found[0]
+        def begin():
+            server = started.enter_context(up(root, root.parent / "stderr", **QUIET))
+            return server.process, server.url
 
-    yield begin
-    for process in started:
-        process.kill()
-        process.wait(30)
+        yield begin
 
 
 class Load:

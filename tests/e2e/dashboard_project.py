@@ -1,18 +1,19 @@
 """A project that has lived for weeks: three versions of a model, an experiment, drift, alerts. Made anew for tests and for screenshots.
 
-python -m tests.e2e.dashboard_project FOLDER
+python -m tests.e2e.dashboard_project FOLDER [--small]
 """
 
 from __future__ import annotations
 
 import json
 import random
-import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+
+from penstock.cli.main import app
 
 CARDS, SHOPS = 300, 40
 DELAY = timedelta(days=3)
@@ -43,13 +44,13 @@ too_many = Alert(
 class World:
     """Payments of cards at shops, some of which leak; always the same for a seed."""
 
-    def __init__(self, start: datetime, *, a_day: int, seed: int = 7) -> None:
+    def __init__(self, start: datetime, *, a_day: int, seed: int = 7, first: int = 0) -> None:
         self.start, self.a_day = start, a_day
         self._draw = random.Random(seed)
         self._usual = [self._draw.uniform(8, 80) for _ in range(CARDS)]
         self._leaking = sorted(self._draw.sample(range(SHOPS), 4))
         self._misused: dict[int, int] = {}
-        self._count = 0
+        self._count = first
 
     def day(self, day: int) -> Iterator[tuple[dict[str, Any], bool]]:
         """The payments of a day, and whether each is fraud."""
@@ -97,7 +98,8 @@ def make(
     promoted, staged
         The versions that are put into use as soon as they are trained, and the one that is tried on a third of the keys.
     """
-    penstock(folder.parent, "init", folder.name)
+    penstock("init", str(folder))
+    project = "--project", str(folder)
     definitions = folder / "definitions.py"
     head, _, _ = definitions.read_text("utf-8").partition('checkout = Endpoint("checkout"')
     definitions.write_text(head + MORE, "utf-8")
@@ -116,32 +118,30 @@ def make(
         for path, lines in zip(files, ([row for row, _ in rows], due), strict=True):
             with path.open("a", encoding="utf-8") as file:
                 file.writelines(json.dumps(line) + "\n" for line in lines)
-        penstock(folder, "run")
+        penstock("run", *project)
         first = last
         if number == len(stages):
             break
-        penstock(folder, "train", "fraud")
+        penstock("train", "fraud", *project)
         if number in promoted:
-            penstock(
-                folder, "registry", "promote", "fraud", str(number), "--skip-gate", "better on the last week"
-            )
+            given = "--skip-gate", "better on the last week"
+            penstock("registry", "promote", "fraud", str(number), *given, *project)
         if number == staged:
-            reason = "to be tried on a third"
-            penstock(
-                folder, "registry", "promote", "fraud", str(number), "--stage", "Staging", "--reason", reason
-            )
-            penstock(folder, "route", "checkout", "challenger=2", "--reason", reason)
+            given = "--reason", "to be tried on a third", *project
+            penstock("registry", "promote", "fraud", str(number), "--stage", "Staging", *given)
+            penstock("route", "checkout", "challenger=2", *given)
     return world
 
 
-def penstock(folder: Path, *arguments: str) -> str:
-    """Run a command in a folder."""
-    command = [sys.executable, "-c", "from penstock.cli.main import app; app()", *arguments]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"penstock {' '.join(arguments)}: {done.stdout[-2000:]}{done.stderr[-3000:]}")
-    return done.stdout
+def penstock(*arguments: str) -> None:
+    """Run a command, in this process: starting one would take longer than what it does."""
+    code = app([*arguments], standalone_mode=False)
+    if code:
+        raise RuntimeError(f"penstock {' '.join(arguments)}: {code}")
 
+
+FULL: dict[str, Any] = {"a_day": 800, "stages": (25, 32, 39, 45), "promoted": (1, 2), "staged": 3}
+SMALL: dict[str, Any] = {"a_day": 150, "stages": (25, 26, 27), "promoted": (1, 2)}
 
 if __name__ == "__main__":
-    make(Path(sys.argv[1]).resolve(), a_day=800, stages=(25, 32, 39, 45), promoted=(1, 2), staged=3)
+    make(Path(sys.argv[1]).resolve(), **(SMALL if "--small" in sys.argv[2:] else FULL))

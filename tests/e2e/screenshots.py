@@ -1,8 +1,8 @@
 """The pictures of the pages in docs/images, made again: a project that has lived for weeks, a live stream, a browser.
 
-python -m tests.e2e.screenshots [--all FOLDER]
+python -m tests.e2e.screenshots [--all FOLDER [NAME ...]]
 
-With ``--all`` every page is taken, light and dark, wide and narrow, into a folder of its own. Takes some minutes.
+With ``--all`` every page, or those that are named, is taken, light and dark, wide and narrow, into a folder of its own. Takes some minutes.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
@@ -19,16 +20,9 @@ from urllib.parse import quote
 import httpx
 from playwright.sync_api import Browser, sync_playwright
 
-from tests.e2e.dashboard_project import World, make
+from tests.e2e.dashboard_project import FULL, World, make
+from tests.e2e.watched_pages import CHROMIUM, FLAGS
 
-CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-sync",
-]
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 RATE, STREAM_S = 25, 150
 COMPARED = "/compare?model=fraud:1&model=fraud:2&model=fraud:3"
@@ -47,15 +41,16 @@ PAGES = {
     "dead-letters": "/dead-letters",
     "jobs": "/jobs",
     "system": "/system",
+    "login": "/login",
 }
 FIGURES = ("metrics", "drift", "distributions", "experiment")
 
 
-def main(everything: Path | None) -> None:
+def main(everything: Path | None, names: Sequence[str]) -> None:
     """Make the pictures."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "shop"
-        world = make(folder, a_day=800, stages=(25, 32, 39, 45), promoted=(1, 2), staged=3)
+        world = make(folder, **FULL)
         command = [sys.executable, "-c", "from penstock.cli.main import app; app()", "up", "--port", "8199"]
         environment = os.environ | {"PENSTOCK_LOG__FORMAT": "json", "TEST_SECRET": "whsec_" + "c2VjcmV0" * 4}
         process = subprocess.Popen(command, cwd=folder, stderr=subprocess.DEVNULL, env=environment)
@@ -64,7 +59,7 @@ def main(everything: Path | None) -> None:
             event = stream(url, world)
             with sync_playwright() as playwright:
                 browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-                take_all(browser, url, event, everything)
+                take_all(browser, url, pages_of(url, event), everything, names)
                 browser.close()
         finally:
             process.terminate()
@@ -96,16 +91,34 @@ def stream(url: str, world: World) -> str:
     return blocked
 
 
-def take_all(browser: Browser, url: str, event: str, everything: Path | None) -> None:
-    """Take the pictures of the documentation, and all others where a folder is given."""
-    pages = PAGES | {"decision": f"/decisions/payments/{quote(event, safe='')}"}
-    IMAGES.mkdir(parents=True, exist_ok=True)
-    for name in ("overview", "decision", "comparison"):
-        take(browser, url + pages[name], IMAGES / f"{name}.png", width=1280)
+def pages_of(url: str, event: str) -> dict[str, str]:
+    """All pages, with those of one decision, one dead letter and jobs that ended well and badly."""
+    http = httpx.Client(base_url=url, timeout=30)
+    (letter, *_) = http.get("/v1/dead-letters").json()["items"]
+    asked = {"kind": "backtest", "params": {"endpoint": "checkout", "thresholds": {"nothing": 0.5}}}
+    bad = http.post("/v1/jobs", json=asked).json()["id"]
+    good = http.get("/v1/jobs?state=succeeded").json()["items"][0]["id"]
+    return PAGES | {
+        "decision": f"/decisions/payments/{quote(event, safe='')}",
+        "dead-letter": f"/dead-letters/{letter['id']}",
+        "job": f"/jobs/{good}",
+        "failed-job": f"/jobs/{bad}",
+    }
+
+
+def take_all(
+    browser: Browser, url: str, pages: Mapping[str, str], everything: Path | None, names: Sequence[str]
+) -> None:
+    """Take the pictures of the documentation, or all others where a folder is given."""
     if everything is None:
+        IMAGES.mkdir(parents=True, exist_ok=True)
+        for name in ("overview", "decision", "comparison"):
+            take(browser, url + pages[name], IMAGES / f"{name}.png", width=1280)
         return
     everything.mkdir(parents=True, exist_ok=True)
     for name, path in pages.items():
+        if names and name not in names:
+            continue
         for width in (1280, 390):
             for scheme in ("light", "dark"):
                 take(
@@ -131,4 +144,4 @@ def take(browser: Browser, url: str, path: Path, *, width: int, scheme: str = "l
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[2]) if sys.argv[1:2] == ["--all"] else None)
+    main(Path(sys.argv[2]) if sys.argv[1:2] == ["--all"] else None, sys.argv[3:])

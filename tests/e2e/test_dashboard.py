@@ -3,34 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
-import httpx
 import pytest
 
-from tests.e2e.dashboard_project import World, make, penstock
+from penstock.app.api_keys import create_key
+from penstock.core.clock import SystemClock
+from tests.e2e.made_once import made_once
+from tests.e2e.watched_pages import CHROMIUM, FLAGS, WIDTHS, Served, Watched, serving
 from tests.services import needs
 
-CHROMIUM = shutil.which("chromium")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 PAGES = (
     "/",
     "/decisions",
@@ -50,82 +37,17 @@ PAGES = (
 )
 EVIL = '<img src=x onerror="window.hacked=1"><script>window.hacked=2</script>'
 NAME = '<img src=x onerror="window.hacked=1">'
-START_S = 240.0
-WIDTHS = {"wide": (1280, 900), "narrow": (390, 844)}
 
 pytestmark = needs("chromium")
 
 
-class Served:
-    """A running project, asked over HTTP, with a stream going on."""
-
-    def __init__(self, folder: Path, process: subprocess.Popen[str], url: str, world: World) -> None:
-        self.folder, self.process, self.url, self.world = folder, process, url, world
-        self.http = httpx.Client(base_url=url, timeout=60)
-        self.streams = threading.Event()
-        self.streams.set()
-        self._ends = threading.Event()
-        self._thread = threading.Thread(target=self._stream, daemon=True)
-        self._thread.start()
-
-    def get(self, path: str) -> dict:
-        answer = self.http.get(path)
-        assert answer.status_code in {200, 202}, answer.text
-        return answer.json()
-
-    def score(self, **values: object) -> dict:
-        row, _ = self.world.payment(datetime.now(UTC), 100)  # noqa: TID251 - a live stream
-        answer = self.http.post("/v1/endpoints/checkout/score", json=row | values)
-        return answer.json() | {"row": row | values}
-
-    def close(self) -> None:
-        self._ends.set()
-        self._thread.join(5)
-        self.http.close()
-        self.process.terminate()
-        self.process.wait(60)
-
-    def _stream(self) -> None:
-        number = 0
-        world = World(datetime.now(UTC), a_day=1, seed=7)  # noqa: TID251
-        with httpx.Client(base_url=self.url, timeout=60) as own:
-            while not self._ends.wait(0.1):
-                if self.streams.is_set():
-                    number += 1
-                    row, _ = world.payment(datetime.now(UTC), 100)  # noqa: TID251
-                    own.post("/v1/endpoints/checkout/score", json=row | {"payment_id": f"stream-{number}"})
-
-
 @pytest.fixture(scope="module")
 def served(tmp_path_factory) -> Iterator[Served]:
+    template = made_once(tmp_path_factory.getbasetemp(), "shop", "tests.e2e.dashboard_project", "--small")
     folder = tmp_path_factory.mktemp("pages") / "shop"
-    world = make(folder, a_day=150, stages=(25, 26, 27), promoted=(1, 2))
-    environment = os.environ | {"PENSTOCK_LOG__FORMAT": "json"}
-    command = [sys.executable, "-c", "from penstock.cli.main import app; app()", "up", "--port", "0"]
-    path = folder.parent / "up.log"
-    with path.open("w") as log:
-        process = subprocess.Popen(command, cwd=folder, stderr=log, stdout=log, text=True, env=environment)
-        try:
-            running = Served(folder, process, listening(path, process), world)
-        except BaseException:
-            process.kill()
-            process.wait()
-            raise
+    shutil.copytree(template, folder)
+    with serving(folder) as running:
         yield running
-        running.close()
-
-
-def listening(path: Path, process: subprocess.Popen[str]) -> str:
-    """Where the server listens, once it takes events."""
-    until = time.monotonic() + START_S
-    while time.monotonic() < until:
-        log = path.read_text("utf-8")
-        found = re.search(r"http://127\.0\.0\.1:\d+", log.partition("the API listens at")[2])
-        if found and httpx.get(f"{found[0]}/health/ready", timeout=START_S).status_code == 200:
-            return found[0]
-        assert process.poll() is None, log
-        time.sleep(0.1)
-    raise AssertionError(path.read_text("utf-8"))
 
 
 @pytest.fixture(scope="module")
@@ -136,42 +58,6 @@ def browser(served):
         opened = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield opened
         opened.close()
-
-
-class Watched:
-    """A page of the browser whose errors and requests are kept."""
-
-    def __init__(self, browser, url: str, *, width: str = "wide", scheme: str = "light") -> None:
-        wide, high = WIDTHS[width]
-        self.url = url
-        self.context = browser.new_context(viewport={"width": wide, "height": high}, color_scheme=scheme)
-        self.errors: list[str] = []
-        self.foreign: list[str] = []
-        self.context.route("**/*", self._request)
-        self.page = self.context.new_page()
-        self.page.on("console", lambda m: self.errors.append(m.text) if m.type == "error" else None)
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-
-    def open(self, path: str):
-        answer = self.page.goto(self.url + path, wait_until="load")
-        self.page.wait_for_function("window.did_handshake === true")
-        return answer
-
-    def check(self) -> None:
-        """Nothing went wrong, nothing left the machine, nothing that is data ran."""
-        assert self.errors == []
-        assert self.foreign == []
-        assert self.page.evaluate("window.hacked") is None
-
-    def close(self) -> None:
-        self.context.close()
-
-    def _request(self, route) -> None:
-        if route.request.url.startswith((self.url, "data:", "blob:")):
-            route.continue_()
-        else:
-            self.foreign.append(route.request.url)
-            route.abort()
 
 
 @pytest.fixture
@@ -376,8 +262,7 @@ def test_what_is_no_page_is_a_problem(served):
 
 
 def test_with_keys_one_has_to_log_in(browser, served):
-    made = penstock(served.folder, "keys", "create", "ana", "--scope", "read")
-    key = re.search(r"pst_\S+", made)[0]
+    key = made_key(served.folder, "ana", "read")
     opened = Watched(browser, served.url)
     for _ in range(20):
         opened.page.goto(served.url + "/")
@@ -397,6 +282,11 @@ def test_with_keys_one_has_to_log_in(browser, served):
     opened.page.get_by_role("button", name="Sign out").click()
     opened.page.wait_for_url("**/login")
     opened.close()
+
+
+def made_key(folder: Path, name: str, scope: str) -> str:
+    _, key = create_key(folder, name, [scope], actor="test", reason="a test", clock=SystemClock())
+    return key
 
 
 def _confirm(opened: Watched, reason: str, verb: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from penstock.app.dead_letters import gone
 from penstock.core.errors import DeadlineError, PenstockError, StoreError, UncertainError
 from penstock.engine.answers import Answer, answers_of
 from penstock.engine.effects import NO_CHANGES, LetterChanges
@@ -60,6 +61,8 @@ class Answering:
             return False
         started_s = self.queue.now_s()
         asks = self._in_time(asks, started_s)
+        if any(ask.letters for ask in asks):
+            asks = self._with_letters(asks)
         drops = [ask for ask in asks if not ask.source]
         groups: list[list[Ask]] = []
         inputs: list[tuple[str, Decoded]] = []
@@ -104,6 +107,20 @@ class Answering:
             return asks
         self._refuse(late, waited_too_long())
         return [ask for ask in asks if ask.deadline_s >= now_s]
+
+    def _with_letters(self, asks: list[Ask]) -> list[Ask]:
+        """Without replays of letters that are gone: they were replayed or dropped meanwhile, by a request before."""
+        self._runtime.engine.flush()  # what is being committed may remove letters
+        wanted = {letter for ask in asks for letter in ask.letters}
+        there = {one.letter_id for one in self._runtime.store.dead_letters_with(sorted(wanted))}
+        left = []
+        for ask in asks:
+            if ask.source and not there.issuperset(ask.letters):
+                self._refuse([ask], gone(min(set(ask.letters) - there)))
+                continue
+            there.difference_update(ask.letters)
+            left.append(ask)
+        return left
 
     def _decoded(self, source: str, asks: list[Ask]) -> Decoded | None:
         """The events of requests for one source, in one piece; None where the requests are refused."""

@@ -42,11 +42,16 @@ def letters_with(store: ProjectReader, letter_ids: Sequence[int]) -> list[DeadLe
     found = {letter.letter_id: letter for letter in store.dead_letters_with(letter_ids)}
     for wanted in letter_ids:
         if wanted not in found:
-            raise NotFoundError(
-                f"dead letter {wanted} does not exist; it was replayed or dropped, or made room for newer ones. See "
-                "`penstock dead-letters list`."
-            )
+            raise gone(wanted)
     return [found[wanted] for wanted in dict.fromkeys(letter_ids)]
+
+
+def gone(letter_id: int) -> NotFoundError:
+    """What who asks for a letter is told that is not there."""
+    return NotFoundError(
+        f"dead letter {letter_id} does not exist; it was replayed or dropped, or made room for newer ones. See "
+        "`penstock dead-letters list`."
+    )
 
 
 def attempts(letters: Sequence[DeadLetter], *, corrected: bytes | None = None) -> list[Attempt]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -150,6 +150,10 @@ class ServeSettings(BaseModel):
     )
     session_hours: float = Field(
         12.0, gt=0, le=720, description="How long a person stays logged in to the pages."
+    )
+    trusted_proxies: list[IPvAnyNetwork] = Field(
+        [],
+        description="Addresses or networks of proxies that end TLS; their X-Forwarded-Proto says whether a browser used HTTPS.",
     )
     tls_cert: str | None = Field(None, description="A certificate chain as PEM, to serve HTTPS.")
     tls_key: str | None = Field(None, description="The certificate's private key as PEM.")

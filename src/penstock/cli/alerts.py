@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from penstock.cli.exits import ExitCode
-from penstock.cli.options import Actor, AsJson, Project, actor_name, duration_of, project_root
+from penstock.cli.options import Actor, AsJson, Project, actor_name, duration_of, project_root, without_cards
 from penstock.cli.output import hint, moment, number, print_json, print_table, printable, say
 
 if TYPE_CHECKING:
@@ -76,7 +76,9 @@ def try_alert(name: Name, project: Project = None, as_json: AsJson = False) -> N
 def silence_alert(
     name: Name,
     lasting: Annotated[str, typer.Option("--for", help="How long: 30m, 1h, 2d; 0s ends a silence.")],
-    reason: Annotated[str, typer.Option("--reason", help="Why; kept in the audit log.")],
+    reason: Annotated[
+        str, typer.Option("--reason", help="Why; kept in the audit log.", callback=without_cards)
+    ],
     actor: Actor = None,
     project: Project = None,
 ) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from penstock.cli.exits import ExitCode
-from penstock.cli.options import Actor, AsJson, Project, actor_name, project_root
+from penstock.cli.options import Actor, AsJson, Project, actor_name, project_root, without_cards
 from penstock.cli.output import hint, moment, number, print_facts, print_json, print_table, say, size, tell
 from penstock.core.errors import InputError
 
@@ -44,7 +44,7 @@ def plan(project: Project = None, json_out: JsonOut = None, as_json: AsJson = Fa
 def apply(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     reason: Annotated[
-        str, typer.Option("--reason", help="Why; kept in the history.")
+        str, typer.Option("--reason", help="Why; kept in the history.", callback=without_cards)
     ] = "applied on the command line",
     actor: Actor = None,
     project: Project = None,

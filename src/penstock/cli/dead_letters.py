@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from penstock.cli.exits import ExitCode
-from penstock.cli.options import Actor, AsJson, Project, actor_name, project_root
+from penstock.cli.options import Actor, AsJson, Project, actor_name, project_root, without_cards
 from penstock.cli.output import hint, moment, number, print_facts, print_json, print_table, printable, say
 from penstock.core.errors import InputError
 
@@ -31,7 +31,7 @@ ReasonCode = Annotated[
 All = Annotated[
     bool, typer.Option("--all", help="All that --source and --refused-for leave, in place of numbers.")
 ]
-Why = Annotated[str, typer.Option("--reason", help="Why; kept in the audit log.")]
+Why = Annotated[str, typer.Option("--reason", help="Why; kept in the audit log.", callback=without_cards)]
 
 
 @commands.command("list")
@@ -114,9 +114,7 @@ def replay(
     chosen = _chosen(root, letters, every=every, source=source, reason=refused_for)
     data = None if corrected is None else corrected.read_bytes()
     answers = [
-        one
-        for part in _parts(chosen)
-        for one in _replayed(root, part, data, actor=actor_name(actor), reason=reason)
+        one for part in _parts(chosen) for one in _replayed(root, part, data, actor=actor, reason=reason)
     ]
     refused = [one for one in answers if one["answer"]["status"] == "rejected"]
     if as_json:
@@ -146,7 +144,7 @@ def drop(
     root = project_root(project)
     chosen = _chosen(root, letters, every=every, source=source, reason=refused_for)
     for part in _parts(chosen):
-        _dropped(root, part, actor=actor_name(actor), reason=reason)
+        _dropped(root, part, actor=actor, reason=reason)
     say(f"{number(len(chosen))} dropped.")
 
 
@@ -172,7 +170,7 @@ def _parts(letters: Sequence[int]) -> list[list[int]]:
 
 
 def _replayed(
-    root: Path, letter_ids: list[int], corrected: bytes | None, *, actor: str, reason: str
+    root: Path, letter_ids: list[int], corrected: bytes | None, *, actor: str | None, reason: str
 ) -> list[dict[str, Any]]:
     from penstock.app.dead_letters import attempts, note_replay
     from penstock.app.dead_letters import replay as replayed
@@ -180,19 +178,21 @@ def _replayed(
 
     url = _served_at(root)
     if url is not None:
-        return _asked(url, letter_ids, corrected, reason)
+        return _asked(url, letter_ids, corrected, actor=actor, reason=reason)
     letters = _letters(root, letter_ids)
     attempts(letters, corrected=corrected)
     with Runtime.open(root) as runtime:
-        note_replay(audit_log_of(root), letters, corrected=corrected, actor=actor, reason=reason)
+        note_replay(audit_log_of(root), letters, corrected=corrected, actor=actor_name(actor), reason=reason)
         answers = replayed(runtime, letters, corrected=corrected)
     return [{"id": letter, "answer": answer.to_dict()} for letter, answer in answers.items()]
 
 
-def _asked(url: str, letter_ids: list[int], corrected: bytes | None, reason: str) -> list[dict[str, Any]]:
+def _asked(
+    url: str, letter_ids: list[int], corrected: bytes | None, *, actor: str | None, reason: str
+) -> list[dict[str, Any]]:
     from penstock.client import Client
 
-    with Client(url) as client:
+    with Client(url, actor=actor) as client:
         if corrected is not None and len(letter_ids) == 1:
             return [client.replay_dead_letter(letter_ids[0], corrected=corrected, reason=reason)]
         if corrected is not None:
@@ -201,7 +201,7 @@ def _asked(url: str, letter_ids: list[int], corrected: bytes | None, reason: str
         return results
 
 
-def _dropped(root: Path, letter_ids: list[int], *, actor: str, reason: str) -> None:
+def _dropped(root: Path, letter_ids: list[int], *, actor: str | None, reason: str) -> None:
     from penstock.app.dead_letters import drop as dropped
     from penstock.app.dead_letters import note_drop
     from penstock.app.runtime import Runtime, audit_log_of
@@ -209,12 +209,12 @@ def _dropped(root: Path, letter_ids: list[int], *, actor: str, reason: str) -> N
 
     url = _served_at(root)
     if url is not None:
-        with Client(url) as client:
+        with Client(url, actor=actor) as client:
             client.drop_dead_letters(letter_ids, reason=reason)
         return
     letters = _letters(root, letter_ids)
     with Runtime.open(root) as runtime:
-        note_drop(audit_log_of(root), letters, actor=actor, reason=reason)
+        note_drop(audit_log_of(root), letters, actor=actor_name(actor), reason=reason)
         dropped(runtime, letters)
 
 

@@ -6,12 +6,14 @@ from typing import Annotated
 
 import typer
 
-from penstock.cli.options import Actor, AsJson, Project, actor_name, duration_of, project_root
+from penstock.cli.options import Actor, AsJson, Project, actor_name, duration_of, project_root, without_cards
 from penstock.cli.output import hint, moment, number, print_json, print_table, say, tell
 
 commands = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Who may use the HTTP API.")
 
-_Why = Annotated[str | None, typer.Option("--reason", help="Why; kept in the audit log.")]
+_Why = Annotated[
+    str | None, typer.Option("--reason", help="Why; kept in the audit log.", callback=without_cards)
+]
 
 
 @commands.command("create")

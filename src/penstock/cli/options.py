@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from penstock.core.card_issuers import SHORTEST
 from penstock.core.errors import InputError
 
 Project = Annotated[
@@ -19,7 +20,20 @@ Project = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]
-Reason = Annotated[str, typer.Option("--reason", help="Why; kept in the registry's history.")]
+
+
+def without_cards(text: str | None) -> str | None:
+    """A reason as it may be kept: card numbers in it are masked, as at every way in."""
+    if text is None or sum(map(str.isdigit, text)) < SHORTEST:
+        return text
+    from penstock.engine.card_numbers import masked_text
+
+    return masked_text(text)
+
+
+Reason = Annotated[
+    str, typer.Option("--reason", help="Why; kept in the registry's history.", callback=without_cards)
+]
 Actor = Annotated[
     str | None,
     typer.Option("--actor", help="Who acts; default: the user of this machine.", show_default=False),

@@ -10,7 +10,7 @@ import typer
 
 from penstock.cli.exits import ExitCode
 from penstock.cli.gate import Events, Html, Labels, judged, print_report, report_json, write_page
-from penstock.cli.options import Actor, AsJson, Project, Reason, actor_name, project_root
+from penstock.cli.options import Actor, AsJson, Project, Reason, actor_name, project_root, without_cards
 from penstock.cli.output import (
     hint,
     moment,
@@ -107,7 +107,10 @@ def promote(
     skip_gate: Annotated[
         str | None,
         typer.Option(
-            "--skip-gate", metavar="REASON", help="Promote without a verdict; why is kept in the history."
+            "--skip-gate",
+            metavar="REASON",
+            help="Promote without a verdict; why is kept in the history.",
+            callback=without_cards,
         ),
     ] = None,
     events: Events = None,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from penstock.cli.options import Actor, AsJson, Project, actor_name, project_root
+from penstock.cli.options import Actor, AsJson, Project, actor_name, project_root, without_cards
 from penstock.cli.output import hint, moment, print_json, print_table, say
 from penstock.core.errors import InputError
 
@@ -23,7 +23,8 @@ def route(
         list[str] | None, typer.Argument(metavar="ARM=WEIGHT", help="Weights to set, such as challenger=10.")
     ] = None,
     reason: Annotated[
-        str | None, typer.Option(help="Why the weights are set; kept in the audit log.")
+        str | None,
+        typer.Option(help="Why the weights are set; kept in the audit log.", callback=without_cards),
     ] = None,
     actor: Actor = None,
     reset: Annotated[bool, typer.Option("--reset", help="Go back to the weights of the definition.")] = False,

@@ -43,6 +43,7 @@ class AsyncClient:
         url: str | None = None,
         *,
         key: str | None = None,
+        actor: str | None = None,
         timeout: float = TIMEOUT_S,
         retries: bool = True,
         transport: httpx.AsyncBaseTransport | None = None,
@@ -53,7 +54,7 @@ class AsyncClient:
         self._timeout = timeout
         self._retries = retries
         self._http = httpx.AsyncClient(
-            base_url=self.url, headers=headers_with(key_of(key)), transport=transport
+            base_url=self.url, headers=headers_with(key_of(key), actor), transport=transport
         )
 
     async def __aenter__(self) -> Self:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, overload
+from urllib.parse import quote
 
 from penstock.client import calls
 from penstock.client.attempts import Attempts, answer_of
@@ -39,6 +40,8 @@ class Client:
         Where the API listens. Default: ``PENSTOCK_URL``, else the running project that the current folder is in.
     key
         Default: ``PENSTOCK_KEY``.
+    actor
+        Who acts, for the audit log of a project without keys; with a key its name counts, and another is refused.
     timeout
         Seconds that a call may take with all its tries.
     retries
@@ -60,6 +63,7 @@ class Client:
         url: str | None = None,
         *,
         key: str | None = None,
+        actor: str | None = None,
         timeout: float = TIMEOUT_S,
         retries: bool = True,
         transport: httpx.BaseTransport | None = None,
@@ -69,7 +73,9 @@ class Client:
         self.url = url_of(url)
         self._timeout = timeout
         self._retries = retries
-        self._http = httpx.Client(base_url=self.url, headers=headers_with(key_of(key)), transport=transport)
+        self._http = httpx.Client(
+            base_url=self.url, headers=headers_with(key_of(key), actor), transport=transport
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -370,6 +376,7 @@ class Client:
             time.sleep(attempts.wait_after(response.status_code, response.headers, response.content))
 
 
-def headers_with(key: str | None) -> dict[str, str]:
+def headers_with(key: str | None, actor: str | None) -> dict[str, str]:
     """The headers that say who asks."""
-    return {} if key is None else {"Authorization": f"Bearer {key}"}
+    shown = {} if key is None else {"Authorization": f"Bearer {key}"}
+    return shown if actor is None else {**shown, "X-Actor": quote(actor)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
@@ -50,7 +51,9 @@ class PageClient:
     def _client(self, who: Identity) -> AsyncClient:
         found = self._clients.get(who)
         if found is None:
-            transport = httpx.ASGITransport(_As(self._app, who), raise_app_exceptions=False)
+            # The client is that of all who look with the same key; when one of them has to go, the page's socket tells.
+            lasting = replace(who, ends_us=0) if who.ends_us else who
+            transport = httpx.ASGITransport(_As(self._app, lasting), raise_app_exceptions=False)
             found = self._clients[who] = AsyncClient(
                 BASE, timeout=TIMEOUT_S, retries=False, transport=transport
             )

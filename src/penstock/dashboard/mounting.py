@@ -8,8 +8,8 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, Request
+from nicegui import Client, core, ui
 from nicegui import app as nicegui_app
-from nicegui import core, ui
 from starlette.exceptions import HTTPException
 from starlette.routing import Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -23,12 +23,17 @@ from penstock.dashboard.frame import frame, headline
 from penstock.dashboard.pages import PAGES
 from penstock.dashboard.theme import STATIC, STATIC_URL, head
 from penstock.dashboard.view import View
+from penstock.serving.problems import ProblemError
 
 if TYPE_CHECKING:
     Page = Callable[[View], Awaitable[None]]
 
 BUILD_S = 20.0
+MOST_PAGES = 100
+"""Most pages that are open at once: each is kept here as long as somebody has it in a browser, and a minute longer."""
 API = ("/v1/", "/api/", "/health/")
+PARTS = ("/_nicegui", STATIC_URL)
+"""How paths begin of what a page is made of."""
 _ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24"><rect width="24" height="24" rx="6" fill="#0a6a78"/>'
     '<path d="M4 7h4l6.500 9.500H20" fill="none" stroke="#fff" stroke-width="2.400" stroke-linecap="round" stroke-linejoin="round"/>'
@@ -116,7 +121,18 @@ class _Pages:
                 404,
                 f"there is no {scope['method']} {scope['path']}; GET /v1/openapi.json lists all that there is.",
             )
+        if _is_page(scope) and len(Client.instances) >= MOST_PAGES:
+            raise ProblemError(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "busy",
+                f"{MOST_PAGES} pages are open, and no more may be. Close some, and ask again in a minute.",
+                retry_after_s=60.0,
+            )
         await self._pages(scope, receive, send)
+
+
+def _is_page(scope: Scope) -> bool:
+    return scope["type"] == "http" and not scope["path"].startswith(PARTS)
 
 
 def _keep_the_api(app: FastAPI) -> None:

@@ -105,6 +105,15 @@ def masked(data: bytes) -> bytes:
     return bytes(out)
 
 
+def masked_text(text: str) -> str:
+    """As `masked`, of a text that somebody wrote.
+
+    >>> masked_text("the card 4111 1111 1111 1111 was stolen")
+    'the card **** **** **** 1111 was stolen'
+    """
+    return masked(text.encode()).decode() if may_hold_card(text) else text
+
+
 def _found_in(data: bytes, *, loosely: bool) -> Iterator[tuple[int, int]]:
     """Where the card numbers of some bytes start and end, one after another."""
     from penstock.kernel.card_numbers import find_card  # late: it loads the compiler

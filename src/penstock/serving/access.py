@@ -7,8 +7,8 @@ something does not start.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -134,6 +134,10 @@ _REFUSALS = {
     431: "Too many headers.",
 }
 
+NOTHING = "There is nothing of this name."
+MISSING: dict[int | str, dict[str, Any]] = {404: {"model": ProblemShape, "description": NOTHING}}
+"""For the OpenAPI document: a route whose query or body names something."""
+
 
 @dataclass(frozen=True, slots=True)
 class Identity:
@@ -147,12 +151,15 @@ class Identity:
         Its key; empty where none is needed.
     rate
         Requests a second that it may make; 0 for no limit.
+    ends_us
+        When its session ends, of somebody who logged in; else 0. Two sessions of one key are the same caller.
     """
 
     name: str
     scopes: frozenset[Scope]
     key_id: str = ""
     rate: float = 0.0
+    ends_us: int = field(default=0, compare=False)
 
     def may(self, scope: Scope) -> bool:
         """Whether it may do what needs `scope`."""
@@ -175,7 +182,8 @@ class GuardedRoute(APIRoute):
     def __init__(self, path: str, endpoint: Any, **options: Any) -> None:
         methods = {method.upper() for method in options.get("methods") or ("GET",)}
         self.required = {method: _required(method, path) for method in methods}
-        super().__init__(path, endpoint, **_documented(options, [*self.required.values()]))
+        answers = {**_REFUSALS, 404: NOTHING} if "{" in path else _REFUSALS
+        super().__init__(path, endpoint, **_documented(options, [*self.required.values()], answers))
 
     async def handle(self, scope: Connection, receive: Receive, send: Send) -> None:
         """Answer 401 or 403, or go on: before anything of the body is read."""
@@ -201,8 +209,10 @@ def check(identity: Identity | None, required: Scope) -> None:
         )
 
 
-def _documented(options: dict[str, Any], required: Sequence[Scope | None]) -> dict[str, Any]:
-    """A route's options, with what OpenAPI says about who may use it and what the edge may answer."""
+def _documented(
+    options: dict[str, Any], required: Sequence[Scope | None], refusals: Mapping[int, str]
+) -> dict[str, Any]:
+    """A route's options, with what OpenAPI says about who may use it and what else it may be answered."""
     scopes = sorted({scope.value for scope in required if scope is not None})
     extra = {
         "security": [{"bearer": []}, {"header": []}] if scopes else [],
@@ -210,7 +220,7 @@ def _documented(options: dict[str, Any], required: Sequence[Scope | None]) -> di
     }
     if scopes:
         extra["x-scope"] = scopes[0]
-    answers = {status: {"model": ProblemShape, "description": text} for status, text in _REFUSALS.items()}
+    answers = {status: {"model": ProblemShape, "description": text} for status, text in refusals.items()}
     return {**options, "openapi_extra": extra, "responses": {**answers, **(options.get("responses") or {})}}
 
 

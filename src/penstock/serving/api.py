@@ -101,7 +101,8 @@ def protect(app: FastAPI, platform: Platform) -> None:
     def guarded() -> ASGIApp:
         guard_mounts(app)
         check_guarded(app)
-        edge = Edge(build(), platform.settings, Authentication(platform.keyring, platform.sessions))
+        authentication = Authentication(platform.keyring, platform.sessions, platform.proxies)
+        edge = Edge(build(), platform.settings, authentication)
         seen = platform.observability  # around the edge: what it refuses is counted, too
         access = platform.runtime.settings.log.access
         return WatchedRequests(edge, requests=seen.requests, access=access, tracing=seen.tracing)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from penstock.core.errors import SettingsError
 from penstock.serving.access import LOCAL, Identity
 from penstock.serving.origins import is_loopback
 from penstock.serving.problems import ProblemError
+from penstock.serving.proxies import Proxies
 
 if TYPE_CHECKING:
     from starlette.types import Scope as Connection
@@ -29,11 +31,14 @@ class Authentication:
     ----------
     keyring, sessions
         The project's keys, and the sessions of people who logged in with one.
+    proxies
+        Whose word counts for how a request came.
     """
 
-    def __init__(self, keyring: Keyring, sessions: Sessions) -> None:
+    def __init__(self, keyring: Keyring, sessions: Sessions, proxies: Proxies | None = None) -> None:
         self._keyring = keyring
         self._sessions = sessions
+        self._proxies = proxies or Proxies(())
         self._identities: dict[str, tuple[ApiKey, Identity]] = {}
 
     def identity(self, scope: Connection, seen: Seen) -> Identity | None:
@@ -47,17 +52,20 @@ class Authentication:
         if seen.authorization is not None or seen.key is not None:
             return self._of_key(self._keyring.authenticate(_text_of(seen)))
         if seen.cookie is not None:
-            key = self._sessions.key_of(seen.cookie)
-            if key is not None:
-                return self._of_key(key)
+            is_secure = self._proxies.is_secure(scope, seen.proto)
+            session = self._sessions.session_of(seen.cookie, is_secure=is_secure)
+            if session is not None:
+                return replace(self._of_key(session.key), ends_us=session.ends_us)
         return LOCAL if self._is_open_to(scope, seen) else None
 
     def alive(self, identity: Identity | None) -> Callable[[], bool]:
         """Tells whether an identity still holds, for connections that last."""
         if identity is None or not identity.key_id:
             return lambda: identity is not LOCAL or self._keyring.is_empty
-        key_id = identity.key_id
-        return lambda: self._keyring.key(key_id) is not None
+        key_id, ends_us = identity.key_id, identity.ends_us
+        return lambda: (
+            self._keyring.key(key_id) is not None and (not ends_us or self._sessions.lasts_until(ends_us))
+        )
 
     def _is_open_to(self, scope: Connection, seen: Seen) -> bool:
         """Whether a caller needs no key: there are none, and no proxy stands between that would make everybody local."""

@@ -51,11 +51,15 @@ def begin(request: Request, kind: str, params: dict[str, Any], *, reason: str | 
         )
     found.check(platform.runtime, checked)
     actor, values = actor_of(request), checked.model_dump(mode="json")
-    job = platform.jobs.submit(kind, values, actor=actor, reason=reason or "", stamp=stamp_of(platform))
-    if found.changes and reason is not None:
-        detail = {"job": job.id, "params": values}
-        platform.runtime.routes.audit.append(BEGUN, kind, detail, actor=actor, reason=reason)
-    return job
+
+    def note(job: Job) -> None:
+        if found.changes and reason is not None:
+            detail = {"job": job.id, "params": values}
+            platform.runtime.routes.audit.append(BEGUN, kind, detail, actor=actor, reason=reason)
+
+    return platform.jobs.submit(
+        kind, values, actor=actor, reason=reason or "", stamp=stamp_of(platform), before=note
+    )
 
 
 def _invalid(told: str) -> ProblemError:

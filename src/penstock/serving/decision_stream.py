@@ -14,17 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import StreamingResponse
 
 from penstock.app.decision_list import Decided, Filter, newest_since
 from penstock.app.runtime import open_reader
 from penstock.core.errors import PenstockError
 from penstock.core.time import from_us
 from penstock.serving.problems import ProblemError
+from penstock.serving.timely import TimelyStream
 
 if TYPE_CHECKING:
-    from starlette.types import Message, Send
-
     from penstock.serving.platform import Platform
 
 LOOK_S = 0.25
@@ -33,9 +31,6 @@ MOST_CLIENTS = 32
 HEARTBEAT_S = 15.0
 MOST_WAITING = 64
 """Messages that may wait for a client: 16 seconds of a busy stream."""
-
-SEND_S = 30.0
-"""How long a client may leave its connection full."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -190,18 +185,10 @@ def _row(one: Decided) -> dict[str, Any]:
     return row
 
 
-class EventStream(StreamingResponse):
-    """Server-sent events; a client that takes nothing for `SEND_S` is cut off."""
+class EventStream(TimelyStream):
+    """Server-sent events."""
 
     media_type = "text/event-stream"
 
     def __init__(self, messages: AsyncIterator[bytes]) -> None:
         super().__init__(messages, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
-
-    async def stream_response(self, send: Send) -> None:
-        """Send what comes, in time."""
-
-        async def in_time(message: Message) -> None:
-            await asyncio.wait_for(send(message), SEND_S)
-
-        await super().stream_response(in_time)

@@ -57,6 +57,7 @@ class Seen:
         "mode",
         "origin",
         "problem",
+        "proto",
         "request_id",
         "site",
     )
@@ -70,6 +71,7 @@ class Seen:
         self.authorization = get(b"authorization")
         self.key = get(b"x-api-key")
         self.cookie = get(b"cookie")
+        self.proto = get(b"x-forwarded-proto")
         self.forwarded = not _PROXIED.isdisjoint(found)
         self.content_length = get(b"content-length")
         self.problem = problem

@@ -30,6 +30,8 @@ class Job(msgspec.Struct, kw_only=True):
         Who asked for it, and why.
     stamp
         What the result depends on besides `params`; a newer stamp says that it may be another by now.
+    figures
+        Whether it was begun because somebody looks at figures.
     done, total
         How far it is, in units of its own; 0 of 0 where that is not known.
     said
@@ -49,6 +51,7 @@ class Job(msgspec.Struct, kw_only=True):
     reason: str
     created_us: int
     stamp: str = ""
+    figures: bool = False
     state: State = "queued"
     started_us: int | None = None
     ended_us: int | None = None

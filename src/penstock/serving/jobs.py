@@ -10,7 +10,7 @@ import logging
 import os
 import secrets
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 WAITING = 50
-"""Most jobs that wait."""
+"""Most jobs that wait, of those that are asked for and of figures that somebody looks at each."""
 LONGEST_S, LONGEST_DOWNLOAD_S = 6 * 3600.0, 3600.0
 """A job, or what makes a download, that takes longer is ended."""
 RETRY_AFTER_S = 5.0
@@ -51,7 +51,7 @@ class Jobs:
     at_once
         How many may run; default: one less than there are processors, at least one.
     waiting
-        How many may wait.
+        How many may wait, in either queue.
     command
         How the process of a job is started; default: `penstock.serving.job_process`.
     """
@@ -75,6 +75,7 @@ class Jobs:
         self._jobs: dict[str, Job] = {}
         self._children: dict[str, JobProcess] = {}
         self._streams = 0
+        self._figures_last = True
         self._cancelled: set[str] = set()
         self._workers: list[threading.Thread] = []
         self._closed = False
@@ -94,8 +95,17 @@ class Jobs:
         reason: str = "",
         stamp: str = "",
         once: bool = False,
+        figures: bool = False,
+        before: Callable[[Job], object] = lambda _: None,
     ) -> Job:
         """Let a job wait for its turn; with `once` return the one that is under way and was asked the same, if there is one.
+
+        Parameters
+        ----------
+        figures
+            Whether somebody only looks: such jobs have a queue of their own, and take turns with the others.
+        before
+            Called with the job before it waits; what it raises keeps the job from beginning.
 
         Raises
         ------
@@ -106,7 +116,7 @@ class Jobs:
             under_way = self.newest(kind, params, "queued", "running") if once else None
             if under_way is not None:
                 return under_way
-            count = sum(job.state == "queued" for job in self._jobs.values())
+            count = sum(job.state == "queued" and job.figures == figures for job in self._jobs.values())
             if count >= self.most_waiting or self._closed:
                 raise OverloadError(
                     f"{count} jobs wait, and at most {self.most_waiting} may. Ask again when some have ended.",
@@ -124,7 +134,9 @@ class Jobs:
                 reason=reason,
                 created_us=now_us,
                 stamp=stamp,
+                figures=figures,
             )
+            before(job)
             self._folder.save(job)
             self._jobs[job.id] = job
             self._changed.notify()
@@ -245,12 +257,13 @@ class Jobs:
                 child.wait()
 
     def _next(self) -> Job | None:
-        """The job that waits longest, marked as running; None when there is an end."""
+        """The job that waits longest, by turns of either queue, marked as running; None when there is an end."""
         with self._changed:
             while not self._closed:
                 waiting = [job for job in self._jobs.values() if job.state == "queued"]
                 if waiting:
-                    job = min(waiting, key=lambda one: one.id)
+                    job = min(waiting, key=lambda one: (one.figures == self._figures_last, one.id))
+                    self._figures_last = job.figures
                     job.state, job.started_us = "running", self._clock.now_us()
                     self._note(job)
                     return job

@@ -97,7 +97,7 @@ def _is_due(job: Job, stamp: str, now_us: int, max_age_s: float) -> bool:
 
 def _begun(platform: Platform, kind: str, values: dict[str, Any], stamp: str, *, needed: bool) -> Job | None:
     try:
-        return platform.jobs.submit(kind, values, actor=ACTOR, stamp=stamp, once=True)
+        return platform.jobs.submit(kind, values, actor=ACTOR, stamp=stamp, once=True, figures=True)
     except OverloadError:
         if needed:
             raise

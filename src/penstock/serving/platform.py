@@ -21,6 +21,7 @@ from penstock.serving.jobs import Jobs
 from penstock.serving.keyring import Keyring
 from penstock.serving.observability import Observability
 from penstock.serving.problems import ProblemError
+from penstock.serving.proxies import Proxies
 from penstock.serving.sessions import Sessions
 from penstock.stores.secrets import kept_secret
 
@@ -58,8 +59,8 @@ class Platform:
             lambda: kept_secret(state_folder(self.root) / "sessions.key"),
             clock=runtime.clock,
             hours=self.settings.session_hours,
-            is_secure=self.settings.tls_cert is not None,
         )
+        self.proxies = Proxies(self.settings.trusted_proxies)
         self.decision_stream = DecisionStream(self)
         self.started_us = runtime.clock.now_us()
         self.live: LiveSummary | None = None

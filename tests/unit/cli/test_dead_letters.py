@@ -2,6 +2,7 @@
 
 import json
 import time
+from contextlib import ExitStack
 
 import pytest
 from typer.testing import CliRunner
@@ -75,6 +76,20 @@ def test_beside_a_server(root):
                 break
             time.sleep(0.02)
         assert use(root) == EXPECTED
+
+
+@pytest.mark.parametrize("is_served", [True, False])
+def test_who_acts_is_kept_beside_a_server_and_without(root, monkeypatch, is_served):
+    monkeypatch.setattr("penstock.app.runtime.SystemClock", lambda: CLOCK)
+    with ExitStack() as stack:
+        if is_served:
+            stack.enter_context(serving_project(root, clock=CLOCK))
+            until = time.monotonic() + 10
+            while (running_notes(root) is None or not running_notes(root).url) and time.monotonic() < until:
+                time.sleep(0.02)
+        run(root, "drop", "1", "--reason", "card 4111111111111111", "--actor", "ana")
+    (row,) = audit_log_of(root).rows()
+    assert (row.actor, row.reason) == ("ana", "card ************1111")
 
 
 def test_numbers_or_all(root):

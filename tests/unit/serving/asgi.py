@@ -8,6 +8,7 @@ from penstock.app.settings import ServeSettings
 from penstock.serving.authentication import Authentication
 from penstock.serving.edge import Edge
 from penstock.serving.keyring import Keyring
+from penstock.serving.proxies import Proxies
 from penstock.serving.sessions import Sessions
 from penstock.stores.keys import KeyStore, Scope, new_key
 from penstock.testing.clock import ManualClock
@@ -30,12 +31,15 @@ class Door:
             lambda: SECRET,
             clock=self.clock,
             hours=self.settings.session_hours,
-            is_secure=self.settings.tls_cert is not None,
         )
+        self.proxies = Proxies(self.settings.trusted_proxies)
         self.calls = []
         self.app = app or self.echo
         self.edge = Edge(
-            self.app, self.settings, Authentication(self.keyring, self.sessions), now_s=lambda: self.seconds
+            self.app,
+            self.settings,
+            Authentication(self.keyring, self.sessions, self.proxies),
+            now_s=lambda: self.seconds,
         )
 
     async def echo(self, scope, receive, send):

@@ -2,17 +2,37 @@
 
 import base64
 import threading
+import time
 from datetime import timedelta
 
+import httpx
 import pytest
 
 import penstock
+from penstock.app.api_keys import create_key
 from penstock.app.runtime import audit_log_of
-from penstock.core.errors import InputError, NotFoundError
-from tests.unit.serving.shop import payments
+from penstock.core.errors import InputError, NotFoundError, OverloadError
+from penstock.testing.serving import serving_project
+from tests.unit.serving.shop import CLOCK, payments
 
 GOOD = payments()[0]
 NO_AMOUNT = {name: value for name, value in GOOD.items() if name != "amount"}
+
+
+WITHOUT_IDS = """
+from datetime import timedelta
+from penstock import Aggregate, Entity, FeatureService, PushConfig, StreamFeatureView, StreamSource
+from penstock.types import Field, Float64, String, Timestamp
+
+card, amount = Entity("card", join_keys=[Field("card_id", String)]), Field("amount", Float64)
+payments = StreamSource(
+    "payments", PushConfig(), schema=[Field("card_id", String), Field("paid_at", Timestamp), amount]
+)
+spending = StreamFeatureView(
+    "spending", source=payments, entities=[card], features=[Aggregate(amount, "sum", time_window=timedelta(hours=1))]
+)
+service = FeatureService("service", features=[spending])
+"""
 
 
 def refuse(client, *events):
@@ -178,3 +198,90 @@ def test_a_reason_is_needed(client, reason):
 def test_a_number_that_is_none_is_refused(client, letter):
     with pytest.raises((InputError, NotFoundError)):
         client.get(f"/v1/dead-letters/{letter}")
+
+
+def test_two_who_replay_a_letter_without_an_id_store_it_once(tmp_path, monkeypatch):
+    """The engine is held up until both wait, so that they come in one micro-batch; then one after another."""
+    (tmp_path / "penstock.toml").write_text("[engine]\ndurability = 'process'\n")
+    (tmp_path / "definitions.py").write_text(WITHOUT_IDS)
+    with serving_project(tmp_path, clock=CLOCK) as served, penstock.Client(served.url) as client:
+        letters = refuse(client, NO_AMOUNT, NO_AMOUNT)
+        turn, serve = threading.Event(), served.platform.answering.serve
+        monkeypatch.setattr(served.platform.answering, "serve", lambda note: turn.is_set() and serve(note))
+        found = []
+
+        def ask(letter):
+            with penstock.Client(served.url, retries=False) as other:
+                try:
+                    found.append(
+                        other.replay_dead_letter(letter, corrected=GOOD, reason="x")["answer"]["status"]
+                    )
+                except NotFoundError:
+                    found.append("gone")
+
+        threads = [threading.Thread(target=ask, args=(letters[0],)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        until = time.monotonic() + 10
+        while len(served.platform.queue) < 4 and time.monotonic() < until:
+            time.sleep(0.01)
+        turn.set()
+        for thread in threads:
+            thread.join()
+        assert sorted(found) == ["gone", "gone", "gone", "logged"]
+        assert served.runtime.store.next_position == 1
+        assert [one["id"] for one in client.dead_letters()["items"]] == letters[1:]
+
+
+def test_of_letters_of_several_sources_what_could_not_be_asked_is_told(client, served, monkeypatch):
+    (one,) = refuse(client, {**GOOD, "amount": "x"})
+    client.ingest("chargebacks", [{"payment_id": "p"}])
+    other = client.dead_letters(source="chargebacks")["items"][0]["id"]
+    ask, full = served.platform.asker.ask, {"chargebacks"}
+
+    async def asked(source, *arguments, **options):
+        if source in full:
+            raise OverloadError("20000 events wait", retry_after_s=1.0)
+        return await ask(source, *arguments, **options)
+
+    monkeypatch.setattr(served.platform.asker, "ask", asked)
+    done = client.replay_dead_letters([other, one], reason="again")["results"]
+    assert [(row["id"], row["removed"], row["answer"]["reason"]) for row in done] == [
+        (other, False, "overloaded"),
+        (one, False, "wrong_type"),
+    ]
+    full.add("payments")
+    with penstock.Client(served.url, retries=False) as once, pytest.raises(OverloadError):
+        once.replay_dead_letters([other, one], reason="again")
+
+
+def test_a_card_number_in_a_reason_is_masked(client, served):
+    letters = refuse(client, NO_AMOUNT, NO_AMOUNT)
+    client.drop_dead_letters(letters[:1], reason="of the card 4111 1111 1111 1111, by mistake")
+    client.delete(f"/v1/dead-letters/{letters[1]}", reason="4111111111111111")
+    rows = audit_log_of(served.platform.root).rows(action="dead_letters.drop")
+    assert [row.reason for row in rows] == [
+        "of the card **** **** **** 1111, by mistake",
+        "************1111",
+    ]
+
+
+def test_who_acts_may_say_so_as_long_as_there_are_no_keys(client, served):
+    (letter,) = refuse(client, NO_AMOUNT)
+    with penstock.Client(served.url, actor="Ané B.") as named:
+        named.drop_dead_letters([letter], reason="a test")
+    (row,) = audit_log_of(served.platform.root).rows(action="dead_letters.drop")
+    assert row.actor == "Ané B."
+    (letter,) = refuse(client, NO_AMOUNT)
+    _, key = create_key(
+        served.platform.root, "shop", ["admin"], actor="ann", reason="x", clock=served.runtime.clock
+    )
+    until = time.monotonic() + 5  # keys are looked for twice a second
+    while httpx.get(f"{served.url}/v1/version").status_code == 200:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    with (
+        penstock.Client(served.url, key=key, actor="somebody else") as named,
+        pytest.raises(InputError, match="the key does, too"),
+    ):
+        named.drop_dead_letters([letter], reason="a test")

@@ -81,7 +81,7 @@ FOREIGN = [
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "BREW"])
 def test_a_foreign_page_changes_nothing(door, method, headers):
     _, text = door.key(Scope.ADMIN)
-    cookie = door.sessions.log_in(door.keyring.authenticate(text)).partition(";")[0]
+    cookie = door.sessions.log_in(door.keyring.authenticate(text), is_secure=False).partition(";")[0]
     problem(door.ask(method, headers={**headers, "cookie": cookie}), 403, "foreign_origin")
     assert not door.calls
 
@@ -175,7 +175,7 @@ def test_a_wrong_key_is_told_so_and_not_repeated(door, form):
 
 def test_a_wrong_key_beside_a_good_session_is_still_wrong(door):
     _, text = door.key()
-    cookie = door.sessions.log_in(door.keyring.authenticate(text)).partition(";")[0]
+    cookie = door.sessions.log_in(door.keyring.authenticate(text), is_secure=False).partition(";")[0]
     problem(door.ask(headers={"authorization": "Bearer no", "cookie": cookie}), 401, "unauthenticated")
 
 
@@ -213,7 +213,7 @@ def test_expired_and_revoked_keys_are_refused_within_a_second(door):
 
 def test_a_session_ends_with_its_key(door):
     key, text = door.key(Scope.READ)
-    header = door.sessions.log_in(door.keyring.authenticate(text))
+    header = door.sessions.log_in(door.keyring.authenticate(text), is_secure=False)
     assert "HttpOnly" in header
     assert "SameSite=Strict" in header
     assert "Max-Age=43200" in header
@@ -228,7 +228,7 @@ def test_a_session_ends_with_its_key(door):
 
 def test_a_session_ends_by_itself_and_cannot_be_forged(door):
     key, _ = door.key(Scope.READ)
-    name, _, value = door.sessions.log_in(key).partition(";")[0].partition("=")
+    name, _, value = door.sessions.log_in(key, is_secure=False).partition(";")[0].partition("=")
     for wrong in (
         value[:-1] + ("0" if value[-1] != "0" else "1"),
         value.replace(".", ".9", 1),
@@ -250,7 +250,7 @@ def test_a_session_ends_by_itself_and_cannot_be_forged(door):
 
 def test_behind_tls_the_cookie_is_bound_to_host_and_https(tmp_path):
     door = Door(tmp_path, tls_cert="c.pem", tls_key="k.pem")
-    header = door.sessions.log_in(door.key()[0])
+    header = door.sessions.log_in(door.key()[0], is_secure=True)
     assert header.startswith("__Host-penstock=")
     assert header.endswith("; Secure")
     assert "Domain" not in header
@@ -269,6 +269,63 @@ def test_a_socket_ends_with_its_key(door):
     assert [m["type"] for m in sent] == ["websocket.accept", "websocket.send"]
     sent = talk(door.edge, "one", headers={"x-api-key": text})
     assert [m["type"] for m in sent] == ["websocket.close"]
+
+
+@pytest.mark.parametrize("kind", ["socket", "stream"])
+def test_what_stays_open_ends_with_its_session(tmp_path, kind):
+    async def going_on(scope, receive, send):
+        if scope["type"] == "websocket":
+            await door.echo(scope, receive, send)
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"one", "more_body": True})
+        door.later(13 * 3600)
+        await send({"type": "http.response.body", "body": b"two", "more_body": True})
+
+    door = Door(tmp_path, going_on if kind == "stream" else None)
+    cookie = {"cookie": door.sessions.log_in(door.key(Scope.READ)[0], is_secure=False).partition(";")[0]}
+    if kind == "stream":
+        answer = door.ask(headers=cookie)
+        assert (answer.status, answer.body) == (200, b"one")
+        return
+    sent = talk(door.edge, "one", "two", headers=cookie, between=lambda: door.later(13 * 3600))
+    assert [m["type"] for m in sent] == ["websocket.accept", "websocket.send"], (
+        "the second came after its end"
+    )
+
+
+def test_two_sessions_of_a_key_are_the_same_caller(door):
+    key, _ = door.key(Scope.READ)
+    for _ in range(2):
+        cookie = door.sessions.log_in(key, is_secure=False).partition(";")[0]
+        door.later(5)
+        door.ask(headers={"cookie": cookie})
+    first, second = (call["identity"] for call in door.calls)
+    assert first == second
+    assert hash(first) == hash(second)
+    assert first.ends_us < second.ends_us
+
+
+@pytest.mark.parametrize(
+    ("trusted", "proto", "more", "is_secure"),
+    [
+        ([], "https", {}, False),
+        (["127.0.0.1"], "https", {}, True),
+        (["127.0.0.0/8"], "http, https", {}, True),
+        (["127.0.0.1"], "https, http", {}, False),
+        (["10.0.0.0/8"], "https", {}, False),
+        (["127.0.0.1"], None, {}, False),
+        ([], None, {"scheme": "https"}, True),
+    ],
+)
+def test_only_the_proxy_that_is_trusted_says_that_it_was_https(tmp_path, trusted, proto, more, is_secure):
+    door = Door(tmp_path, trusted_proxies=trusted)
+    key, _ = door.key(Scope.READ)
+    shown = {} if proto is None else {"x-forwarded-proto": proto}
+    for secure in (True, False):
+        cookie = door.sessions.log_in(key, is_secure=secure).partition(";")[0]
+        door.ask(headers={**shown, "cookie": cookie}, **more)
+        assert (door.calls[-1]["identity"] is not None) == (secure == is_secure)
 
 
 def test_somebody_inside_the_process_says_who_asks(door):

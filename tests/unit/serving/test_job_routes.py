@@ -188,8 +188,14 @@ def test_beyond_what_may_wait_is_refused(shop, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def locked(tmp_path_factory):
+def locked(locked_jobs):
     """A project with keys, by scope."""
+    return locked_jobs[1:]
+
+
+@pytest.fixture(scope="module")
+def locked_jobs(tmp_path_factory):
+    """The same, and its jobs."""
     folder = tmp_path_factory.mktemp("locked")
     root = arms_project(folder)
     keys = {
@@ -200,7 +206,11 @@ def locked(tmp_path_factory):
         served.platform.jobs.close()
         command = child_command(folder)
         served.platform.jobs = Jobs(folder, clock=served.runtime.clock, command=command, at_once=1)
-        yield client, {scope: {"Authorization": f"Bearer {key}"} for scope, key in keys.items()}
+        yield (
+            served.platform.jobs,
+            client,
+            {scope: {"Authorization": f"Bearer {key}"} for scope, key in keys.items()},
+        )
 
 
 @pytest.mark.parametrize(
@@ -237,3 +247,34 @@ def test_the_history_names_who_acted(locked):
     ok(client.put("/v1/endpoints/checkout/weights", json=body, headers=keys["admin"]))
     rows = ok(client.get("/v1/endpoints/checkout/weights", headers=keys["read"]))["items"]
     assert rows[0]["actor"] == "the admin"
+
+
+@pytest.mark.parametrize(
+    ("kind", "needs"), [("backtest", "write"), ("promote", "admin"), ("retrain", "admin")]
+)
+def test_who_may_not_begin_a_job_may_not_cancel_it(locked_jobs, kind, needs):
+    jobs, client, keys = locked_jobs
+    order = ["read", "write", "admin"]
+    for scope in order:
+        job = jobs.submit(kind, {"until": "/nowhere"}, actor="ann")
+        status = client.delete(f"/v1/jobs/{job.id}", params=WHY, headers=keys[scope]).status_code
+        assert (status == 200) == (order.index(scope) >= order.index(needs)), scope
+        assert status in {200, 403}
+        jobs.cancel(job)
+        until(lambda: job.ended)  # noqa: B023 - at once
+
+
+def test_a_job_that_changes_something_is_in_the_audit_log_before_it_begins(shop, monkeypatch):
+    served, client = shop
+    before, kept = len(served.platform.jobs.all()), served.platform.runtime.routes.audit.append
+
+    def append(action, *arguments, **options):
+        assert len(served.platform.jobs.all()) == before, "it waits already"
+        return kept(action, *arguments, **options)
+
+    monkeypatch.setattr(served.platform.runtime.routes.audit, "append", append)
+    asked = {"kind": "retrain", "params": {"model": "fraud"}, **WHY}
+    job = ok(client.post("/v1/jobs", json=asked), 202)
+    monkeypatch.undo()
+    row = ok(client.get("/v1/audit", params={"action": "job.begin"}))["items"][0]
+    assert row["detail"]["job"] == job["id"]

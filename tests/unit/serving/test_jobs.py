@@ -1,5 +1,6 @@
 """Jobs: how they begin, end, fail, are cancelled, and what a restart makes of them."""
 
+import itertools
 import os
 import signal
 import threading
@@ -251,4 +252,43 @@ def test_a_disk_that_cannot_be_written_is_told(tmp_path, made):
     (tmp_path / ".penstock" / "jobs").write_text("a file where a folder should be")
     with pytest.raises(StoreError, match="cannot be written"):
         jobs.submit("metrics", {}, actor="ann")
+    assert jobs.all() == []
+
+
+class Ticking:
+    """A clock of which no two looks are the same."""
+
+    def __init__(self):
+        self._ticks = itertools.count(1_000_000)
+
+    def now_us(self):
+        return next(self._ticks)
+
+
+def test_who_looks_at_figures_keeps_nobody_else_waiting(made, tmp_path):
+    jobs, go = made(at_once=1, waiting=3), tmp_path / "go"
+    jobs._clock = Ticking()
+    running = jobs.submit("metrics", {"until": str(go)}, actor="penstock", figures=True)
+    until(lambda: running.state == "running")
+    figures = [jobs.submit("drift", {"n": i}, actor="penstock", figures=True) for i in range(3)]
+    with pytest.raises(OverloadError):
+        jobs.submit("drift", {"n": 9}, actor="penstock", figures=True)
+    asked = [jobs.submit("retrain", {"n": i}, actor="ann") for i in range(2)]
+    go.touch()
+    for job in (*figures, *asked):
+        ended(jobs, job)
+    by_turns = [asked[0], figures[0], asked[1], figures[1], figures[2]]
+    assert sorted((*figures, *asked), key=lambda job: job.started_us) == by_turns
+
+
+def test_what_is_noted_before_keeps_a_job_from_beginning(made):
+    jobs, seen = made(), []
+
+    def refuse(job):
+        seen.append(job.id)
+        raise StoreError("the audit log cannot be written")
+
+    with pytest.raises(StoreError):
+        jobs.submit("retrain", {}, actor="ann", before=refuse)
+    assert seen
     assert jobs.all() == []

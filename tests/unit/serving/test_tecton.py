@@ -1,8 +1,11 @@
 """Tecton's shapes: what they say is what the routes under /v1 say, in their form; errors too."""
 
+import json
+
 import httpx
 import pytest
 
+from penstock.core.errors import OverloadError
 from tests.unit.serving.shop import payments
 
 GET, INGEST = "/api/v1/feature-service/get-features", "/ingest"
@@ -99,3 +102,44 @@ def test_errors_of_ingest_have_their_form(shop, body, status):
 
 def test_nothing_at_all_is_fine(client):
     assert client.post(INGEST, {"records": {}}) == {"ingestMetrics": {"sourceIngestMetrics": []}}
+
+
+@pytest.mark.parametrize("text", ["NaN", "Infinity", "-Infinity", "1e400"])
+def test_a_number_that_json_does_not_know_is_refused_and_no_null(served, text):
+    rows = [{"record": row} for row in payments(2)]
+    rows[1]["record"]["amount"] = "AMOUNT"
+    body = json.dumps({"records": {"payments": rows}}).replace('"AMOUNT"', text)
+    answer = httpx.post(served.url + INGEST, content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 200
+    (error,) = answer.json()["recordErrors"]
+    assert error["recordIndex"] == 1
+    assert served.runtime.store.next_position == 1
+
+
+def test_of_several_sources_what_was_not_taken_is_told(served, monkeypatch):
+    ask, full = served.platform.asker.ask, {"chargebacks"}
+
+    async def asked(source, *arguments, **options):
+        if source in full:
+            raise OverloadError("20000 events wait", retry_after_s=1.0)
+        return await ask(source, *arguments, **options)
+
+    monkeypatch.setattr(served.platform.asker, "ask", asked)
+    row = payments()[0]
+    label = {"payment_id": row["payment_id"], "is_fraud": True, "reported_at": "2025-03-04T00:00:00Z"}
+    body = {"records": {"payments": [{"record": row}], "chargebacks": [{"record": label}] * 2}}
+    answer = httpx.post(served.url + INGEST, json=body)
+    assert answer.status_code == 200
+    assert answer.json()["ingestMetrics"]["sourceIngestMetrics"] == [
+        {"sourceName": "payments", "recordIngestCount": "1"},
+        {"sourceName": "chargebacks", "recordIngestCount": "0"},
+    ]
+    assert [(one["errorType"], one["recordIndex"]) for one in answer.json()["recordErrors"]] == [
+        ("overloaded", 0),
+        ("overloaded", 1),
+    ]
+    full.add("payments")
+    answer = httpx.post(served.url + INGEST, json=body)
+    assert answer.status_code == 429
+    assert int(answer.headers["retry-after"]) >= 1
+    assert served.runtime.store.next_position == 1

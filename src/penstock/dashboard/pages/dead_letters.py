@@ -29,6 +29,8 @@ from penstock.dashboard.view import View, part
 
 Letter = dict[str, Any]
 SHOWN = 100
+BEGINNING = 30
+"""Letters of an input that a list shows: one line."""
 
 
 async def page(view: View) -> None:
@@ -111,9 +113,13 @@ def _row(one: Letter) -> dict[str, Any]:
         cell(one["reason"].replace("_", " "), tone="bad"),
         one["detail"],
         whole(one["size"]),
-        cell(one["excerpt"][:80], title=one["excerpt"]),
+        cell(_beginning(one["excerpt"]), title=one["excerpt"]),
     ]
     return row(one["id"], cells, href=f"/dead-letters/{one['id']}")
+
+
+def _beginning(text: str) -> str:
+    return text if len(text) <= BEGINNING else f"{text[:BEGINNING]}…"
 
 
 def _replay(view: View, found: Letter, held: Any, result: Any) -> Confirm:

@@ -100,8 +100,21 @@ def _row(one: Job) -> dict[str, Any]:
 
 def _about(one: Job) -> str:
     return ", ".join(
-        f"{name} {value}" for name, value in one["params"].items() if value not in (None, [], {})
+        f"{name} {_written(value)}" for name, value in one["params"].items() if value not in (None, [], {})
     )
+
+
+def _written(value: Any) -> str:
+    """A parameter as people write it.
+
+    >>> _written({"block": 0.7}), _written(["fraud:1", "fraud:2"]), _written("checkout")
+    ('block 0.7', 'fraud:1 fraud:2', 'checkout')
+    """
+    if isinstance(value, dict):
+        return " ".join(f"{name} {_written(one)}" for name, one in value.items())
+    if isinstance(value, list):
+        return " ".join(map(_written, value))
+    return str(value)
 
 
 def _took(one: Job) -> str:
@@ -137,7 +150,7 @@ def _detail(found: Job) -> None:
                 ]
             )
     if found["error"]:
-        notice(found["error"]["title"], found["error"]["detail"], "bad")
+        notice("It failed", found["error"]["detail"], "bad")
     if found["log"]:
         with card("What its process said last"):
             el("pre", "source", found["log"])

@@ -25,6 +25,7 @@ from penstock.serving.job_stream import first_bytes, rest
 from penstock.serving.paging import Cursor, Limit, Page, part
 from penstock.serving.platform import platform_of
 from penstock.serving.shapes import ProblemShape
+from penstock.serving.timely import TimelyStream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -125,7 +126,7 @@ async def get_rows(
     return _Rows(platform.jobs, child, first, media_type=TYPES[as_], headers={"Content-Disposition": name})
 
 
-class _Rows(StreamingResponse):
+class _Rows(TimelyStream):
     """The bytes of a process, which ends with the answer, however that ends."""
 
     def __init__(self, jobs: Jobs, child: JobProcess, first: bytes, **given: Any) -> None:

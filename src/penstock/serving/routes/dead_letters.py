@@ -11,12 +11,14 @@ from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
-from penstock.app.dead_letters import MOST, attempts, letters_with, note_drop, note_replay, text_of
+from penstock.app.dead_letters import MOST, Attempt, attempts, letters_with, note_drop, note_replay, text_of
 from penstock.app.runtime import audit_log_of, open_reader
-from penstock.serving.access import GuardedRoute
+from penstock.core.errors import PenstockError
+from penstock.serving.access import MISSING, GuardedRoute
 from penstock.serving.acting import Reason, actor_of
 from penstock.serving.moments import Number, moment
 from penstock.serving.paging import Cursor, Limit, cursor_of, place_of
+from penstock.serving.parts import taken_or_told
 from penstock.serving.platform import platform_of
 from penstock.serving.shapes import AnswerShape
 
@@ -208,14 +210,18 @@ def dead_letter(request: Request, letter_id: LetterId) -> DeadLetterAnswer:
     return DeadLetterAnswer(**row, text=text_of(letter.payload), base64=raw)
 
 
-@router.post("/v1/dead-letters/replay", summary="Send several dead letters again")
+@router.post("/v1/dead-letters/replay", summary="Send several dead letters again", responses=MISSING)
 async def replay_many(request: Request, body: ManyRequest) -> ReplayedMany:
-    """Send letters through the engine as they are. Each that is accepted is removed in the transaction that stores its event."""
+    """Send letters through the engine as they are. Each that is accepted is removed in the transaction that stores its event.
+
+    Letters of a source that could not be asked, as when too many events wait, stay, and their answers say so (`overloaded`); 429 where
+    that is so of all.
+    """
     found = await _replayed(request, body.ids, None, body.reason)
     return ReplayedMany(results=[_result(letter, answer) for letter, answer in found.items()])
 
 
-@router.post("/v1/dead-letters/drop", summary="Drop several dead letters")
+@router.post("/v1/dead-letters/drop", summary="Drop several dead letters", responses=MISSING)
 async def drop_many(request: Request, body: ManyRequest) -> Dropped:
     """Remove letters for good. The audit log keeps their numbers, not their bytes."""
     return await _dropped(request, body.ids, body.reason)
@@ -259,17 +265,27 @@ async def _replayed(
     await run_in_threadpool(
         lambda: note_replay(log, letters, corrected=corrected, actor=actor, reason=reason)
     )
-    found: dict[int, Answer] = {}
-    for attempt in sending:
-        answers = await platform.asker.ask(
+    told = {attempt.source: await _tried(platform, attempt) for attempt in sending}
+    answers = taken_or_told(told, {attempt.source: len(attempt.letters) for attempt in sending})
+    found = {
+        letter: answer
+        for attempt in sending
+        for letter, answer in zip(attempt.letters, answers[attempt.source], strict=True)
+    }
+    return {letter.letter_id: found[letter.letter_id] for letter in letters}
+
+
+async def _tried(platform: Platform, attempt: Attempt) -> list[Answer] | PenstockError:
+    try:
+        return await platform.asker.ask(
             attempt.source,
             attempt.data,
             len(attempt.letters),
             timeout_s=platform.settings.timeout_s,
             letters=attempt.letters,
         )
-        found |= dict(zip(attempt.letters, answers, strict=True))
-    return {letter.letter_id: found[letter.letter_id] for letter in letters}
+    except PenstockError as error:
+        return error
 
 
 async def _dropped(request: Request, letter_ids: list[int], reason: str) -> Dropped:

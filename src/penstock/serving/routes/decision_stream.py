@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from penstock.app.decision_list import Filter
 from penstock.app.routing import endpoint_named
-from penstock.serving.access import GuardedRoute
+from penstock.serving.access import MISSING, GuardedRoute
 from penstock.serving.decision_stream import EventStream
 from penstock.serving.platform import platform_of
 
@@ -29,7 +29,8 @@ data: {"decisions":[{"endpoint":"checkout","source":"payments","position":104211
     summary="Watch new decisions",
     response_class=Response,
     responses={
-        200: {"description": "Server-sent events.", "content": {"text/event-stream": {"example": _EXAMPLE}}}
+        **MISSING,
+        200: {"description": "Server-sent events.", "content": {"text/event-stream": {"example": _EXAMPLE}}},
     },
 )
 async def watch(

@@ -13,7 +13,7 @@ from penstock.app.event_view import thresholds_then, view_event
 from penstock.app.routing import endpoint_named
 from penstock.app.runtime import open_reader
 from penstock.engine.answers import flag_names
-from penstock.serving.access import GuardedRoute
+from penstock.serving.access import MISSING, GuardedRoute
 from penstock.serving.moments import Number, microseconds, moment
 from penstock.serving.paging import Cursor, Limit, cursor_of, place_of
 from penstock.serving.platform import platform_of
@@ -106,7 +106,7 @@ class DecisionsPage(BaseModel):
     reached: datetime | None = Field(description="When the oldest decision that was looked at was made.")
 
 
-@router.get("/v1/decisions", summary="List decisions, newest first")
+@router.get("/v1/decisions", summary="List decisions, newest first", responses=MISSING)
 def decisions(
     request: Request,
     *,

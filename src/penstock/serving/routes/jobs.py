@@ -17,6 +17,7 @@ from penstock.core.errors import OverloadError
 from penstock.serving.access import GuardedRoute, Scope, check
 from penstock.serving.acting import Reason, actor_of
 from penstock.serving.beginning import CANCELLED, begin
+from penstock.serving.decision_stream import EventStream
 from penstock.serving.job_kinds import KINDS
 from penstock.serving.job_records import Job
 from penstock.serving.job_shapes import (
@@ -128,7 +129,7 @@ def cancel_job(
         429: {"model": ProblemShape},
     },
 )
-async def watch_job(request: Request, job: str) -> StreamingResponse:
+async def watch_job(request: Request, job: str) -> Response:
     """The job as server-sent events named `job`: at once, whenever something changes, and at its end, with which the stream ends.
 
     The data is what `GET /v1/jobs/{job}` says, without the result.
@@ -137,9 +138,7 @@ async def watch_job(request: Request, job: str) -> StreamingResponse:
     found = platform.jobs.get(job)
     if platform.job_watchers >= WATCHERS:
         raise OverloadError(f"{WATCHERS} watch jobs already, and no more may. Ask for the job now and then.")
-    return StreamingResponse(
-        _events(platform, found), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
-    )
+    return EventStream(_events(platform, found))
 
 
 async def _events(platform: Platform, job: Job) -> AsyncIterator[bytes]:

@@ -6,12 +6,12 @@ Whoever calls these speaks that platform's form, so answers and errors are in it
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -20,7 +20,8 @@ from starlette.concurrency import run_in_threadpool
 
 from penstock.app.requests import verdicts
 from penstock.core.errors import NotFoundError, PenstockError
-from penstock.serving.access import GuardedRoute
+from penstock.serving.access import NOTHING, GuardedRoute
+from penstock.serving.parts import taken_or_told
 from penstock.serving.platform import platform_of
 from penstock.serving.problems import ProblemError, problem_of
 
@@ -210,7 +211,11 @@ class Ingest(BaseModel):
     dry_run: bool = False
 
 
-@router.post("/api/v1/feature-service/get-features", summary="Read features, in Tecton's form")
+@router.post(
+    "/api/v1/feature-service/get-features",
+    summary="Read features, in Tecton's form",
+    responses={404: {"description": NOTHING}},
+)
 def get_features(request: Request, body: GetFeatures) -> Features:
     """The features of a service for one set of keys, now."""
     runtime = platform_of(request).runtime
@@ -258,11 +263,16 @@ def _value(value: Any, dtype: str) -> Any:
     return str(value) if value is not None and _KINDS.get(dtype) == "int64" else value
 
 
-@router.post(_INGEST, summary="Ingest rows of several sources, in Tecton's form")
+@router.post(
+    _INGEST,
+    summary="Ingest rows of several sources, in Tecton's form",
+    responses={404: {"description": NOTHING}},
+)
 async def ingest(request: Request, body: Ingest) -> JSONResponse:
     """Take rows of several sources into the log; features see them when this returns.
 
-    Each row counts for itself: where some are refused (`recordErrors`), the others are taken all the same. 400 where all are.
+    Each row counts for itself: where some are refused (`recordErrors`), the others are taken all the same. 400 where all are. Rows of a
+    source that could not be asked for, as when too many wait, are told there, too (`overloaded`); 429 where nothing was taken.
     """
     platform = platform_of(request)
     for source in body.records:
@@ -275,7 +285,8 @@ async def ingest(request: Request, body: Ingest) -> JSONResponse:
             f"{count} records in one request; allowed are {MOST_RECORDS}. Send them in parts.",
         )
     given = {
-        source: [msgspec.json.encode(row.record) for row in rows]
+        # NaN is written as it came, for the contract to refuse: as JSON knows it, it would be null.
+        source: [json.dumps(row.record).encode() for row in rows]
         for source, rows in body.records.items()
         if rows
     }
@@ -283,12 +294,19 @@ async def ingest(request: Request, body: Ingest) -> JSONResponse:
         found = await run_in_threadpool(_checked, platform, given)
     else:
         platform.check_ready()
-        asked = [
-            platform.asker.ask(source, b"\n".join(rows), len(rows), timeout_s=platform.settings.timeout_s)
-            for source, rows in given.items()
-        ]
-        found = dict(zip(given, await asyncio.gather(*asked), strict=True))
+        asked = (_asked(platform, source, rows) for source, rows in given.items())
+        told = dict(zip(given, await asyncio.gather(*asked), strict=True))
+        found = taken_or_told(told, {source: len(rows) for source, rows in given.items()})
     return _ingested(found)
+
+
+async def _asked(platform: Platform, source: str, rows: Sequence[bytes]) -> list[Answer] | PenstockError:
+    try:
+        return await platform.asker.ask(
+            source, b"\n".join(rows), len(rows), timeout_s=platform.settings.timeout_s
+        )
+    except PenstockError as error:
+        return error
 
 
 def _checked(platform: Platform, given: Mapping[str, Sequence[bytes]]) -> dict[str, list[Answer]]:
