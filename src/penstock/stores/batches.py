@@ -105,7 +105,9 @@ def insert(
     if not batches:
         key = commit.stop << KEY_BITS | NOBODY
         nothing = (key, commit.start, commit.stop, commit.start, 0, 0, 0, totals, None, None, None, None, b"")
-        connection.execute(f"INSERT OR REPLACE {_values(1)}", nothing)
+        connection.execute(
+            f"INSERT {_values(1)} ON CONFLICT (id) DO UPDATE SET totals = excluded.totals", nothing
+        )
         return
     if len(batches) > 1:
         batches = sorted(batches, key=_key)
