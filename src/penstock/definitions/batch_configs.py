@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from penstock.core.errors import DefinitionError
 from penstock.core.time import LONGEST
+from penstock.definitions.postgres_configs import PostgresChangesConfig
 
 FILE_FORMATS = ("parquet", "csv", "ndjson")
 
@@ -87,14 +88,14 @@ class DuckDBConfig:
         _check_delay(self.data_delay, owner="DuckDBConfig")
 
 
-BatchConfig = FileConfig | DeltaConfig | DuckDBConfig
+BatchConfig = FileConfig | DeltaConfig | DuckDBConfig | PostgresChangesConfig
 
 
 def check_batch_config(config: object, *, owner: str) -> None:
     """Raise unless `config` says where batch rows lie."""
-    if not isinstance(config, FileConfig | DeltaConfig | DuckDBConfig):
+    if not isinstance(config, BatchConfig):
         raise DefinitionError(
-            f"{owner}: batch_config is {config!r}; allowed are FileConfig, DeltaConfig and DuckDBConfig. Write for "
+            f"{owner}: batch_config is {config!r}; allowed are FileConfig, DeltaConfig, DuckDBConfig and PostgresChangesConfig. Write for "
             'example FileConfig("users.parquet", "parquet").'
         )
 

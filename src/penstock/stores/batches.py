@@ -188,7 +188,8 @@ def scan(
         ]
         for first, last in _bounded(wanted):
             for row in fetch(
-                f"SELECT {_COLUMNS} FROM batches WHERE id BETWEEN ? AND ? AND {kind.where}", (first, last)
+                f"SELECT {_COLUMNS} FROM batches WHERE id BETWEEN ? AND ? AND {kind.where} ORDER BY id",
+                (first, last),
             ):
                 if row[3] >= start and (numbers is None or row[0] & _NAME_MASK in numbers):
                     stored = StoredBatch(*row)

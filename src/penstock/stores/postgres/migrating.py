@@ -24,6 +24,9 @@ NEWEST = "0001"
 """The step that this version of Penstock needs: the newest in `migrations/versions`."""
 
 
+_IDENTITY = "INSERT INTO meta SELECT %s, %s WHERE NOT EXISTS (SELECT 1 FROM meta)"
+
+
 def version_of(session: Session) -> str | None:
     """The step that the tables are at; None where there are none."""
     try:
@@ -55,14 +58,13 @@ def migrate(session: Session, target: Target) -> tuple[str | None, str]:
         Alembic is not installed.
     """
     before = version_of(session)
-    if before == NEWEST:
-        return before, NEWEST
     if before is not None and before > NEWEST:
         raise _newer(target, before)
-    _make_schema(session, target)
-    _run(target)
-    if session.execute("SELECT count(*) FROM meta").fetchone() == (0,):
-        session.execute("INSERT INTO meta VALUES (?, ?)", (secrets.token_hex(16), secrets.randbits(63)))
+    if before != NEWEST:
+        _make_schema(session, target)
+        _run(target)
+    if before == NEWEST:  # by hand, perhaps
+        session.execute(_IDENTITY.replace("%s", "?"), _identity())
     return before, NEWEST
 
 
@@ -118,6 +120,11 @@ def _run(target: Target) -> None:
     with engine.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+        connection.exec_driver_sql(_IDENTITY, _identity())
+
+
+def _identity() -> tuple[str, int]:
+    return secrets.token_hex(16), secrets.randbits(63)
 
 
 def _alembic(target: Target, connection: object, out: Any) -> tuple[Any, Any]:
