@@ -59,6 +59,8 @@ class ChangeInput:
     row_ids: Callable[[str], RowIds]
     durable: Callable[[str], str | None]
     problems: dict[str, str] = field(default_factory=dict)
+    waiting: int = field(default=0, init=False)
+    """How many rows wait for their time: none, since a change is known when it is committed."""
     _table: TableChanges | None = None
     _reached: int | None = None
     _again_us: int = 0
@@ -75,7 +77,7 @@ class ChangeInput:
         if self.clock.now_us() < self._again_us:
             return
         try:
-            yield from self._read(contract, offset, rows, stop)
+            yield from self._read(contract, offset, rows, final=final, stop=stop)
         except InputError as error:
             self.close()
             if final or self._again_us == 0:
@@ -93,7 +95,7 @@ class ChangeInput:
         self._table = self._reached = None
 
     def _read(
-        self, contract: Contract, offset: str | None, rows: int, stop: Event
+        self, contract: Contract, offset: str | None, rows: int, *, final: bool, stop: Event
     ) -> Iterator[tuple[Decoded, str | None]]:
         owner = f"source {self.source!r}"
         table = self._table
@@ -109,7 +111,7 @@ class ChangeInput:
             table.close()
             self._reached = place
         held: list[Row] = []
-        for transaction in table.transactions(place):
+        for transaction in table.transactions(place, whole=final):
             held += self._timed(transaction.rows, transaction.time_us)
             self._reached = transaction.end
             if len(held) >= rows:

@@ -28,6 +28,7 @@ from penstock.cli import (
     live_data,
     materialize,
     metrics,
+    migrate,
     offline,
     prove,
     registry,
@@ -108,5 +109,6 @@ app.command("drift")(drift.drift)
 app.add_typer(alerts.commands, name="alerts")
 app.add_typer(keys.commands, name="keys")
 app.add_typer(dead_letters.commands, name="dead-letters")
+app.command("migrate")(migrate.migrate)
 app.command("status")(status.status)
 app.command("forget")(forget.forget)

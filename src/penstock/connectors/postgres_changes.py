@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import re
+import select
 import struct
 import time
 from collections.abc import Iterator
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 CONFIRM_EVERY_S = 1.0
 _KEEPALIVE, _DATA, _REPLY = b"k", b"w", b"r"
 _WAIT_FOR_SLOT_S = 10.0
+_WAIT_FOR_END_S = 20.0
+_POLL_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,20 +103,32 @@ class TableChanges:
                 while rows := cursor.fetchmany(size):
                     yield [texts_of(dict(zip(names, row, strict=True))) for row in rows]
 
-    def transactions(self, place: int) -> Iterator[Transaction]:
+    def transactions(self, place: int, *, whole: bool) -> Iterator[Transaction]:
         """The transactions behind `place` that the server has sent by now; goes on where the last call ended.
+
+        With `whole`, those that it has not sent yet, too, up to its present end.
 
         Raises `InputError` where the slot is gone, or somebody else reads from it.
         """
         with self._errors("reading changes"):
-            if self._stream is None:
-                self._start(place)
-            assert self._stream is not None
-            for message in self._messages(self._stream):
-                transaction = self._changes.take(message)
-                self._quiet = message[:1] != b"B" and (self._quiet or transaction is not None)
-                if transaction is not None and transaction.end > place:
-                    yield transaction
+            stream = self._stream or self._start(place)
+            end = self._end() if whole else 0
+            give_up = time.monotonic() + _WAIT_FOR_END_S
+            while True:
+                for message in self._messages(stream):
+                    transaction = self._changes.take(message)
+                    self._quiet = message[:1] != b"B" and (self._quiet or transaction is not None)
+                    give_up = time.monotonic() + _WAIT_FOR_END_S
+                    if transaction is not None and transaction.end > place:
+                        yield transaction
+                if self._sent >= end:
+                    return
+                if time.monotonic() > give_up:
+                    raise InputError(
+                        f"{self._owner}: the server sent nothing for {_WAIT_FOR_END_S:g} s. Try again."
+                    )
+                self._answer(stream, place, ask=True)
+                select.select([stream.pgconn.socket], [], [], _POLL_S)
 
     def confirm(self, place: int, *, read_to: int) -> None:
         """Let the server forget what is before `place`, which is durable; now and then.
@@ -125,10 +140,18 @@ class TableChanges:
             return
         with self._errors("confirming"):
             upto = max(place, self._sent) if place >= read_to and self._quiet else place
-            answer = _REPLY + struct.pack(">QQQqB", upto, upto, upto, 0, 0)
-            self._stream.pgconn.put_copy_data(answer)
-            self._stream.pgconn.flush()
+            self._answer(self._stream, upto, ask=False)
             self._confirmed_s = now_s
+
+    def _answer(self, stream: psycopg.Connection[Any], upto: int, *, ask: bool) -> None:
+        """Tell the server what it may forget; `ask`: to be told how far it has come."""
+        stream.pgconn.put_copy_data(_REPLY + struct.pack(">QQQqB", upto, upto, upto, 0, int(ask)))
+        stream.pgconn.flush()
+
+    def _end(self) -> int:
+        """The present end of the server's log."""
+        with closing(self._connect()) as plain:
+            return place_of(plain.execute("SELECT pg_current_wal_flush_lsn()::text").fetchone()[0])
 
     def _messages(self, stream: psycopg.Connection[Any]) -> Iterator[bytes]:
         """What the server has sent, without waiting for more."""
@@ -151,7 +174,7 @@ class TableChanges:
                 if message[17]:
                     self._confirmed_s = 0.0
 
-    def _start(self, place: int) -> None:
+    def _start(self, place: int) -> psycopg.Connection[Any]:
         give_up = time.monotonic() + _WAIT_FOR_SLOT_S
         stream = self._connect(replication=True)
         options = f"proto_version '1', publication_names '{self.publication}'"
@@ -170,6 +193,7 @@ class TableChanges:
         stream.pgconn.nonblocking = 1
         self._stream, self._sent, self._quiet = stream, 0, True
         self._changes = Changes(self._owner, self._config.table, self._config.key)
+        return stream
 
     def _not_started(self, said: str) -> InputError:
         advice = "Stop the other reader, or give this one a slot of its own."
