@@ -18,7 +18,7 @@ from penstock.definitions.learning import Bandit, Ensemble, Online
 from penstock.definitions.models import Model, TimeSplit
 from penstock.definitions.monitors import Monitor
 from penstock.definitions.policies import AlertBudget, CostMatrix, CostOptimal, Policy, Rule
-from penstock.definitions.postgres_configs import PostgresChangesConfig
+from penstock.definitions.postgres_configs import PostgresChangesConfig, PostgresConfig
 from penstock.definitions.retraining import Retraining
 from penstock.definitions.services import FeatureService
 from penstock.definitions.sources import LabelSource, PushConfig, RequestSource, StreamSource
@@ -67,6 +67,7 @@ __all__ = [
     "Online",
     "Policy",
     "PostgresChangesConfig",
+    "PostgresConfig",
     "PushConfig",
     "RealtimeFeatureView",
     "RequestSource",

@@ -6,7 +6,7 @@ https://www.postgresql.org/docs/current/protocol-logicalrep-message-formats.html
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from penstock.core.errors import InputError
@@ -142,11 +142,6 @@ class Changes:
                 f"update that leaves them alone. Run: ALTER TABLE {self.table} REPLICA IDENTITY FULL."
             )
         return before[name]
-
-
-def texts_of(row: Mapping[str, object]) -> Row:
-    """A row as texts, null as None."""
-    return {name: None if value is None else str(value) for name, value in row.items()}
 
 
 def _text(message: bytes, at: int) -> tuple[str, int]:

@@ -17,7 +17,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from penstock.connectors.pgoutput import Changes, Row, Transaction, texts_of
+from penstock.connectors.pgoutput import Changes, Row, Transaction
 from penstock.core.errors import InputError, MissingDependencyError
 
 if TYPE_CHECKING:
@@ -97,11 +97,13 @@ class TableChanges:
         with self._errors("reading the table"), closing(self._connect()) as plain:
             plain.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             plain.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(beginning.snapshot)))
+            looked = plain.execute(sql.SQL("SELECT * FROM {} LIMIT 0").format(self._table(sql)))
+            names = [column.name for column in looked.description or ()]
+            texts = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(name)) for name in names)
             with plain.cursor(name="penstock_rows") as cursor:
-                cursor.execute(sql.SQL("SELECT * FROM {}").format(self._table(sql)))
-                names = [column.name for column in cursor.description or ()]
+                cursor.execute(sql.SQL("SELECT {} FROM {}").format(texts, self._table(sql)))
                 while rows := cursor.fetchmany(size):
-                    yield [texts_of(dict(zip(names, row, strict=True))) for row in rows]
+                    yield [dict(zip(names, row, strict=True)) for row in rows]
 
     def transactions(self, place: int, *, whole: bool) -> Iterator[Transaction]:
         """The transactions behind `place` that the server has sent by now; goes on where the last call ended.

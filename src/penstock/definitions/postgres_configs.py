@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from penstock.core.errors import DefinitionError, SettingsError
+from penstock.core.time import LONGEST
 
 _TABLE = re.compile(r"[^.\"\s]+\.[^.\"\s]+")
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
@@ -92,12 +93,57 @@ class PostgresChangesConfig:
         return timedelta(0)
 
 
+@dataclass(frozen=True, slots=True)
+class PostgresConfig:
+    """Rows are read from a PostgreSQL table or view; needs ``penstock[postgres]``.
+
+    Parameters
+    ----------
+    url
+        ``postgresql://user@host/database``; ``${NAME}`` stands for an environment variable, for passwords.
+    table
+        ``schema.table``.
+    changed_by
+        A date or timestamp column that every write sets anew, ``updated_at`` for one. Then only the days of it are read again in which
+        the number of rows or the newest value has changed; a write that leaves it as it was is not seen. Without, the whole
+        table is read each time.
+    timestamp_field, data_delay
+        As for `FileConfig`.
+
+    Examples
+    --------
+    >>> PostgresConfig("${SHOP}", "public.balances", changed_by="updated_at").table
+    'public.balances'
+    """
+
+    url: str
+    table: str
+    changed_by: str | None = None
+    timestamp_field: str | None = None
+    data_delay: timedelta = timedelta(0)
+
+    def __post_init__(self) -> None:
+        owner = f"PostgresConfig {self.table!r}"
+        check_url(self.url, owner=owner)
+        check_table(self.table, owner=owner)
+        check_delay(self.data_delay, owner=owner)
+
+
 def check_url(url: object, *, owner: str) -> None:
     """Raise unless `url` can be a PostgreSQL database's."""
     if not isinstance(url, str) or not re.match(r"postgres(ql)?://|\$\{\w+\}", url):
         raise DefinitionError(
             f"{owner}: its url is {url!r}; allowed is postgresql://user@host/database, or ${{NAME}} for an environment variable. "
             "Write one of them."
+        )
+
+
+def check_delay(delay: object, *, owner: str) -> None:
+    """Raise unless `delay` can be how long after its timestamp a row is known."""
+    if not isinstance(delay, timedelta) or not timedelta(0) <= delay <= LONGEST:
+        raise DefinitionError(
+            f"{owner}: data_delay is {delay!r}; allowed is a timedelta from zero to {LONGEST.days} days. Write for "
+            "example timedelta(hours=6)."
         )
 
 

@@ -26,7 +26,7 @@ from penstock.definitions.endpoints import Endpoint
 from penstock.definitions.models import Model
 from penstock.definitions.monitors import Monitor
 from penstock.definitions.policies import CostMatrix
-from penstock.definitions.postgres_configs import PostgresChangesConfig
+from penstock.definitions.postgres_configs import PostgresChangesConfig, PostgresConfig
 from penstock.definitions.project import Project
 from penstock.definitions.services import FeatureService
 from penstock.definitions.sources import EventSource, LabelSource, RequestSource, StreamSource
@@ -200,6 +200,7 @@ def _way_of(config: object) -> str:
     return {
         DeltaConfig: "Delta table",
         DuckDBConfig: "DuckDB query",
+        PostgresConfig: "PostgreSQL table",
         PostgresChangesConfig: "changes of a PostgreSQL table",
     }.get(type(config), "pushed")
 
