@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import sqlite3
 from contextlib import closing
@@ -96,6 +97,19 @@ def home(request, tmp_path):
 def postgres_home(request):
     """A home in PostgreSQL."""
     yield from postgres_homes(request)
+
+
+@pytest.fixture(autouse=True)
+def projects_in_postgres(request, monkeypatch):
+    """With PENSTOCK_TEST_STORE=postgres every project that a test makes keeps its log there; one schema a test."""
+    if os.environ.get("PENSTOCK_TEST_STORE") == "postgres" and "home" not in request.fixturenames:
+        found = PostgresHome(request.getfixturevalue("postgres").address)
+        monkeypatch.setenv("PENSTOCK_STORE__URL", found.target.url)
+        monkeypatch.setenv("PENSTOCK_STORE__NAMESPACE", found.target.schema)
+        yield
+        found.drop()
+    else:
+        yield
 
 
 def postgres_homes(request):

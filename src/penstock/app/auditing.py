@@ -124,7 +124,7 @@ def follow(root: Path, *, rate: float, ended: Ended, far_behind: int = _FAR_BEHI
     """
     version = AppliedHistory(state_folder(root)).newest_version()
     plan = plan_of(load_project(root))
-    with open_reader(root) as store:
+    with open_reader(root, patient=True) as store:
         auditing = _Follower(root, plan, version, store, rate=rate, far_behind=far_behind)
         pause = 0.0
         while not ended(pause):

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 STATE_FOLDER = ".penstock"
 
+READ_PATIENCE_S = 2.0
+"""How long a read for which somebody waits goes on asking a server that is away."""
+
 
 def state_folder(root: Path) -> Path:
     """Where the project in `root` keeps what the running system needs."""
@@ -80,15 +83,19 @@ def open_store(
     )
 
 
-def open_reader(root: Path, *, shard: str = "") -> ProjectReader:
-    """The project's store for reading, beside a running engine or without one."""
-    target = target_of(load_settings(root).store, shard)
+def open_reader(root: Path, *, shard: str = "", patient: bool = False) -> ProjectReader:
+    """The project's store for reading, beside a running engine or without one.
+
+    With `patient` a read waits for a server that is away as long as a commit does: for processes in which nobody waits for an answer.
+    """
+    settings = load_settings(root).store
+    target = target_of(settings, shard)
     if target is None:
         return ProjectReader.open_reader(shard_folder(root, shard) / "penstock.db")
     _check_driver()
     from penstock.stores.postgres.store import PostgresReader
 
-    return PostgresReader.open(target)
+    return PostgresReader.open(target, patience_s=settings.patience_s if patient else READ_PATIENCE_S)
 
 
 def has_run(root: Path) -> bool:

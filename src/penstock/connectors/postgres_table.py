@@ -55,11 +55,14 @@ class PostgresBatch:
         statement = sql.SQL("SELECT row_to_json(one)::text FROM (SELECT {} FROM {} WHERE {}) one").format(
             columns, self._table(sql), where
         )
-        with self._connected() as connection, connection.transaction():
-            with connection.cursor(name="penstock_rows") as cursor:
-                cursor.execute(statement, given)
-                while found := cursor.fetchmany(rows):
-                    yield FileBlock("ndjson", "\n".join(text for (text,) in found).encode())
+        with (
+            self._connected() as connection,
+            connection.transaction(),
+            connection.cursor(name="penstock_rows") as cursor,
+        ):
+            cursor.execute(statement, given)
+            while found := cursor.fetchmany(rows):
+                yield FileBlock("ndjson", "\n".join(text for (text,) in found).encode())
 
     def _table(self, sql: Any) -> Any:
         return sql.SQL(".").join(map(sql.Identifier, self._config.table.split(".")))

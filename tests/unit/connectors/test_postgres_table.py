@@ -116,7 +116,7 @@ def test_what_is_wrong_is_named(shop, monkeypatch):
     monkeypatch.delenv("SHOP")
     with pytest.raises(SettingsError, match="the environment variable SHOP"):
         reader_of(shop).blocks("table", 4).__next__()
-    with pytest.raises(DefinitionError, match="allowed is schema.table"):
+    with pytest.raises(DefinitionError, match=r"allowed is schema\.table"):
         PostgresConfig("postgresql://localhost/a", "users")
     with pytest.raises(DefinitionError, match="postgresql://user@host/database"):
         PostgresConfig("mysql://localhost/a", "public.users")

@@ -65,12 +65,13 @@ class PostgresReader(ProjectReader):
         self._setup(target, session, patience_s)
 
     @classmethod
-    def open(cls, target: Target) -> PostgresReader:
+    def open(cls, target: Target, *, patience_s: float = 0.0) -> PostgresReader:
         """Open the store for reading only, whether or not a process writes to it."""
         with ExitStack() as undo, translated(target, "opening for reading"):
             session = Session(target, access="read")
             undo.callback(session.close)
-            reader = cls(target, session, migrating.check(session, target))
+            identity = migrating.check(session, target)
+            reader = cls(target, session, identity, patience_s=patience_s)
             undo.pop_all()
         return reader
 
