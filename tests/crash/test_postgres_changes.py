@@ -101,6 +101,7 @@ def database(server, monkeypatch):
 @pytest.fixture
 def project(tmp_path, database):
     (tmp_path / "definitions.py").write_text(DEFINITIONS.format(more=""))
+    (tmp_path / "penstock.toml").touch()
     (tmp_path / "payments.ndjson").touch()
     return tmp_path
 

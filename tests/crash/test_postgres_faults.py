@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+import secrets
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -50,29 +52,16 @@ def through_a_fault(server, folder, fault, seconds):
     root = folder / "faulty"
     root.mkdir()
     (root / "penstock.toml").write_text(
-        f'[store]\nurl = "{server.address}"\nnamespace = "{fault.__name__}_{seconds}"\nstatement_timeout_s = 1\n'
+        f'[store]\nurl = "{server.address}"\nnamespace = "{secrets.token_hex(8)}"\nstatement_timeout_s = 1\n'
         "connect_timeout_s = 2\n"
     )
     runtime = open_runtime(root, feed)
-    done, acknowledged, seen = threading.Event(), [0], []
-
-    def run():
-        live(runtime, feed, random.Random(2), lambda stop: acknowledged.__setitem__(0, stop))
-        done.set()
-
-    running = threading.Thread(target=run)
-    running.start()
-    while acknowledged[0] < len(feed.units) // 3:
-        time.sleep(0.001)
-    faulty = threading.Thread(target=fault, args=(server, seconds))
-    faulty.start()
-    while faulty.is_alive():
-        seen.append(runtime.problems.get("store"))
-        time.sleep(0.05)
-    healed = time.monotonic()
-    assert done.wait(60), runtime.problems
-    running.join()
-    drained_s = time.monotonic() - healed
+    reached = [0]
+    with ThreadPoolExecutor(1) as thread:
+        running = thread.submit(live, runtime, feed, random.Random(2), reached.append)
+        while reached[-1] < len(feed.units) // 3 and not running.done():
+            time.sleep(0.001)
+        seen, drained_s = _through(server, fault, seconds, running, runtime)
     assert any(seen), "nobody was told that the server was away"
     assert runtime.problems == {}
     assert check_store(runtime.store, feed, whole) == len(feed.units)
@@ -80,6 +69,19 @@ def through_a_fault(server, folder, fault, seconds):
     check_again(runtime, feed)
     runtime.close()
     return drained_s
+
+
+def _through(server, fault, seconds, running, runtime):
+    """What the problems said meanwhile, and how long it took to drain after it had healed."""
+    seen = []
+    faulty = threading.Thread(target=fault, args=(server, seconds))
+    faulty.start()
+    while faulty.is_alive():
+        seen.append(runtime.problems.get("store"))
+        time.sleep(0.05)
+    healed = time.monotonic()
+    running.result(60)
+    return seen, time.monotonic() - healed
 
 
 @pytest.mark.parametrize(("fault", "seconds"), [(stopped, 2), (frozen, 8)])

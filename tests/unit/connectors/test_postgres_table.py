@@ -97,6 +97,7 @@ def test_days_are_parts_and_say_when_they_changed(shop):
 
 
 def test_each_row_enters_the_log_once(shop, tmp_path):
+    (tmp_path / "penstock.toml").touch()
     (tmp_path / "definitions.py").write_text(DEFINITIONS.format(schema=shop.schema))
     for change, logged in (
         ("SELECT 1", 9),
