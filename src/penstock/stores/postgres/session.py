@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal
@@ -108,6 +109,18 @@ class Session:
         cursor.executemany(_rewritten(statement), parameters)
         return cursor
 
+    @contextmanager
+    def unhurried(self) -> Iterator[None]:
+        """Let statements take as long as they need, for what rebuilds tables and indexes."""
+        usual_s, self._connection.answer_s = self._connection.answer_s, float("inf")
+        self._connection.execute("SET statement_timeout = 0")
+        try:
+            yield
+        finally:
+            self._connection.answer_s = usual_s
+            if not self._connection.closed:
+                self._connection.execute(f"SET statement_timeout = {self._timeout_ms}")
+
     def reopen(self) -> None:
         """Another connection in the place of this one."""
         self._connection.close()
@@ -117,7 +130,11 @@ class Session:
         """Close the connection."""
         self._connection.close()
 
-    def _connected(self) -> psycopg.Connection[TupleRow]:
+    @property
+    def _timeout_ms(self) -> int:
+        return round(self._target.statement_timeout_s * 1000)
+
+    def _connected(self) -> BoundedConnection:
         target = self._target
         silent_s = target.statement_timeout_s + PATIENCE_BEYOND_S
         connection = BoundedConnection.connect(
@@ -141,7 +158,7 @@ class Session:
         return connection
 
     def _configure(self, connection: psycopg.Connection[TupleRow]) -> None:
-        timeout = f"{round(self._target.statement_timeout_s * 1000)}ms"
+        timeout = f"{self._timeout_ms}ms"
         chosen = {
             "search_path": sql.Identifier(self._target.schema).as_string(connection) + ", pg_catalog",
             "statement_timeout": timeout,

@@ -224,11 +224,13 @@ class PostgresStore(PostgresReader, WritableStore):
 
         Takes time and free disk space in proportion to the tables, and waits for readers.
         """
-        with self._writing_lock, self._translated("purging"):
-            self._session.execute("SET statement_timeout = 0")
-            self._session.driver.execute("VACUUM (FULL) " + ", ".join(_REBUILT))
-            self._session.reopen()
-            self._fence.regain(until_s=time.monotonic() + self._patience_s)
+        with self._writing_lock, self._translated("purging"), self._session.unhurried():
+            self._session.execute("VACUUM (FULL) " + ", ".join(_REBUILT))
+
+    def index_labels(self) -> None:
+        """See `WritableStore.index_labels`."""
+        with self._session.unhurried():
+            super().index_labels()
 
     def _landed(self, patience: _Patience, error: AwayError) -> bool:
         """Connect again, however long it may take; whether the commit that failed did take place."""
