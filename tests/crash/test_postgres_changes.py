@@ -59,7 +59,7 @@ service = FeatureService("service", features=[totals, profile])
 """
 
 TABLES = """
-DROP TABLE IF EXISTS users; DROP TABLE IF EXISTS history; DROP PUBLICATION IF EXISTS penstock_users;
+DROP TABLE IF EXISTS users; DROP TABLE IF EXISTS history;
 CREATE TABLE users(
     user_id text PRIMARY KEY, age int, "limit" numeric(12, 2), vip bool, born timestamptz, city text, unrelated text);
 CREATE TABLE history(seq bigserial PRIMARY KEY, user_id text, age int, "limit" numeric(12, 2), vip bool, born timestamptz, city text);
@@ -311,15 +311,20 @@ def test_what_is_missing_is_named_with_what_to_do(project, database, monkeypatch
             with pytest.raises(InputError, match=r"there is no table public\.users"):
                 Runner(runtime, reads, stop=threading.Event()).run()
             connection.execute("ALTER TABLE people RENAME TO users")
-            connection.execute("CREATE PUBLICATION penstock_users FOR TABLE history")
-            with pytest.raises(InputError, match="ALTER PUBLICATION penstock_users ADD TABLE"):
+            connection.execute("ALTER TABLE users DROP CONSTRAINT users_pkey")
+            with pytest.raises(InputError, match=r"public\.users has no primary key"):
                 Runner(runtime, reads, stop=threading.Event()).run()
-            connection.execute("ALTER PUBLICATION penstock_users ADD TABLE users")
+            connection.execute("ALTER TABLE users ADD PRIMARY KEY (user_id)")
+            name = f"penstock_users_{runtime.store.store_id[:8]}"
+            connection.execute(f"CREATE PUBLICATION {name} FOR TABLE history")
+            with pytest.raises(InputError, match=f"ALTER PUBLICATION {name} ADD TABLE"):
+                Runner(runtime, reads, stop=threading.Event()).run()
+            connection.execute(f"ALTER PUBLICATION {name} ADD TABLE users")
             Runner(runtime, reads, stop=threading.Event()).run()
             assert runtime.store.row_counts()["users"] == USERS
     with Runtime.open(project) as runtime, psycopg.connect(database, autocommit=True) as connection:
         time.sleep(0.2)
-        connection.execute("SELECT pg_drop_replication_slot('penstock_users')")
+        connection.execute("SELECT pg_drop_replication_slot(%s)", (name,))
         with pytest.raises(InputError, match="Changes since it was dropped are lost"):
             Runner(runtime, inputs_of(runtime, {}), stop=threading.Event()).run()
     monkeypatch.delenv("USERS_DATABASE")

@@ -45,6 +45,8 @@ class ChangeInput:
         Whose rows they are, and where they come from.
     clock
         The time, for trying again.
+    store_id
+        Who reads, see `TableChanges`.
     row_ids
         By source what gives its rows their ids.
     durable
@@ -56,6 +58,7 @@ class ChangeInput:
     source: str
     config: PostgresChangesConfig
     clock: Clock
+    store_id: str
     row_ids: Callable[[str], RowIds]
     durable: Callable[[str], str | None]
     problems: dict[str, str] = field(default_factory=dict)
@@ -102,7 +105,7 @@ class ChangeInput:
         if table is None:
             _check_optional(contract, self.config, owner)
             url = with_environment(self.config.url, owner=owner)
-            table = self._table = TableChanges(self.config, url=url, owner=self.source)
+            table = self._table = TableChanges(self.config, url=url, source=self.source, reader=self.store_id)
         place = place_in(offset)
         if place is None:
             yield from self._first(table, contract, rows, stop)
@@ -121,9 +124,10 @@ class ChangeInput:
                 break
         if held:
             yield self._block(contract, held)
-        durable = place_in(self.durable(self.key))
-        if durable is not None and self._reached is not None:
-            table.confirm(durable, read_to=self._reached)
+        if table.confirmation_due:
+            durable = place_in(self.durable(self.key))
+            if durable is not None and self._reached is not None:
+                table.confirm(durable, read_to=self._reached)
 
     def _first(
         self, table: TableChanges, contract: Contract, rows: int, stop: Event
@@ -159,6 +163,7 @@ def change_input(runtime: Runtime, source: str, config: PostgresChangesConfig) -
         source,
         config,
         runtime.clock,
+        runtime.store.store_id,
         runtime.row_ids,
         lambda key: runtime.store.offsets().get(key),
         problems=runtime.problems,

@@ -42,16 +42,26 @@ class Beginning:
 
 
 class TableChanges:
-    """Reads the changes of one table. One thread at a time may use it."""
+    """Reads the changes of one table. One thread at a time may use it.
 
-    def __init__(self, config: PostgresChangesConfig, *, url: str, owner: str) -> None:
+    Parameters
+    ----------
+    config, url
+        Which table, and its database with environment variables put in.
+    source
+        Whose rows they become.
+    reader
+        What tells this project from others that read the table: it names slot and publication, where the config does not.
+    """
+
+    def __init__(self, config: PostgresChangesConfig, *, url: str, source: str, reader: str) -> None:
         _library()
         self._config = config
         self._url = url
-        self._owner = owner
-        self._names = f"penstock_{re.sub(r'[^a-z0-9_]', '_', owner.lower())}"[:63]
-        self.slot = config.slot or self._names
-        self.publication = config.publication or self._names
+        self._owner = owner = f"source {source!r}"
+        name = f"penstock_{re.sub('[^a-z0-9_]', '_', source.lower())[:40]}_{reader[:8]}"
+        self.slot = config.slot or name
+        self.publication = config.publication or name
         self._stream: psycopg.Connection[Any] | None = None
         self._changes = Changes(owner, config.table, config.key)
         self._confirmed_s = 0.0
@@ -132,18 +142,22 @@ class TableChanges:
                 self._answer(stream, place, ask=True)
                 select.select([stream.pgconn.socket], [], [], _POLL_S)
 
+    @property
+    def confirmation_due(self) -> bool:
+        """Whether it is time to tell the server what is durable."""
+        return self._stream is not None and time.monotonic() - self._confirmed_s >= CONFIRM_EVERY_S
+
     def confirm(self, place: int, *, read_to: int) -> None:
-        """Let the server forget what is before `place`, which is durable; now and then.
+        """Let the server forget what is before `place`, which is durable.
 
         Where that is all that was read, it may forget all that it has looked at: other tables' changes, for one.
         """
-        now_s = time.monotonic()
-        if self._stream is None or now_s - self._confirmed_s < CONFIRM_EVERY_S:
+        if self._stream is None:
             return
         with self._errors("confirming"):
             upto = max(place, self._sent) if place >= read_to and self._quiet else place
             self._answer(self._stream, upto, ask=False)
-            self._confirmed_s = now_s
+            self._confirmed_s = time.monotonic()
 
     def _answer(self, stream: psycopg.Connection[Any], upto: int, *, ask: bool) -> None:
         """Tell the server what it may forget; `ask`: to be told how far it has come."""
@@ -235,10 +249,18 @@ class TableChanges:
                 f"{self._owner}: the server's wal_level is {level!r}; allowed is 'logical'. Run: ALTER SYSTEM SET wal_level = logical, "
                 "then restart the server."
             )
-        there = plain.execute("SELECT to_regclass(%s) IS NOT NULL", (self._config.table,)).fetchone()
-        if not there or not there[0]:
+        table = self._config.table
+        there = plain.execute(
+            "SELECT relreplident IN ('f', 'i') OR EXISTS (SELECT 1 FROM pg_index WHERE indrelid = c.oid AND indisprimary) "
+            "FROM pg_class c WHERE oid = to_regclass(%s)",
+            (table,),
+        ).fetchone()
+        if there is None:
+            raise InputError(f"{self._owner}: there is no table {table}. Correct the table of its config.")
+        if not there[0]:
             raise InputError(
-                f"{self._owner}: there is no table {self._config.table}. Correct the table of its config."
+                f"{self._owner}: {table} has no primary key, and publishing it would forbid its updates; allowed is a table whose rows "
+                f"have an identity. Give it a primary key, or run: ALTER TABLE {table} REPLICA IDENTITY FULL."
             )
 
     def _slot_exists(self, plain: psycopg.Connection[Any]) -> bool:

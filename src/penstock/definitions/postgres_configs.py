@@ -36,7 +36,7 @@ class PostgresChangesConfig:
     timestamp_field
         The field of the schema with the commit's time.
     slot, publication
-        Names of those made by hand; by default Penstock makes its own. A slot keeps the server's log until it is read:
+        Names of those made by hand; by default Penstock makes its own, which no other project uses. A slot keeps the server's log until it is read:
         drop it (``pg_drop_replication_slot``) when the source is no more wanted.
 
     Examples

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from penstock.core.errors import SettingsError
 
@@ -26,7 +26,7 @@ class Target:
         How long a statement may take. The server ends it then; one that does not answer is given up a little later.
     """
 
-    url: str
+    url: str = field(repr=False)
     schema: str = "penstock"
     connect_timeout_s: float = 5.0
     statement_timeout_s: float = 30.0
