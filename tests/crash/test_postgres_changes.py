@@ -92,6 +92,7 @@ def database(server, monkeypatch):
     with psycopg.connect(server.address, autocommit=True) as connection:
         for (slot,) in connection.execute("SELECT slot_name FROM pg_replication_slots").fetchall():
             connection.execute("SELECT pg_drop_replication_slot(%s)", (slot,))
+        connection.execute("DROP PUBLICATION IF EXISTS by_hand")
         connection.execute(TABLES)
         for i in range(USERS):
             connection.execute("INSERT INTO users VALUES (%s, %s, 0.1, true, now(), 'Zürich')", (f"u{i}", i))
@@ -328,3 +329,17 @@ def test_what_is_missing_is_named_with_what_to_do(project, database, monkeypatch
         with pytest.raises(InputError, match="Changes since it was dropped are lost"):
             Runner(runtime, inputs_of(runtime, {}), stop=threading.Event()).run()
     monkeypatch.delenv("USERS_DATABASE")
+
+
+def test_a_slot_made_by_hand_is_read_from_where_it_stands(project, database):
+    (project / "definitions.py").write_text(
+        DEFINITIONS.format(more=', slot="by_hand", publication="by_hand"')
+    )
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("CREATE PUBLICATION by_hand FOR TABLE users")
+        connection.execute("SELECT pg_create_logical_replication_slot('by_hand', 'pgoutput')")
+        connection.execute("UPDATE users SET age = 77 WHERE user_id = 'u1'")
+    with Runtime.open(project) as runtime:
+        for _ in range(2):
+            Runner(runtime, inputs_of(runtime, {}), stop=threading.Event()).run()
+        assert runtime.store.row_counts()["users"] == USERS + 1

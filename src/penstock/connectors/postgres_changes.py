@@ -34,7 +34,7 @@ _POLL_S = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Beginning:
-    """From where on changes come, and what the table held there."""
+    """From where on changes come, when reading began, and the snapshot with what the table held there ("": as it is now)."""
 
     place: int
     time_us: int
@@ -78,7 +78,8 @@ class TableChanges:
     def begin(self) -> Iterator[Beginning]:
         """Make publication and slot, and hold what the table contains at the slot's beginning while open.
 
-        A slot of ours from a beginning that was not completed is made anew. Raises `InputError` where server, table or rights are not
+        A slot of ours from a beginning that was not completed is made anew. Of one made by hand it is not known what the table held when
+        it was made: the table counts as it is now, and changes from before have their own times. Raises `InputError` where server, table or rights are not
         as they must be.
         """
         with self._errors("beginning"), closing(self._connect()) as plain:
@@ -87,12 +88,11 @@ class TableChanges:
                 "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
             ).fetchone()
             self._publish(plain)
-            if self._slot_exists(plain):
-                if self._config.slot is not None:
-                    raise InputError(
-                        f"{self._owner}: the slot {self.slot!r} exists and nothing was read from it yet, so that what the table held "
-                        f"at its beginning is not known. Run: SELECT pg_drop_replication_slot('{self.slot}'); it is made again."
-                    )
+            place = self._slot_place(plain)
+            if place is not None and self._config.slot is not None:
+                yield Beginning(place, time_us, "")
+                return
+            if place is not None:
                 self._drop(plain)
             with closing(self._connect(replication=True)) as stream:
                 row = stream.execute(
@@ -106,7 +106,8 @@ class TableChanges:
 
         with self._errors("reading the table"), closing(self._connect()) as plain:
             plain.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            plain.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(beginning.snapshot)))
+            if beginning.snapshot:
+                plain.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(beginning.snapshot)))
             looked = plain.execute(sql.SQL("SELECT * FROM {} LIMIT 0").format(self._table(sql)))
             names = [column.name for column in looked.description or ()]
             texts = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(name)) for name in names)
@@ -263,11 +264,12 @@ class TableChanges:
                 f"have an identity. Give it a primary key, or run: ALTER TABLE {table} REPLICA IDENTITY FULL."
             )
 
-    def _slot_exists(self, plain: psycopg.Connection[Any]) -> bool:
+    def _slot_place(self, plain: psycopg.Connection[Any]) -> int | None:
+        """From where on the slot has changes; None where there is no slot."""
         found = plain.execute(
-            "SELECT 1 FROM pg_replication_slots WHERE slot_name = %s", (self.slot,)
+            "SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = %s", (self.slot,)
         ).fetchone()
-        return found is not None
+        return None if found is None else place_of(found[0])
 
     def _drop(self, plain: psycopg.Connection[Any]) -> None:
         plain.execute("SELECT pg_drop_replication_slot(%s)", (self.slot,))
