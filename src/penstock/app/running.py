@@ -257,6 +257,9 @@ class Runner:
     def _finish(self) -> LiveSummary:
         self._adoption.close()
         self._runtime.engine.flush()
+        for one in self._inputs:
+            if isinstance(one, ChangeInput):
+                one.close()
         return self.summary()
 
 

@@ -109,3 +109,4 @@ class Snapshotting:
         )
         self._store.save(snapshot)
         self._saved_at = max(self._saved_at, position)
+        self._problems.pop(PROBLEM, None)
