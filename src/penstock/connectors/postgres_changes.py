@@ -84,9 +84,9 @@ class TableChanges:
         """
         with self._errors("beginning"), closing(self._connect()) as plain:
             self._check_server(plain)
-            (time_us,) = plain.execute(
-                "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
-            ).fetchone()
+            (time_us,) = _row(
+                plain.execute("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
+            )
             self._publish(plain)
             place = self._slot_place(plain)
             if place is not None and self._config.slot is not None:
@@ -95,9 +95,8 @@ class TableChanges:
             if place is not None:
                 self._drop(plain)
             with closing(self._connect(replication=True)) as stream:
-                row = stream.execute(
-                    f"CREATE_REPLICATION_SLOT \"{self.slot}\" LOGICAL pgoutput (SNAPSHOT 'export')"
-                ).fetchone()
+                made = f"CREATE_REPLICATION_SLOT \"{self.slot}\" LOGICAL pgoutput (SNAPSHOT 'export')"
+                row = _row(stream.execute(made))
                 yield Beginning(place_of(row[1]), time_us, row[2])
 
     def rows(self, beginning: Beginning, size: int) -> Iterator[list[Row]]:
@@ -168,7 +167,7 @@ class TableChanges:
     def _end(self) -> int:
         """The present end of the server's log."""
         with closing(self._connect()) as plain:
-            return place_of(plain.execute("SELECT pg_current_wal_flush_lsn()::text").fetchone()[0])
+            return place_of(_row(plain.execute("SELECT pg_current_wal_flush_lsn()::text"))[0])
 
     def _messages(self, stream: psycopg.Connection[Any]) -> Iterator[bytes]:
         """What the server has sent, without waiting for more."""
@@ -244,7 +243,7 @@ class TableChanges:
             )
 
     def _check_server(self, plain: psycopg.Connection[Any]) -> None:
-        (level,) = plain.execute("SHOW wal_level").fetchone() or ("",)
+        (level,) = _row(plain.execute("SHOW wal_level"))
         if level != "logical":
             raise InputError(
                 f"{self._owner}: the server's wal_level is {level!r}; allowed is 'logical'. Run: ALTER SYSTEM SET wal_level = logical, "
@@ -279,7 +278,7 @@ class TableChanges:
 
     def _connect(self, *, replication: bool = False) -> psycopg.Connection[Any]:
         more = {"replication": "database"} if replication else {}
-        return _library().Connection.connect(
+        connection: psycopg.Connection[Any] = _library().Connection.connect(
             self._url,
             autocommit=True,
             connect_timeout=5,
@@ -289,6 +288,7 @@ class TableChanges:
             cursor_factory=_library().ClientCursor,
             **more,
         )
+        return connection
 
     @contextmanager
     def _errors(self, doing: str) -> Iterator[None]:
@@ -300,6 +300,13 @@ class TableChanges:
                 f"{self._owner}: {doing} of {self._config.table} failed ({str(error).strip()}). Check that the server runs, and that the "
                 "user may read the table and has the right REPLICATION."
             ) from error
+
+
+def _row(cursor: psycopg.Cursor[Any]) -> tuple[Any, ...]:
+    """The one row of a statement that always has one."""
+    row: tuple[Any, ...] | None = cursor.fetchone()
+    assert row is not None
+    return row
 
 
 def place_of(text: str) -> int:

@@ -45,7 +45,8 @@ class PostgresBatch:
         """The rows of a part."""
         from psycopg import sql
 
-        where, given = sql.SQL("true"), ()
+        where: sql.Composable = sql.SQL("true")
+        given: tuple[str, ...] = ()
         if self._config.changed_by is not None:
             column = sql.Identifier(self._config.changed_by)
             where, given = sql.SQL("{0} >= %s::date AND {0} < %s::date + 1").format(column), (part, part)
