@@ -31,6 +31,7 @@ NAMES = (
     "scaling",
     "stream",
     "latency",
+    "postgres",
     "online",
     "serving",
     "drift",

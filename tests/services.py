@@ -43,6 +43,17 @@ def _mark(name):
     return FOLDER / f"{name}.started_by"
 
 
+def needed(service):
+    """Start a server of a test's own, or skip the test."""
+    try:
+        service.install()
+        service.start()
+    except ServiceError as error:
+        if REQUIRED:
+            pytest.fail(f"{error} REQUIRE_SERVICES=1 asks for it.")
+        pytest.skip(str(error))
+
+
 def _started(name):
     service = SERVICES[name]
     try:

@@ -18,6 +18,7 @@ from penstock.definitions.learning import Bandit, Ensemble, Online
 from penstock.definitions.models import Model, TimeSplit
 from penstock.definitions.monitors import Monitor
 from penstock.definitions.policies import AlertBudget, CostMatrix, CostOptimal, Policy, Rule
+from penstock.definitions.postgres_configs import PostgresChangesConfig, PostgresConfig
 from penstock.definitions.retraining import Retraining
 from penstock.definitions.services import FeatureService
 from penstock.definitions.sources import LabelSource, PushConfig, RequestSource, StreamSource
@@ -65,6 +66,8 @@ __all__ = [
     "OnMetric",
     "Online",
     "Policy",
+    "PostgresChangesConfig",
+    "PostgresConfig",
     "PushConfig",
     "RealtimeFeatureView",
     "RequestSource",

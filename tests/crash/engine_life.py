@@ -14,7 +14,7 @@ import numpy as np
 
 from penstock.app import runtime as runtime_module
 from penstock.app.runtime import Runtime, plan_of
-from penstock.app.settings import EngineSettings, Settings
+from penstock.app.settings import EngineSettings, Settings, load_settings
 from penstock.definitions.project import load_project
 from penstock.engine.audit import audit
 from penstock.engine.decisions import Decisions
@@ -79,7 +79,8 @@ def small_parts(*, run_size=RUN_SIZE, max_keys=MAX_KEYS) -> Iterator[None]:
 
 def open_runtime(root: Path, feed: Feed, *, durability="process", with_model=True, **more) -> Runtime:
     """The project over the state in `root`, at the end of the feed's time, so that only the far future is refused."""
-    settings = Settings(engine=EngineSettings(durability=durability, snapshot_rows=SNAPSHOT_ROWS))
+    engine = EngineSettings(durability=durability, snapshot_rows=SNAPSHOT_ROWS)
+    settings = Settings(engine=engine, store=load_settings(root).store)
     with small_parts():
         runtime = Runtime.open(
             root, project=project(), settings=settings, clock=ManualClock(feed.end_us), **more

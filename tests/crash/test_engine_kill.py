@@ -8,10 +8,11 @@ from contextlib import closing
 
 import pytest
 
-from penstock.app.runtime import state_folder, store_path
+from penstock.app.runtime import open_reader, state_folder, store_path
+from penstock.app.settings import load_settings
+from penstock.app.storing import has_run
 from penstock.core.errors import PenstockError
 from penstock.engine.decisions import Flag
-from penstock.stores.reader import ProjectReader
 from tests.crash.engine_life import (
     Found,
     check_again,
@@ -59,7 +60,7 @@ def check_reader(root, feed, whole, acknowledged):
     if not was_created(root):
         assert not acknowledged
         return 0
-    with ProjectReader.open_reader(store_path(root)) as reader:
+    with open_reader(root) as reader:
         stop = check_store(reader, feed, whole)
     assert stop >= (acknowledged or 0), f"{acknowledged} units were acknowledged, {stop} are there"
     return stop
@@ -67,6 +68,8 @@ def check_reader(root, feed, whole, acknowledged):
 
 def was_created(root):
     """Whether the store got as far as to have tables."""
+    if load_settings(root).store.url is not None:
+        return has_run(root)
     if not store_path(root).exists():
         return False
     with closing(sqlite3.connect(f"{store_path(root).as_uri()}?mode=ro", uri=True)) as outside:
@@ -84,12 +87,13 @@ def check_recovery(root, feed, whole, spoilt):
     return len(reasons)
 
 
-def story(nursery, tmp_path, *, seed, durability, most_kills):
+def story(nursery, tmp_path, *, seed, durability, most_kills, settle=lambda root: None):
     """One feed from its beginning to its end, killed on the way; returns the kills and the snapshots skipped."""
     chance = random.Random(seed)
     feed = Feed(chance.getrandbits(20), EVENTS)
     whole = run_through(tmp_path / f"whole-{seed}", feed, chance)
     root = tmp_path / f"killed-{seed}"
+    settle(root)
     kills = skipped = acknowledged = 0
     spoilt: list[str] = []
     try:
@@ -119,11 +123,11 @@ def story(nursery, tmp_path, *, seed, durability, most_kills):
     return kills, skipped
 
 
-def stories(nursery, tmp_path, *, kills, seed, durability):
+def stories(nursery, tmp_path, *, kills, seed, durability, **more):
     """Stories until there were `kills` of them; returns the number of damaged snapshots that were skipped."""
     done = skipped = 0
     while done < kills:
-        found = story(nursery, tmp_path, seed=seed, durability=durability, most_kills=kills - done)
+        found = story(nursery, tmp_path, seed=seed, durability=durability, most_kills=kills - done, **more)
         done, skipped, seed = done + found[0], skipped + found[1], seed + 1
     return skipped
 

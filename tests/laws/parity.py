@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -21,6 +21,7 @@ from penstock.kernel.columns import Text
 from penstock.plan.nodes import Plan
 from penstock.stores.ids import IdIndex
 from penstock.stores.sqlite import ProjectStore
+from penstock.stores.writing import WritableStore
 from penstock.testing.clock import ManualClock
 from penstock.testing.reference_engine import ReferenceEngine
 from penstock.testing.streams import START_US, Step
@@ -66,10 +67,27 @@ def answers_of(
     return [{name: answer[name] for name in names} for answer in answers if answer is not None]
 
 
+def _in_a_file(folder: Path) -> WritableStore:
+    return ProjectStore.open(folder / "store.sqlite", durability="process")
+
+
+_opening = [_in_a_file]
+
+
 @contextmanager
-def store_in(folder: Path) -> Iterator[tuple[ProjectStore, IdIndex]]:
+def stores_from(opened: Callable[[Path], WritableStore]) -> Iterator[None]:
+    """While open, stores are made by `opened`, which is given an empty folder."""
+    _opening.append(opened)
+    try:
+        yield
+    finally:
+        _opening.pop()
+
+
+@contextmanager
+def store_in(folder: Path) -> Iterator[tuple[WritableStore, IdIndex]]:
     """A store and its index of event ids."""
-    store = ProjectStore.open(folder / "store.sqlite", durability="process")
+    store = _opening[-1](folder)
     ids = IdIndex.open(
         folder / "ids", store_id=store.store_id, next_position=store.next_position, event_ids=store.event_ids
     )
@@ -80,7 +98,7 @@ def store_in(folder: Path) -> Iterator[tuple[ProjectStore, IdIndex]]:
         store.close()
 
 
-def engine_of(plan: Plan, store: ProjectStore, ids: IdIndex, state: FeatureState) -> LocalEngine:
+def engine_of(plan: Plan, store: WritableStore, ids: IdIndex, state: FeatureState) -> LocalEngine:
     """An engine without a model, which takes events of any time."""
     return LocalEngine(
         plan,

@@ -46,7 +46,21 @@ HEAVY = {
     "xgboost",
 }
 # Rooms that may import an extra's library when they are themselves imported.
-EXTRA_ROOMS: dict[str, set[str]] = {"test": {"src/penstock/testing/registries.py"}}
+POSTGRES = "src/penstock/stores/postgres"
+EXTRA_ROOMS: dict[str, set[str]] = {
+    "test": {"src/penstock/testing/registries.py"},
+    "postgres": {
+        f"{POSTGRES}/{name}.py"
+        for name in (
+            "decisions",
+            "errors",
+            "migrating",
+            "migrations/env",
+            "migrations/versions/v0001_tables",
+            "session",
+        )
+    },
+}
 
 REGISTRY_HOST = re.compile(
     r"(?:pypi|pythonhosted|registry\.npmjs|npmjs|crates|maven|proxy\.golang|anaconda|conda)\.(?:org|com|io|cloud)"

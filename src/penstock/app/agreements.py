@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from penstock.app.contracts import ContractVersion, StoredField, judge, read_history
-from penstock.app.runtime import open_reader, plan_of, state_folder, store_path
+from penstock.app.runtime import open_reader, plan_of, state_folder
+from penstock.app.storing import has_run
 from penstock.core.errors import NotFoundError
 from penstock.definitions.project import Project, load_project
 from penstock.engine.unknown_fields import EVERY, unknown_of
@@ -61,7 +62,7 @@ def agreements_of(project: Project, plan: Plan, source: str | None = None) -> li
             f"contracts: source {source!r} is not in the plan; there are {', '.join(plan.sources)}."
         )
     names = list(plan.sources) if source is None else [source]
-    if not store_path(root).exists():
+    if not has_run(root):
         return [Agreement(source=n, versions=(), pending="", refused=(), unknown={}) for n in names]
     history = read_history(state_folder(root))
     with open_reader(root) as store:

@@ -24,6 +24,7 @@ from penstock.app.applied import AppliedHistory
 from penstock.app.child import Child, told
 from penstock.app.runtime import open_reader, plan_of, state_folder
 from penstock.app.settings import load_settings
+from penstock.app.storing import snapshots_of
 from penstock.core.errors import PenstockError, ProjectError, SnapshotError
 from penstock.definitions.project import load_project
 from penstock.engine.audit import OTHER_DEFINITIONS, AuditReport
@@ -33,7 +34,6 @@ from penstock.engine.recovery import decode_state, schema_hash
 from penstock.engine.running_audit import STRETCH_ROWS, RunningAudit
 from penstock.plan.nodes import Plan
 from penstock.stores.reader import ProjectReader
-from penstock.stores.snapshots import SnapshotStore
 
 FILE = "audit.json"
 START_AFTER_S = 2.0
@@ -124,7 +124,7 @@ def follow(root: Path, *, rate: float, ended: Ended, far_behind: int = _FAR_BEHI
     """
     version = AppliedHistory(state_folder(root)).newest_version()
     plan = plan_of(load_project(root))
-    with open_reader(root) as store:
+    with open_reader(root, patient=True) as store:
         auditing = _Follower(root, plan, version, store, rate=rate, far_behind=far_behind)
         pause = 0.0
         while not ended(pause):
@@ -148,7 +148,7 @@ class _Follower:
         self._next: tuple[int, Plan] | None = None
         self._gone: set[str] = set()
         self._may_jump, self._far_behind = rate < 1, far_behind
-        self._snapshots = SnapshotStore(state_folder(root) / "snapshots", store_id=store.store_id)
+        self._snapshots = snapshots_of(root, load_settings(root), store_id=store.store_id)
         known = read_totals(root)
         if known is None or known.store_id != store.store_id or known.position > store.next_position:
             known = AuditTotals(store_id=store.store_id)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from penstock.app.batch_tables import PartRows, in_time_order, part_rows
+from penstock.app.change_inputs import ChangeInput, change_input
 from penstock.connectors.batch import ALWAYS, batch_reader
 from penstock.core.clock import Clock
 from penstock.core.cron import Cron
@@ -27,6 +28,7 @@ from penstock.core.errors import InputError, StoreError
 from penstock.core.time import to_us
 from penstock.definitions.batch_configs import BatchConfig
 from penstock.definitions.batch_views import schedules
+from penstock.definitions.postgres_configs import PostgresChangesConfig
 
 if TYPE_CHECKING:
     from penstock.app.runtime import Runtime
@@ -132,13 +134,18 @@ class BatchInput:
         self._next_us = min([when(now_us) for when in self.due] + waiting, default=np.iinfo(np.int64).max)
 
 
-def batch_inputs(runtime: Runtime, given: Mapping[str, BatchConfig] | None = None) -> list[BatchInput]:
+def batch_inputs(
+    runtime: Runtime, given: Mapping[str, BatchConfig] | None = None
+) -> list[BatchInput | ChangeInput]:
     """The inputs of all batch sources of the plan, from where their configs say or from where `given` says."""
     project = runtime.project
-    found = []
+    found: list[BatchInput | ChangeInput] = []
     for name, node in runtime.plan.sources.items():
         if node.is_batch:
             config = (given or {}).get(name) or project.batch_sources[name].batch_config
+            if isinstance(config, PostgresChangesConfig):
+                found.append(change_input(runtime, name, config))
+                continue
             due = [due_after(schedule, owner=name) for schedule in schedules(project.views, name)]
             found.append(
                 BatchInput(

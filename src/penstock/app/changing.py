@@ -13,7 +13,8 @@ from typing import Any
 from penstock.app import contracts
 from penstock.app.applied import Applied, AppliedHistory
 from penstock.app.endpoint_changes import EndpointChange, endpoint_changes
-from penstock.app.runtime import plan_of, registry_of, state_folder, store_path
+from penstock.app.runtime import open_reader, plan_of, registry_of, state_folder
+from penstock.app.storing import has_run
 from penstock.core.clock import Clock, SystemClock
 from penstock.core.errors import ProjectError
 from penstock.definitions.project import Project
@@ -136,16 +137,15 @@ def watching_of(project: Project) -> Description:
 def _endpoints(project: Project, before: Description, after: Description) -> tuple[EndpointChange, ...]:
     labels = {name: model.label.name for name, model in project.models.items() if model.label is not None}
     with ExitStack() as stack:
-        path = store_path(project.root)
-        store = stack.enter_context(ProjectReader.open_reader(path)) if path.exists() else None
+        store = stack.enter_context(open_reader(project.root)) if has_run(project.root) else None
         return endpoint_changes(before, after, labels=labels, registry=registry_of(project.root), store=store)
 
 
 def _refused(project: Project, plan: Plan) -> Iterable[str]:
-    if not store_path(project.root).exists():
+    if not has_run(project.root):
         return
     history = contracts.read_history(state_folder(project.root))
-    with ProjectReader.open_reader(store_path(project.root)) as store:
+    with open_reader(project.root) as store:
         for judged in contracts.judge(project, plan, store, history):
             yield from judged.refused
 
@@ -224,9 +224,9 @@ def _recomputed(
     known = set() if before is None else {view["fingerprint"] for view in before["views"]}
     new = {view["name"] for view in describe(plan)["views"] if view["fingerprint"] not in known}
     views = [view for view in plan.views if view.name in new]
-    if not store_path(root).exists():
+    if not has_run(root):
         return tuple(Recomputed(view.name, 0) for view in views)
-    with ProjectReader.open_reader(store_path(root)) as store:
+    with open_reader(root) as store:
         counts = store.row_counts()
         return tuple(
             _predicted(store, plan, view, counts.get(view.source, 0), estimate=estimate) for view in views

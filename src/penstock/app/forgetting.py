@@ -26,14 +26,17 @@ import numpy as np
 from penstock.app.alerting import alerts_path
 from penstock.app.applied import Applied, AppliedHistory
 from penstock.app.offline_erasure import OfflineErasure
-from penstock.app.runtime import card_tokens_of, learned_path, plan_of, shadow_path, state_folder, store_path
+from penstock.app.runtime import card_tokens_of, learned_path, plan_of, shadow_path, state_folder
 from penstock.app.settings import load_settings
+from penstock.app.snapshotting import Snapshots
+from penstock.app.storing import open_store, snapshots_of
 from penstock.core.clock import Clock
 from penstock.core.errors import InputError, NotFoundError
 from penstock.core.records import DeadLetter, Erasure, LogBatch
 from penstock.definitions.entities import Entity
 from penstock.definitions.project import Project, load_project
 from penstock.engine.card_numbers import CardTokens
+from penstock.engine.decision_rows import rows_of
 from penstock.engine.erasure import ErasedLog, changed_decisions
 from penstock.engine.labels import EVENT
 from penstock.engine.lookup import ERASED
@@ -43,8 +46,8 @@ from penstock.models.learning_model import discard_learned
 from penstock.plan.nodes import Plan
 from penstock.stores.alerts import AlertStore
 from penstock.stores.shadows import ShadowStore
-from penstock.stores.snapshots import Snapshot, SnapshotStore
-from penstock.stores.sqlite import ProjectStore
+from penstock.stores.snapshots import Snapshot
+from penstock.stores.writing import WritableStore
 
 if TYPE_CHECKING:
     from penstock.core.types import Field
@@ -118,14 +121,11 @@ def forget(
     applied = AppliedHistory(state_folder(root)).all()
     wanted = _Key(_entity(project, entity), _as_kept(key, plan, card_tokens_of(root)), plan, applied)
     settings = load_settings(root)
-    store = ProjectStore.open(
-        store_path(root),
-        durability=settings.engine.durability,
-        max_dead_letters=settings.engine.max_dead_letters,
-    )
+    store = open_store(root, settings)
+    store.describe_decisions(rows_of(plan))
     try:
         found = _find(store, plan, wanted)
-        snapshots = SnapshotStore(state_folder(root) / "snapshots", store_id=store.store_id)
+        snapshots = snapshots_of(root, settings, store_id=store.store_id)
         snapshots.clear()
         discard_learned(learned_path(root))
         with OfflineErasure(root, settings.offline, store_id=store.store_id) as tables:
@@ -156,7 +156,7 @@ def forget(
 
 
 def _erase(
-    store: ProjectStore, plan: Plan, key: _Key, found: _Found, *, clock: Clock, progress: Progress
+    store: WritableStore, plan: Plan, key: _Key, found: _Found, *, clock: Clock, progress: Progress
 ) -> None:
     after = ErasedLog(store, found.positions)
     erasure = Erasure(
@@ -175,7 +175,7 @@ def _erase(
     )
 
 
-def _save_state(store: ProjectStore, plan: Plan, snapshots: SnapshotStore) -> None:
+def _save_state(store: WritableStore, plan: Plan, snapshots: Snapshots) -> None:
     position = store.next_position
     if position:
         snapshots.save(
@@ -283,7 +283,7 @@ def _columns_with(
     return {source: tuple(sorted(columns)) for source, columns in found.items()}
 
 
-def _find(store: ProjectStore, plan: Plan, key: _Key) -> _Found:
+def _find(store: WritableStore, plan: Plan, key: _Key) -> _Found:
     """Everything that holds the key, in two passes over the log: events, then the labels of those events."""
     positions: dict[str, list[IntArray]] = {}
     ids: dict[str, set[Value]] = {}
@@ -307,14 +307,14 @@ def _find(store: ProjectStore, plan: Plan, key: _Key) -> _Found:
     )
 
 
-def _rows(store: ProjectStore) -> Iterator[tuple[LogBatch, Columns]]:
+def _rows(store: WritableStore) -> Iterator[tuple[LogBatch, Columns]]:
     """The whole log, sources that the definitions no longer have among it."""
     for batch in store.read_log():
         yield batch, Columns.from_bytes(batch.payload)
 
 
 def _labels(
-    store: ProjectStore, plan: Plan, events: IntArray, ids: Mapping[str, set[Value]]
+    store: WritableStore, plan: Plan, events: IntArray, ids: Mapping[str, set[Value]]
 ) -> dict[str, list[IntArray]]:
     """The positions of the events' labels, by label source: those joined to them, and those that name them."""
     found: dict[str, list[IntArray]] = {}
@@ -333,7 +333,7 @@ def _labels(
     return found
 
 
-def _pending(store: ProjectStore, ids: Mapping[str, set[Value]]) -> list[int]:
+def _pending(store: WritableStore, ids: Mapping[str, set[Value]]) -> list[int]:
     found: list[int] = []
     after = -1
     texts = {source: {str(one) for one in known} for source, known in ids.items()}
@@ -343,7 +343,7 @@ def _pending(store: ProjectStore, ids: Mapping[str, set[Value]]) -> list[int]:
     return found
 
 
-def _letters(store: ProjectStore, key: _Key) -> list[int]:
+def _letters(store: WritableStore, key: _Key) -> list[int]:
     found: list[int] = []
     after = 0
     while page := store.dead_letters(_PAGE, after=after):

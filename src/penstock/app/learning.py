@@ -325,7 +325,7 @@ def main(definitions: Path, folder: Path, name: str, version: str) -> int:
     try:
         project = load_project(definitions)
         plan = plan_of(project)
-        with open_reader(folder) as store:
+        with open_reader(folder, patient=True) as store:
             check_definition(registry_of(folder).get(name, version), project.models[name], plan)
             learning = Learning(plan, project.models[name], store=store, states=states)
             seen: list[str] = []

@@ -7,6 +7,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from penstock.app.batch_inputs import BatchInput, batch_inputs
+from penstock.app.change_inputs import ChangeInput
 from penstock.app.running import Runner, Watch, no_watch
 from penstock.core.errors import NotFoundError
 from penstock.definitions.batch_views import BatchFeatureView
@@ -34,7 +35,7 @@ class Materialized:
         return asdict(self)
 
 
-def chosen_inputs(runtime: Runtime, name: str | None) -> list[BatchInput]:
+def chosen_inputs(runtime: Runtime, name: str | None) -> list[BatchInput | ChangeInput]:
     """The batch table that is, or feeds, what is called `name`; all of them where it is None.
 
     Raises `NotFoundError` where the plan has no batch source or view of that name.
@@ -56,7 +57,7 @@ def chosen_inputs(runtime: Runtime, name: str | None) -> list[BatchInput]:
 
 
 def materialize_one(
-    runtime: Runtime, one: BatchInput, *, stop: Event, watch: Watch = no_watch
+    runtime: Runtime, one: BatchInput | ChangeInput, *, stop: Event, watch: Watch = no_watch
 ) -> Materialized:
     """Read one table and take its new rows in; durable on return."""
     summary = Runner(runtime, [one], stop=stop, watch=watch).run()

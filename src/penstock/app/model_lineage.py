@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from penstock.app.datasets import DatasetFolder
-from penstock.app.runtime import open_reader, plan_of, registry_of, store_path
+from penstock.app.runtime import open_reader, plan_of, registry_of
+from penstock.app.storing import has_run
 from penstock.core.errors import NotFoundError
 from penstock.definitions.project import load_project
 from penstock.engine.decisions import Decisions
@@ -107,7 +108,7 @@ def _views(plan: Plan, fingerprint: str) -> dict[str, str]:
 def _decisions(root: Path, version: str, progress: Progress) -> dict[str, int]:
     """Decisions of the version by endpoint, counted in the store."""
     counts: dict[str, int] = {}
-    if not store_path(root).exists():
+    if not has_run(root):
         return counts
     with open_reader(root) as store:
         end = store.next_position

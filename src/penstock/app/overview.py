@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from penstock.app.auditing import AuditTotals, read_totals
-from penstock.app.runtime import open_reader, registry_of, state_folder, store_path
+from penstock.app.runtime import open_reader, registry_of, state_folder
+from penstock.app.storing import has_run
 from penstock.core.records import DeadLetter
 from penstock.definitions.project import Project, load_project
 from penstock.stores.reader import ProjectReader
@@ -110,7 +111,7 @@ class Overview:
 def overview(root: Path) -> Overview:
     """What the project in `root` holds."""
     project = load_project(root)
-    if not store_path(root).exists():
+    if not has_run(root):
         return Overview(name=project.name, root=root, ran=False)
     with open_reader(root) as store:
         counts, newest = _letters(store)

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from penstock.app.runtime import open_reader, plan_of, store_path
+from penstock.app.runtime import open_reader, plan_of
+from penstock.app.storing import has_run
 from penstock.core.errors import NotFoundError
 from penstock.definitions.project import load_project
 from penstock.engine.generated import generated_rows
@@ -102,7 +103,7 @@ def prove(
 
 def _logged(root: Path, plan: Plan, count: int) -> Mapping[str, Rows]:
     """The newest `count` rows of the log, by source; labels joined to their events."""
-    if not store_path(root).exists():
+    if not has_run(root):
         return {}
     found: dict[str, list[Rows]] = {}
     with open_reader(root) as store:

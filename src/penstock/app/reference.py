@@ -12,6 +12,7 @@ from penstock.app.settings import (
     ProjectSettings,
     RegistrySettings,
     ServeSettings,
+    StoreSettings,
 )
 from penstock.definitions.batch_configs import FILE_FORMATS
 from penstock.engine.decisions import Flag
@@ -57,6 +58,7 @@ def reference() -> str:
             [
                 *_settings("project", ProjectSettings),
                 *_settings("engine", EngineSettings),
+                *_settings("store", StoreSettings),
                 *_settings("audit", AuditSettings),
                 *_settings("offline", OfflineSettings),
                 *_settings("registry", RegistrySettings),

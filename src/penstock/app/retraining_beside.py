@@ -50,7 +50,7 @@ def follow(root: Path, *, wait: Wait, clock: Clock) -> None:
     """
     applied = AppliedHistory(state_folder(root))
     told = "go on"
-    with open_reader(root) as store:
+    with open_reader(root, patient=True) as store:
         while told == "go on":
             version, project = applied.newest_version(), load_project(root)
             registry, audit = registry_of(root, clock=clock), audit_log_of(root, clock=clock)

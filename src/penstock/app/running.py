@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from penstock.app.adopting import Adoption
 from penstock.app.answering import Answering
 from penstock.app.batch_inputs import BatchInput
+from penstock.app.change_inputs import ChangeInput
 from penstock.app.guarding import GuardWatch
 from penstock.app.merging import Feed, Resume, merged
 from penstock.app.route_watch import RouteWatch
@@ -206,7 +207,7 @@ class Runner:
 
     def _feed(self, order: int, one: Input, *, final: bool) -> Feed:
         resume = Resume.parse(None if one.key is None else self._offsets.get(one.key))
-        if isinstance(one, BatchInput):
+        if isinstance(one, BatchInput | ChangeInput):
             # Nothing is skipped: the table may have changed, and rows that the log has are known by their ids.
             resume = Resume(resume.at)
         rows = self._runtime.settings.engine.batch_rows
@@ -256,6 +257,9 @@ class Runner:
     def _finish(self) -> LiveSummary:
         self._adoption.close()
         self._runtime.engine.flush()
+        for one in self._inputs:
+            if isinstance(one, ChangeInput):
+                one.close()
         return self.summary()
 
 

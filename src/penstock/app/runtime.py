@@ -19,7 +19,16 @@ from penstock.app.registries import open_registry
 from penstock.app.routing import Routes
 from penstock.app.settings import Settings, load_settings
 from penstock.app.shadowing import Shadows
-from penstock.app.snapshotting import Snapshotting
+from penstock.app.snapshotting import Snapshots, Snapshotting
+from penstock.app.storing import (  # noqa: F401 - the places of a project's files are found here, too
+    STATE_FOLDER,
+    open_reader,
+    open_store,
+    shard_folder,
+    snapshots_of,
+    state_folder,
+    store_path,
+)
 from penstock.core.clock import Clock, SystemClock
 from penstock.core.errors import NotFoundError, PlanError
 from penstock.core.time import to_us
@@ -29,6 +38,7 @@ from penstock.definitions.sources import StreamSource
 from penstock.engine.admission import id_seed
 from penstock.engine.answers import Answer, answers_of
 from penstock.engine.card_numbers import CardTokens
+from penstock.engine.decision_rows import rows_of
 from penstock.engine.effects import NO_CHANGES, LetterChanges
 from penstock.engine.history import LoggedFeatures, check_as_of, features_from_log
 from penstock.engine.instant import Fold
@@ -46,26 +56,12 @@ from penstock.plan.nodes import Plan
 from penstock.stores.audit_log import AuditLog
 from penstock.stores.connection import ConnectionFactory, connect
 from penstock.stores.ids import IdIndex
-from penstock.stores.reader import ProjectReader
 from penstock.stores.secrets import kept_secret
-from penstock.stores.snapshots import SnapshotStore
-from penstock.stores.sqlite import ProjectStore
+from penstock.stores.writing import WritableStore
 
 if TYPE_CHECKING:
     from penstock.app.datasets import Dataset
     from penstock.engine.contract import Decoded
-
-STATE_FOLDER = ".penstock"
-
-
-def state_folder(root: Path) -> Path:
-    """Where the project in `root` keeps what the running system needs."""
-    return root / STATE_FOLDER
-
-
-def store_path(root: Path) -> Path:
-    """The database with the log, decisions and labels of the project in `root`."""
-    return state_folder(root) / "penstock.db"
 
 
 def spill_folder(root: Path) -> Path:
@@ -146,9 +142,9 @@ class Runtime:
         *,
         plan: Plan,
         settings: Settings,
-        store: ProjectStore,
+        store: WritableStore,
         ids: IdIndex,
-        snapshots: SnapshotStore,
+        snapshots: Snapshots,
         registry: ModelRegistry,
         clock: Clock,
     ) -> None:
@@ -168,8 +164,8 @@ class Runtime:
         self.clock = clock
         self.contract_changes: tuple[str, ...] = ()
         """Schemas that were accepted as new versions when the project was opened."""
-        self.problems: dict[str, str] = {}
-        """What does not work though the engine runs: by endpoint why its model does not serve, or ``snapshot``."""
+        self.problems = store.problems
+        """What does not work though the engine runs: by endpoint why its model does not serve, ``snapshot``, or ``store`` while its server is away."""
         self.url = ""
         """Where its HTTP API listens, if it does."""
         self._ids = ids
@@ -192,6 +188,8 @@ class Runtime:
         rebuild: bool = False,
         progress: Progress = no_progress,
         connection_factory: ConnectionFactory = connect,
+        shard: str = "",
+        take_over: bool = False,
     ) -> Runtime:
         """Open the project in `root`: recover state as newest good snapshot plus log tail, load the champions.
 
@@ -204,7 +202,11 @@ class Runtime:
         progress
             Called with (rows folded, rows to fold) during recovery.
         connection_factory
-            Opens the store's connections; tests put a failing disk under it.
+            Opens the connections to a SQLite file; tests put a failing disk under it.
+        shard
+            Which of the project's stores, where it has several.
+        take_over
+            Whether to end another writer of a store in PostgreSQL, which may be frozen or cut off, instead of being refused.
         """
         path = Path(root)
         loaded = project or load_project(path)
@@ -212,22 +214,18 @@ class Runtime:
         now = clock or SystemClock()
         plan = plan_of(loaded)
         with ExitStack() as undo:
-            store = ProjectStore.open(
-                store_path(path),
-                durability=chosen.engine.durability,
-                max_dead_letters=chosen.engine.max_dead_letters,
-                max_pending_labels=chosen.engine.max_pending_labels,
-                connection_factory=connection_factory,
+            store = open_store(
+                path, chosen, shard=shard, take_over=take_over, connection_factory=connection_factory
             )
             undo.callback(store.close)
             ids = IdIndex.open(
-                state_folder(path) / "ids",
+                shard_folder(path, shard) / "ids",
                 store_id=store.store_id,
                 next_position=store.next_position,
                 event_ids=store.event_ids,
             )
             undo.callback(ids.close)
-            snapshots = SnapshotStore(state_folder(path) / "snapshots", store_id=store.store_id)
+            snapshots = snapshots_of(path, chosen, store_id=store.store_id, shard=shard)
             history = contracts.read_history(state_folder(path))
             changed = contracts.judge(loaded, plan, store, history)
             contracts.check(changed)
@@ -375,6 +373,7 @@ class Runtime:
             self.problems.pop(name, None)
         self.problems |= prepared.problems
         self.project, self.plan, self.routes = prepared.project, prepared.plan, prepared.routes
+        self.store.describe_decisions(rows_of(self.plan))
         self._agree(contracts.extended(self.plan, self.store, self._contracts, now_us=self.clock.now_us()))
         try:
             contracts.record(state_folder(self.project.root), self._contracts)
@@ -452,6 +451,7 @@ class Runtime:
     def _start(self, *, rebuild: bool, progress: Progress) -> None:
         state = self._snapshots.recover(self.store, self.plan, rebuild=rebuild, progress=progress)
         self.load_routes()
+        self.store.describe_decisions(rows_of(self.plan))
         self.engine = LocalEngine(
             self.plan,
             store=self.store,
@@ -477,8 +477,3 @@ _ACTIVE: list[Runtime] = []
 def active() -> Runtime | None:
     """The runtime opened last in this process and not closed yet."""
     return _ACTIVE[-1] if _ACTIVE else None
-
-
-def open_reader(root: Path) -> ProjectReader:
-    """The project's store for reading, beside a running engine or without one."""
-    return ProjectReader.open_reader(store_path(root))

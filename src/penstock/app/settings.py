@@ -68,6 +68,39 @@ class EngineSettings(BaseModel):
     )
 
 
+class StoreSettings(BaseModel):
+    """``[store]``: where the log, decisions and labels are kept."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    url: str | None = Field(
+        None,
+        pattern=r"^postgres(ql)?://",
+        description="PostgreSQL: `postgresql://user@host/database`; default: a SQLite file in `.penstock`. Give a password by PENSTOCK_STORE__URL, or in the file that libpq reads.",
+    )
+    namespace: str = Field(
+        "penstock",
+        min_length=1,
+        description="The schema of the database that holds the tables: one for each project.",
+    )
+    migrate: bool = Field(
+        True,
+        description="Make the tables, and bring them up to date, when the project is opened; else only `penstock migrate` does.",
+    )
+    connect_timeout_s: float = Field(5.0, ge=2, le=300, description="How long connecting may take.")
+    statement_timeout_s: float = Field(
+        30.0,
+        ge=1,
+        le=3600,
+        description="How long a statement may take; one that gets no answer is given up 5 s later.",
+    )
+    patience_s: float = Field(
+        300.0,
+        ge=0,
+        description="How long a running project waits for a server that is away, taking no events, before it stops.",
+    )
+
+
 class AuditSettings(BaseModel):
     """``[audit]``: decisions recomputed from the log while the project runs."""
 
@@ -183,6 +216,7 @@ class Settings(BaseSettings):
 
     project: ProjectSettings = ProjectSettings()
     engine: EngineSettings = EngineSettings()
+    store: StoreSettings = StoreSettings()
     audit: AuditSettings = AuditSettings()
     offline: OfflineSettings = OfflineSettings()
     registry: RegistrySettings = RegistrySettings()

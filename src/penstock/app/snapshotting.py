@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol
 
 from penstock.core.errors import SnapshotError
 from penstock.engine.features import FeatureState
 from penstock.engine.recovery import Progress, catch_up, schema_hash
 from penstock.plan.nodes import Plan
 from penstock.stores.reader import ProjectReader
-from penstock.stores.snapshots import Snapshot, SnapshotStore
+from penstock.stores.snapshots import Snapshot, SnapshotSearch
 
 PROBLEM = "snapshot"
+
+
+class Snapshots(Protocol):
+    """Where snapshots lie."""
+
+    def save(self, snapshot: Snapshot) -> None:
+        """Write one durably, then remove the oldest."""
+
+    def newest_good(self, *, fingerprint: str, schema_hash: str, next_position: int) -> SnapshotSearch:
+        """The newest of this plan that is whole and not ahead of the log, or else of another plan."""
+
+    def clear(self) -> None:
+        """Remove all."""
 
 
 class Snapshotting:
@@ -27,7 +41,7 @@ class Snapshotting:
         Where it is noted that one could not be written, under ``snapshot``.
     """
 
-    def __init__(self, store: SnapshotStore, *, every_rows: int, problems: dict[str, str]) -> None:
+    def __init__(self, store: Snapshots, *, every_rows: int, problems: dict[str, str]) -> None:
         self._store = store
         self._every_rows = every_rows
         self._problems = problems
@@ -95,3 +109,4 @@ class Snapshotting:
         )
         self._store.save(snapshot)
         self._saved_at = max(self._saved_at, position)
+        self._problems.pop(PROBLEM, None)

@@ -86,10 +86,11 @@ def _pairs(history: list[str]) -> list[tuple[str, Path]]:
 
 def _logged(root: Path, loaded: Definitions, sources: set[str]) -> Any:
     """The history in the project's log; None where there is none, so that the events are their own."""
-    from penstock.app.runtime import open_reader, plan_of, store_path
+    from penstock.app.runtime import open_reader, plan_of
+    from penstock.app.storing import has_run
     from penstock.engine.logged_history import history_of
 
-    if not store_path(root).exists():
+    if not has_run(root):
         return None
     with open_reader(root) as store:
         return history_of(store, plan_of(loaded), sources=sources) or None

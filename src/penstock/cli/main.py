@@ -30,6 +30,7 @@ from penstock.cli import (
     live_data,
     materialize,
     metrics,
+    migrate,
     offline,
     prove,
     registry,
@@ -110,6 +111,7 @@ app.command("drift")(drift.drift)
 app.add_typer(alerts.commands, name="alerts")
 app.add_typer(keys.commands, name="keys")
 app.add_typer(dead_letters.commands, name="dead-letters")
+app.command("migrate")(migrate.migrate)
 app.command("status")(status.status)
 app.command("forget")(forget.forget)
 app.command("doctor")(doctor.doctor)

@@ -99,9 +99,10 @@ def _print_history(endpoint: str, audit: AuditLog, *, as_json: bool) -> None:
 
 
 def _log_length(root: Path) -> int:
-    from penstock.app.runtime import open_reader, store_path
+    from penstock.app.runtime import open_reader
+    from penstock.app.storing import has_run
 
-    if not store_path(root).exists():
+    if not has_run(root):
         return 0
     with open_reader(root) as store:
         return store.next_position

@@ -13,6 +13,7 @@ from typing import Protocol
 from penstock.connectors.files import FileBlock, FileReader
 from penstock.core.errors import InputError
 from penstock.definitions.batch_configs import BatchConfig, DeltaConfig, FileConfig
+from penstock.definitions.postgres_configs import PostgresChangesConfig, PostgresConfig
 from penstock.plan.nodes import SourceNode
 
 ALWAYS = ""
@@ -43,6 +44,15 @@ def batch_reader(config: BatchConfig, root: Path, source: SourceNode) -> BatchRe
         from penstock.connectors.delta import DeltaBatch
 
         return DeltaBatch(config, root, source)
+    if isinstance(config, PostgresConfig):
+        from penstock.connectors.postgres_table import PostgresBatch
+
+        return PostgresBatch(config, source)
+    if isinstance(config, PostgresChangesConfig):
+        raise InputError(
+            f"source {source.name!r}: its rows are the changes of {config.table}, which only a run reads. What was read is in the "
+            "project's log: open the project, or give the history by hand."
+        )
     from penstock.connectors.duckdb_query import DuckDBBatch
 
     return DuckDBBatch(config, root, source)

@@ -55,6 +55,33 @@ class DecisionBatch:
     payload: bytes
 
 
+@dataclass(slots=True, eq=False, kw_only=True)
+class DecisionRows:
+    """A batch of decisions taken apart, for stores that keep them as rows beside the batch.
+
+    Attributes
+    ----------
+    endpoint, decided_us
+        Who decided, and when (microseconds UTC).
+    positions, scores, flags
+        int64[n], float64[n] (NaN: none), uint8[n].
+    event_ids, event_times_us
+        n texts, and int64[n]; None where the source has none, or the events are not at hand.
+    kinds, kind_of
+        The different (action, model, arm, rule) in the batch, empty texts for none, and int64[n]: which one each row has.
+    """
+
+    endpoint: str
+    decided_us: int
+    positions: PositionArray
+    scores: FloatArray
+    flags: npt.NDArray[np.uint8]
+    event_ids: Sequence[str | None] | None
+    event_times_us: PositionArray | None
+    kinds: Sequence[tuple[str, str, str, str]]
+    kind_of: PositionArray
+
+
 class CommitHead(NamedTuple):
     """A commit without its payloads: the log from `start` to `stop`, when it was accepted, and its batches.
 

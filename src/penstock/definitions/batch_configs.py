@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from penstock.core.errors import DefinitionError
-from penstock.core.time import LONGEST
+from penstock.definitions.postgres_configs import PostgresChangesConfig, PostgresConfig, check_delay
 
 FILE_FORMATS = ("parquet", "csv", "ndjson")
 
@@ -38,7 +38,7 @@ class FileConfig:
                 f"FileConfig {self.uri!r}: file_format is {self.file_format!r}; allowed are "
                 f"{', '.join(FILE_FORMATS)}. Choose one, or convert the file."
             )
-        _check_delay(self.data_delay, owner=f"FileConfig {self.uri!r}")
+        check_delay(self.data_delay, owner=f"FileConfig {self.uri!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class DeltaConfig:
     data_delay: timedelta = timedelta(0)
 
     def __post_init__(self) -> None:
-        _check_delay(self.data_delay, owner=f"DeltaConfig {self.uri!r}")
+        check_delay(self.data_delay, owner=f"DeltaConfig {self.uri!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,24 +84,16 @@ class DuckDBConfig:
             raise DefinitionError(
                 f"DuckDBConfig: its sql is {sql!r}; allowed is a query over files. Write one that reads a file, like the example."
             )
-        _check_delay(self.data_delay, owner="DuckDBConfig")
+        check_delay(self.data_delay, owner="DuckDBConfig")
 
 
-BatchConfig = FileConfig | DeltaConfig | DuckDBConfig
+BatchConfig = FileConfig | DeltaConfig | DuckDBConfig | PostgresConfig | PostgresChangesConfig
 
 
 def check_batch_config(config: object, *, owner: str) -> None:
     """Raise unless `config` says where batch rows lie."""
-    if not isinstance(config, FileConfig | DeltaConfig | DuckDBConfig):
+    if not isinstance(config, BatchConfig):
         raise DefinitionError(
-            f"{owner}: batch_config is {config!r}; allowed are FileConfig, DeltaConfig and DuckDBConfig. Write for "
+            f"{owner}: batch_config is {config!r}; allowed are FileConfig, DeltaConfig, DuckDBConfig, PostgresConfig and PostgresChangesConfig. Write for "
             'example FileConfig("users.parquet", "parquet").'
-        )
-
-
-def _check_delay(delay: object, *, owner: str) -> None:
-    if not isinstance(delay, timedelta) or not timedelta(0) <= delay <= LONGEST:
-        raise DefinitionError(
-            f"{owner}: data_delay is {delay!r}; allowed is a timedelta from zero to {LONGEST.days} days. Write for "
-            "example timedelta(hours=6)."
         )

@@ -26,6 +26,7 @@ from penstock.definitions.endpoints import Endpoint
 from penstock.definitions.models import Model
 from penstock.definitions.monitors import Monitor
 from penstock.definitions.policies import CostMatrix
+from penstock.definitions.postgres_configs import PostgresChangesConfig, PostgresConfig
 from penstock.definitions.project import Project
 from penstock.definitions.services import FeatureService
 from penstock.definitions.sources import EventSource, LabelSource, RequestSource, StreamSource
@@ -196,7 +197,12 @@ def _kind_of(source: EventSource) -> str:
 def _way_of(config: object) -> str:
     if isinstance(config, FileConfig):
         return f"{config.file_format} file"
-    return {DeltaConfig: "Delta table", DuckDBConfig: "DuckDB query"}.get(type(config), "pushed")
+    return {
+        DeltaConfig: "Delta table",
+        DuckDBConfig: "DuckDB query",
+        PostgresConfig: "PostgreSQL table",
+        PostgresChangesConfig: "changes of a PostgreSQL table",
+    }.get(type(config), "pushed")
 
 
 def _reached(start: set[str], edges: Iterable[tuple[str, str]]) -> set[str]:

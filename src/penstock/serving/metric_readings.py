@@ -15,7 +15,7 @@ from penstock.app.auditing import AuditTotals, read_totals
 from penstock.app.exporting_beside import Exported, exported, exports
 from penstock.app.input_lag import bytes_behind
 from penstock.app.retraining_journal import ACTION
-from penstock.app.runtime import open_reader, store_path
+from penstock.app.runtime import open_reader
 from penstock.core.errors import PenstockError
 from penstock.stores.alerts import AlertStore
 
@@ -119,7 +119,7 @@ class MetricReader:
             log_rows=store.next_position,
             dead_letters=store.dead_letter_count(),
             labels_pending=store.counters().get("labels_pending", 0),
-            store_bytes=_size(store_path(root)),
+            store_bytes=store.size_bytes(),
             behind=bytes_behind(self._inputs, store.offsets(), runtime.plan.sources),
             audit=read_totals(root),
             retraining=_tried(
@@ -163,16 +163,6 @@ def _messages(root: Path) -> dict[Pair, int]:
         return {}
     with closing(AlertStore(path)) as store:
         return {(alert, state): n for alert, states in store.counts().items() for state, n in states.items()}
-
-
-def _size(path: Path) -> int:
-    found = 0
-    for one in (path, path.with_name(path.name + "-wal")):
-        try:
-            found += one.stat().st_size
-        except OSError:
-            continue
-    return found
 
 
 def _tried(read: Callable[[], Any], before: Any) -> Any:

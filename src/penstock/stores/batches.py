@@ -105,7 +105,9 @@ def insert(
     if not batches:
         key = commit.stop << KEY_BITS | NOBODY
         nothing = (key, commit.start, commit.stop, commit.start, 0, 0, 0, totals, None, None, None, None, b"")
-        connection.execute(f"INSERT OR REPLACE {_values(1)}", nothing)
+        connection.execute(
+            f"INSERT {_values(1)} ON CONFLICT (id) DO UPDATE SET totals = excluded.totals", nothing
+        )
         return
     if len(batches) > 1:
         batches = sorted(batches, key=_key)
@@ -186,7 +188,8 @@ def scan(
         ]
         for first, last in _bounded(wanted):
             for row in fetch(
-                f"SELECT {_COLUMNS} FROM batches WHERE id BETWEEN ? AND ? AND {kind.where}", (first, last)
+                f"SELECT {_COLUMNS} FROM batches WHERE id BETWEEN ? AND ? AND {kind.where} ORDER BY id",
+                (first, last),
             ):
                 if row[3] >= start and (numbers is None or row[0] & _NAME_MASK in numbers):
                     stored = StoredBatch(*row)

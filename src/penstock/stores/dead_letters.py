@@ -58,13 +58,11 @@ def read_newest(
     fetch: Fetch, limit: int, before: int | None, source: str | None, reason: str | None
 ) -> list[DeadLetter]:
     """Up to `limit` letters with an id less than `before` (None: all), newest first; of a source, a reason, or both."""
-    return _letters(
-        fetch(
-            f"SELECT {_COLUMNS} FROM dead_letters WHERE (?1 IS NULL OR id < ?1) AND (?2 IS NULL OR source = ?2) "
-            "AND (?3 IS NULL OR reason = ?3) ORDER BY id DESC LIMIT ?4",
-            (before, source, reason, limit),
-        )
-    )
+    wanted = {"id < ?": before, "source = ?": source, "reason = ?": reason}
+    given = {condition: value for condition, value in wanted.items() if value is not None}
+    where = " AND ".join(given) or "true"
+    sql = f"SELECT {_COLUMNS} FROM dead_letters WHERE {where} ORDER BY id DESC LIMIT ?"
+    return _letters(fetch(sql, (*given.values(), limit)))
 
 
 def read_these(fetch: Fetch, letter_ids: Sequence[int]) -> list[DeadLetter]:

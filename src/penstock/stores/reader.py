@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from threading import Lock
 from typing import Any, Self
@@ -64,7 +64,7 @@ class ProjectReader:
 
     def close(self) -> None:
         """Close the file."""
-        with self._reading_lock, translated(self._path, "closing"):
+        with self._reading_lock, self._translated("closing"):
             self._reading.close()
 
     def __enter__(self) -> Self:
@@ -226,14 +226,28 @@ class ProjectReader:
         """How many dead letters are kept."""
         return int(self._fetch("SELECT count(*) FROM dead_letters", ())[0][0])
 
+    def size_bytes(self) -> int:
+        """How much room the store takes: the file and its write-ahead log."""
+        found = 0
+        for one in (self._path, self._path.with_name(self._path.name + "-wal")):
+            try:
+                found += one.stat().st_size
+            except OSError:
+                continue
+        return found
+
     def erasures(self) -> list[Erasure]:
         """Which keys were forgotten, by keyed hash, in the order in which they were."""
         rows = self._fetch("SELECT entity, key_hash, position, erased_us FROM erasures ORDER BY id", ())
         return [Erasure(entity=row[0], key_hash=row[1], position=row[2], erased_us=row[3]) for row in rows]
 
     def _fetch(self, sql: str, parameters: Sequence[Any]) -> list[Row]:
-        with self._reading_lock, translated(self._path, "reading"):
+        with self._reading_lock, self._translated("reading"):
             return self._reading.execute(sql, parameters).fetchall()
+
+    def _translated(self, doing: str) -> AbstractContextManager[None]:
+        """Raises the driver's errors as ours."""
+        return translated(self._path, doing)
 
     def _log_batch(self, stored: batches.StoredBatch) -> LogBatch:
         return LogBatch(

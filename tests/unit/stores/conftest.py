@@ -1,4 +1,4 @@
-"""A store in a temporary folder, and commits to put in it."""
+"""A store in each of its homes, and commits to put in it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ def path(tmp_path):
 
 
 @pytest.fixture
-def store(path):
+def store(home):
+    with home.open() as opened:
+        yield opened
+
+
+@pytest.fixture
+def file_store(path):
     with ProjectStore.open(path, durability="process") as opened:
         yield opened
 

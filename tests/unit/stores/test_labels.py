@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from penstock.core.records import Commit, LabelRecords
 from penstock.stores import labels as labels_module
 from penstock.stores.labels import PendingFilter
-from penstock.stores.sqlite import ProjectStore
 
 
 def records(rows):
@@ -68,10 +67,10 @@ def test_all_versions_of_some_events(store):
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(4)))[::5])
-def test_the_order_of_arrival_does_not_matter(tmp_path, monkeypatch, order):
+def test_the_order_of_arrival_does_not_matter(home, monkeypatch, order):
     monkeypatch.setattr(labels_module, "_PAGE_ROWS", 2)  # an event's labels span pages
     rows = [ROWS[i] for i in order]
-    with ProjectStore.open(tmp_path / "store.db", durability="process") as store:
+    with home.open() as store:
         for row in rows:
             store.commit(Commit(labels=records([row])))
         assert as_rows(store.latest_labels(0, 5)) == [(1, 11, 1.0, 300), (2, 13, 1.0, 150)]

@@ -5,12 +5,11 @@ import pytest
 
 from penstock.core.errors import StoreError
 from penstock.core.records import Commit, DeadLetter, DecisionBatch, LogBatch
-from penstock.stores.sqlite import ProjectStore
 
 
 @pytest.fixture
-def store(tmp_path):
-    with ProjectStore.open(tmp_path / "penstock.db", durability="process", max_dead_letters=5) as opened:
+def store(home):
+    with home.open(max_dead_letters=5) as opened:
         yield opened
 
 

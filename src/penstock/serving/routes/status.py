@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from penstock.app.auditing import read_totals
 from penstock.app.overview import sizes_of
-from penstock.app.runtime import open_reader
 from penstock.monitoring.system import SystemReader
 from penstock.serving.access import GuardedRoute
 from penstock.serving.platform import Platform, platform_of
@@ -83,8 +82,8 @@ class System(BaseModel):
 def status(request: Request) -> Status:
     """Whether events are taken, how fast, what is wrong, and the store's counts. How that went over time, `GET /v1/live` says."""
     platform = platform_of(request)
-    with open_reader(platform.root) as store:
-        totals, length = store.counters(), store.next_position
+    store = platform.runtime.store  # its own memory: an answer also while the database is away
+    totals, length = store.counters(), store.next_position
     audit = read_totals(platform.root)
     return Status(
         now=_now(platform),

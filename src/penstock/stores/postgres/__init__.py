@@ -1,0 +1,1 @@
+"""The project's store in PostgreSQL: needs ``penstock[postgres]``."""
