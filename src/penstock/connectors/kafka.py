@@ -11,7 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from penstock.core.errors import InputError, MissingDependencyError, UnreachableError
 
@@ -26,6 +26,9 @@ POLL_S = 0.05
 REACH_S = 10.0
 START = "auto.offset.reset"
 _AHEAD = {"queued.min.messages": "20000", "queued.max.messages.kbytes": "16384", "fetch.wait.max.ms": "100"}
+
+
+WorkT = TypeVar("WorkT")
 
 
 class Partition(NamedTuple):
@@ -81,7 +84,7 @@ class KafkaReader:
         )
         self._changed = threading.Condition()
         self._buffers: dict[Partition, _Buffer] = {}
-        self._orders: deque[tuple[Callable[[], None], Future[None]]] = deque()
+        self._orders: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._tellers: list[Callable[[], None]] = []
         self._held, self._held_bytes = 0, 0
         self._stop = False
@@ -97,7 +100,7 @@ class KafkaReader:
 
     def partitions(self, topic: str) -> list[int]:
         """The numbers of a topic's partitions; raises `InputError` where there is none, `UnreachableError` where no broker answers."""
-        return partitions_of(self._consumer, topic, owner=self._owner)
+        return self._order(lambda: partitions_of(self._consumer, topic, owner=self._owner))
 
     def read_from(self, partition: Partition, offset: int | None) -> None:
         """Read `partition` from `offset` on (None: where its messages begin), unless reading stands there already."""
@@ -155,6 +158,9 @@ class KafkaReader:
 
     def lag(self) -> dict[Partition, int]:
         """By partition how many messages are there that were not taken, as far as is known."""
+        return self._order(self._lag)
+
+    def _lag(self) -> dict[Partition, int]:
         found = {}
         for partition, buffer in list(self._buffers.items()):
             at = self._kafka.TopicPartition(*partition)
@@ -177,13 +183,19 @@ class KafkaReader:
             self._thread.join()
             self._consumer.close()
 
-    def _order(self, work: Callable[[], None]) -> None:
-        """Have the reading thread do `work` between two calls of librdkafka, so that nothing of before comes after it."""
-        done: Future[None] = Future()
+    def _order(self, work: Callable[[], WorkT]) -> WorkT:
+        """What `work` gives, done by the reading thread between two of its calls.
+
+        So nothing of before comes after it, and one thread alone calls librdkafka: another one would wait for it without end.
+        """
+        done: Future[WorkT] = Future()
         self._orders.append((work, done))
         with self._changed:
             self._changed.notify_all()
-        done.result(REACH_S)
+        try:
+            return done.result(2 * REACH_S)
+        except TimeoutError as error:
+            raise UnreachableError(f"{self._owner}: {self._failed or 'Kafka does not answer'}.") from error
 
     def _begin(self, partition: Partition, offset: int | None) -> None:
         self._end(partition)
@@ -214,16 +226,18 @@ class KafkaReader:
                     self._fetch()
         except Exception as error:  # noqa: BLE001 - whoever takes next is told
             self._fail(error)
+        while not self._stop:  # what is asked of it is still answered
+            with self._changed:
+                self._changed.wait_for(lambda: self._stop or self._orders, 1.0)
+            self._obey()
 
     def _obey(self) -> None:
         while self._orders:
             work, done = self._orders.popleft()
             try:
-                work()
+                done.set_result(work())
             except Exception as error:  # noqa: BLE001 - raised where the work was ordered
                 done.set_exception(error)
-            else:
-                done.set_result(None)
 
     def _is_full(self) -> bool:
         return self._held >= self._most or self._held_bytes >= MOST_BYTES
