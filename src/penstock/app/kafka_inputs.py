@@ -10,8 +10,9 @@ from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from penstock.connectors.kafka import KafkaReader, Partition, behind
+from penstock.connectors.kafka_schemas import problems_of
 from penstock.connectors.kafka_values import Values, decode, values_of
-from penstock.core.errors import PenstockError, StoreError, UnreachableError
+from penstock.core.errors import PenstockError, PlanError, StoreError, UnreachableError
 from penstock.definitions.kafka_configs import KafkaConfig
 from penstock.definitions.sources import LabelSource, StreamSource
 
@@ -174,6 +175,27 @@ def registry_settings(config: KafkaConfig, settings: KafkaSettings) -> dict[str,
     url = settings.schema_registry_url or config.schema_registry_url
     given = {name: value.get_secret_value() for name, value in settings.schema_registry_options.items()}
     return {"url": url, **given}
+
+
+def check_schemas(project: Project, plan: Plan, settings: KafkaSettings) -> None:
+    """Raise unless what topics hold can be read as the schemas of their sources; JSON is looked at as it comes.
+
+    Raises
+    ------
+    PlanError
+        A schema does not fit, with every difference.
+    UnreachableError
+        The schema registry does not answer.
+    """
+    found = []
+    for name, config in kafka_sources(project, plan).items():
+        registry = registry_settings(config, settings)
+        problems = problems_of(config, plan.sources[name].fields, project.root, registry)
+        found += [f"source {name!r}: {problem}" for problem in problems]
+    if found:
+        raise PlanError(
+            "\n".join(found) + "\nChange the source's schema (Field(..., optional=True) for what may be missing), or the topic's."
+        )
 
 
 def messages_behind(inputs: list[KafkaInput]) -> Mapping[str, Mapping[Partition, int]]:

@@ -89,6 +89,19 @@ def descriptor_of(config: KafkaConfig, root: Path) -> Descriptor:
         ) from error
 
 
+def type_name(field: FieldDescriptor) -> str:
+    """What a field holds, in Protobuf's words."""
+    if field.is_repeated:
+        return "repeated"
+    if field.message_type is not None:
+        return str(field.message_type.full_name)
+    if field.enum_type is not None:
+        return "enum"
+    from google.protobuf.descriptor_pb2 import FieldDescriptorProto
+
+    return str(FieldDescriptorProto.Type.Name(field.type)).removeprefix("TYPE_").lower()
+
+
 def _reader(field: FieldDescriptor) -> Read:
     name = field.name
     if (

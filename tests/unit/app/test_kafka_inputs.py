@@ -202,3 +202,33 @@ def test_latest_begins_behind_what_is_there(project, kafka):
     produce_events(kafka.address, topic, events(5), "card")
     root = project(topic, more='options={"auto.offset.reset": "latest"}')
     assert run(root)[1] == []
+
+
+def test_live_data_writes_to_the_topic_under_the_entity(project, kafka):
+    from confluent_kafka import Consumer
+    from typer.testing import CliRunner
+
+    from penstock.cli.main import app
+
+    topic = new_topic(kafka.address, partitions=4)
+    root = project(topic)
+    (root / "sent.ndjson").write_text("\n".join(json.dumps(event) for event in events(200)))
+    arguments = ["live-data", f"payments={root / 'sent.ndjson'}", "--kafka", "--rate", "2000", "--json"]
+    done = CliRunner().invoke(app, [*arguments, "--as-recorded", "--project", str(root)])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["statuses"] == {"written": 200}
+    counters, _ = run(root)
+    assert (counters["received"], counters["logged"]) == (200, 200)
+    consumer = Consumer(
+        {"bootstrap.servers": kafka.address, "group.id": topic, "auto.offset.reset": "earliest"}
+    )
+    consumer.subscribe([topic])
+    places, seen = {}, 0
+    while seen < 200:
+        message = consumer.poll(10)
+        assert message is not None
+        seen += 1
+        assert message.key().decode() == json.loads(message.value())["card"]
+        places.setdefault(message.key(), set()).add(message.partition())
+    consumer.close()
+    assert all(len(found) == 1 for found in places.values())
