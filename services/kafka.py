@@ -62,7 +62,7 @@ class Kafka(Service):
 
     def _format(self) -> None:
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        arguments = ["format", "--standalone", "-t", cluster, "-c", str(self._properties)]
+        arguments = ["format", "--standalone", f"--cluster-id={cluster}", "-c", str(self._properties)]
         tool = [*self._java("-Xmx128m"), "kafka.tools.StorageTool", *arguments]
         done = subprocess.run(tool, capture_output=True, text=True, timeout=60, check=False)
         if done.returncode != 0:

@@ -14,6 +14,7 @@ from penstock.definitions.endpoints import Arm, Endpoint
 from penstock.definitions.entities import Entity
 from penstock.definitions.gates import Gate
 from penstock.definitions.guards import Guard
+from penstock.definitions.kafka_configs import KafkaConfig
 from penstock.definitions.learning import Bandit, Ensemble, Online
 from penstock.definitions.models import Model, TimeSplit
 from penstock.definitions.monitors import Monitor
@@ -57,6 +58,7 @@ __all__ = [
     "FileConfig",
     "Gate",
     "Guard",
+    "KafkaConfig",
     "LabelSource",
     "LifetimeWindow",
     "Model",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import select
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
 from typing import IO, TYPE_CHECKING, Protocol
 
 from penstock.app.batch_inputs import batch_inputs
+from penstock.app.kafka_inputs import kafka_inputs
 from penstock.connectors.files import SUFFIXES, FileReader, decode
 from penstock.core.errors import InputError
 from penstock.core.limits import MAX_EVENT_BYTES
@@ -102,15 +103,16 @@ class _OnePass:
 
 
 def inputs_of(runtime: Runtime, given: Mapping[str, Path | IO[bytes]]) -> list[Input]:
-    """What a run reads: `given` by hand, or else every source with a file; the plan's batch tables in any case."""
+    """What a run reads: `given` by hand, or else every source with a file or a topic; the plan's batch tables in any case."""
     plan, root = runtime.plan, runtime.project.root
     batch = {name for name, node in plan.sources.items() if node.is_batch}
     tables = {name: _table(name, place) for name, place in given.items() if name in batch}
     streams = {name: place for name, place in given.items() if name not in batch}
-    found: Sequence[Input] = (
-        given_inputs(streams, plan.sources, root=root) if given else configured_inputs(runtime.project, plan)
-    )
-    return [*batch_inputs(runtime, tables), *found]
+    batches = batch_inputs(runtime, tables)
+    if given:
+        return [*batches, *given_inputs(streams, plan.sources, root=root)]
+    topics = kafka_inputs(runtime.project, plan, runtime.settings.kafka, runtime.problems)
+    return [*batches, *configured_inputs(runtime.project, plan), *topics]
 
 
 def _table(name: str, place: Path | IO[bytes]) -> FileConfig:

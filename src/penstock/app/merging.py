@@ -13,8 +13,8 @@ The source that sets the bound gives its whole block, so that every step makes p
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from msgspec import structs
@@ -22,7 +22,7 @@ from msgspec import structs
 from penstock.core.errors import StoreError
 from penstock.engine.contract import Decoded
 from penstock.engine.times import row_times
-from penstock.kernel.columns import IntArray
+from penstock.kernel.columns import IntArray, concat
 from penstock.plan.nodes import SourceNode
 
 Bound = tuple[int, int, int]
@@ -59,6 +59,10 @@ class Part:
     source: str
     decoded: Decoded
     resume: Resume
+    times: IntArray
+    """int64[rows]: where each accepted row stands in its feed, as event time that never goes back."""
+    key: str | None = None
+    """Under which name the offset is kept."""
 
 
 class Feed:
@@ -74,12 +78,21 @@ class Feed:
         Where `blocks` start, and how many of their first rows are done.
     order
         The place among sources at equal times.
+    key
+        Under which name its offset is kept; None where reading cannot be resumed.
     """
 
     def __init__(
-        self, source: SourceNode, blocks: Iterator[tuple[Decoded, str | None]], *, resume: Resume, order: int
+        self,
+        source: SourceNode,
+        blocks: Iterator[tuple[Decoded, str | None]],
+        *,
+        resume: Resume,
+        order: int,
+        key: str | None = None,
     ) -> None:
         self.source = source
+        self.key = key
         self._blocks = blocks
         self._rank = (int(not source.comes_first), order)
         self._skip = resume.skip
@@ -120,14 +133,14 @@ class Feed:
         count = int(np.searchsorted(self._times, bound[0], side))  # type: ignore[call-overload]
         if count == len(self._times):
             self._head, self._before = None, self._after
-            return Part(self.source.name, head, Resume(self._after))
+            return Part(self.source.name, head, Resume(self._after), self._times, self.key)
         stop = int(head.rows[count])
         if stop == self._taken:
             return None
         part = rows_between(head, self._taken, stop)
         self._head = rows_between(head, stop, self._taken + head.received)
-        self._times, self._taken = self._times[count:], stop
-        return Part(self.source.name, part, Resume(self._before, stop))
+        taken, self._times, self._taken = self._times[:count], self._times[count:], stop
+        return Part(self.source.name, part, Resume(self._before, stop), taken, self.key)
 
     def _running(self, head: Decoded) -> IntArray:
         times = row_times(head.columns, self.source)
@@ -142,6 +155,40 @@ def merged(feeds: Sequence[Feed]) -> Iterator[list[Part]]:
     while live := [feed for feed in feeds if feed.load()]:
         bound = min(feed.bound for feed in live)
         yield [part for feed in live if (part := feed.take(bound)) is not None]
+
+
+def by_source(parts: Sequence[Part]) -> list[tuple[str, Decoded]]:
+    """The parts as inputs of the engine: those of one source (the partitions of a topic) as one, in the order of event time."""
+    found: dict[str, list[Part]] = {}
+    for part in parts:
+        found.setdefault(part.source, []).append(part)
+    return [(source, joined(group)) for source, group in found.items()]
+
+
+def joined(parts: Sequence[Part]) -> Decoded:
+    """Parts of one source as one: rows in the order of event time, and at equal times in that of the parts."""
+    if len(parts) == 1:
+        return parts[0].decoded
+    blocks = [part.decoded for part in parts]
+    order = np.argsort(np.concatenate([part.times for part in parts]), kind="stable")
+    refused = [one for block in blocks for one in block.refused]
+    rows = [block.rows for block in blocks]
+    rows += [np.array([one.row for one in block.refused], np.int64) for block in blocks]
+    block_of = np.repeat(np.arange(len(rows)) % len(blocks), [len(some) for some in rows])
+    row_of = np.concatenate(rows)
+
+    def original(row: int) -> bytes:
+        at = order[row] if row < len(order) else row
+        original_of: Callable[[int], bytes] = blocks[block_of[at]].original
+        return original_of(int(row_of[at]))
+
+    return Decoded(
+        concat([block.columns for block in blocks]).take(order),
+        np.arange(len(order)),
+        tuple(replace(one, row=row) for row, one in enumerate(refused, len(order))),
+        original,
+        sum(block.received for block in blocks),
+    )
 
 
 def rows_between(decoded: Decoded, start: int, stop: int) -> Decoded:

@@ -86,6 +86,7 @@ class RequestQueue:
         self._bytes = 0
         self._changed = Condition()
         self._closed = False
+        self._woken = False
 
     def __len__(self) -> int:
         """How many requests wait."""
@@ -156,11 +157,18 @@ class RequestQueue:
             return True
 
     def wait(self, seconds: float) -> bool:
-        """Wait until there is a request, or so long; whether there is one."""
+        """Wait until there is a request, or somebody wakes, or so long; whether there is one."""
         with self._changed:
-            if not self._asks and not self._closed:
+            if not self._asks and not self._closed and not self._woken:
                 self._changed.wait(seconds)
+            self._woken = False
             return bool(self._asks)
+
+    def wake(self) -> None:
+        """End a `wait` that is under way, or else the next one at once: there is something else to do."""
+        with self._changed:
+            self._woken = True
+            self._changed.notify()
 
     def close(self) -> None:
         """Let no more requests in."""

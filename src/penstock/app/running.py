@@ -21,7 +21,8 @@ from penstock.app.answering import Answering
 from penstock.app.batch_inputs import BatchInput
 from penstock.app.change_inputs import ChangeInput
 from penstock.app.guarding import GuardWatch
-from penstock.app.merging import Feed, Resume, merged
+from penstock.app.kafka_inputs import KafkaInput
+from penstock.app.merging import Feed, Resume, by_source, merged
 from penstock.app.route_watch import RouteWatch
 from penstock.monitoring.live import LiveMetrics, LiveSummary
 
@@ -137,8 +138,11 @@ class Runner:
         self._answering = answering
         self._now_s = now_s
         self._offsets: dict[str, str] = dict(runtime.store.offsets())
-        self._keys = {one.source: one.key for one in inputs}
         self._adoption = Adoption(runtime, now_s=now_s)
+        self._topics = [one for one in inputs if isinstance(one, KafkaInput)]
+        self._arrived = Event()
+        for one in self._topics:
+            one.reader.tell(self._wake)
         self._durable: deque[tuple[float, float]] = deque()
         self.metrics = LiveMetrics(now_s(), default_action=_default_action(runtime))
 
@@ -215,14 +219,15 @@ class Runner:
             rows = min(rows, SERVING_ROWS)
         contract = self._runtime.engine.contract(self._runtime.plan.sources[one.source])
         blocks = one.read(contract, resume.at, rows=rows, final=final, stop=self._stop)
-        return Feed(contract.source, blocks, resume=resume, order=order)
+        return Feed(contract.source, blocks, resume=resume, order=order, key=one.key)
 
     def _process(self, parts: Sequence[Part]) -> None:
         started = self._now_s()
-        offsets = {key: str(part.resume) for part in parts if (key := self._keys[part.source]) is not None}
+        offsets = {part.key: str(part.resume) for part in parts if part.key is not None}
+        inputs = by_source(parts)
         processed = self._runtime.process(
-            [(part.source, part.decoded) for part in parts],
-            by_time=len(parts) > 1,
+            inputs,
+            by_time=len(inputs) > 1,
             decide=self._decide,
             offsets=offsets,
         )
@@ -247,12 +252,22 @@ class Runner:
     def _wait(self, seconds: float) -> None:
         """Wait for something to do, serving requests as they come."""
         if self._answering is None:
-            self._stop.wait(seconds)
+            (self._arrived if self._topics else self._stop).wait(seconds)
+            self._arrived.clear()
             return
         until = self._now_s() + seconds
         while not self._stop.is_set() and (left := until - self._now_s()) > 0:
             if self._answering.queue.wait(left):
                 self._answer()
+            if self._arrived.is_set():
+                break
+        self._arrived.clear()
+
+    def _wake(self) -> None:
+        """Something came from Kafka; called in the thread that reads."""
+        self._arrived.set()
+        if self._answering is not None:
+            self._answering.queue.wake()
 
     def _finish(self) -> LiveSummary:
         self._adoption.close()

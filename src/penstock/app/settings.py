@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -147,6 +147,25 @@ class RegistrySettings(BaseModel):
     )
 
 
+class KafkaSettings(BaseModel):
+    """``[kafka]``: brokers, what they must not read in a definition, and the topics that results go to."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    bootstrap_servers: str | None = Field(
+        None, min_length=1, description="Brokers, instead of those that definitions name."
+    )
+    schema_registry_url: str | None = Field(
+        None, min_length=1, description="The schema registry, instead of the one that definitions name."
+    )
+    options: dict[str, SecretStr] = Field(
+        {}, description="Settings of librdkafka for all connections: user names, passwords, keys."
+    )
+    schema_registry_options: dict[str, SecretStr] = Field(
+        {}, description="Settings of the registry's client, such as `basic.auth.user.info`."
+    )
+
+
 class ServeSettings(BaseModel):
     """``[serve]``: the HTTP API and the pages of `penstock up`."""
 
@@ -220,6 +239,7 @@ class Settings(BaseSettings):
     audit: AuditSettings = AuditSettings()
     offline: OfflineSettings = OfflineSettings()
     registry: RegistrySettings = RegistrySettings()
+    kafka: KafkaSettings = KafkaSettings()
     serve: ServeSettings = ServeSettings()
     log: LogSettings = LogSettings()
 

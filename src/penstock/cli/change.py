@@ -57,10 +57,14 @@ def apply(
     once, with their full history. What a model in use needs is not taken away.
     """
     from penstock.app import changing
+    from penstock.app.kafka_inputs import check_schemas
+    from penstock.app.settings import load_settings
     from penstock.definitions.project import load_project
 
     root = project_root(project)
-    change = changing.plan_change(load_project(root))
+    loaded = load_project(root)
+    change = changing.plan_change(loaded)
+    check_schemas(loaded, change.plan, load_settings(root).kafka)
     _write(change, json_out)
     if not as_json:
         _show(change)

@@ -64,6 +64,16 @@ def live_data(
     shape: Annotated[Shape, typer.Option(help="Events at equal distances, or at random.")] = Shape.EVEN,
     to: To = None,
     key: Key = None,
+    kafka: Annotated[
+        bool, typer.Option("--kafka", help="Write to the topics of the sources' KafkaConfig.")
+    ] = False,
+    kafka_key: Annotated[
+        str | None,
+        typer.Option(
+            help="The field that is the messages' key. Default: that of the one entity of the source.",
+            show_default=False,
+        ),
+    ] = None,
     loop: Annotated[bool, typer.Option(help="Begin again at the end, with new ids.")] = False,
     shift: Annotated[
         bool, typer.Option("--shift-to-now/--as-recorded", help="Move times to now, or leave them.")
@@ -104,8 +114,8 @@ def live_data(
     root, now_us = project_root(project), SystemClock().now_us()
     chosen = now_us // 1_000_000 if seed is None else seed
     inputs, sources = _inputs(root, files or [])
-    place = to or _running(root)
-    _check_place(place, [one.source for one in inputs])
+    names = [one.source for one in inputs]
+    place = _place(root, to, names, kafka=kafka)
     with stop_on_signals() as stop:
         from penstock.app.live_replay import LiveReplay
 
@@ -118,9 +128,13 @@ def live_data(
             loop=loop,
             shift=shift,
         )
-        tell(f"penstock: {', '.join(one.source for one in inputs)} to {place}; Ctrl-C ends it")
+        tell(f"penstock: {', '.join(names)} to {place}; Ctrl-C ends it")
+        due = _limited(rows, count, seconds)
         with _line() as show:
-            sending = _send(_limited(rows, count, seconds), place, key, connections, stop, show)
+            if kafka:
+                sending = _send_to_kafka(root, names, kafka_key, due, stop, show)
+            else:
+                sending = _send(due, place, key, connections, stop, show)
             sent = asyncio.run(sending)
     _report(sent, as_json=as_json)
     if stop.asked:
@@ -144,6 +158,15 @@ def _inputs(root: Path, files: list[str]) -> tuple[list[FileInput], Mapping[str,
             f"live-data: no file to replay; a pipe cannot be. Name one: penstock live-data {next(iter(plan.sources))}=FILE"
         )
     return inputs, plan.sources
+
+
+def _place(root: Path, to: str | None, names: list[str], *, kafka: bool) -> str:
+    """Where rows go, in words; raises `InputError` where that is not clear."""
+    if kafka and to is not None:
+        raise InputError(f"live-data: --kafka and --to {to} are given; allowed is one. Leave one out.")
+    place = "Kafka" if kafka else to or _running(root)
+    _check_place(place, names)
+    return place
 
 
 def _running(root: Path) -> str:
@@ -208,6 +231,21 @@ async def _send(
         return await Sending(FileTarget(Path(place)), stop=stop.event).run(rows, show)
     async with HttpPush(place, key=key, connections=8 * connections) as target:
         return await Sending(target, stop=stop.event, connections=connections).run(rows, show)
+
+
+async def _send_to_kafka(
+    root: Path,
+    names: list[str],
+    kafka_key: str | None,
+    rows: Iterable[Due],
+    stop: Stop,
+    show: Callable[[Sent], None],
+) -> Sent:
+    from penstock.app.kafka_sending import kafka_target
+    from penstock.app.live_sending import Sending
+
+    with kafka_target(root, names, key=kafka_key) as target:
+        return await Sending(target, stop=stop.event).run(rows, show)
 
 
 def _report(sent: Sent, *, as_json: bool) -> None:

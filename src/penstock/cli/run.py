@@ -39,7 +39,7 @@ Files = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="SOURCE=FILE",
-        help="NDJSON, CSV or Parquet files or folders by source; - is NDJSON from stdin. Default: every source with a FileConfig.",
+        help="NDJSON, CSV or Parquet files or folders by source; - is NDJSON from stdin. Default: every source with a FileConfig or KafkaConfig.",
         show_default=False,
     ),
 ]
@@ -81,7 +81,7 @@ def _drive(
     from penstock.app.beside import Beside
     from penstock.app.changing import ensure_applied
     from penstock.app.exporting_beside import export_rest
-    from penstock.app.inputs import inputs_of
+    from penstock.app.kafka_inputs import reading
     from penstock.app.run_log import RunLog
     from penstock.app.running import stop_on_signals
     from penstock.app.runtime import Runtime
@@ -97,15 +97,10 @@ def _drive(
             runtime = Runtime.open(root, project=loaded, progress=interruptible(progress, stop))
         with runtime:
             notice(runtime)
-            plan = runtime.plan
-            inputs = inputs_of(runtime, given)
-            if not inputs and not follow:
-                raise InputError(
-                    f"run: no source of project {runtime.project.name!r} has a FileConfig or is a batch source, so there is nothing to read. Name "
-                    f"files: penstock run {next(iter(plan.sources))}=FILE"
-                )
+            inputs = _inputs(runtime, given, follow=follow)
             beside = Beside(runtime)
             with (
+                reading(inputs),
                 RunLog(runtime) as run_log,
                 beside,
                 served(runtime, serve, inputs) as platform,
@@ -114,7 +109,7 @@ def _drive(
                 watch = show if platform is None else _both(show, platform.saw)
                 if not stop.asked and load_histories(runtime, stop=stop.event, watch=show):
                     tell("penstock: the history of streams is loaded")
-                for what in set(runtime.problems) & set(plan.sources):
+                for what in set(runtime.problems) & set(runtime.plan.sources):
                     tell(f"penstock: {runtime.problems[what]}")
                 runner = _runner(runtime, inputs, stop, watch=watch, platform=platform)
                 if follow:
@@ -137,6 +132,18 @@ def _drive(
         say(f"while running: {totals.text()}")
     if stop.signal_number == signal.SIGINT or (stop.asked and not follow):
         raise typer.Exit(ExitCode.INTERRUPTED)
+
+
+def _inputs(runtime: Runtime, given: Mapping[str, Path | IO[bytes]], *, follow: bool) -> Sequence[Input]:
+    from penstock.app.inputs import inputs_of
+
+    inputs = inputs_of(runtime, given)
+    if not inputs and not follow:
+        raise InputError(
+            f"run: no source of project {runtime.project.name!r} has a FileConfig or a KafkaConfig, or is a batch source, so there is nothing "
+            f"to read. Name files: penstock run {next(iter(runtime.plan.sources))}=FILE"
+        )
+    return inputs
 
 
 def _runner(

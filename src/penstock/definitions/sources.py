@@ -12,6 +12,7 @@ from penstock.core.time import LONGEST
 from penstock.core.types import Field, Timestamp, check_name
 from penstock.definitions.batch_configs import BatchConfig, FileConfig, check_batch_config
 from penstock.definitions.entities import fields_of
+from penstock.definitions.kafka_configs import KafkaConfig
 from penstock.definitions.tags import Tags, tags_of
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class PushConfig:
     timestamp_field: str | None = None
 
 
-StreamConfig = PushConfig | FileConfig
+StreamConfig = PushConfig | FileConfig | KafkaConfig
 
 CardNumbers = Literal["refuse", "tokenise", "keep"]
 """What happens to an event with the number of a payment card."""
@@ -51,7 +52,7 @@ class StreamSource:
     name
         The source's name.
     stream_config
-        How events arrive: `PushConfig` or `FileConfig`.
+        How events arrive: `PushConfig`, `FileConfig` or `KafkaConfig`.
     schema
         The columns of an event. An event with a missing or mistyped column becomes a dead letter; unknown
         columns are ignored.
@@ -118,6 +119,7 @@ class StreamSource:
         check_stream_config(stream_config, owner=what)
         fields = fields_of(schema, owner=what, argument="schema")
         check_not_negative(allowed_lateness, owner=what, argument="allowed_lateness")
+        allowed_lateness = _lateness(stream_config, allowed_lateness, owner=what)
         check_not_negative(max_future_skew, owner=what, argument="max_future_skew")
         check_card_numbers(card_numbers, owner=what)
         _check_id_field(event_id_field, fields, owner=what)
@@ -219,6 +221,7 @@ class LabelSource:
         config = PushConfig() if stream_config is None else stream_config
         check_stream_config(config, owner=what)
         check_not_negative(allowed_lateness, owner=what, argument="allowed_lateness")
+        allowed_lateness = _lateness(config, allowed_lateness, owner=what)
         check_not_negative(max_future_skew, owner=what, argument="max_future_skew")
         _check_labelled(of, label, known_at, owner=what)
         values = (
@@ -277,13 +280,24 @@ EventSource: TypeAlias = "StreamSource | LabelSource | BatchSource"
 
 def check_stream_config(config: object, *, owner: str) -> None:
     """Raise unless `config` says how events arrive."""
-    if not isinstance(config, PushConfig | FileConfig):
+    if not isinstance(config, PushConfig | FileConfig | KafkaConfig):
         raise DefinitionError(
-            f"{owner}: stream_config is {config!r}; allowed are PushConfig() and FileConfig(uri, file_format). "
+            f"{owner}: stream_config is {config!r}; allowed are PushConfig(), FileConfig(uri, file_format) and KafkaConfig(servers, topics). "
             "Write PushConfig() where events are sent to Penstock."
         )
     if isinstance(config, FileConfig):
         _check_no_delay(config, owner=owner)
+
+
+def _lateness(config: StreamConfig, given: timedelta, *, owner: str) -> timedelta:
+    """How late events may be: as the source says, or its `KafkaConfig`."""
+    named = config.watermark_delay_threshold if isinstance(config, KafkaConfig) else None
+    if named is not None and given not in {DEFAULT_LATENESS, named}:
+        raise DefinitionError(
+            f"{owner}: allowed_lateness is {given}, and its KafkaConfig has a watermark_delay_threshold of {named}; allowed is one of "
+            "the two. Leave one out."
+        )
+    return given if named is None else named
 
 
 def _check_no_delay(config: BatchConfig, *, owner: str) -> None:

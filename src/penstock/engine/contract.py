@@ -2,7 +2,7 @@
 
 Every way in has the same verdict, because each ends in the same checks:
 
-1. decode: JSON and dicts by msgspec to a row with the source's fields, CSV lines (`cells`) and Arrow tables (`tables`)
+1. decode: JSON, dicts and what Avro or Protobuf hold by msgspec to a row with the source's fields, CSV lines (`cells`) and Arrow tables (`tables`)
    to values of the fields' types; wrong types, missing fields and malformed input stop here, row by row;
 2. columns (`checks`): texts to NFC UTF-8, timestamps to int64 microseconds;
 3. values (`checks`): floats finite, integers in range, times between 1900 and 2200, texts of bounded length;
@@ -133,6 +133,34 @@ class Contract:
             pass  # some event is at fault: the next loop finds out which
         return self._each(events, self._convert, original)
 
+    def decode_messages(self, values: Sequence[bytes]) -> Decoded:
+        """Decode messages of JSON, an event each: what is a line of its own elsewhere, with whatever line breaks it holds."""
+        joined = b"\n".join(values)
+        try:
+            if joined.count(b"\n") == len(values) - 1 and (joined.isascii() or joined.decode()):
+                lines = Lines(joined)
+                rows = [] if lines.ends is None else self._decoder.decode_lines(joined)
+                if len(rows) == len(values):
+                    return self._from_rows(rows, values.__getitem__)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            pass  # some message is at fault: the next loop finds out which
+        messages = [value.strip().removeprefix(BOM).strip() for value in values]
+        return self._each(messages, self._decode_line, messages.__getitem__)
+
+    def decode_records(
+        self, records: Sequence[Mapping[str, Any] | ContractError], values: Sequence[bytes]
+    ) -> Decoded:
+        """Decode dicts as others made them of `values`; an error among them refuses its message, whose bytes are kept."""
+
+        def original(row: int) -> bytes:
+            record = records[row]
+            return values[row] if isinstance(record, ContractError) else as_json(record)
+
+        try:
+            return self._from_rows(msgspec.convert(records, self._rows_type), original)
+        except (msgspec.ValidationError, RecursionError):
+            return self._each(records, self._record, original)
+
     def decode_csv(self, data: bytes) -> Decoded:
         """Decode lines of CSV behind a header line; see `penstock.engine.cells` for what a cell means."""
         block = cells.read_block(data)
@@ -209,6 +237,11 @@ class Contract:
             raise ContractError(reason_of(error), str(error)) from error
         except RecursionError as error:
             raise ContractError("malformed_json", "values are nested too deeply") from error
+
+    def _record(self, record: Mapping[str, Any] | ContractError) -> Any:
+        if isinstance(record, ContractError):
+            raise record
+        return self._convert(record)
 
     def _converted(self, event: object) -> Any:
         try:

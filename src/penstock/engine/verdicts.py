@@ -14,6 +14,7 @@ from penstock.core.limits import MAX_EVENT_BYTES, MAX_TEXT_BYTES
 
 REASONS = {
     "malformed_json": "the bytes are not one JSON object",
+    "undecodable": "the bytes are no message of the format and schema that the source has",
     "malformed_csv": "the line does not hold one value for each column of the header",
     "not_an_object": "a value other than an object stands where an event should",
     "missing_field": "a required field is absent",

@@ -23,6 +23,7 @@ from penstock.definitions.batch_configs import DeltaConfig, DuckDBConfig, FileCo
 from penstock.definitions.batch_sources import BatchSource
 from penstock.definitions.batch_views import BatchFeatureView
 from penstock.definitions.endpoints import Endpoint
+from penstock.definitions.kafka_configs import KafkaConfig
 from penstock.definitions.models import Model
 from penstock.definitions.monitors import Monitor
 from penstock.definitions.policies import CostMatrix
@@ -197,6 +198,8 @@ def _kind_of(source: EventSource) -> str:
 def _way_of(config: object) -> str:
     if isinstance(config, FileConfig):
         return f"{config.file_format} file"
+    if isinstance(config, KafkaConfig):
+        return f"{config.value_format} of Kafka topic {', '.join(config.topic_names)}"
     return {
         DeltaConfig: "Delta table",
         DuckDBConfig: "DuckDB query",

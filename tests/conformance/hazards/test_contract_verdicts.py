@@ -14,6 +14,7 @@ from tests.conformance.hazards.ways import (
     through_dicts,
     through_file,
     through_json,
+    through_messages,
     through_table,
 )
 
@@ -38,6 +39,12 @@ def test_the_corpus_is_large_and_its_names_are_unique():
 @pytest.mark.parametrize("case", cases(JSON))
 def test_lines_of_json(case):
     check_json(case)
+
+
+@pytest.mark.parametrize("case", cases(JSON))
+def test_messages(case):
+    assert through_messages(CONTRACT, [case.json_line]) == [case.reason]
+    assert through_messages(CONTRACT, [GOOD_LINE, case.json_line, GOOD_LINE]) == [None, case.reason, None]
 
 
 @pytest.mark.parametrize("case", cases(DICT))

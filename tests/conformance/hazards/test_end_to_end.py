@@ -156,3 +156,31 @@ def test_the_corpus_through_a_command(tmp_path, command):
     assert [(letter.reason, letter.payload) for letter in letters] == [(c.reason, kept(c)) for c in refused]
     assert (counters["received"], counters["rejected"]) == (2 * len(cases), len(refused))
     assert counters["scored"] == 2 * len(cases) - len(refused)
+
+
+def test_the_corpus_through_kafka(tmp_path, kafka):
+    pytest.importorskip("confluent_kafka")
+    from tests.kafka_topics import new_topic, produce
+
+    cases = project_with_corpus(tmp_path)
+    topic = new_topic(kafka.address)
+    text = (tmp_path / "definitions.py").read_text()
+    config = f'KafkaConfig("{kafka.address}", "{topic}")'
+    text = text.replace("stream_config=PushConfig()", f"stream_config={config}").replace(
+        "    PushConfig,", "    KafkaConfig,"
+    )
+    (tmp_path / "definitions.py").write_text(text)
+    messages = []
+    for case in cases:
+        messages += [case.json_line, Case("good", None, event=next_good(case)).json_line]
+    produce(kafka.address, topic, [(b"k", value) for value in messages], **{"message.max.bytes": 10_000_000})
+    program = "import sys; from penstock.cli.main import app; app(sys.argv[1:])"
+    done = subprocess.run(
+        [sys.executable, "-c", program, "run", "--json"], cwd=tmp_path, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr.decode()[-2000:]
+    with ProjectReader.open_reader(tmp_path / ".penstock" / "penstock.db") as reader:
+        counters, letters = reader.counters(), reader.dead_letters(LIMIT)
+    refused = [case for case in cases if case.reason is not None]
+    assert [(letter.reason, letter.payload) for letter in letters] == [(c.reason, kept(c)) for c in refused]
+    assert counters["received"] == 2 * len(cases)

@@ -33,6 +33,10 @@ def through_json(contract: Contract, lines: Sequence[bytes]) -> Verdicts:
     return verdicts_of(contract.decode_json(b"\n".join(lines) + b"\n"))
 
 
+def through_messages(contract: Contract, messages: Sequence[bytes]) -> Verdicts:
+    return verdicts_of(contract.decode_messages(messages))
+
+
 def through_dicts(contract: Contract, events: Sequence[Any]) -> Verdicts:
     return verdicts_of(contract.decode_dicts(events))
 

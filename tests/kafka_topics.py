@@ -1,0 +1,38 @@
+"""Topics of a real broker for tests: each test gets names of its own."""
+
+import itertools
+import json
+import os
+
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+
+_numbers = itertools.count()
+
+
+def new_topic(address, *, partitions=1, name="t"):
+    """The name of a new, empty topic."""
+    topic = f"{name}-{os.getpid()}-{next(_numbers)}"
+    admin = AdminClient({"bootstrap.servers": address})
+    for done in admin.create_topics([NewTopic(topic, partitions)]).values():
+        done.result(30)
+    return topic
+
+
+def produce(address, topic, messages, **settings):
+    """Send ``(key, value)`` or ``(key, value, partition)``, and wait until all are there."""
+    producer = Producer({"bootstrap.servers": address, "partitioner": "murmur2_random", "linger.ms": 5, **settings})
+    for message in messages:
+        key, value, *partition = message
+        while True:
+            try:
+                producer.produce(topic, value, key, *partition)
+                break
+            except BufferError:
+                producer.poll(0.1)
+    assert producer.flush(30) == 0
+
+
+def produce_events(address, topic, events, key):
+    """Send dicts as JSON under the value of a field."""
+    produce(address, topic, [(str(e[key]), json.dumps(e).encode()) for e in events])
