@@ -59,11 +59,11 @@ def _all_copies(sharded: ShardedPlan) -> pa.Schema:
 
 def _table(sharded: ShardedPlan, source: str, rows: Rows) -> pa.Table:
     columns = {f.name: to_arrow(rows.columns[f.name], f.dtype) for f in fields_read(sharded, source)}
-    return pa.table({**columns, "row": pa.array(rows.positions)})
+    return pa.table({**columns, "row": pa.array(rows.positions), "time": pa.array(rows.positions)})
 
 
 def _event_pieces(events: pa.Table, *, outs: int, rows: int) -> pa.RecordBatch:
-    (own,) = events.drop(["row"]).combine_chunks().to_batches()
+    (own,) = events.drop(["row", "time"]).combine_chunks().to_batches()
     count = events.num_rows
     numbers = events["row"].to_numpy()
     return pa.record_batch(

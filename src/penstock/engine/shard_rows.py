@@ -108,7 +108,8 @@ class Copier:
     parts
         How many places there are.
     by_time
-        Whether rows count in the order of event time, labels and batch rows first at equal times; else in the order of ``row``.
+        Whether rows count in the order of event time, labels and batch rows first at equal times; else in that of their columns
+        ``time`` and ``row``.
     """
 
     def __init__(self, sharded: ShardedPlan, source: str, *, parts: int, by_time: bool) -> None:
@@ -129,7 +130,7 @@ class Copier:
         return ViewPreparer(shard.plan.views[at], state.views[at])
 
     def copies(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """The copies of rows that have the source's columns, ``row`` and ``to``."""
+        """The copies of rows that have the source's columns, ``row``, where they answer for others ``to``, and where not by time ``time``."""
         for batch in batches:
             if batch.num_rows:
                 yield from self._copied(pa.Table.from_batches([batch]))
@@ -138,7 +139,7 @@ class Copier:
         rows = table.column("row").to_numpy()
         fields = fields_read(self._sharded, self._source)
         columns = believed_columns(table, fields, owner=f"rows of {self._source!r}", numbers=rows)
-        times = row_times(columns, self._node) if self._by_time else rows
+        times = row_times(columns, self._node) if self._by_time else table.column("time").to_numpy()
         sent = [to_arrow(columns[f.name], f.dtype) for f in self._sent]
         struct = pa.StructArray.from_arrays(sent, names=[f.name for f in self._sent])
         to = table.column("to").combine_chunks() if "to" in table.column_names else None
@@ -188,7 +189,9 @@ class Answerer:
     states
         By shard the state to go on from; default: empty ones.
     outs, rows
-        How many places the pieces go to, and how many rows there are of events.
+        How many places the pieces go to, and how many events there are, numbered from 0; see `out_of`.
+    skip_failing
+        See `FeatureState.advance`.
     """
 
     def __init__(
@@ -198,11 +201,10 @@ class Answerer:
         outs: int,
         rows: int,
         states: Sequence[FeatureState] | None = None,
-        first_row: int = 0,
         skip_failing: bool = False,
     ) -> None:
         self._sharded = sharded
-        self._outs, self._rows, self._first = outs, max(rows, 1), first_row
+        self._outs, self._rows = outs, rows
         self._skip_failing = skip_failing
         self.states = [FeatureState(shard.plan) for shard in sharded.shards] if states is None else list(states)
         self._schema = piece_schema(sharded)
@@ -258,7 +260,7 @@ class Answerer:
             rows = np.array([row for one in several for row in one], np.int64)
         selected = self._sharded.selected(copy)
         columns: dict[str, pa.Array] = {
-            "out": pa.array(out_of(rows - self._first, self._rows, outs=self._outs), pa.int32()),
+            "out": pa.array(out_of(rows, self._rows, outs=self._outs), pa.int32()),
             "row": pa.array(rows),
             "copy": pa.array(np.full(len(rows), copy.index, np.int32)),
             "piece": packed(features, selected),
@@ -280,8 +282,8 @@ class Answerer:
 
 
 def out_of(rows: IntArray, count: int, *, outs: int) -> IntArray:
-    """Which of `outs` places each of `rows` out of `count` goes to: neighbours together, in order."""
-    return rows * outs // max(count, 1)
+    """Which of `outs` places each of `rows` goes to: of `count`, neighbours together in order; with 0, any."""
+    return rows * outs // count if count else rows % outs
 
 
 def packed(features: FeatureRows, selected: Sequence[Selected]) -> pa.Array:

@@ -20,7 +20,7 @@ from penstock.core.errors import InputError
 from penstock.engine import shard_rows, spark_tasks
 from penstock.engine.frames import arrow_type
 from penstock.engine.shard_rows import EVENT, KEYS
-from penstock.engine.spark_tasks import Recipe
+from penstock.engine.spark_tasks import Recipe, Task
 from penstock.plan.nodes import Plan
 
 if TYPE_CHECKING:
@@ -37,16 +37,13 @@ class Asked:
     Attributes
     ----------
     frame
-        Their ``row``, 0 to `rows` - 1; ``event``, a struct of their own columns; ``service``, which of the plan's services each is told.
+        Their ``row``; ``event``, a struct of their own columns; ``service``, which of the plan's services each is told.
     rows
-        How many there are.
-    first_row
-        The number of the first.
+        How many there are, numbered from 0, so that features come in their order; 0 where they are numbered otherwise.
     """
 
     frame: DataFrame
     rows: int
-    first_row: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +78,7 @@ def compute(
     parts: int,
     by_time: bool = True,
     flags: bool = False,
+    answer: Task | None = None,
 ) -> SparkFeatures:
     """The features of `asked`.
 
@@ -96,8 +94,11 @@ def compute(
         See `Copier`.
     flags
         See `Gatherer`.
+    answer
+        What answers the copies of a place; default: `answer_copies`, from empty states.
     """
-    pieces = answered(recipe, copied(recipe, sources, parts=parts, by_time=by_time), asked, parts=parts)
+    task = answer or partial(spark_tasks.answer_copies, recipe, parts, asked.rows)
+    pieces = answered(recipe, copied(recipe, sources, parts=parts, by_time=by_time), task)
     observed, observation = _observed(pieces, len(spark_tasks.cooked(recipe).plan.views))
     frame = gathered(recipe, observed, asked, outs=parts, flags=flags)
     return SparkFeatures(frame, spark_tasks.cooked(recipe).plan, observation)
@@ -118,10 +119,9 @@ def copied(recipe: Recipe, sources: Mapping[str, DataFrame], *, parts: int, by_t
     return whole.repartitionById(parts, "part").sortWithinPartitions(*ORDER)
 
 
-def answered(recipe: Recipe, copies: DataFrame, asked: Asked, *, parts: int) -> DataFrame:
+def answered(recipe: Recipe, copies: DataFrame, task: Task) -> DataFrame:
     """Step 2: the pieces."""
-    schema = spark_schema(shard_rows.piece_schema(spark_tasks.cooked(recipe)))
-    return copies.mapInArrow(partial(spark_tasks.answer_copies, recipe, parts, asked.rows), schema)
+    return copies.mapInArrow(task, spark_schema(shard_rows.piece_schema(spark_tasks.cooked(recipe))))
 
 
 def gathered(recipe: Recipe, pieces: DataFrame, asked: Asked, *, outs: int, flags: bool) -> DataFrame:
@@ -159,7 +159,8 @@ def _appended(recipe: Recipe, *, flags: bool) -> pa.Schema:
 def _event_pieces(asked: Asked, outs: int) -> DataFrame:
     from pyspark.sql import functions as F
 
-    out = F.expr(f"CAST((row - {asked.first_row}) * {outs} DIV {max(asked.rows, 1)} AS INT)").alias("out")
+    place = f"row * {outs} DIV {asked.rows}" if asked.rows else f"row % {outs}"
+    out = F.expr(f"CAST({place} AS INT)").alias("out")
     return asked.frame.select(out, "row", F.lit(EVENT).alias("copy"), "event", "service")
 
 

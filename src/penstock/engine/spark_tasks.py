@@ -20,6 +20,8 @@ from penstock.kernel.hashing import encode_keys
 Recipe = Callable[[], ShardedPlan]
 """Makes the plan; hashable, so that a worker makes it once."""
 Batches = Iterable[pa.RecordBatch]
+Task = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
+"""What Spark calls for a place."""
 
 
 @lru_cache(maxsize=8)

@@ -1,0 +1,233 @@
+"""Spark Structured Streaming: streams of a project in, feature vectors out, with the kernel's state in the checkpoint.
+
+A micro-batch goes through the same steps as a backfill (`penstock.engine.spark`), in the order of arrival, from the state that the micro-batch
+before it left (`penstock.app.spark_state`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from penstock.app.runtime import stream_of
+from penstock.app.spark_sinks import DeltaSink
+from penstock.app.spark_state import Checkpoint, answer_stream
+from penstock.core.errors import InputError, NotFoundError, PlanError
+from penstock.definitions.project import load_project
+from penstock.engine.shards import ShardedPlan, shard_plan
+from penstock.plan.compile import compile_plan
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame, SparkSession
+    from pyspark.sql.streaming.query import StreamingQuery
+
+    from penstock.definitions.project import Project
+    from penstock.plan.nodes import Plan
+
+_FILE_ROWS = 40
+"""Bits for the number of a row in its file."""
+
+
+@dataclass(frozen=True)
+class StreamPlan:
+    """A service's plan for a stream, made from the project's folder, which every worker must find at the same path."""
+
+    root: str
+    service: str
+    fingerprint: str
+
+    def __call__(self) -> ShardedPlan:
+        """The plan, cut by key; raises `PlanError` where this machine has other definitions."""
+        plan = service_plan(load_project(self.root), self.service)
+        if plan.fingerprint != self.fingerprint:
+            raise PlanError(
+                f"Spark worker: {self.root} holds other definitions than the driver's; allowed are the same. Bring the "
+                "folders to the same state."
+            )
+        return shard_plan(plan, [plan.services[self.service]])
+
+
+def service_plan(project: Project, service: str) -> Plan:
+    """The plan of one service for the events of its stream."""
+    chosen = project.services.get(service)
+    if chosen is None:
+        raise NotFoundError(
+            f"feature service {service!r} does not exist; there are {', '.join(project.services)}."
+        )
+    return compile_plan([(chosen, stream_of(project, chosen))])
+
+
+@dataclass(frozen=True, eq=False)
+class SparkStream:
+    """A stream that runs."""
+
+    query: StreamingQuery
+
+    def wait(self) -> None:
+        """Wait until it has ended; raises what ended it, if something did."""
+        self.query.awaitTermination()
+
+    def stop(self) -> None:
+        """End it."""
+        self.query.stop()
+
+
+def start_stream(
+    spark: SparkSession,
+    project: Project,
+    service: str,
+    *,
+    folders: Mapping[str, str],
+    out: Path,
+    checkpoint: Path,
+    follow: bool = False,
+    parts: int | None = None,
+    files_a_batch: int | None = None,
+) -> SparkStream:
+    """Begin to append the features of `service` to a Delta table, as its stream's rows arrive.
+
+    Parameters
+    ----------
+    folders
+        By source the folder in which its Parquet files appear, each whole (written elsewhere and moved in).
+    out, checkpoint
+        The table, and where Spark and the kernel keep how far they are. Both belong together, and to these definitions.
+    follow
+        Whether to wait for more files; else it ends behind those that are there.
+    parts
+        How many places there are for keys, as long as the checkpoint lives; default: Spark's parallelism.
+    files_a_batch
+        At most so many files of a source in a micro-batch; default: all.
+    """
+    plan = service_plan(project, service)
+    _check(plan, service, folders)
+    recipe = StreamPlan(str(project.root), service, plan.fingerprint)
+    readers = [_read(spark, name, folder, files_a_batch) for name, folder in folders.items()]
+    arriving = readers[0]
+    for reader in readers[1:]:
+        arriving = arriving.unionByName(reader, allowMissingColumns=True)
+    work = _MicroBatch(
+        recipe,
+        plan,
+        service,
+        tuple(folders),
+        DeltaSink(out),
+        str(checkpoint.resolve() / "kernel"),
+        _parts(checkpoint, parts or spark.sparkContext.defaultParallelism),
+    )
+    writer = arriving.writeStream.foreachBatch(work.process).option("checkpointLocation", str(checkpoint / "spark"))
+    if not follow:
+        writer = writer.trigger(availableNow=True)
+    return SparkStream(writer.start())
+
+
+def _parts(checkpoint: Path, wanted: int) -> int:
+    """How many places the checkpoint was begun with."""
+    kept = checkpoint / "parts"
+    if not kept.is_file():
+        checkpoint.mkdir(parents=True, exist_ok=True)
+        kept.write_text(f"{wanted}\n", encoding="ascii")
+    return int(kept.read_text(encoding="ascii"))
+
+
+def _check(plan: Plan, service: str, folders: Mapping[str, str]) -> None:
+    node = plan.services[service]
+    labels = [name for name, source in plan.sources.items() if source.label_of is not None]
+    if labels and any(view.source in labels for view in plan.views):
+        raise InputError(
+            f"service {service!r}: it has features of the labels {labels[0]!r}, which join events of long ago in the log; "
+            "allowed in a Spark stream are features of streams and tables. Use --engine local, or a service without them."
+        )
+    needed = {node.source, *(view.source for view in plan.views)}
+    if needed != set(folders):
+        raise InputError(
+            f"service {service!r}: it takes {', '.join(sorted(needed))}; given are {', '.join(sorted(folders)) or 'none'}. Name "
+            "a folder for each: SOURCE=FOLDER."
+        )
+
+
+def _read(spark: SparkSession, source: str, folder: str, files: int | None) -> DataFrame:
+    """The rows of a folder as they appear: a struct of their columns named after the source, and where they stand."""
+    from pyspark.sql import functions as F
+
+    if not any(Path(folder).glob("*.parquet")):
+        raise InputError(
+            f"source {source!r}: {folder} has no Parquet file yet, which would say what its columns are. Put one in, even without rows."
+        )
+    schema = spark.read.parquet(folder).schema
+    reader = spark.readStream.schema(schema)
+    if files is not None:
+        reader = reader.option("maxFilesPerTrigger", files)
+    columns = F.struct(*schema.names).alias(source)
+    place = F.col("_metadata.file_path").alias("_file"), F.col("_metadata.row_index").alias("_index")
+    return reader.parquet(folder).select(F.lit(source).alias("_source"), *place, columns)
+
+
+@dataclass(frozen=True, eq=False)
+class _MicroBatch:
+    """What is done with each micro-batch."""
+
+    recipe: StreamPlan
+    plan: Plan
+    service: str
+    sources: tuple[str, ...]
+    sink: DeltaSink
+    states: str
+    parts: int
+
+    def process(self, arrived: DataFrame, batch: int) -> None:
+        """Compute and append the features of a micro-batch."""
+        from pyspark.sql import functions as F
+
+        from penstock.engine.spark import Asked, compute
+
+        rows = self._placed(arrived.persist())
+        try:
+            sources = {
+                name: rows.where(F.col("_source") == name).select("row", "time", f"{name}.*")
+                for name in self.sources
+            }
+            asking = self.plan.services[self.service].source
+            events = rows.where(F.col("_source") == asking)
+            asked = Asked(events.select("row", F.col(asking).alias("event"), F.lit(0).alias("service")), 0)
+            answer: Callable[..., object] = partial(
+                answer_stream, self.recipe, Checkpoint(self.states, batch), self.parts
+            )
+            features = compute(
+                self.recipe,
+                sources,
+                asked,
+                parts=self.parts,
+                by_time=False,
+                flags=True,
+                answer=answer,  # type: ignore[arg-type]
+            )
+            self.sink.append(features.frame, batch)
+            features.check()
+        finally:
+            arrived.unpersist()
+
+    def _placed(self, arrived: DataFrame) -> DataFrame:
+        """The rows in the order in which the log of one machine would have them: each file in its own, several by event time."""
+        from pyspark.sql import Window
+        from pyspark.sql import functions as F
+
+        files = sorted(row["_file"] for row in arrived.select("_file").distinct().collect())
+        if len(files) <= 1:
+            return arrived.withColumns({"row": F.col("_index"), "time": F.lit(0).cast("bigint")})
+        number = F.array_position(F.array(*map(F.lit, files)), F.col("_file")) - 1
+        times = F.coalesce(*map(self._time, self.sources))
+        # The running maximum keeps each file's own order, whatever its times.
+        so_far = Window.partitionBy("_file").orderBy("_index").rowsBetween(Window.unboundedPreceding, 0)
+        row = F.shiftleft(number, _FILE_ROWS) + F.col("_index")
+        return arrived.withColumns({"row": row, "time": F.max(times).over(so_far)})
+
+    def _time(self, source: str) -> Column:
+        """When a row of `source` counts, in microseconds; null for rows of others."""
+        from pyspark.sql import functions as F
+
+        node = self.plan.sources[source]
+        return F.unix_micros(F.col(f"{source}.{node.time_field}").cast("timestamp")) + node.data_delay_us
