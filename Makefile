@@ -8,19 +8,19 @@ STAMP   = $(VENV)/.installed
 SHELL       := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup services run test check format bench nightly lock clean
+.PHONY: help setup services services-stop run test check format bench nightly lock clean
 
 help: ## List the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: $(STAMP) ## Create .venv and install Penstock with all that development needs
 
-services: ## Install what tests use besides Python: Chromium, promtool (Debian, Ubuntu)
-	@command -v chromium >/dev/null && command -v promtool >/dev/null || { \
-		echo "Installing chromium and prometheus"; \
-		apt-get update --quiet=2 && \
-		DEBIAN_FRONTEND=noninteractive apt-get install --quiet=2 --yes --no-install-recommends chromium prometheus; \
-	}
+services: setup ## Install and start the servers that tests use: PostgreSQL, Redis, Kafka, ... (Debian, Ubuntu)
+	$(PY) -m services install $(NAME)
+	$(PY) -m services start $(NAME)
+
+services-stop: setup ## Stop them
+	$(PY) -m services stop $(NAME)
 
 run: setup ## Run the fraud example end to end: data, training, live stream, report
 	$(PY) -m examples.fraud
