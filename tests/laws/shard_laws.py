@@ -38,7 +38,7 @@ def sharded_features(
         )
     ]
     events = tables[source]
-    last = int(events["row"].to_numpy().max()) + 1
+    last = int(events["_row"].to_numpy().max()) + 1
     pieces = [_event_pieces(events, outs=parts, rows=last)]
     for part in _shuffled(copies, _all_copies(sharded), by="part", order=("time", "rank", "row", "copy")):
         answers = Answerer(sharded, outs=parts, rows=last).answers(_batches(part, batch_rows))
@@ -59,13 +59,13 @@ def _all_copies(sharded: ShardedPlan) -> pa.Schema:
 
 def _table(sharded: ShardedPlan, source: str, rows: Rows) -> pa.Table:
     columns = {f.name: to_arrow(rows.columns[f.name], f.dtype) for f in fields_read(sharded, source)}
-    return pa.table({**columns, "row": pa.array(rows.positions), "time": pa.array(rows.positions)})
+    return pa.table({**columns, "_row": pa.array(rows.positions), "_time": pa.array(rows.positions)})
 
 
 def _event_pieces(events: pa.Table, *, outs: int, rows: int) -> pa.RecordBatch:
-    (own,) = events.drop(["row", "time"]).combine_chunks().to_batches()
+    (own,) = events.drop(["_row", "_time"]).combine_chunks().to_batches()
     count = events.num_rows
-    numbers = events["row"].to_numpy()
+    numbers = events["_row"].to_numpy()
     return pa.record_batch(
         {
             "out": pa.array(out_of(numbers, rows, outs=outs), pa.int32()),

@@ -170,7 +170,7 @@ def features_of_files(
     for name, path in history.items():
         given[name], more = read_numbered(spark, path, owner=f"history of {name!r}")
         total += more
-    schema = to_arrow_schema(frame.drop("row").schema, timezone="UTC")
+    schema = to_arrow_schema(frame.drop("_row").schema, timezone="UTC")
     recipe = ServicePlan(str(project.root), service, schema.serialize().to_pybytes(), timestamp_key)
     job = _Job(project, recipe, recipe.plan(project), frame, rows, given, schema)
     recipe, sources, asked = job.resolved()
@@ -223,7 +223,7 @@ class _Job:
             self._check_can_look_up(self.events, stream)
             return self._asking([SPINE], {**sources, SPINE: self.events}, None)
         rows, found = found_by_id(self.plan.sources[stream.name], known, self.events)
-        bare = self.events.join(found, "row", "left_anti")
+        bare = self.events.join(found, "_row", "left_anti")
         sources[stream.name] = rows
         if SPINE not in self.plan.sources:
             self._check_can_look_up(bare, stream)
@@ -253,9 +253,9 @@ class _Job:
     def _check_can_look_up(self, bare: DataFrame, stream: StreamSource) -> None:
         if SPINE in self.plan.sources:
             return
-        first = bare.select("row").orderBy("row").limit(1).collect()
+        first = bare.select("_row").orderBy("_row").limit(1).collect()
         if first:
-            raise InputError(cannot_look_up(first[0]["row"], self.plan, self.schema.empty_table(), stream))
+            raise InputError(cannot_look_up(first[0]["_row"], self.plan, self.schema.empty_table(), stream))
 
     def _asking(
         self, names: list[str], sources: dict[str, DataFrame], found: DataFrame | None
@@ -265,12 +265,12 @@ class _Job:
 
         from penstock.engine.spark import Asked
 
-        columns = [name for name in self.events.columns if name != "row"]
-        frame = self.events.select("row", F.struct(*columns).alias("event"))
+        columns = [name for name in self.events.columns if name != "_row"]
+        frame = self.events.select("_row", F.struct(*columns).alias("event"))
         service: Any = F.lit(0)
         if found is not None:
-            frame = frame.join(found.withColumn("found", F.lit(0)), "row", "left")
+            frame = frame.join(found.withColumn("found", F.lit(0)), "_row", "left")
             service = F.coalesce("found", F.lit(1))
-        asked = Asked(frame.select("row", "event", service.alias("service")), self.rows)
+        asked = Asked(frame.select("_row", "event", service.alias("service")), self.rows)
         recipe = replace(self.recipe, asks=tuple(names), fingerprint=self.plan.fingerprint)
         return recipe, sources, asked

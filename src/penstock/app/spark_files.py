@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def read_numbered(spark: SparkSession, path: str, *, owner: str) -> tuple[DataFrame, int]:
-    """The rows of `path` with their number in the column ``row``, and how many they are.
+    """The rows of `path` with their number in the column ``_row``, and how many they are.
 
     Rows are numbered file after file in the order of the files' names, and within a file as they stand.
     """
@@ -21,8 +21,8 @@ def read_numbered(spark: SparkSession, path: str, *, owner: str) -> tuple[DataFr
 
     files = sorted(_files(path, owner=owner))
     frame = spark.read.parquet(*files)
-    if "row" in frame.columns:
-        raise InputError(f"{owner}: column 'row' found; its name is needed for the rows' numbers. Rename it.")
+    if "_row" in frame.columns:
+        raise InputError(f"{owner}: column '_row' found; its name is needed for the rows' numbers. Rename it.")
     counted = frame.groupBy(_file().alias("file")).agg((F.max("_metadata.row_index") + 1).alias("rows"))
     rows_of = {row["file"]: row["rows"] for row in counted.collect()}  # one row a file
     first, firsts = 0, {}
@@ -30,11 +30,11 @@ def read_numbered(spark: SparkSession, path: str, *, owner: str) -> tuple[DataFr
         firsts[file] = first
         first += rows_of[file]
     if len(firsts) <= 1:
-        return frame.withColumn("row", F.col("_metadata.row_index")), first
+        return frame.withColumn("_row", F.col("_metadata.row_index")), first
     known = F.broadcast(spark.createDataFrame(list(firsts.items()), "file string, first bigint"))
-    whole = frame.withColumn("row", F.col("_metadata.row_index")).withColumn("file", _file())
+    whole = frame.withColumn("_row", F.col("_metadata.row_index")).withColumn("file", _file())
     joined = whole.join(known, "file")
-    return joined.withColumn("row", F.col("row") + F.col("first")).drop("file", "first"), first
+    return joined.withColumn("_row", F.col("_row") + F.col("first")).drop("file", "first"), first
 
 
 def _file() -> Column:

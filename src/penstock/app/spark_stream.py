@@ -187,12 +187,12 @@ class _MicroBatch:
         rows = self._placed(arrived.persist())
         try:
             sources = {
-                name: rows.where(F.col("_source") == name).select("row", "time", f"{name}.*")
+                name: rows.where(F.col("_source") == name).select("_row", "_time", f"{name}.*")
                 for name in self.sources
             }
             asking = self.plan.services[self.service].source
             events = rows.where(F.col("_source") == asking)
-            asked = Asked(events.select("row", F.col(asking).alias("event"), F.lit(0).alias("service")), 0)
+            asked = Asked(events.select("_row", F.col(asking).alias("event"), F.lit(0).alias("service")), 0)
             answer: Callable[..., object] = partial(
                 answer_stream, self.recipe, Checkpoint(self.states, batch), self.parts
             )
@@ -217,13 +217,13 @@ class _MicroBatch:
 
         files = sorted(row["_file"] for row in arrived.select("_file").distinct().collect())
         if len(files) <= 1:
-            return arrived.withColumns({"row": F.col("_index"), "time": F.lit(0).cast("bigint")})
+            return arrived.withColumns({"_row": F.col("_index"), "_time": F.lit(0).cast("bigint")})
         number = F.array_position(F.array(*map(F.lit, files)), F.col("_file")) - 1
         times = F.coalesce(*map(self._time, self.sources))
         # The running maximum keeps each file's own order, whatever its times.
         so_far = Window.partitionBy("_file").orderBy("_index").rowsBetween(Window.unboundedPreceding, 0)
         row = F.shiftleft(number, _FILE_ROWS) + F.col("_index")
-        return arrived.withColumns({"row": row, "time": F.max(times).over(so_far)})
+        return arrived.withColumns({"_row": row, "_time": F.max(times).over(so_far)})
 
     def _time(self, source: str) -> Column:
         """When a row of `source` counts, in microseconds; null for rows of others."""

@@ -109,7 +109,7 @@ class Copier:
         How many places there are.
     by_time
         Whether rows count in the order of event time, labels and batch rows first at equal times; else in that of their columns
-        ``time`` and ``row``.
+        ``_time`` and ``_row``.
     """
 
     def __init__(self, sharded: ShardedPlan, source: str, *, parts: int, by_time: bool) -> None:
@@ -130,19 +130,19 @@ class Copier:
         return ViewPreparer(shard.plan.views[at], state.views[at])
 
     def copies(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """The copies of rows that have the source's columns, ``row``, where they answer for others ``to``, and where not by time ``time``."""
+        """The copies of rows that have the source's columns, ``_row``, where they answer for others ``_to``, and where not by time ``_time``."""
         for batch in batches:
             if batch.num_rows:
                 yield from self._copied(pa.Table.from_batches([batch]))
 
     def _copied(self, table: pa.Table) -> Iterator[pa.RecordBatch]:
-        rows = table.column("row").to_numpy()
+        rows = table.column("_row").to_numpy()
         fields = fields_read(self._sharded, self._source)
         columns = believed_columns(table, fields, owner=f"rows of {self._source!r}", numbers=rows)
-        times = row_times(columns, self._node) if self._by_time else table.column("time").to_numpy()
+        times = row_times(columns, self._node) if self._by_time else table.column("_time").to_numpy()
         sent = [to_arrow(columns[f.name], f.dtype) for f in self._sent]
         struct = pa.StructArray.from_arrays(sent, names=[f.name for f in self._sent])
-        to = table.column("to").combine_chunks() if "to" in table.column_names else None
+        to = table.column("_to").combine_chunks() if "_to" in table.column_names else None
         for copy in self._copies:
             part = self._part(copy, columns, rows)
             count = len(rows)

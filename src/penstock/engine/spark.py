@@ -37,7 +37,7 @@ class Asked:
     Attributes
     ----------
     frame
-        Their ``row``; ``event``, a struct of their own columns; ``service``, which of the plan's services each is told.
+        Their ``_row``; ``event``, a struct of their own columns; ``service``, which of the plan's services each is told.
     rows
         How many there are, numbered from 0, so that features come in their order; 0 where they are numbered otherwise.
     """
@@ -87,7 +87,7 @@ def compute(
     recipe
         Makes the plan, here and in the workers.
     sources
-        By source its rows: ``row``, its columns and, where rows answer for other events than themselves, ``to``.
+        By source its rows: ``_row``, its columns and, where rows answer for other events than themselves, ``_to``.
     parts
         How many places there are for keys, and how many files are written.
     by_time
@@ -159,9 +159,9 @@ def _appended(recipe: Recipe, *, flags: bool) -> pa.Schema:
 def _event_pieces(asked: Asked, outs: int) -> DataFrame:
     from pyspark.sql import functions as F
 
-    place = f"row * {outs} DIV {asked.rows}" if asked.rows else f"row % {outs}"
+    place = f"_row * {outs} DIV {asked.rows}" if asked.rows else f"_row % {outs}"
     out = F.expr(f"CAST({place} AS INT)").alias("out")
-    return asked.frame.select(out, "row", F.lit(EVENT).alias("copy"), "event", "service")
+    return asked.frame.select(out, F.col("_row").alias("row"), F.lit(EVENT).alias("copy"), "event", "service")
 
 
 def _observed(pieces: DataFrame, views: int) -> tuple[DataFrame, Observation]:

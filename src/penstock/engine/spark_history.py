@@ -24,9 +24,9 @@ class History:
     Attributes
     ----------
     rows
-        ``row``, the stream's columns, and ``to`` where a row came several times: all the rows that it answers for.
+        ``_row``, the stream's columns, and ``_to`` where a row came several times: all the rows that it answers for.
     ids
-        ``row`` and ``_id`` of each event; None where the stream has no ids.
+        ``_row`` and ``_id`` of each event; None where the stream has no ids.
     """
 
     rows: DataFrame
@@ -45,8 +45,8 @@ def history(source: SourceNode, rows: DataFrame, *, owner: str) -> History:
 
 
 def ids_of(source: SourceNode, rows: DataFrame, *, owner: str) -> DataFrame:
-    """``row`` and ``_id`` of all rows."""
-    return with_ids(source, rows.select("row", str(source.id_field)), owner=owner).select("row", "_id")
+    """``_row`` and ``_id`` of all rows."""
+    return with_ids(source, rows.select("_row", str(source.id_field)), owner=owner).select("_row", "_id")
 
 
 def with_ids(source: SourceNode, rows: DataFrame, *, owner: str) -> DataFrame:
@@ -62,7 +62,7 @@ def _repeated(ids: DataFrame) -> DataFrame:
     """``_id`` and the ``first`` row of events that came more than once."""
     from pyspark.sql import functions as F
 
-    counted = ids.groupBy("_id").agg(F.min("row").alias("first"), F.count("row").alias("rows"))
+    counted = ids.groupBy("_id").agg(F.min("_row").alias("first"), F.count("_row").alias("rows"))
     return counted.where("rows > 1").select("_id", "first")
 
 
@@ -73,39 +73,39 @@ def _deduplicated(
 
     repeated = ids.join(again, "_id")
     _check_same(source, rows, repeated, owner=owner)
-    copies = repeated.where("row <> first").select("row")
-    to = repeated.groupBy("first").agg(F.collect_list("row").alias("to")).withColumnRenamed("first", "row")
-    kept = rows.join(copies, "row", "left_anti").join(to, "row", "left")
-    return History(kept, ids.join(copies, "row", "left_anti"))
+    copies = repeated.where("_row <> first").select("_row")
+    to = repeated.groupBy("first").agg(F.collect_list("_row").alias("_to")).withColumnRenamed("first", "_row")
+    kept = rows.join(copies, "_row", "left_anti").join(to, "_row", "left")
+    return History(kept, ids.join(copies, "_row", "left_anti"))
 
 
 def _check_same(source: SourceNode, rows: DataFrame, repeated: DataFrame, *, owner: str) -> None:
     from pyspark.sql import functions as F
 
-    believed = _believed(source, rows.join(repeated.select("row", "_id"), "row"), source.fields, owner=owner)
+    believed = _believed(source, rows.join(repeated.select("_row", "_id"), "_row"), source.fields, owner=owner)
     first = believed.select(
-        F.col("row").alias("first"), F.struct(*(f.name for f in source.fields)).alias("then")
+        F.col("_row").alias("first"), F.struct(*(f.name for f in source.fields)).alias("then")
     )
-    now = believed.join(repeated.select("row", "first"), "row").where("row <> first")
-    now = now.select("row", "first", F.struct(*(f.name for f in source.fields)).alias("now"))
-    differing = now.join(first, "first").where("NOT (now <=> then)").orderBy("row").limit(1).collect()
+    now = believed.join(repeated.select("_row", "first"), "_row").where("_row <> first")
+    now = now.select("_row", "first", F.struct(*(f.name for f in source.fields)).alias("now"))
+    differing = now.join(first, "first").where("NOT (now <=> then)").orderBy("_row").limit(1).collect()
     if differing:
         raise InputError(
-            f"{owner}: row {differing[0]['row']} has the id of row {differing[0]['first']} and other values; allowed is the "
+            f"{owner}: row {differing[0]['_row']} has the id of row {differing[0]['first']} and other values; allowed is the "
             "same event again. Keep one of them, or give the correction an id of its own."
         )
 
 
 def _believed(source: SourceNode, rows: DataFrame, fields: tuple[Field, ...], *, owner: str) -> DataFrame:
-    """``row``, ``_id`` and `fields` as the contract takes them."""
+    """``_row``, ``_id`` and `fields` as the contract takes them."""
     import pyarrow as pa
 
     schema = pa.schema(
-        [("row", pa.int64()), ("_id", pa.binary()), *((f.name, arrow_type(f.dtype)) for f in fields)]
+        [("_row", pa.int64()), ("_id", pa.binary()), *((f.name, arrow_type(f.dtype)) for f in fields)]
     )
     task = partial(spark_tasks.believe, fields, owner)
     there = [f.name for f in fields if f.name in rows.columns]
-    return rows.select("row", "_id", *there).mapInArrow(task, spark_schema(schema))
+    return rows.select("_row", "_id", *there).mapInArrow(task, spark_schema(schema))
 
 
 def labelled(stream: SourceNode, events: History, label: SourceNode, labels: DataFrame) -> DataFrame:
@@ -115,14 +115,14 @@ def labelled(stream: SourceNode, events: History, label: SourceNode, labels: Dat
     owner = f"history of {label.name!r}"
     known, value = label.time_field, str(label.label_field)
     believed = _believed(label, with_ids(label, labels, owner=owner), label.fields, owner=owner)
-    first: Any = F.min(F.struct(known, "row", value)).alias("first")
+    first: Any = F.min(F.struct(known, "_row", value)).alias("first")
     firsts = believed.groupBy("_id").agg(first)
     of_event = [f.name for f in stream.fields if f.name not in {known, value}]
     there = [name for name in of_event if name in events.rows.columns]
     with_id = with_ids(stream, events.rows, owner=f"history of {stream.name!r}")
     joined = with_id.select("_id", *there).join(firsts, "_id")
     return joined.select(
-        F.col("first.row").alias("row"), *there, F.col(f"first.{value}"), F.col(f"first.{known}")
+        F.col("first._row").alias("_row"), *there, F.col(f"first.{value}"), F.col(f"first.{known}")
     )
 
 
@@ -134,8 +134,8 @@ def found_by_id(
 
     wanted = ids_of(stream, asked, owner="events")
     assert events.ids is not None, "a stream with an id field has ids"
-    to = wanted.groupBy("_id").agg(F.collect_list("row").alias("to"))
-    matched = events.ids.join(to, "_id").select("row", "to")
+    to = wanted.groupBy("_id").agg(F.collect_list("_row").alias("_to"))
+    matched = events.ids.join(to, "_id").select("_row", "_to")
     nobody = F.array().cast("array<bigint>")
-    rows = events.rows.drop("to").join(matched, "row", "left").withColumn("to", F.coalesce("to", nobody))
-    return rows, wanted.join(events.ids.select("_id"), "_id", "left_semi").select("row")
+    rows = events.rows.drop("_to").join(matched, "_row", "left").withColumn("_to", F.coalesce("_to", nobody))
+    return rows, wanted.join(events.ids.select("_id"), "_id", "left_semi").select("_row")

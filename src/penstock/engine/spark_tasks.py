@@ -65,13 +65,13 @@ def add_ids(field: Field, owner: str, batches: Batches) -> Iterator[pa.RecordBat
 
 
 def believe(fields: tuple[Field, ...], owner: str, batches: Batches) -> Iterator[pa.RecordBatch]:
-    """The columns of `fields` as the contract takes them, with ``row`` and ``_id``."""
+    """The columns of `fields` as the contract takes them, with ``_row`` and ``_id``."""
     for batch in batches:
         if batch.num_rows:
             table = pa.Table.from_batches([batch])
-            columns = believed_columns(table, fields, owner=owner, numbers=table.column("row").to_numpy())
+            columns = believed_columns(table, fields, owner=owner, numbers=table.column("_row").to_numpy())
             made = {f.name: to_arrow(columns[f.name], f.dtype) for f in fields}
-            yield _whole(pa.table({"row": table.column("row"), "_id": table.column("_id"), **made}))
+            yield _whole(pa.table({"_row": table.column("_row"), "_id": table.column("_id"), **made}))
 
 
 def _whole(table: pa.Table) -> pa.RecordBatch:
