@@ -55,7 +55,7 @@ def quantiles(metric: str, by: str = "job", where: str = "") -> dict[str, str]:
     """The median and the 99th percentile of a histogram."""
     rates = f"sum by ({by}, le) (rate({metric}_bucket{{{where or J}}}[$__rate_interval]))"
     return {
-        f"histogram_quantile({q}, {rates})": f"p{q * 100:g} {{{{{by.split(', ')[-1]}}}}}" for q in (0.5, 0.99)
+        f"histogram_quantile({q}, {rates})": f"p{q * 100:g} {{{{{by.rsplit(', ', maxsplit=1)[-1]}}}}}" for q in (0.5, 0.99)
     }
 
 

@@ -19,6 +19,7 @@ Turn the built-in loop off for the same model (leave out ``retraining=``), or bo
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import urllib.request
 from datetime import datetime, timedelta
@@ -30,11 +31,14 @@ LABELS = Asset("penstock://labels")
 """Whoever loads labels says so by updating this asset, and a retraining begins."""
 TRAINING_SET = Asset("penstock://training_set")
 CHAMPION = Asset("penstock://champion")
-RETRIES = {"retries": 2, "retry_delay": timedelta(minutes=1), "retry_exponential_backoff": 2.0}
+RETRIES = {
+    "retries": 2,
+    "retry_delay": timedelta(seconds=float(os.environ.get("PENSTOCK_RETRY_SECONDS", "60"))),
+}
 RECORDED = 400  # characters of an error that the journal keeps
 
 
-class StepFailed(RuntimeError):
+class StepError(RuntimeError):
     """A command of Penstock ended with an error."""
 
 
@@ -47,7 +51,7 @@ def step(name: str, *options: str, project: bool = True) -> dict[str, Any]:
     )
     print(done.stderr)  # progress, into the task's log
     if done.returncode:
-        raise StepFailed(f"penstock retraining {name} ended with {done.returncode}: {done.stderr[-2000:]}")
+        raise StepError(f"penstock retraining {name} ended with {done.returncode}: {done.stderr[-2000:]}")
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
@@ -113,8 +117,15 @@ def penstock_retraining() -> None:
     @task(trigger_rule="one_failed", retries=0)
     def give_up(begun: dict[str, Any]) -> None:
         """Note in Penstock's journal that the attempt failed; fails itself, so that the run counts as failed."""
-        step("give-up", model(), "--attempt", str(begun["attempt"]), "--reason", "a step failed in Airflow; its log says why")
-        raise StepFailed("a step before this one failed")
+        step(
+            "give-up",
+            model(),
+            "--attempt",
+            str(begun["attempt"]),
+            "--reason",
+            "a step failed in Airflow; its log says why",
+        )
+        raise StepError("a step before this one failed")
 
     begun = cut()
     trained = train(begun)

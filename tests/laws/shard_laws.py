@@ -54,7 +54,9 @@ def sharded_features(
 
 
 def _all_copies(sharded: ShardedPlan) -> pa.Schema:
-    return pa.unify_schemas([copy_schema(sharded, name) for name in dict.fromkeys(c.source for c in sharded.copies)])
+    return pa.unify_schemas(
+        [copy_schema(sharded, name) for name in dict.fromkeys(c.source for c in sharded.copies)]
+    )
 
 
 def _table(sharded: ShardedPlan, source: str, rows: Rows) -> pa.Table:
@@ -89,7 +91,9 @@ def _shuffled(
 ) -> Iterator[pa.Table]:
     """The rows of all batches, brought together by a column and put in order."""
     whole = [
-        pa.table({f.name: b[f.name] if f.name in b.schema.names else pa.nulls(len(b), f.type) for f in schema})
+        pa.table(
+            {f.name: b[f.name] if f.name in b.schema.names else pa.nulls(len(b), f.type) for f in schema}
+        )
         for b in batches
     ]
     table = pa.concat_tables(whole).combine_chunks()

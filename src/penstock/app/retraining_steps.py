@@ -121,7 +121,9 @@ class SteppedRetrainer(Retrainer):
     def _alone(self) -> Iterator[None]:
         with alone(state_folder(self._project.root)) as mine:
             if not mine:
-                raise StoreError("retraining: another process trains in this project; wait until it has ended.")
+                raise StoreError(
+                    "retraining: another process trains in this project; wait until it has ended."
+                )
             yield
 
 

@@ -204,6 +204,7 @@ class _Job:
         if source_names(references) == set(batch):
             return self._asking([SPINE], {**sources, SPINE: self.events}, None)
         stream = driving_source(references)
+        sources |= self._other_streams(stream)
         if stream.name in self.given:
             return self._with_history(stream, sources)
         check_carries(self.schema.empty_table(), stream)
@@ -229,6 +230,20 @@ class _Job:
             self._check_can_look_up(bare, stream)
             return self._asking([HISTORY], sources, None)
         return self._asking([HISTORY, SPINE], {**sources, SPINE: bare}, found)
+
+    def _other_streams(self, stream: StreamSource) -> dict[str, DataFrame]:
+        """The histories of streams that the events look up."""
+        from penstock.engine.spark_history import history
+
+        others = {
+            name: node
+            for name, node in self.plan.sources.items()
+            if name in self.given and name != stream.name and node.label_of is None and not node.is_batch
+        }
+        return {
+            name: history(node, self.given[name], owner=f"history of {name!r}").rows
+            for name, node in others.items()
+        }
 
     def _known(self, stream: StreamSource, rows: DataFrame, owner: str) -> History:
         from penstock.engine.spark_history import history
@@ -261,16 +276,16 @@ class _Job:
         self, names: list[str], sources: dict[str, DataFrame], found: DataFrame | None
     ) -> tuple[ServicePlan, dict[str, DataFrame], Asked]:
         """The plan for services `names`; `found` are the rows that are told by the first of two."""
-        from pyspark.sql import functions as F
+        from pyspark.sql import functions as sf
 
         from penstock.engine.spark import Asked
 
         columns = [name for name in self.events.columns if name != "_row"]
-        frame = self.events.select("_row", F.struct(*columns).alias("event"))
-        service: Any = F.lit(0)
+        frame = self.events.select("_row", sf.struct(*columns).alias("event"))
+        service: Any = sf.lit(0)
         if found is not None:
-            frame = frame.join(found.withColumn("found", F.lit(0)), "_row", "left")
-            service = F.coalesce("found", F.lit(1))
+            frame = frame.join(found.withColumn("found", sf.lit(0)), "_row", "left")
+            service = sf.coalesce("found", sf.lit(1))
         asked = Asked(frame.select("_row", "event", service.alias("service")), self.rows)
         recipe = replace(self.recipe, asks=tuple(names), fingerprint=self.plan.fingerprint)
         return recipe, sources, asked

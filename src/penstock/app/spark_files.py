@@ -17,30 +17,32 @@ def read_numbered(spark: SparkSession, path: str, *, owner: str) -> tuple[DataFr
 
     Rows are numbered file after file in the order of the files' names, and within a file as they stand.
     """
-    from pyspark.sql import functions as F
+    from pyspark.sql import functions as sf
 
     files = sorted(_files(path, owner=owner))
     frame = spark.read.parquet(*files)
     if "_row" in frame.columns:
-        raise InputError(f"{owner}: column '_row' found; its name is needed for the rows' numbers. Rename it.")
-    counted = frame.groupBy(_file().alias("file")).agg((F.max("_metadata.row_index") + 1).alias("rows"))
+        raise InputError(
+            f"{owner}: column '_row' found; its name is needed for the rows' numbers. Rename it."
+        )
+    counted = frame.groupBy(_file().alias("file")).agg((sf.max("_metadata.row_index") + 1).alias("rows"))
     rows_of = {row["file"]: row["rows"] for row in counted.collect()}  # one row a file
     first, firsts = 0, {}
     for file in sorted(rows_of):
         firsts[file] = first
         first += rows_of[file]
     if len(firsts) <= 1:
-        return frame.withColumn("_row", F.col("_metadata.row_index")), first
-    known = F.broadcast(spark.createDataFrame(list(firsts.items()), "file string, first bigint"))
-    whole = frame.withColumn("_row", F.col("_metadata.row_index")).withColumn("file", _file())
+        return frame.withColumn("_row", sf.col("_metadata.row_index")), first
+    known = sf.broadcast(spark.createDataFrame(list(firsts.items()), "file string, first bigint"))
+    whole = frame.withColumn("_row", sf.col("_metadata.row_index")).withColumn("file", _file())
     joined = whole.join(known, "file")
-    return joined.withColumn("_row", F.col("_row") + F.col("first")).drop("file", "first"), first
+    return joined.withColumn("_row", sf.col("_row") + sf.col("first")).drop("file", "first"), first
 
 
 def _file() -> Column:
-    from pyspark.sql import functions as F
+    from pyspark.sql import functions as sf
 
-    return F.col("_metadata.file_path")
+    return sf.col("_metadata.file_path")
 
 
 def _files(path: str, *, owner: str) -> list[str]:

@@ -60,9 +60,7 @@ def answer_stream(
     state = msgspec.msgpack.encode([encode_state(one) for one in answerer.states])
     hashed = schema_hash(sharded.plan)
     checkpoint.store(part).save(
-        Snapshot(
-            position=behind, fingerprint=sharded.plan.fingerprint, schema_hash=hashed, state=state
-        )
+        Snapshot(position=behind, fingerprint=sharded.plan.fingerprint, schema_hash=hashed, state=state)
     )
     _kept[folder] = behind, answerer.states
 

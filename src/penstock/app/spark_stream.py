@@ -118,7 +118,9 @@ def start_stream(
         str(checkpoint.resolve() / "kernel"),
         _parts(checkpoint, parts or spark.sparkContext.defaultParallelism),
     )
-    writer = arriving.writeStream.foreachBatch(work.process).option("checkpointLocation", str(checkpoint / "spark"))
+    writer = arriving.writeStream.foreachBatch(work.process).option(
+        "checkpointLocation", str(checkpoint / "spark")
+    )
     if not follow:
         writer = writer.trigger(availableNow=True)
     return SparkStream(writer.start())
@@ -151,7 +153,7 @@ def _check(plan: Plan, service: str, folders: Mapping[str, str]) -> None:
 
 def _read(spark: SparkSession, source: str, folder: str, files: int | None) -> DataFrame:
     """The rows of a folder as they appear: a struct of their columns named after the source, and where they stand."""
-    from pyspark.sql import functions as F
+    from pyspark.sql import functions as sf
 
     if not any(Path(folder).glob("*.parquet")):
         raise InputError(
@@ -161,9 +163,9 @@ def _read(spark: SparkSession, source: str, folder: str, files: int | None) -> D
     reader = spark.readStream.schema(schema)
     if files is not None:
         reader = reader.option("maxFilesPerTrigger", files)
-    columns = F.struct(*schema.names).alias(source)
-    place = F.col("_metadata.file_path").alias("_file"), F.col("_metadata.row_index").alias("_index")
-    return reader.parquet(folder).select(F.lit(source).alias("_source"), *place, columns)
+    columns = sf.struct(*schema.names).alias(source)
+    place = sf.col("_metadata.file_path").alias("_file"), sf.col("_metadata.row_index").alias("_index")
+    return reader.parquet(folder).select(sf.lit(source).alias("_source"), *place, columns)
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,19 +182,19 @@ class _MicroBatch:
 
     def process(self, arrived: DataFrame, batch: int) -> None:
         """Compute and append the features of a micro-batch."""
-        from pyspark.sql import functions as F
+        from pyspark.sql import functions as sf
 
         from penstock.engine.spark import Asked, compute
 
         rows = self._placed(arrived.persist())
         try:
             sources = {
-                name: rows.where(F.col("_source") == name).select("_row", "_time", f"{name}.*")
+                name: rows.where(sf.col("_source") == name).select("_row", "_time", f"{name}.*")
                 for name in self.sources
             }
             asking = self.plan.services[self.service].source
-            events = rows.where(F.col("_source") == asking)
-            asked = Asked(events.select("_row", F.col(asking).alias("event"), F.lit(0).alias("service")), 0)
+            events = rows.where(sf.col("_source") == asking)
+            asked = Asked(events.select("_row", sf.col(asking).alias("event"), sf.lit(0).alias("service")), 0)
             answer: Callable[..., object] = partial(
                 answer_stream, self.recipe, Checkpoint(self.states, batch), self.parts
             )
@@ -213,21 +215,21 @@ class _MicroBatch:
     def _placed(self, arrived: DataFrame) -> DataFrame:
         """The rows in the order in which the log of one machine would have them: each file in its own, several by event time."""
         from pyspark.sql import Window
-        from pyspark.sql import functions as F
+        from pyspark.sql import functions as sf
 
         files = sorted(row["_file"] for row in arrived.select("_file").distinct().collect())
         if len(files) <= 1:
-            return arrived.withColumns({"_row": F.col("_index"), "_time": F.lit(0).cast("bigint")})
-        number = F.array_position(F.array(*map(F.lit, files)), F.col("_file")) - 1
-        times = F.coalesce(*map(self._time, self.sources))
+            return arrived.withColumns({"_row": sf.col("_index"), "_time": sf.lit(0).cast("bigint")})
+        number = sf.array_position(sf.array(*map(sf.lit, files)), sf.col("_file")) - 1
+        times = sf.coalesce(*map(self._time, self.sources))
         # The running maximum keeps each file's own order, whatever its times.
         so_far = Window.partitionBy("_file").orderBy("_index").rowsBetween(Window.unboundedPreceding, 0)
-        row = F.shiftleft(number, _FILE_ROWS) + F.col("_index")
-        return arrived.withColumns({"_row": row, "_time": F.max(times).over(so_far)})
+        row = sf.shiftleft(number, _FILE_ROWS) + sf.col("_index")
+        return arrived.withColumns({"_row": row, "_time": sf.max(times).over(so_far)})
 
     def _time(self, source: str) -> Column:
         """When a row of `source` counts, in microseconds; null for rows of others."""
-        from pyspark.sql import functions as F
+        from pyspark.sql import functions as sf
 
         node = self.plan.sources[source]
-        return F.unix_micros(F.col(f"{source}.{node.time_field}").cast("timestamp")) + node.data_delay_us
+        return sf.unix_micros(sf.col(f"{source}.{node.time_field}").cast("timestamp")) + node.data_delay_us

@@ -66,7 +66,13 @@ def backfill_by_spark(
 
 
 def run_by_spark(
-    root: Path, folders: Mapping[str, str], *, service: str | None, out: Path | None, follow: bool, as_json: bool
+    root: Path,
+    folders: Mapping[str, str],
+    *,
+    service: str | None,
+    out: Path | None,
+    follow: bool,
+    as_json: bool,
 ) -> None:
     """``penstock run --engine spark``, and ``up``."""
     from penstock.app.runtime import state_folder

@@ -40,7 +40,9 @@ def cut(
 def train(
     model: Model,
     attempt: Attempt,
-    dataset: Annotated[str | None, typer.Option("--dataset", help="The training set that the cut recorded.")] = None,
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", help="The training set that the cut recorded.")
+    ] = None,
     project: Project = None,
     as_json: AsJson = False,
 ) -> None:
@@ -128,4 +130,6 @@ def _print(step: Step, *, as_json: bool) -> None:
     if as_json:
         print_json({"attempt": step.attempt, **step.detail})
         return
-    print_facts([("attempt", str(step.attempt)), *((name, str(value)) for name, value in step.detail.items())])
+    print_facts(
+        [("attempt", str(step.attempt)), *((name, str(value)) for name, value in step.detail.items())]
+    )

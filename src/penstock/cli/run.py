@@ -50,7 +50,8 @@ def run(
     files: Files = None,
     engine: Engine = "local",
     service: Annotated[
-        str | None, typer.Option("--service", help="With --engine spark: the feature service. [default: the only one]")
+        str | None,
+        typer.Option("--service", help="With --engine spark: the feature service. [default: the only one]"),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="With --engine spark: the Delta table to append to.")

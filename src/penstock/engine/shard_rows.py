@@ -206,7 +206,9 @@ class Answerer:
         self._sharded = sharded
         self._outs, self._rows = outs, rows
         self._skip_failing = skip_failing
-        self.states = [FeatureState(shard.plan) for shard in sharded.shards] if states is None else list(states)
+        self.states = (
+            [FeatureState(shard.plan) for shard in sharded.shards] if states is None else list(states)
+        )
         self._schema = piece_schema(sharded)
         self._position = 0
 
@@ -255,7 +257,9 @@ class Answerer:
         rows = batch.column("row").to_numpy()[at]
         to = batch.column("to").take(pa.array(at))
         if to.null_count < len(to):  # some rows answer for several, or for others
-            several = [[row] if one is None else one for row, one in zip(rows.tolist(), to.to_pylist(), strict=True)]
+            several = [
+                [row] if one is None else one for row, one in zip(rows.tolist(), to.to_pylist(), strict=True)
+            ]
             features = features.take(np.repeat(np.arange(len(rows)), [len(one) for one in several]))
             rows = np.array([row for one in several for row in one], np.int64)
         selected = self._sharded.selected(copy)
@@ -364,22 +368,21 @@ class Gatherer:
         events = np.flatnonzero(kinds == EVENT)
         told = table.column("service").to_numpy(zero_copy_only=False)[events].astype(np.int64)
         parts, places = [], []
-        for i, service in enumerate(self._sharded.services):
-            mine = np.flatnonzero(told == i)
+        for index in range(len(self._sharded.services)):
+            mine = np.flatnonzero(told == index)
             if len(mine):
-                rows = table.column("row").to_numpy()[events[mine]]
-                own = _struct_table(table.column("event"), events[mine])
-                parts.append(self._told(table, kinds, rows, own, i, service))
+                parts.append(self._told(table, kinds, events[mine], index))
                 places.append(mine)
         whole = pa.concat_tables(parts)
         if len(parts) > 1:
             whole = whole.take(pa.array(np.argsort(np.concatenate(places))))
         yield from whole.combine_chunks().to_batches()
 
-    def _told(
-        self, table: pa.Table, kinds: IntArray, rows: IntArray, own: pa.Table, index: int, service: ServiceNode
-    ) -> pa.Table:
-        outputs = self._outputs(table, kinds, rows, service)
+    def _told(self, table: pa.Table, kinds: IntArray, events: IntArray, index: int) -> pa.Table:
+        """The events that stand at `events`, with what service `index` tells them."""
+        service = self._sharded.services[index]
+        own = _struct_table(table.column("event"), events)
+        outputs = self._outputs(table, kinds, table.column("row").to_numpy()[events], service)
         node = self._sharded.plan.sources[service.source]
         fields = [f for f in node.fields if f.name in service.request_columns]
         columns = believed_columns(own, fields, owner="events")

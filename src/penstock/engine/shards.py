@@ -188,5 +188,3 @@ def _wanted(service: ServiceNode) -> Iterable[Selected]:
     for node in service.realtime:
         for argument in node.arguments:
             yield from (item for item in argument if isinstance(item, Selected))
-
-

@@ -157,21 +157,20 @@ def _appended(recipe: Recipe, *, flags: bool) -> pa.Schema:
 
 
 def _event_pieces(asked: Asked, outs: int) -> DataFrame:
-    from pyspark.sql import functions as F
+    from pyspark.sql import functions as sf
 
     place = f"_row * {outs} DIV {asked.rows}" if asked.rows else f"_row % {outs}"
-    out = F.expr(f"CAST({place} AS INT)").alias("out")
-    return asked.frame.select(out, F.col("_row").alias("row"), F.lit(EVENT).alias("copy"), "event", "service")
+    out = sf.expr(f"CAST({place} AS INT)").alias("out")
+    return asked.frame.select(out, sf.col("_row").alias("row"), sf.lit(EVENT).alias("copy"), "event", "service")
 
 
 def _observed(pieces: DataFrame, views: int) -> tuple[DataFrame, Observation]:
     """The pieces without those that say how many keys were held, which are summed up on the way."""
     from pyspark.sql import Observation
-    from pyspark.sql import functions as F
+    from pyspark.sql import functions as sf
 
     observation = Observation()
     sums: Sequence[Any] = [
-        F.sum(F.when(F.col("copy") == KEYS - i, F.col("row"))).alias(f"view_{i}") for i in range(views)
+        sf.sum(sf.when(sf.col("copy") == KEYS - i, sf.col("row"))).alias(f"view_{i}") for i in range(views)
     ]
-    return pieces.observe(observation, *sums).where(F.col("copy") > KEYS), observation
-
+    return pieces.observe(observation, *sums).where(sf.col("copy") > KEYS), observation

@@ -60,34 +60,36 @@ def with_ids(source: SourceNode, rows: DataFrame, *, owner: str) -> DataFrame:
 
 def _repeated(ids: DataFrame) -> DataFrame:
     """``_id`` and the ``first`` row of events that came more than once."""
-    from pyspark.sql import functions as F
+    from pyspark.sql import functions as sf
 
-    counted = ids.groupBy("_id").agg(F.min("_row").alias("first"), F.count("_row").alias("rows"))
+    counted = ids.groupBy("_id").agg(sf.min("_row").alias("first"), sf.count("_row").alias("rows"))
     return counted.where("rows > 1").select("_id", "first")
 
 
 def _deduplicated(
     source: SourceNode, rows: DataFrame, ids: DataFrame, again: DataFrame, *, owner: str
 ) -> History:
-    from pyspark.sql import functions as F
+    from pyspark.sql import functions as sf
 
     repeated = ids.join(again, "_id")
     _check_same(source, rows, repeated, owner=owner)
     copies = repeated.where("_row <> first").select("_row")
-    to = repeated.groupBy("first").agg(F.collect_list("_row").alias("_to")).withColumnRenamed("first", "_row")
+    to = repeated.groupBy("first").agg(sf.collect_list("_row").alias("_to")).withColumnRenamed("first", "_row")
     kept = rows.join(copies, "_row", "left_anti").join(to, "_row", "left")
     return History(kept, ids.join(copies, "_row", "left_anti"))
 
 
 def _check_same(source: SourceNode, rows: DataFrame, repeated: DataFrame, *, owner: str) -> None:
-    from pyspark.sql import functions as F
+    from pyspark.sql import functions as sf
 
-    believed = _believed(source, rows.join(repeated.select("_row", "_id"), "_row"), source.fields, owner=owner)
+    believed = _believed(
+        rows.join(repeated.select("_row", "_id"), "_row"), source.fields, owner=owner
+    )
     first = believed.select(
-        F.col("_row").alias("first"), F.struct(*(f.name for f in source.fields)).alias("then")
+        sf.col("_row").alias("first"), sf.struct(*(f.name for f in source.fields)).alias("then")
     )
     now = believed.join(repeated.select("_row", "first"), "_row").where("_row <> first")
-    now = now.select("_row", "first", F.struct(*(f.name for f in source.fields)).alias("now"))
+    now = now.select("_row", "first", sf.struct(*(f.name for f in source.fields)).alias("now"))
     differing = now.join(first, "first").where("NOT (now <=> then)").orderBy("_row").limit(1).collect()
     if differing:
         raise InputError(
@@ -96,7 +98,7 @@ def _check_same(source: SourceNode, rows: DataFrame, repeated: DataFrame, *, own
         )
 
 
-def _believed(source: SourceNode, rows: DataFrame, fields: tuple[Field, ...], *, owner: str) -> DataFrame:
+def _believed(rows: DataFrame, fields: tuple[Field, ...], *, owner: str) -> DataFrame:
     """``_row``, ``_id`` and `fields` as the contract takes them."""
     import pyarrow as pa
 
@@ -110,32 +112,30 @@ def _believed(source: SourceNode, rows: DataFrame, fields: tuple[Field, ...], *,
 
 def labelled(stream: SourceNode, events: History, label: SourceNode, labels: DataFrame) -> DataFrame:
     """The rows of label views: of each event the label that was known first, with the event's columns."""
-    from pyspark.sql import functions as F
+    from pyspark.sql import functions as sf
 
     owner = f"history of {label.name!r}"
     known, value = label.time_field, str(label.label_field)
-    believed = _believed(label, with_ids(label, labels, owner=owner), label.fields, owner=owner)
-    first: Any = F.min(F.struct(known, "_row", value)).alias("first")
+    believed = _believed(with_ids(label, labels, owner=owner), label.fields, owner=owner)
+    first: Any = sf.min(sf.struct(known, "_row", value)).alias("first")
     firsts = believed.groupBy("_id").agg(first)
     of_event = [f.name for f in stream.fields if f.name not in {known, value}]
     there = [name for name in of_event if name in events.rows.columns]
     with_id = with_ids(stream, events.rows, owner=f"history of {stream.name!r}")
     joined = with_id.select("_id", *there).join(firsts, "_id")
     return joined.select(
-        F.col("first._row").alias("_row"), *there, F.col(f"first.{value}"), F.col(f"first.{known}")
+        sf.col("first._row").alias("_row"), *there, sf.col(f"first.{value}"), sf.col(f"first.{known}")
     )
 
 
-def found_by_id(
-    stream: SourceNode, events: History, asked: DataFrame
-) -> tuple[DataFrame, DataFrame]:
+def found_by_id(stream: SourceNode, events: History, asked: DataFrame) -> tuple[DataFrame, DataFrame]:
     """Rows of `asked`, which have the stream's id: the history with the rows that each event answers for, and which those are."""
-    from pyspark.sql import functions as F
+    from pyspark.sql import functions as sf
 
     wanted = ids_of(stream, asked, owner="events")
     assert events.ids is not None, "a stream with an id field has ids"
-    to = wanted.groupBy("_id").agg(F.collect_list("_row").alias("_to"))
+    to = wanted.groupBy("_id").agg(sf.collect_list("_row").alias("_to"))
     matched = events.ids.join(to, "_id").select("_row", "_to")
-    nobody = F.array().cast("array<bigint>")
-    rows = events.rows.drop("_to").join(matched, "_row", "left").withColumn("_to", F.coalesce("_to", nobody))
+    nobody = sf.array().cast("array<bigint>")
+    rows = events.rows.drop("_to").join(matched, "_row", "left").withColumn("_to", sf.coalesce("_to", nobody))
     return rows, wanted.join(events.ids.select("_id"), "_id", "left_semi").select("_row")

@@ -226,6 +226,7 @@ def cannot_look_up(row: int, plan: Plan, table: pa.Table, source: StreamSource) 
 
 
 def check_carries(table: pa.Table, source: StreamSource) -> None:
+    """Raise `InputError` unless `table` has the columns of `source`, so that events can be their own history."""
     missing = [f.name for f in source.schema if f.name not in table.column_names and not f.optional]
     if missing:
         raise InputError(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from pyspark.errors import StreamingQueryException
+
 from penstock.app import spark_sinks
 from penstock.app.spark import backfill, spark_session
 from penstock.app.spark_stream import start_stream
@@ -17,16 +19,24 @@ PROJECT = load_project(Path(__file__).parent)
 def backfills(folder: Path) -> None:
     spark = spark_session()
     data = {name: str(folder / f"{name}.parquet") for name in ("logins", "chargebacks")}
-    backfill(
-        spark, PROJECT, "everything", events=str(folder / "payments"), history=data, out=folder / "own"
-    )
+    backfill(spark, PROJECT, "everything", events=str(folder / "payments"), history=data, out=folder / "own")
     given = {**data, "payments": str(folder / "payments")}
     backfill(
-        spark, PROJECT, "everything", events=str(folder / "asked.parquet"), history=given, out=folder / "asked"
+        spark,
+        PROJECT,
+        "everything",
+        events=str(folder / "asked.parquet"),
+        history=given,
+        out=folder / "asked",
     )
     try:
         backfill(
-            spark, PROJECT, "everything", events=str(folder / "conflict.parquet"), history=data, out=folder / "no"
+            spark,
+            PROJECT,
+            "everything",
+            events=str(folder / "conflict.parquet"),
+            history=data,
+            out=folder / "no",
         )
     except InputError as error:
         (folder / "conflict.txt").write_text(str(error), encoding="utf-8")
@@ -57,7 +67,7 @@ def interrupted(folder: Path) -> None:
     spark_sinks.DeltaSink._commit = fails  # type: ignore[method-assign]
     try:
         stream(folder)
-    except Exception as error:  # Spark's own
+    except StreamingQueryException as error:
         (folder / "interrupted.txt").write_text(str(error), encoding="utf-8")
     spark_sinks.DeltaSink._commit = commit  # type: ignore[method-assign]
     spark_session().stop()
