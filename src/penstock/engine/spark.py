@@ -161,7 +161,9 @@ def _event_pieces(asked: Asked, outs: int) -> DataFrame:
 
     place = f"_row * {outs} DIV {asked.rows}" if asked.rows else f"_row % {outs}"
     out = sf.expr(f"CAST({place} AS INT)").alias("out")
-    return asked.frame.select(out, sf.col("_row").alias("row"), sf.lit(EVENT).alias("copy"), "event", "service")
+    return asked.frame.select(
+        out, sf.col("_row").alias("row"), sf.lit(EVENT).alias("copy"), "event", "service"
+    )
 
 
 def _observed(pieces: DataFrame, views: int) -> tuple[DataFrame, Observation]:

@@ -74,7 +74,9 @@ def _deduplicated(
     repeated = ids.join(again, "_id")
     _check_same(source, rows, repeated, owner=owner)
     copies = repeated.where("_row <> first").select("_row")
-    to = repeated.groupBy("first").agg(sf.collect_list("_row").alias("_to")).withColumnRenamed("first", "_row")
+    to = (
+        repeated.groupBy("first").agg(sf.collect_list("_row").alias("_to")).withColumnRenamed("first", "_row")
+    )
     kept = rows.join(copies, "_row", "left_anti").join(to, "_row", "left")
     return History(kept, ids.join(copies, "_row", "left_anti"))
 
@@ -82,9 +84,7 @@ def _deduplicated(
 def _check_same(source: SourceNode, rows: DataFrame, repeated: DataFrame, *, owner: str) -> None:
     from pyspark.sql import functions as sf
 
-    believed = _believed(
-        rows.join(repeated.select("_row", "_id"), "_row"), source.fields, owner=owner
-    )
+    believed = _believed(rows.join(repeated.select("_row", "_id"), "_row"), source.fields, owner=owner)
     first = believed.select(
         sf.col("_row").alias("first"), sf.struct(*(f.name for f in source.fields)).alias("then")
     )
