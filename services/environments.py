@@ -9,6 +9,7 @@ import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
+from services import maven
 from services.base import FOLDER, ServiceError
 
 
@@ -22,6 +23,7 @@ class Environment:
     name: str
     packages: tuple[str, ...]
     shares: bool = False
+    jars: str = ""  # a pom of services/maven
 
     @property
     def python(self) -> Path:
@@ -41,6 +43,8 @@ class Environment:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not self.installed:
                 self._make()
+            if self.jars:
+                maven.install(self.jars)
 
     @property
     def _mark(self) -> Path:
@@ -68,7 +72,7 @@ class Environment:
 ENVIRONMENTS = {
     one.name: one
     for one in (
-        Environment("spark", ("pyspark>=4.1",), shares=True),
+        Environment("spark", ("pyspark==4.2.0",), shares=True, jars="spark"),
         Environment("airflow", ("apache-airflow>=3.1",)),
     )
 }

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from penstock.app.runtime import stream_of
-from penstock.app.spark_sinks import DeltaSink
+from penstock.app.spark_sinks import DeadLetters, Sink, sink_of
+from penstock.app.spark_sources import arriving
 from penstock.app.spark_state import Checkpoint, answer_stream
 from penstock.core.errors import InputError, NotFoundError, PlanError
 from penstock.definitions.project import load_project
@@ -80,45 +81,50 @@ def start_stream(
     project: Project,
     service: str,
     *,
-    folders: Mapping[str, str],
-    out: Path,
+    places: Mapping[str, str],
+    out: str,
     checkpoint: Path,
     follow: bool = False,
     parts: int | None = None,
     files_a_batch: int | None = None,
+    messages_a_batch: int | None = None,
 ) -> SparkStream:
-    """Begin to append the features of `service` to a Delta table, as its stream's rows arrive.
+    """Begin to write the features of `service` to a Delta table or a topic, as its stream's rows arrive.
 
     Parameters
     ----------
-    folders
-        By source the folder in which its Parquet files appear, each whole (written elsewhere and moved in).
+    places
+        By source the folder in which its Parquet files appear, each whole (written elsewhere and moved in), or ``kafka://HOST:PORT/TOPIC`` with
+        JSON messages.
     out, checkpoint
-        The table, and where Spark and the kernel keep how far they are. Both belong together, and to these definitions.
+        The table's folder or ``kafka://HOST:PORT/TOPIC``, and where Spark and the kernel keep how far they are. Both belong together, and
+        to these definitions. Messages that break their contract lie in the checkpoint's ``dead_letters``.
     follow
         Whether to wait for more files; else it ends behind those that are there.
     parts
         How many places there are for keys, as long as the checkpoint lives; default: Spark's parallelism.
-    files_a_batch
-        At most so many files of a source in a micro-batch; default: all.
+    files_a_batch, messages_a_batch
+        At most so many files or messages of a source in a micro-batch; default: all.
     """
     plan = service_plan(project, service)
-    _check(plan, service, folders)
+    _check(plan, service, places)
     recipe = StreamPlan(str(project.root), service, plan.fingerprint)
-    readers = [_read(spark, name, folder, files_a_batch) for name, folder in folders.items()]
-    arriving = readers[0]
-    for reader in readers[1:]:
-        arriving = arriving.unionByName(reader, allowMissingColumns=True)
+    readers = [
+        arriving(spark, plan.sources[name], place, files=files_a_batch, messages=messages_a_batch)
+        for name, place in places.items()
+    ]
+    whole = reduce(lambda a, b: a.unionByName(b, allowMissingColumns=True), readers)
     work = _MicroBatch(
         recipe,
         plan,
         service,
-        tuple(folders),
-        DeltaSink(out),
+        tuple(places),
+        sink_of(out),
+        DeadLetters(checkpoint.resolve() / "dead_letters"),
         str(checkpoint.resolve() / "kernel"),
         _parts(checkpoint, parts or spark.sparkContext.defaultParallelism),
     )
-    writer = arriving.writeStream.foreachBatch(work.process).option(
+    writer = whole.writeStream.foreachBatch(work.process).option(
         "checkpointLocation", str(checkpoint / "spark")
     )
     if not follow:
@@ -135,7 +141,7 @@ def _parts(checkpoint: Path, wanted: int) -> int:
     return int(kept.read_text(encoding="ascii"))
 
 
-def _check(plan: Plan, service: str, folders: Mapping[str, str]) -> None:
+def _check(plan: Plan, service: str, places: Mapping[str, str]) -> None:
     node = plan.services[service]
     labels = [name for name, source in plan.sources.items() if source.label_of is not None]
     if labels and any(view.source in labels for view in plan.views):
@@ -144,28 +150,11 @@ def _check(plan: Plan, service: str, folders: Mapping[str, str]) -> None:
             "allowed in a Spark stream are features of streams and tables. Use --engine local, or a service without them."
         )
     needed = {node.source, *(view.source for view in plan.views)}
-    if needed != set(folders):
+    if needed != set(places):
         raise InputError(
-            f"service {service!r}: it takes {', '.join(sorted(needed))}; given are {', '.join(sorted(folders)) or 'none'}. Name "
-            "a folder for each: SOURCE=FOLDER."
+            f"service {service!r}: it takes {', '.join(sorted(needed))}; given are {', '.join(sorted(places)) or 'none'}. Name "
+            "a folder or topic for each: SOURCE=FOLDER."
         )
-
-
-def _read(spark: SparkSession, source: str, folder: str, files: int | None) -> DataFrame:
-    """The rows of a folder as they appear: a struct of their columns named after the source, and where they stand."""
-    from pyspark.sql import functions as sf
-
-    if not any(Path(folder).glob("*.parquet")):
-        raise InputError(
-            f"source {source!r}: {folder} has no Parquet file yet, which would say what its columns are. Put one in, even without rows."
-        )
-    schema = spark.read.parquet(folder).schema
-    reader = spark.readStream.schema(schema)
-    if files is not None:
-        reader = reader.option("maxFilesPerTrigger", files)
-    columns = sf.struct(*schema.names).alias(source)
-    place = sf.col("_metadata.file_path").alias("_file"), sf.col("_metadata.row_index").alias("_index")
-    return reader.parquet(folder).select(sf.lit(source).alias("_source"), *place, columns)
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,7 +165,8 @@ class _MicroBatch:
     plan: Plan
     service: str
     sources: tuple[str, ...]
-    sink: DeltaSink
+    sink: Sink
+    dead_letters: DeadLetters
     states: str
     parts: int
 
@@ -186,7 +176,8 @@ class _MicroBatch:
 
         from penstock.engine.spark import Asked, compute
 
-        rows = self._placed(arrived.persist())
+        files = self._files(arrived.persist(), batch)
+        rows = self._placed(arrived.where("_refused IS NULL"), files)
         try:
             sources = {
                 name: rows.where(sf.col("_source") == name).select("_row", "_time", f"{name}.*")
@@ -212,12 +203,20 @@ class _MicroBatch:
         finally:
             arrived.unpersist()
 
-    def _placed(self, arrived: DataFrame) -> DataFrame:
+    def _files(self, arrived: DataFrame, batch: int) -> list[str]:
+        """The files and partitions of a micro-batch; what was refused of them is kept."""
+        from pyspark.sql import functions as sf
+
+        counted = arrived.groupBy("_file").agg(sf.count("_refused").alias("refused")).collect()
+        if any(row["refused"] for row in counted):
+            self.dead_letters.keep(arrived, batch)
+        return sorted(row["_file"] for row in counted)
+
+    def _placed(self, arrived: DataFrame, files: list[str]) -> DataFrame:
         """The rows in the order in which the log of one machine would have them: each file in its own, several by event time."""
         from pyspark.sql import Window
         from pyspark.sql import functions as sf
 
-        files = sorted(row["_file"] for row in arrived.select("_file").distinct().collect())
         if len(files) <= 1:
             return arrived.withColumns({"_row": sf.col("_index"), "_time": sf.lit(0).cast("bigint")})
         number = sf.array_position(sf.array(*map(sf.lit, files)), sf.col("_file")) - 1

@@ -67,10 +67,10 @@ def backfill_by_spark(
 
 def run_by_spark(
     root: Path,
-    folders: Mapping[str, str],
+    places: Mapping[str, str],
     *,
     service: str | None,
-    out: Path | None,
+    out: str | None,
     follow: bool,
     as_json: bool,
 ) -> None:
@@ -83,23 +83,23 @@ def run_by_spark(
     project = load_project(root)
     chosen = _service(project, service)
     kept = state_folder(root) / "spark" / chosen
-    table = out or kept / "feature_vectors"
+    table = out or str(kept / "feature_vectors")
     stream = start_stream(
         spark_session(),
         project,
         chosen,
-        folders=folders,
+        places=places,
         out=table,
         checkpoint=kept / "checkpoint",
         follow=follow,
     )
     if follow:
-        tell(f"penstock: following {', '.join(folders)}; Ctrl-C ends it")
+        tell(f"penstock: following {', '.join(places)}; Ctrl-C ends it")
     stream.wait()
     if as_json:
-        print_json({"service": chosen, "out": str(table)})
+        print_json({"service": chosen, "out": table})
         return
-    print_facts([("service", chosen), ("written", str(table))])
+    print_facts([("service", chosen), ("written", table)])
 
 
 def _service(project: Project, name: str | None) -> str:

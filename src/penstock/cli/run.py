@@ -54,7 +54,8 @@ def run(
         typer.Option("--service", help="With --engine spark: the feature service. [default: the only one]"),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="With --engine spark: the Delta table to append to.")
+        str | None,
+        typer.Option("--out", help="With --engine spark: the Delta table, or kafka://HOST:PORT/TOPIC."),
     ] = None,
     follow: Annotated[
         bool, typer.Option("--follow", help="With --engine spark: wait for more files.")
@@ -69,9 +70,11 @@ def run(
     """
     check_engine(engine)
     if engine == "spark":
-        given = {name: str(path) for name, path in given_files(files or [], command="run").items()}
-        root = project_root(project)
-        run_by_spark(root, given, service=service, out=out, follow=follow, as_json=as_json)
+        given_files(files or [], command="run")
+        places = dict(text.split("=", 1) for text in files or [])  # an address of Kafka is no path
+        run_by_spark(
+            project_root(project), places, service=service, out=out, follow=follow, as_json=as_json
+        )
         return
     if service is not None or out is not None or follow:
         raise InputError(

@@ -8,14 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 
+import numpy as np
 import pyarrow as pa
 
 from penstock.core.types import Field
+from penstock.engine.contract import Contract
 from penstock.engine.frames import believed_columns, to_arrow
 from penstock.engine.shard_rows import Answerer, Copier, Gatherer
 from penstock.engine.shards import ShardedPlan
 from penstock.kernel.columns import Text
 from penstock.kernel.hashing import encode_keys
+from penstock.plan.nodes import SourceNode
 
 Recipe = Callable[[], ShardedPlan]
 """Makes the plan; hashable, so that a worker makes it once."""
@@ -84,3 +87,31 @@ def _binary(keys: Text) -> pa.Array:
         pa.large_binary(), len(keys), [None, pa.py_buffer(keys.offsets), pa.py_buffer(keys.data)]
     )
     return texts.cast(pa.binary())
+
+
+def decode_messages(source: SourceNode, batches: Batches) -> Iterator[pa.RecordBatch]:
+    """JSON messages of a topic as rows of `source`: what passes its contract, and what does not, with the reason."""
+    contract = Contract(source)
+    for batch in batches:
+        if not batch.num_rows:
+            continue
+        values = [value or b"null" for value in batch.column("value").to_pylist()]
+        decoded = contract.decode_json(b"\n".join(value.replace(b"\n", b" ") for value in values))
+        refused = {one.row: f"{one.reason}: {one.detail}" for one in decoded.refused}
+        columns = decoded.columns
+        rows = pa.StructArray.from_arrays(
+            [to_arrow(columns[f.name], f.dtype) for f in source.fields], names=[f.name for f in source.fields]
+        )
+        place = np.full(len(values), len(rows))
+        place[decoded.rows] = np.arange(len(rows))
+        whole = pa.concat_arrays([rows, pa.nulls(1, rows.type)])
+        yield pa.record_batch(
+            {
+                "_source": pa.array([source.name] * len(values)),
+                "_file": batch.column("_file"),
+                "_index": batch.column("_index"),
+                "_refused": pa.array([refused.get(i) for i in range(len(values))], pa.string()),
+                "_original": pa.array([values[i] if i in refused else None for i in range(len(values))], pa.binary()),
+                source.name: whole.take(pa.array(place)),
+            }
+        )

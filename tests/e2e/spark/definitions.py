@@ -15,7 +15,7 @@ from tests.laws.test_engine_parity import (
     totals,
 )
 
-__all__ = ["chargebacks", "everything", "logins", "payments", "streamed"]
+__all__ = ["chargebacks", "everything", "logins", "paid", "payments", "streamed"]
 
 streamed = FeatureService(
     "streamed",
@@ -30,3 +30,5 @@ streamed = FeatureService(
         totals[["amount_sum_1m_continuous"]].with_name("payee").with_join_key_map({"card_id": "payee_id"}),
     ],
 )
+
+paid = FeatureService("paid", features=[feature for feature in streamed.features if feature.view is not texts])
