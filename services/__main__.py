@@ -8,6 +8,7 @@ import sys
 from services import SERVICES
 from services.base import Service, ServiceError
 from services.debian import install_programs
+from services.environments import ENVIRONMENTS
 
 TOOLS = ("chromium", "promtool")  # no servers: tests run them
 
@@ -17,6 +18,9 @@ def _install(chosen: list[Service]) -> None:
     install_programs([*needed, *TOOLS] if len(chosen) == len(SERVICES) else needed)
     for service in chosen:
         service.install()
+    if len(chosen) == len(SERVICES):
+        for environment in ENVIRONMENTS.values():
+            environment.install()
 
 
 def _start(chosen: list[Service]) -> None:

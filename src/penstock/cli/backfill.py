@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from penstock.cli.by_spark import Engine, backfill_by_spark, check_engine
 from penstock.cli.options import AsJson, Project, project_root
 from penstock.cli.output import hint, number, print_facts, print_json
 from penstock.core.errors import InputError, NotFoundError
@@ -32,12 +33,14 @@ def backfill(
     timestamp: Annotated[
         str | None, typer.Option("--timestamp", help="The events' time column, if it has another name.")
     ] = None,
+    engine: Engine = "local",
     project: Project = None,
     as_json: AsJson = False,
 ) -> None:
     """Features for a file of events.
 
-    Each row gets the features of a service as of its own time.
+    Each row gets the features of a service as of its own time. With --engine spark, files and folders of Parquet and Delta tables go in, a
+    folder of Parquet comes out, and the history of every source is named.
     """
     from penstock.app.batch_tables import with_tables
     from penstock.app.tables import read_table
@@ -50,6 +53,13 @@ def backfill(
         raise NotFoundError(
             f"feature service {service!r} does not exist; there are {', '.join(loaded.services)}."
         )
+    check_engine(engine)
+    if engine == "spark":
+        files = {name: str(path) for name, path in _pairs(history or [])}
+        backfill_by_spark(
+            loaded, service, events=events, history=files, out=out, timestamp=timestamp, as_json=as_json
+        )
+        return
     table = read_table(events, owner="events")
     references = loaded.services[service].features
     found: Any = {n: read_table(p, owner=f"history of {n!r}") for n, p in _pairs(history or [])}

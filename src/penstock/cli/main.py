@@ -36,6 +36,7 @@ from penstock.cli import (
     registry,
     replay,
     retrain,
+    retraining,
     route,
     run,
     score,
@@ -94,6 +95,7 @@ app.command("materialize")(materialize.materialize)
 app.command("score")(score.score)
 app.command("train")(train.train)
 app.command("retrain")(retrain.retrain)
+app.add_typer(retraining.commands, name="retraining")
 app.command("gate")(gate.gate)
 app.add_typer(registry.commands, name="registry")
 app.command("route")(route.route)

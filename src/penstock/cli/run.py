@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from penstock.cli.by_spark import Engine, check_engine, run_by_spark
 from penstock.cli.exits import ExitCode
 from penstock.cli.options import AsJson, Project, actor_name, project_root
 from penstock.cli.output import (
@@ -45,11 +46,40 @@ Files = Annotated[
 ]
 
 
-def run(files: Files = None, project: Project = None, as_json: AsJson = False) -> None:
+def run(
+    files: Files = None,
+    engine: Engine = "local",
+    service: Annotated[
+        str | None,
+        typer.Option("--service", help="With --engine spark: the feature service. [default: the only one]"),
+    ] = None,
+    out: Annotated[
+        str | None,
+        typer.Option("--out", help="With --engine spark: the Delta table, or kafka://HOST:PORT/TOPIC."),
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="With --engine spark: wait for more files.")
+    ] = False,
+    project: Project = None,
+    as_json: AsJson = False,
+) -> None:
     """Process files to their end.
 
-    Running again continues where it stopped; nothing is processed twice. Several sources are merged in the order of event time.
+    Running again continues where it stopped; nothing is processed twice. Several sources are merged in the order of event time. With --engine
+    spark, feature vectors of a service are computed from folders of Parquet files by Structured Streaming, and nothing is decided.
     """
+    check_engine(engine)
+    if engine == "spark":
+        given_files(files or [], command="run")
+        places = dict(text.split("=", 1) for text in files or [])  # an address of Kafka is no path
+        run_by_spark(
+            project_root(project), places, service=service, out=out, follow=follow, as_json=as_json
+        )
+        return
+    if service is not None or out is not None or follow:
+        raise InputError(
+            "run: --service, --out or --follow found; they are allowed with --engine spark. Leave them out, or use penstock up to follow."
+        )
     _drive(files, project, as_json=as_json, follow=False)
 
 

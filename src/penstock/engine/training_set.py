@@ -108,7 +108,7 @@ def features_for_frame(
         return append_features(table, plan.services[SPINE], bare[SPINE])
     events_are_history = source.name not in given
     if events_are_history:
-        _check_carries(table, source)
+        check_carries(table, source)
         given[source.name] = table
     plan = frame_plan(references, source, table, timestamp_key)
     distinct = {
@@ -225,7 +225,8 @@ def cannot_look_up(row: int, plan: Plan, table: pa.Table, source: StreamSource) 
     )
 
 
-def _check_carries(table: pa.Table, source: StreamSource) -> None:
+def check_carries(table: pa.Table, source: StreamSource) -> None:
+    """Raise `InputError` unless `table` has the columns of `source`, so that events can be their own history."""
     missing = [f.name for f in source.schema if f.name not in table.column_names and not f.optional]
     if missing:
         raise InputError(

@@ -1,0 +1,123 @@
+"""Where a Spark stream writes: a Delta table, a topic of Kafka, and the dead letters."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from penstock.app.spark_sources import KAFKA, Topic
+from penstock.core.errors import MissingDependencyError
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+_APP = "penstock-spark"
+
+
+class Sink(Protocol):
+    """Takes the features of one micro-batch after another; one may come again after a failure, with the same rows."""
+
+    def append(self, frame: DataFrame, batch: int) -> None:
+        """Compute the rows of `frame`, and write them."""
+
+
+def sink_of(out: str) -> Sink:
+    """The sink of an address: ``kafka://HOST:PORT/TOPIC``, or the folder of a Delta table."""
+    return KafkaSink(Topic.parse(out)) if out.startswith(KAFKA) else DeltaSink(Path(out))
+
+
+class KafkaSink:
+    """Sends each event with its features as JSON; a micro-batch that is repeated is sent again, so readers go by the event's id."""
+
+    def __init__(self, topic: Topic) -> None:
+        self._topic = topic
+
+    def append(self, frame: DataFrame, batch: int) -> None:  # noqa: ARG002 - Kafka keeps no number of it
+        """Compute the rows of `frame`, and send them."""
+        from pyspark.sql import functions as sf
+
+        messages = frame.select(sf.to_json(sf.struct(*frame.columns), {"ignoreNullFields": "false"}).alias("value"))
+        writer = messages.write.format("kafka").option("kafka.bootstrap.servers", self._topic.servers)
+        writer.option("topic", self._topic.name).save()
+
+
+class DeadLetters:
+    """A folder with what was refused: where it stood, the reason and the bytes, a folder a micro-batch."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def keep(self, arrived: DataFrame, batch: int) -> None:
+        """Keep what of a micro-batch was refused; of one that is repeated once."""
+        refused = arrived.where("_refused IS NOT NULL")
+        letters = refused.selectExpr("_source AS source", "_file AS place", "_index AS number", "_refused AS reason", "_original AS original")
+        letters.write.mode("overwrite").parquet(str(self._folder / f"batch-{batch:012d}"))
+
+
+class DeltaSink:
+    """Appends the frames of micro-batches to the Delta table in `folder`; a micro-batch that is repeated is there once.
+
+    The files lie on storage that driver and executors share. Delta's log names the newest micro-batch, so that a reader sees
+    each of them whole or not at all.
+
+    Raises
+    ------
+    MissingDependencyError
+        deltalake is not installed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            import deltalake  # noqa: F401 - so that it fails before anything is computed
+        except ImportError as error:
+            raise MissingDependencyError(
+                "Delta sink: deltalake is not installed. Run: pip install 'penstock[delta]'."
+            ) from error
+        self._folder = folder
+
+    @property
+    def newest(self) -> int:
+        """The newest micro-batch in the table; -1 where it is empty."""
+        from deltalake import DeltaTable
+
+        if not DeltaTable.is_deltatable(str(self._folder)):
+            return -1
+        version = DeltaTable(str(self._folder)).transaction_version(_APP)
+        return -1 if version is None else version
+
+    def append(self, frame: DataFrame, batch: int) -> None:
+        """Compute the rows of `frame` and append them as micro-batch `batch`, if it is not there."""
+        place = self._folder / f"batch-{batch:012d}"
+        frame.write.mode("overwrite").parquet(str(place))
+        if self.newest < batch:
+            self._commit(place, batch)
+
+    def _commit(self, place: Path, batch: int) -> None:
+        import pyarrow as pa
+        from deltalake import CommitProperties, DeltaTable, Transaction
+        from deltalake.transaction import AddAction
+        from pyarrow.parquet import read_metadata
+
+        files = sorted(place.glob("*.parquet"))
+        facts = {file: read_metadata(file) for file in files}
+        schema = next(iter(facts.values())).schema.to_arrow_schema().remove_metadata()
+        adds = [
+            AddAction(
+                str(file.relative_to(self._folder)),
+                file.stat().st_size,
+                {},
+                int(file.stat().st_mtime * 1000),
+                True,
+                json.dumps({"numRecords": meta.num_rows}),
+            )
+            for file, meta in facts.items()
+            if meta.num_rows
+        ]
+        schema = pa.schema([field.with_nullable(True) for field in schema])
+        if not DeltaTable.is_deltatable(str(self._folder)):
+            DeltaTable.create(str(self._folder), schema=schema)
+        once = CommitProperties(app_transactions=[Transaction(_APP, batch)])
+        DeltaTable(str(self._folder)).create_write_transaction(
+            adds, mode="append", schema=schema, commit_properties=once
+        )

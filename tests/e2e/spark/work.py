@@ -1,0 +1,83 @@
+"""What the Spark tests look at, made in one process with Spark: ``python tests/e2e/spark/work.py FOLDER``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from pyspark.errors import StreamingQueryException
+
+from penstock.app import spark_sinks
+from penstock.app.spark import backfill, spark_session
+from penstock.app.spark_stream import start_stream
+from penstock.core.errors import InputError
+from penstock.definitions.project import load_project
+
+PROJECT = load_project(Path(__file__).parent)
+
+
+def backfills(folder: Path) -> None:
+    spark = spark_session()
+    data = {name: str(folder / f"{name}.parquet") for name in ("logins", "chargebacks")}
+    backfill(spark, PROJECT, "everything", events=str(folder / "payments"), history=data, out=folder / "own")
+    given = {**data, "payments": str(folder / "payments")}
+    backfill(
+        spark,
+        PROJECT,
+        "everything",
+        events=str(folder / "asked.parquet"),
+        history=given,
+        out=folder / "asked",
+    )
+    try:
+        backfill(
+            spark,
+            PROJECT,
+            "everything",
+            events=str(folder / "conflict.parquet"),
+            history=data,
+            out=folder / "no",
+        )
+    except InputError as error:
+        (folder / "conflict.txt").write_text(str(error), encoding="utf-8")
+
+
+def stream(folder: Path) -> None:
+    start_stream(
+        spark_session(),
+        PROJECT,
+        "streamed",
+        places={name: str(folder / "stream" / name) for name in ("payments", "logins")},
+        out=str(folder / "vectors"),
+        checkpoint=folder / "checkpoint",
+        files_a_batch=1,
+        parts=2,
+    ).wait()
+
+
+def interrupted(folder: Path) -> None:
+    """The stream, its second micro-batch computed but not committed; then anew in other workers, and once more with a new file."""
+    commit = spark_sinks.DeltaSink._commit
+
+    def fails(self: spark_sinks.DeltaSink, place: Path, batch: int) -> None:
+        if batch == 1:
+            raise OSError("the disk is away")
+        commit(self, place, batch)
+
+    spark_sinks.DeltaSink._commit = fails  # type: ignore[method-assign]
+    try:
+        stream(folder)
+    except StreamingQueryException as error:
+        (folder / "interrupted.txt").write_text(str(error), encoding="utf-8")
+    spark_sinks.DeltaSink._commit = commit  # type: ignore[method-assign]
+    spark_session().stop()
+    stream(folder)
+    for name in ("payments", "logins"):
+        (folder / "later" / f"{name}.parquet").rename(folder / "stream" / name / "z.parquet")
+    stream(folder)
+
+
+if __name__ == "__main__":
+    place = Path(sys.argv[1])
+    backfills(place)
+    interrupted(place)
