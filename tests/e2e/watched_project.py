@@ -49,13 +49,15 @@ checkout = Endpoint(
 )
 blocked = Alert(
     "blocked", on=OnDecision(checkout, action="block"), to=[Webhook("http://127.0.0.1:9/", secret_env="TEST_SECRET")],
-    owner="risk",
+    owner="risk", give_up_after=timedelta(seconds=1),
 )
+later = Model("later", features=fraud_features, label=chargebacks, estimator=XGBClassifier(n_estimators=5))
+soon = Endpoint("soon", source=payments, model=later, policy=Policy("soon", actions={"block": 0.5}))
 """
 
 
 def make(folder: Path) -> World:
-    """A project of 25 days with one version that decides, one in the shadow, and an attempt at a third."""
+    """A project of 25 days with one version that decides, one in the shadow, an attempt at a third, a model without any, and a problem."""
     penstock(folder.parent, "init", folder.name)
     definitions = folder / "definitions.py"
     head, _, _ = definitions.read_text("utf-8").partition("fraud = Model(")
@@ -75,6 +77,7 @@ def make(folder: Path) -> World:
         skip = ["--skip-gate", "a first version"] if stage == "Production" else []
         penstock(folder, "registry", "promote", "fraud", number, "--stage", stage, "--reason", "try", *skip)
     penstock(folder, "retrain", "fraud", "--now")
+    (folder / ".penstock" / "live.bin").write_bytes(b"damaged")
     return world
 
 
