@@ -27,6 +27,8 @@ from penstock import Alert, Arm, OnDecision, Retraining, Rule, Webhook
 
 @realtime_feature_view(sources=[RequestSource([AMOUNT])], features=[Attribute("huge", Bool)])
 def size(request):
+    if (request["amount"] == 77_777).any():
+        raise ValueError("a fault, to be seen")
     return {"huge": request["amount"] > 120}
 
 
@@ -51,13 +53,11 @@ blocked = Alert(
     "blocked", on=OnDecision(checkout, action="block"), to=[Webhook("http://127.0.0.1:9/", secret_env="TEST_SECRET")],
     owner="risk", give_up_after=timedelta(seconds=1),
 )
-later = Model("later", features=fraud_features, label=chargebacks, estimator=XGBClassifier(n_estimators=5))
-soon = Endpoint("soon", source=payments, model=later, policy=Policy("soon", actions={"block": 0.5}))
 """
 
 
 def make(folder: Path) -> World:
-    """A project of 25 days with one version that decides, one in the shadow, an attempt at a third, a model without any, and a problem."""
+    """A project of 25 days with one version that decides, one in the shadow, an attempt at a third, and a problem."""
     penstock(folder.parent, "init", folder.name)
     definitions = folder / "definitions.py"
     head, _, _ = definitions.read_text("utf-8").partition("fraud = Model(")
@@ -97,6 +97,7 @@ class Traffic:
             self._score(row, 200)
             self._score(row, 200)  # a duplicate
             self._score(row | {"payment_id": row["payment_id"] + "x", "amount": "much"}, 422)
+            self._score(row | {"payment_id": row["payment_id"] + "fault", "amount": 77_777}, 200)
             late = datetime.fromisoformat(row["paid_at"]) - timedelta(days=3)
             self._score(row | {"payment_id": row["payment_id"] + "late", "paid_at": late.isoformat()}, 200)
             label = label_of(row, fraud=fraud) | {"reported_at": row["paid_at"]}
