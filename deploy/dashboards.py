@@ -153,7 +153,8 @@ SCORING = Page(
                     rate(
                         "penstock_shadow_events_total", "endpoint, arm, outcome", E
                     ): "{{endpoint}} {{arm}} {{outcome}}",
-                    rate("penstock_shadow_left_out_events_total", "endpoint", E): "{{endpoint}} left out",
+                    f"{rate('penstock_shadow_left_out_events_total', 'endpoint', E)}"
+                    f" or 0 * {rate('penstock_shadow_events_total', 'endpoint', E)}": "{{endpoint}} left out",
                 },
                 "ops",
             ),
@@ -341,7 +342,7 @@ OPERATIONS = Page(
     {
         "Now": [
             Panel("Targets that answer", {"sum(up)": "up"}, "short", "number"),
-            Panel("Problems", {f"sum(penstock_problem{{{J}}})": "problems"}, "short", "number"),
+            Panel("Problems", {f"sum(penstock_problem{{{J}}}) or vector(0)": "problems"}, "short", "number"),
             Panel(
                 "Disk free",
                 {

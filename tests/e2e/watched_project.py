@@ -27,6 +27,8 @@ from penstock import Alert, Arm, OnDecision, Retraining, Rule, Webhook
 
 @realtime_feature_view(sources=[RequestSource([AMOUNT])], features=[Attribute("huge", Bool)])
 def size(request):
+    if (request["amount"] == 77_777).any():
+        raise ValueError("a fault, to be seen")
     return {"huge": request["amount"] > 120}
 
 
@@ -49,13 +51,13 @@ checkout = Endpoint(
 )
 blocked = Alert(
     "blocked", on=OnDecision(checkout, action="block"), to=[Webhook("http://127.0.0.1:9/", secret_env="TEST_SECRET")],
-    owner="risk",
+    owner="risk", give_up_after=timedelta(seconds=1),
 )
 """
 
 
 def make(folder: Path) -> World:
-    """A project of 25 days with one version that decides, one in the shadow, and an attempt at a third."""
+    """A project of 25 days with one version that decides, one in the shadow, an attempt at a third, and a problem."""
     penstock(folder.parent, "init", folder.name)
     definitions = folder / "definitions.py"
     head, _, _ = definitions.read_text("utf-8").partition("fraud = Model(")
@@ -75,6 +77,7 @@ def make(folder: Path) -> World:
         skip = ["--skip-gate", "a first version"] if stage == "Production" else []
         penstock(folder, "registry", "promote", "fraud", number, "--stage", stage, "--reason", "try", *skip)
     penstock(folder, "retrain", "fraud", "--now")
+    (folder / ".penstock" / "live.bin").write_bytes(b"damaged")
     return world
 
 
@@ -94,6 +97,7 @@ class Traffic:
             self._score(row, 200)
             self._score(row, 200)  # a duplicate
             self._score(row | {"payment_id": row["payment_id"] + "x", "amount": "much"}, 422)
+            self._score(row | {"payment_id": row["payment_id"] + "fault", "amount": 77_777}, 200)
             late = datetime.fromisoformat(row["paid_at"]) - timedelta(days=3)
             self._score(row | {"payment_id": row["payment_id"] + "late", "paid_at": late.isoformat()}, 200)
             label = label_of(row, fraud=fraud) | {"reported_at": row["paid_at"]}

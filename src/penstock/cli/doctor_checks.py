@@ -91,9 +91,8 @@ def _variables(_: Patient) -> Iterator[Found]:
     unknown = sorted(
         name for name in os.environ if name.startswith(PREFIX) and name.upper() not in variables()
     )
-    own = [name for name in unknown if not name.startswith(f"{PREFIX}SERVICES_")]
-    if own:
-        yield "note", f"{', '.join(own)}: no such setting", "docs/settings.md lists all names"
+    if unknown:
+        yield "note", f"{', '.join(unknown)}: no such setting", "docs/settings.md lists all names"
     else:
         yield "well", "no misspelt variable", ""
 
