@@ -39,6 +39,7 @@ KEPT_ANSWERS: dict[int | str, dict[str, Any]] = {
         "description": "Nothing was made yet; a job began. Ask again when it has ended.",
     },
     404: {"model": ProblemShape},
+    409: {"model": ProblemShape, "description": "There is nothing that it could be made of."},
 }
 
 
