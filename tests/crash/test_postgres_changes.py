@@ -10,6 +10,7 @@ from contextlib import closing
 
 import numpy as np
 import psycopg
+import pyarrow as pa
 import pytest
 
 from penstock.app.inputs import inputs_of
@@ -300,8 +301,8 @@ def test_an_event_after_a_change_sees_it_and_a_deleted_row_is_null(project, data
             {"id": u, "time": now, "user_id": u, "amount": 1.0} for u in ("u1", "u2", "u3", "u99", "u4")
         ]
         runtime.ingest("payments", events)
-        rows = runtime.features("service").features.to_arrow().to_pylist()
-        assert [row["profile__age"] for row in rows] == [77, None, None, 3, 4]
+        frame = runtime.project.services["service"].get_features_for_events(pa.Table.from_pylist(events))
+        assert frame.to_arrow()["profile__age"].to_pylist() == [77, None, None, 3, 4]
 
 
 def test_what_is_missing_is_named_with_what_to_do(project, database, monkeypatch):
