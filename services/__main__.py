@@ -9,7 +9,6 @@ from services import SERVICES
 from services.base import Service, ServiceError
 from services.debian import install_programs
 
-
 TOOLS = ("chromium", "promtool")  # no servers: tests run them
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 import threading
 import time
 from contextlib import closing
@@ -279,9 +280,12 @@ def test_nothing_is_lost_over_a_restart_of_either_side(server, project):
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("restart", [False, True])
-def test_ten_thousand_changes(server, project, restart, record_property):
+def test_ten_thousand_changes(server, project, restart, capsys):
     delays = changes_under_load(server, project, 10_000, rate=250, restart=restart)
-    record_property("delays_s", np.quantile(delays[USERS:], [0.5, 0.99, 1.0]).tolist())
+    with capsys.disabled():
+        sys.stderr.write(
+            f"\nfrom commit to log, p50 p99 max: {np.quantile(delays[USERS:], [0.5, 0.99, 1.0])} s\n"
+        )
     if not restart:
         assert delays[USERS:].max() < 2.0
 
