@@ -17,7 +17,7 @@ import numpy as np
 from benchmarks.contest import Contestant, hold
 from benchmarks.events import events_file, model_file, prefix_file
 from benchmarks.machine import versions_of
-from benchmarks.result import Agreement, Bar, Result, find, ratio
+from benchmarks.result import Agreement, Bar, Result, find
 from benchmarks.stream import decisions_of, output_of, run_penstock
 from services import SERVICES
 
@@ -62,10 +62,7 @@ def measure(*, scale: float = 1.0, say: Callable[[str], None] = print) -> Result
         benchmark="postgres",
         what=WHAT,
         figures=tuple(figures),
-        bars=(
-            Bar("events/s, PostgreSQL, power", None if found is None else found.value, 20_000, "/s"),
-            Bar("times SQLite", ratio(figures, "PostgreSQL, power", "SQLite, power"), 0.3, "×"),
-        ),
+        bars=(Bar("events/s, PostgreSQL, power", None if found is None else found.value, 20_000, "/s"),),
         agreements=tuple(
             _same_bits(name, name.replace("PostgreSQL", "SQLite"))
             for name in contest.runs

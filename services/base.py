@@ -12,7 +12,7 @@ import time
 import urllib.request
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -213,7 +213,8 @@ class Service(ABC):
                 f"{self.name} does not run: start it with `python -m services start {self.name}`."
             )
         for one in _family(process):
-            one.send_signal(number)
+            with suppress(psutil.NoSuchProcess):  # it may end meanwhile
+                one.send_signal(number)
 
     def _end(self, process: psutil.Process) -> None:
         family = _family(process)

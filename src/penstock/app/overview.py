@@ -8,7 +8,8 @@ from typing import Any
 
 from penstock.app.auditing import AuditTotals, read_totals
 from penstock.app.runtime import open_reader, registry_of, state_folder
-from penstock.app.storing import has_run
+from penstock.app.settings import load_settings
+from penstock.app.storing import has_run, snapshots_of
 from penstock.core.records import DeadLetter
 from penstock.definitions.project import Project, load_project
 from penstock.stores.reader import ProjectReader
@@ -37,7 +38,7 @@ class Overview:
     newest_letters
         The newest few.
     snapshots
-        The log positions of the snapshots on disk, newest first.
+        The log positions of the snapshots, newest first.
     sizes
         Bytes on disk by part.
     erasures
@@ -125,8 +126,8 @@ def overview(root: Path) -> Overview:
             champions=_champions(project),
             dead_letters=counts,
             newest_letters=newest,
-            snapshots=_snapshots(root),
-            sizes=sizes_of(root),
+            snapshots=snapshots_of(root, load_settings(root), store_id=store.store_id).positions(),
+            sizes=sizes_of(root) | {"database": store.size_bytes()},
             erasures=len(store.erasures()),
             audit=audit,
         )
@@ -152,12 +153,6 @@ def _letters(store: ProjectReader) -> tuple[dict[tuple[str, str], int], tuple[De
         newest = [*newest, *page][-NEWEST_LETTERS:]
         after = page[-1].letter_id
     return dict(sorted(counts.items(), key=lambda item: -item[1])), tuple(reversed(newest))
-
-
-def _snapshots(root: Path) -> tuple[int, ...]:
-    folder = state_folder(root) / "snapshots"
-    names = (path.stem.split("-")[0] for path in folder.glob("*-*")) if folder.is_dir() else ()
-    return tuple(sorted((int(name) for name in names if name.isdigit()), reverse=True))
 
 
 def sizes_of(root: Path) -> dict[str, int]:

@@ -24,6 +24,9 @@ class Snapshots(Protocol):
     def newest_good(self, *, fingerprint: str, schema_hash: str, next_position: int) -> SnapshotSearch:
         """The newest of this plan that is whole and not ahead of the log, or else of another plan."""
 
+    def positions(self) -> tuple[int, ...]:
+        """The log positions of those that there are, newest first."""
+
     def clear(self) -> None:
         """Remove all."""
 

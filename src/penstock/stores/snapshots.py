@@ -108,6 +108,11 @@ class SnapshotStore:
                 others.append(snapshot)
         return SnapshotSearch(others[0] if others else None, tuple(skipped))
 
+    def positions(self) -> tuple[int, ...]:
+        """The log positions of the snapshots, newest first, by their names."""
+        names = (path.stem.split("-")[0] for path in self._paths())
+        return tuple(sorted((int(name) for name in names if name.isdigit()), reverse=True))
+
     def clear(self) -> None:
         """Remove every snapshot: before a rebuild, and when a key is forgotten."""
         if self._directory.exists():

@@ -128,6 +128,7 @@ def test_the_newest_three_are_kept_wherever_they_lie(snapshots):
     for position in (5, 10, 100, 20):
         snapshots.save(taken(position))
     assert search(snapshots).snapshot == taken(100)
+    assert snapshots.positions() == (100, 20, 10)
     assert search(snapshots, next_position=99).snapshot == taken(20)
     assert search(snapshots, next_position=19).snapshot == taken(10)
     assert search(snapshots, next_position=9).snapshot is None

@@ -76,6 +76,12 @@ class PostgresSnapshots:
                 others.append(snapshot)
         return SnapshotSearch(others[0] if others else None, tuple(skipped))
 
+    def positions(self) -> tuple[int, ...]:
+        """The log positions of the snapshots, newest first."""
+        with translated(self._target, "listing snapshots"), closing(self._session("read")) as session:
+            found = session.execute("SELECT position FROM snapshots ORDER BY 1 DESC").fetchall()
+        return tuple(position for (position,) in found)
+
     def clear(self) -> None:
         """Remove all snapshots."""
         with translated(self._target, "removing snapshots"), closing(self._session("write")) as session:
