@@ -194,7 +194,8 @@ def check_schemas(project: Project, plan: Plan, settings: KafkaSettings) -> None
         found += [f"source {name!r}: {problem}" for problem in problems]
     if found:
         raise PlanError(
-            "\n".join(found) + "\nChange the source's schema (Field(..., optional=True) for what may be missing), or the topic's."
+            "\n".join(found)
+            + "\nChange the source's schema (Field(..., optional=True) for what may be missing), or the topic's."
         )
 
 

@@ -63,9 +63,14 @@ def state_folder(root: Path) -> Path:
     return root / STATE_FOLDER
 
 
-def store_path(root: Path) -> Path:
-    """The database with the log, decisions and labels of the project in `root`."""
-    return state_folder(root) / "penstock.db"
+def shard_folder(root: Path, shard: str = "") -> Path:
+    """Where a shard of the project in `root` keeps its own; a project without shards has one, without a name."""
+    return state_folder(root) / "shards" / shard if shard else state_folder(root)
+
+
+def store_path(root: Path, shard: str = "") -> Path:
+    """The database with the log, decisions and labels of the project in `root`, or of one of its shards."""
+    return shard_folder(root, shard) / "penstock.db"
 
 
 def spill_folder(root: Path) -> Path:
@@ -73,14 +78,14 @@ def spill_folder(root: Path) -> Path:
     return state_folder(root) / "tmp"
 
 
-def learned_path(root: Path) -> Path:
+def learned_path(root: Path, shard: str = "") -> Path:
     """What the learners of the project in `root` know, whichever registry it has: a cache, see `penstock.app.learning`."""
-    return (state_folder(root) / "online").absolute()
+    return (shard_folder(root, shard) / "online").absolute()
 
 
-def shadow_path(root: Path) -> Path:
+def shadow_path(root: Path, shard: str = "") -> Path:
     """The scores of the shadow arms of the project in `root`."""
-    return state_folder(root) / "shadows.db"
+    return shard_folder(root, shard) / "shadows.db"
 
 
 def plan_of(project: Project) -> Plan:
@@ -151,7 +156,10 @@ class Runtime:
         snapshots: SnapshotStore,
         registry: ModelRegistry,
         clock: Clock,
+        shard: str = "",
     ) -> None:
+        self.shard = shard
+        """Which part of the keys it has; empty where it has all."""
         self.project = project
         self.plan = plan
         self.settings = settings
@@ -161,10 +169,10 @@ class Runtime:
             plan,
             registry,
             audit_log_of(project.root, clock=clock),
-            states=Kept(learned_path(project.root), store.store_id),
+            states=Kept(learned_path(project.root, shard), store.store_id),
         )
         """Which model versions decide."""
-        self.shadows = Shadows(shadow_path(project.root))
+        self.shadows = Shadows(shadow_path(project.root, shard))
         self.clock = clock
         self.contract_changes: tuple[str, ...] = ()
         """Schemas that were accepted as new versions when the project was opened."""
@@ -187,6 +195,7 @@ class Runtime:
         root: Path | str,
         *,
         project: Project | None = None,
+        shard: str = "",
         settings: Settings | None = None,
         clock: Clock | None = None,
         rebuild: bool = False,
@@ -199,6 +208,8 @@ class Runtime:
         ----------
         project, settings
             Loaded already; default: from the folder.
+        shard
+            Open this shard's store and state instead of those of a project that is whole.
         rebuild
             Fold the whole log again instead of starting from a snapshot.
         progress
@@ -211,28 +222,16 @@ class Runtime:
         chosen = settings or load_settings(path)
         now = clock or SystemClock()
         plan = plan_of(loaded)
+        folder = shard_folder(path, shard)
         with ExitStack() as undo:
-            store = ProjectStore.open(
-                store_path(path),
-                durability=chosen.engine.durability,
-                max_dead_letters=chosen.engine.max_dead_letters,
-                max_pending_labels=chosen.engine.max_pending_labels,
-                connection_factory=connection_factory,
-            )
+            store, ids, snapshots = _open_stores(path, shard, chosen, connection_factory)
             undo.callback(store.close)
-            ids = IdIndex.open(
-                state_folder(path) / "ids",
-                store_id=store.store_id,
-                next_position=store.next_position,
-                event_ids=store.event_ids,
-            )
             undo.callback(ids.close)
-            snapshots = SnapshotStore(state_folder(path) / "snapshots", store_id=store.store_id)
-            history = contracts.read_history(state_folder(path))
+            history = contracts.read_history(folder)
             changed = contracts.judge(loaded, plan, store, history)
             contracts.check(changed)
             history = contracts.extended(plan, store, history, now_us=now.now_us())
-            contracts.record(state_folder(path), history)
+            contracts.record(folder, history)
             registry = registry_of(path, clock=now)
             runtime = cls(
                 loaded,
@@ -243,6 +242,7 @@ class Runtime:
                 snapshots=snapshots,
                 registry=registry,
                 clock=now,
+                shard=shard,
             )
             runtime.contract_changes = tuple(one.text for one in changed)
             runtime._start(rebuild=rebuild, progress=progress)
@@ -250,6 +250,11 @@ class Runtime:
             undo.pop_all()
         _ACTIVE.append(runtime)
         return runtime
+
+    @property
+    def folder(self) -> Path:
+        """Where it keeps what is its own."""
+        return shard_folder(self.project.root, self.shard)
 
     @property
     def skipped_snapshots(self) -> tuple[str, ...]:
@@ -377,7 +382,7 @@ class Runtime:
         self.project, self.plan, self.routes = prepared.project, prepared.plan, prepared.routes
         self._agree(contracts.extended(self.plan, self.store, self._contracts, now_us=self.clock.now_us()))
         try:
-            contracts.record(state_folder(self.project.root), self._contracts)
+            contracts.record(self.folder, self._contracts)
         except OSError as error:  # the next start writes it
             self.problems["contracts"] = f"the schemas' versions could not be written ({error})"
         self.snapshot()  # those before are of another plan
@@ -471,6 +476,31 @@ class Runtime:
         self.engine.rows.versions = contracts.versions(history)
 
 
+def _open_stores(
+    root: Path, shard: str, settings: Settings, connection_factory: ConnectionFactory
+) -> tuple[ProjectStore, IdIndex, SnapshotStore]:
+    """The stores of a shard, for writing: the one place that chooses them. Raises `StoreError` where another process writes."""
+    folder = shard_folder(root, shard)
+    store = ProjectStore.open(
+        store_path(root, shard),
+        durability=settings.engine.durability,
+        max_dead_letters=settings.engine.max_dead_letters,
+        max_pending_labels=settings.engine.max_pending_labels,
+        connection_factory=connection_factory,
+    )
+    try:
+        ids = IdIndex.open(
+            folder / "ids",
+            store_id=store.store_id,
+            next_position=store.next_position,
+            event_ids=store.event_ids,
+        )
+    except BaseException:
+        store.close()
+        raise
+    return store, ids, SnapshotStore(folder / "snapshots", store_id=store.store_id)
+
+
 _ACTIVE: list[Runtime] = []
 
 
@@ -479,6 +509,6 @@ def active() -> Runtime | None:
     return _ACTIVE[-1] if _ACTIVE else None
 
 
-def open_reader(root: Path) -> ProjectReader:
-    """The project's store for reading, beside a running engine or without one."""
-    return ProjectReader.open_reader(store_path(root))
+def open_reader(root: Path, shard: str = "") -> ProjectReader:
+    """The project's store (or a shard's) for reading, beside a running engine or without one."""
+    return ProjectReader.open_reader(store_path(root, shard))

@@ -81,6 +81,7 @@ def _drive(
     from penstock.app.beside import Beside
     from penstock.app.changing import ensure_applied
     from penstock.app.exporting_beside import export_rest
+    from penstock.app.kafka_following import sending_results
     from penstock.app.kafka_inputs import reading
     from penstock.app.run_log import RunLog
     from penstock.app.running import stop_on_signals
@@ -115,7 +116,10 @@ def _drive(
                 if follow:
                     following = f"following {', '.join(one.source for one in inputs)}; " if inputs else ""
                     tell(f"penstock: {following}Ctrl-C ends it")
-                with alerting(runtime, finish=lambda: not stop.asked) as alerts:
+                with (
+                    sending_results(runtime, finish=lambda: not stop.asked),
+                    alerting(runtime, finish=lambda: not stop.asked) as alerts,
+                ):
                     _show_alerts(run_log, platform, alerts)
                     summary = runner.follow() if follow else runner.run()
                 if not stop.asked:
@@ -262,7 +266,7 @@ def notice(runtime: Runtime) -> None:
 
 
 def _notice_beside(runtime: Runtime) -> None:
-    for what in ("offline", "alerts"):
+    for what in ("offline", "alerts", "kafka"):
         if what in runtime.problems:
             tell(f"penstock: {what}: {runtime.problems[what]}")
 

@@ -14,7 +14,7 @@ from penstock.core.errors import InputError, UnreachableError
 from penstock.testing.clock import ManualClock
 
 pytest.importorskip("confluent_kafka")
-from tests.kafka_topics import new_topic, produce, produce_events  # noqa: E402
+from tests.kafka_topics import new_topic, produce, produce_events
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 DEFINITIONS = """

@@ -31,7 +31,9 @@ def test_mistakes_fail_where_they_are_written(arguments, message):
         KafkaConfig(**{"kafka_bootstrap_servers": "b:9092", "topics": "t", **arguments})
 
 
-@pytest.mark.parametrize("name", ["sasl.password", "ssl.key.password", "sasl.oauthbearer.client.secret", "ssl.key.pem"])
+@pytest.mark.parametrize(
+    "name", ["sasl.password", "ssl.key.password", "sasl.oauthbearer.client.secret", "ssl.key.pem"]
+)
 def test_a_secret_is_refused_and_not_shown(name):
     with pytest.raises(DefinitionError, match="no secret") as found:
         KafkaConfig("b:9092", "t", options={name: "hunter2"})
