@@ -40,6 +40,12 @@ def test_a_secret_is_refused_and_not_shown(name):
     assert "hunter2" not in str(found.value)
 
 
+def test_a_password_in_the_registrys_address_is_refused_and_not_shown():
+    with pytest.raises(DefinitionError, match="no secret") as found:
+        KafkaConfig("b:9092", "t", value_format="avro", schema_registry_url="https://shop:hunter2@registry")
+    assert "hunter2" not in str(found.value)
+
+
 def test_the_watermark_delay_is_the_lateness():
     def stream(**more):
         config = KafkaConfig("b", "t", watermark_delay_threshold=timedelta(minutes=3))
