@@ -14,14 +14,17 @@ def new_topic(address, *, partitions=1, name="t"):
     """The name of a new, empty topic."""
     topic = f"{name}-{os.getpid()}-{next(_numbers)}"
     admin = AdminClient({"bootstrap.servers": address})
-    for done in admin.create_topics([NewTopic(topic, partitions)]).values():
+    config = {"max.message.bytes": "10000000"}
+    for done in admin.create_topics([NewTopic(topic, partitions, config=config)]).values():
         done.result(30)
     return topic
 
 
 def produce(address, topic, messages, **settings):
     """Send ``(key, value)`` or ``(key, value, partition)``, and wait until all are there."""
-    producer = Producer({"bootstrap.servers": address, "partitioner": "murmur2_random", "linger.ms": 5, **settings})
+    producer = Producer(
+        {"bootstrap.servers": address, "partitioner": "murmur2_random", "linger.ms": 5, **settings}
+    )
     for message in messages:
         key, value, *partition = message
         while True:
@@ -31,6 +34,7 @@ def produce(address, topic, messages, **settings):
             except BufferError:
                 producer.poll(0.1)
     assert producer.flush(30) == 0
+    assert not failed
 
 
 def produce_events(address, topic, events, key):

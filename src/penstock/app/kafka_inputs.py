@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Event
@@ -194,14 +194,15 @@ def check_schemas(project: Project, plan: Plan, settings: KafkaSettings) -> None
         found += [f"source {name!r}: {problem}" for problem in problems]
     if found:
         raise PlanError(
-            "\n".join(found) + "\nChange the source's schema (Field(..., optional=True) for what may be missing), or the topic's."
+            "\n".join(found)
+            + "\nChange the source's schema (Field(..., optional=True) for what may be missing), or the topic's."
         )
 
 
-def messages_behind(inputs: list[KafkaInput]) -> Mapping[str, Mapping[Partition, int]]:
-    """By source and partition how many messages were not taken yet."""
-    readers = {one.source: one.reader for one in inputs}
-    return {source: reader.lag() for source, reader in readers.items()}
+def messages_behind(inputs: Iterable[object]) -> dict[str, int]:
+    """By source that is read from Kafka how many messages its topics have that were not taken yet, as far as is known."""
+    readers = {one.source: one.reader for one in inputs if isinstance(one, KafkaInput)}
+    return {source: sum(reader.lag().values()) for source, reader in readers.items()}
 
 
 def _parsed(offset: str | None) -> int | None:

@@ -39,7 +39,7 @@ class RouteWatch:
         self._runtime = runtime
         self._every_s = every_s
         self._stop = threading.Event()
-        self._notes = state_folder(runtime.project.root) / NOTES
+        self._notes = runtime.folder / NOTES
         self._noted: Notes | None = None
         self._troubled = False
         self._thread = threading.Thread(target=self._watch, name="penstock-routes", daemon=True)

@@ -141,8 +141,6 @@ class Runner:
         self._adoption = Adoption(runtime, now_s=now_s)
         self._topics = [one for one in inputs if isinstance(one, KafkaInput)]
         self._arrived = Event()
-        for one in self._topics:
-            one.reader.tell(self._wake)
         self._durable: deque[tuple[float, float]] = deque()
         self.metrics = LiveMetrics(now_s(), default_action=_default_action(runtime))
 
@@ -155,6 +153,8 @@ class Runner:
 
     def follow(self, *, poll_s: float = POLL_S) -> LiveSummary:
         """Process what the inputs hold and what is appended to them, until stopped."""
+        for one in self._topics:
+            one.reader.tell(self._wake)
         with RouteWatch(self._runtime), GuardWatch(self._runtime):
             while not self._stop.is_set():
                 if not self._pass(final=False).batches:
@@ -164,6 +164,19 @@ class Runner:
             if self._answering is not None:
                 self._answering.drain(self._note)
         return self._finish()
+
+    def step(self) -> bool:
+        """Process what the inputs hold now; whether there was anything."""
+        return self._pass(final=False).batches > 0
+
+    def finish(self) -> LiveSummary:
+        """Wait until what was processed is durable."""
+        return self._finish()
+
+    @property
+    def offsets(self) -> dict[str, str]:
+        """Up to where each input was processed, by its key."""
+        return dict(self._offsets)
 
     def summary(self) -> LiveSummary:
         """The live metrics now."""

@@ -69,14 +69,14 @@ def spill_folder(root: Path) -> Path:
     return state_folder(root) / "tmp"
 
 
-def learned_path(root: Path) -> Path:
+def learned_path(root: Path, shard: str = "") -> Path:
     """What the learners of the project in `root` know, whichever registry it has: a cache, see `penstock.app.learning`."""
-    return (state_folder(root) / "online").absolute()
+    return (shard_folder(root, shard) / "online").absolute()
 
 
-def shadow_path(root: Path) -> Path:
+def shadow_path(root: Path, shard: str = "") -> Path:
     """The scores of the shadow arms of the project in `root`."""
-    return state_folder(root) / "shadows.db"
+    return shard_folder(root, shard) / "shadows.db"
 
 
 def plan_of(project: Project) -> Plan:
@@ -147,7 +147,10 @@ class Runtime:
         snapshots: Snapshots,
         registry: ModelRegistry,
         clock: Clock,
+        shard: str = "",
     ) -> None:
+        self.shard = shard
+        """Which part of the keys it has; empty where it has all."""
         self.project = project
         self.plan = plan
         self.settings = settings
@@ -157,10 +160,10 @@ class Runtime:
             plan,
             registry,
             audit_log_of(project.root, clock=clock),
-            states=Kept(learned_path(project.root), store.store_id),
+            states=Kept(learned_path(project.root, shard), store.store_id),
         )
         """Which model versions decide."""
-        self.shadows = Shadows(shadow_path(project.root))
+        self.shadows = Shadows(shadow_path(project.root, shard))
         self.clock = clock
         self.contract_changes: tuple[str, ...] = ()
         """Schemas that were accepted as new versions when the project was opened."""
@@ -183,12 +186,12 @@ class Runtime:
         root: Path | str,
         *,
         project: Project | None = None,
+        shard: str = "",
         settings: Settings | None = None,
         clock: Clock | None = None,
         rebuild: bool = False,
         progress: Progress = no_progress,
         connection_factory: ConnectionFactory = connect,
-        shard: str = "",
         take_over: bool = False,
     ) -> Runtime:
         """Open the project in `root`: recover state as newest good snapshot plus log tail, load the champions.
@@ -197,14 +200,14 @@ class Runtime:
         ----------
         project, settings
             Loaded already; default: from the folder.
+        shard
+            Open this shard's store and state instead of those of a project that is whole.
         rebuild
             Fold the whole log again instead of starting from a snapshot.
         progress
             Called with (rows folded, rows to fold) during recovery.
         connection_factory
             Opens the connections to a SQLite file; tests put a failing disk under it.
-        shard
-            Which of the project's stores, where it has several.
         take_over
             Whether to end another writer of a store in PostgreSQL, which may be frozen or cut off, instead of being refused.
         """
@@ -213,24 +216,25 @@ class Runtime:
         chosen = settings or load_settings(path)
         now = clock or SystemClock()
         plan = plan_of(loaded)
+        folder = shard_folder(path, shard)
         with ExitStack() as undo:
             store = open_store(
                 path, chosen, shard=shard, take_over=take_over, connection_factory=connection_factory
             )
             undo.callback(store.close)
             ids = IdIndex.open(
-                shard_folder(path, shard) / "ids",
+                folder / "ids",
                 store_id=store.store_id,
                 next_position=store.next_position,
                 event_ids=store.event_ids,
             )
             undo.callback(ids.close)
             snapshots = snapshots_of(path, chosen, store_id=store.store_id, shard=shard)
-            history = contracts.read_history(state_folder(path))
+            history = contracts.read_history(folder)
             changed = contracts.judge(loaded, plan, store, history)
             contracts.check(changed)
             history = contracts.extended(plan, store, history, now_us=now.now_us())
-            contracts.record(state_folder(path), history)
+            contracts.record(folder, history)
             registry = registry_of(path, clock=now)
             runtime = cls(
                 loaded,
@@ -241,6 +245,7 @@ class Runtime:
                 snapshots=snapshots,
                 registry=registry,
                 clock=now,
+                shard=shard,
             )
             runtime.contract_changes = tuple(one.text for one in changed)
             runtime._start(rebuild=rebuild, progress=progress)
@@ -248,6 +253,11 @@ class Runtime:
             undo.pop_all()
         _ACTIVE.append(runtime)
         return runtime
+
+    @property
+    def folder(self) -> Path:
+        """Where it keeps what is its own."""
+        return shard_folder(self.project.root, self.shard)
 
     @property
     def skipped_snapshots(self) -> tuple[str, ...]:
@@ -376,7 +386,7 @@ class Runtime:
         self.store.describe_decisions(rows_of(self.plan))
         self._agree(contracts.extended(self.plan, self.store, self._contracts, now_us=self.clock.now_us()))
         try:
-            contracts.record(state_folder(self.project.root), self._contracts)
+            contracts.record(self.folder, self._contracts)
         except OSError as error:  # the next start writes it
             self.problems["contracts"] = f"the schemas' versions could not be written ({error})"
         self.snapshot()  # those before are of another plan

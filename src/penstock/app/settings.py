@@ -164,6 +164,17 @@ class KafkaSettings(BaseModel):
     schema_registry_options: dict[str, SecretStr] = Field(
         {}, description="Settings of the registry's client, such as `basic.auth.user.info`."
     )
+    predictions_topic: str | None = Field(
+        None, min_length=1, description="Where each decision is sent, under its event's id."
+    )
+    feature_vectors_topic: str | None = Field(
+        None, min_length=1, description="Where the features are sent that each decision was made on."
+    )
+    dead_letters_topic: str | None = Field(
+        None,
+        min_length=1,
+        description="Where refused input is sent: its bytes, with the reason in the headers.",
+    )
 
 
 class ServeSettings(BaseModel):

@@ -30,14 +30,14 @@ def state_folder(root: Path) -> Path:
     return root / STATE_FOLDER
 
 
-def store_path(root: Path) -> Path:
-    """The SQLite file with the log, decisions and labels of the project in `root`, where they are in one."""
-    return state_folder(root) / "penstock.db"
-
-
-def shard_folder(root: Path, shard: str) -> Path:
-    """Where what belongs to one shard's store is kept, the index of event ids for one; "" is the project itself."""
+def shard_folder(root: Path, shard: str = "") -> Path:
+    """Where what belongs to one shard of the project in `root` is kept; "" is a project that is whole."""
     return state_folder(root) / "shards" / shard if shard else state_folder(root)
+
+
+def store_path(root: Path, shard: str = "") -> Path:
+    """The SQLite file with the log, decisions and labels of the project in `root`, or of one of its shards."""
+    return shard_folder(root, shard) / "penstock.db"
 
 
 def open_store(
@@ -63,7 +63,7 @@ def open_store(
     engine = settings.engine
     if target is None:
         return ProjectStore.open(
-            shard_folder(root, shard) / "penstock.db",
+            store_path(root, shard),
             durability=engine.durability,
             max_dead_letters=engine.max_dead_letters,
             max_pending_labels=engine.max_pending_labels,
@@ -83,7 +83,7 @@ def open_store(
     )
 
 
-def open_reader(root: Path, *, shard: str = "", patient: bool = False) -> ProjectReader:
+def open_reader(root: Path, shard: str = "", *, patient: bool = False) -> ProjectReader:
     """The project's store for reading, beside a running engine or without one.
 
     With `patient` a read waits for a server that is away as long as a commit does: for processes in which nobody waits for an answer.
@@ -91,7 +91,7 @@ def open_reader(root: Path, *, shard: str = "", patient: bool = False) -> Projec
     settings = load_settings(root).store
     target = target_of(settings, shard)
     if target is None:
-        return ProjectReader.open_reader(shard_folder(root, shard) / "penstock.db")
+        return ProjectReader.open_reader(store_path(root, shard))
     _check_driver()
     from penstock.stores.postgres.store import PostgresReader
 

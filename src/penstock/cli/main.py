@@ -42,6 +42,7 @@ from penstock.cli import (
     score,
     status,
     train,
+    worker,
 )
 from penstock.cli.exits import EXIT_TEXTS, Commands
 
@@ -90,6 +91,7 @@ app.command("lineage")(lineage.lineage)
 app.command("contracts")(contracts.contracts)
 app.command("run")(run.run)
 app.command("up")(run.up)
+app.command("worker")(worker.worker)
 app.command("live-data")(live_data.live_data)
 app.command("materialize")(materialize.materialize)
 app.command("score")(score.score)

@@ -72,9 +72,7 @@ def run(
     if engine == "spark":
         given_files(files or [], command="run")
         places = dict(text.split("=", 1) for text in files or [])  # an address of Kafka is no path
-        run_by_spark(
-            project_root(project), places, service=service, out=out, follow=follow, as_json=as_json
-        )
+        run_by_spark(project_root(project), places, service=service, out=out, follow=follow, as_json=as_json)
         return
     if service is not None or out is not None or follow:
         raise InputError(
@@ -111,6 +109,7 @@ def _drive(
     from penstock.app.beside import Beside
     from penstock.app.changing import ensure_applied
     from penstock.app.exporting_beside import export_rest
+    from penstock.app.kafka_following import sending_results
     from penstock.app.kafka_inputs import reading
     from penstock.app.run_log import RunLog
     from penstock.app.running import stop_on_signals
@@ -145,7 +144,10 @@ def _drive(
                 if follow:
                     following = f"following {', '.join(one.source for one in inputs)}; " if inputs else ""
                     tell(f"penstock: {following}Ctrl-C ends it")
-                with alerting(runtime, finish=lambda: not stop.asked) as alerts:
+                with (
+                    sending_results(runtime, finish=lambda: not stop.asked),
+                    alerting(runtime, finish=lambda: not stop.asked) as alerts,
+                ):
                     _show_alerts(run_log, platform, alerts)
                     summary = runner.follow() if follow else runner.run()
                 if not stop.asked:
@@ -292,7 +294,7 @@ def notice(runtime: Runtime) -> None:
 
 
 def _notice_beside(runtime: Runtime) -> None:
-    for what in ("offline", "alerts"):
+    for what in ("offline", "alerts", "kafka"):
         if what in runtime.problems:
             tell(f"penstock: {what}: {runtime.problems[what]}")
 

@@ -79,7 +79,7 @@ class KafkaReader:
                 "isolation.level": "read_committed",
                 START: "error",  # an offset that Kafka has deleted is a loss, and no reason to begin anew
                 "error_cb": self._note,
-                "logger": _Quiet(),
+                "logger": Quiet(),
             }
         )
         self._changed = threading.Condition()
@@ -250,6 +250,7 @@ class KafkaReader:
         self._keep([first, *self._consumer.consume(AT_ONCE, 0)])
 
     def _keep(self, messages: Sequence[Message]) -> None:
+        newest: dict[Partition, Message] = {}
         with self._changed:
             for message in messages:
                 error = message.error()
@@ -260,12 +261,21 @@ class KafkaReader:
                 elif buffer is not None:
                     buffer.messages.append(message)
                     buffer.at_end = False
+                    newest[partition] = message
                     self._held += 1
                     self._held_bytes += _size(message)
+            for partition, message in newest.items():
+                self._buffers[partition].at_end |= behind(message) >= self._high(partition)
             self.problem = ""
             self._changed.notify_all()
         for arrived in self._tellers:
             arrived()
+
+    def _high(self, partition: Partition) -> int:
+        """Where a partition ended when last fetched: known at once, while its end is told only after the next, empty fetch."""
+        at = self._kafka.TopicPartition(*partition)
+        high = int(self._consumer.get_watermark_offsets(at, cached=True)[1])
+        return high if high >= 0 else 1 << 62
 
     def _heed(
         self, error: KafkaError, partition: Partition, buffer: _Buffer | None, message: Message
@@ -303,8 +313,8 @@ class KafkaReader:
         self.problem = error.str()
 
 
-class _Quiet:
-    """Takes librdkafka's log lines, which repeat each failed attempt to connect; `KafkaReader.problem` has the newest."""
+class Quiet:
+    """Takes librdkafka's log lines, which repeat each failed attempt to connect; what goes on is told elsewhere."""
 
     def log(self, *_: object) -> None:
         """Nothing."""

@@ -133,6 +133,6 @@ def registry_client(settings: Mapping[str, str]) -> tuple[Any, type[Any]]:
 def unreachable(settings: Mapping[str, str], error: Exception) -> UnreachableError:
     """What is raised where the registry does not answer as it should."""
     return UnreachableError(
-        f"schema registry {settings['url']}: it does not answer as it should ({type(error).__name__}: {str(error)[:200]}). Start it, or "
+        f"schema registry {settings['url'].rpartition('@')[2]}: it does not answer as it should ({type(error).__name__}: {str(error)[:200]}). Start it, or "
         "correct schema_registry_url of KafkaConfig or of [kafka]."
     )

@@ -6,11 +6,11 @@ import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
-from penstock.connectors.kafka import library
+from penstock.connectors.kafka import Quiet, library
 from penstock.core.errors import UnreachableError
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class KafkaPush:
         self._producers = {name: producers[topic.settings] for name, topic in topics.items()}
         self._keys: dict[str, bytes] = {}
 
-    def __enter__(self) -> KafkaPush:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -118,7 +118,7 @@ class KafkaPush:
             "message.timeout.ms": int(FLUSH_S * 1000),
         }
         settings.pop("auto.offset.reset", None)
-        producer = kafka.Producer(settings, logger=_Quiet())
+        producer = kafka.Producer({**settings, "logger": Quiet()})
         try:
             producer.list_topics(timeout=10.0)
         except kafka.KafkaException as error:
@@ -127,10 +127,3 @@ class KafkaPush:
                 "kafka_bootstrap_servers of KafkaConfig, or bootstrap_servers of [kafka]."
             ) from error
         return producer
-
-
-class _Quiet:
-    """Takes librdkafka's log lines; what fails is counted and told."""
-
-    def log(self, *_: object) -> None:
-        """Nothing."""

@@ -48,7 +48,9 @@ def problems_of(
     if config.value_format == "json":
         return []
     if config.value_format == "protobuf":
-        return _differences(_protobuf_types(config, root), fields, _PROTOBUF, where=f"message {config.message}")
+        return _differences(
+            _protobuf_types(config, root), fields, _PROTOBUF, where=f"message {config.message}"
+        )
     found = []
     for topic in config.topic_names:
         text = _newest(f"{topic}-value", registry)

@@ -163,6 +163,11 @@ def _check(config: KafkaConfig) -> None:
         raise DefinitionError(
             f"{owner}: value_format is {config.value_format!r}; allowed are {', '.join(VALUE_FORMATS)}. Choose one."
         )
+    if "@" in (config.schema_registry_url or ""):
+        raise DefinitionError(
+            f"{owner}: schema_registry_url names a user, and a definition must hold no secret. Set it in the environment: "
+            'PENSTOCK_KAFKA__SCHEMA_REGISTRY_OPTIONS=\'{"basic.auth.user.info": "…"}\'.'
+        )
     if config.value_format == "avro" and not config.schema_registry_url:
         raise DefinitionError(
             f"{owner}: its values are Avro, and schema_registry_url is missing; their schemas stand in a registry. Name its address."

@@ -151,6 +151,12 @@ _ALL = [
             "source",
             "What of a file or folder is not committed yet; of Parquet files the share of rows.",
         ),
+        (
+            "penstock_input_lag_messages",
+            "gauge",
+            "source",
+            "Messages of the source's Kafka topics that were not taken yet.",
+        ),
         ("penstock_micro_batch_events", "histogram", "", "Events in a micro-batch."),
         (
             "penstock_micro_batch_duration_seconds",

@@ -14,6 +14,7 @@ from penstock.app.alerting import alerts_path
 from penstock.app.auditing import AuditTotals, read_totals
 from penstock.app.exporting_beside import Exported, exported, exports
 from penstock.app.input_lag import bytes_behind
+from penstock.app.kafka_inputs import messages_behind
 from penstock.app.retraining_journal import ACTION
 from penstock.app.runtime import open_reader
 from penstock.core.errors import PenstockError
@@ -60,6 +61,7 @@ class Readings:
     labels_pending: int = 0
     store_bytes: int = 0
     behind: dict[str, int] = field(default_factory=dict)
+    waiting: dict[str, int] = field(default_factory=dict)
     audit: AuditTotals | None = None
     retraining: Retraining = field(default_factory=Retraining)
     versions: Counter[Pair] = field(default_factory=Counter)
@@ -121,6 +123,7 @@ class MetricReader:
             labels_pending=store.counters().get("labels_pending", 0),
             store_bytes=store.size_bytes(),
             behind=bytes_behind(self._inputs, store.offsets(), runtime.plan.sources),
+            waiting=_tried(lambda: messages_behind(self._inputs), before.waiting),
             audit=read_totals(root),
             retraining=_tried(
                 lambda: retraining_of(runtime.routes.audit.rows(action=ACTION)), before.retraining

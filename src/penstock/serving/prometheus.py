@@ -241,6 +241,8 @@ def _stored(page: Page, readings: Readings) -> None:
     page.add("penstock_store_bytes", readings.store_bytes)
     for source, behind in readings.behind.items():
         page.add("penstock_input_lag_bytes", behind, source)
+    for source, waiting in readings.waiting.items():
+        page.add("penstock_input_lag_messages", waiting, source)
 
 
 def _views(page: Page, totals: StreamTotals, runtime: Runtime, *, now_us: int) -> None:

@@ -38,7 +38,9 @@ def avro(*fields):
 MICROS, MILLIS = ({"type": "long", "logicalType": f"timestamp-{unit}"} for unit in ("micros", "millis"))
 SCHEMAS = {
     1: avro(("id", "string"), ("at", MICROS), ("amount", "double")),
-    2: avro(("new", "string"), ("id", "string"), ("at", MILLIS), ("amount", "float"), ("note", ["null", "string"])),
+    2: avro(
+        ("new", "string"), ("id", "string"), ("at", MILLIS), ("amount", "float"), ("note", ["null", "string"])
+    ),
     3: avro(("id", "string"), ("at", MICROS), ("amount", "string")),
     4: avro(("id", "string"), ("at", MICROS)),
     5: {"type": "array", "items": "string"},
@@ -107,7 +109,9 @@ def test_random_bytes_never_raise():
         value = bytearray(good)
         for _ in range(chance.randrange(1, 4)):
             value[chance.randrange(5, len(value))] = chance.randrange(256)
-        values.append(bytes(value[: chance.randrange(len(value) + 1)]) if chance.random() < 0.3 else bytes(value))
+        values.append(
+            bytes(value[: chance.randrange(len(value) + 1)]) if chance.random() < 0.3 else bytes(value)
+        )
     decoded = through_avro(values)
     assert len(decoded.rows) + len(decoded.refused) == 3000
     assert {one.reason for one in decoded.refused} <= {

@@ -31,10 +31,18 @@ def test_mistakes_fail_where_they_are_written(arguments, message):
         KafkaConfig(**{"kafka_bootstrap_servers": "b:9092", "topics": "t", **arguments})
 
 
-@pytest.mark.parametrize("name", ["sasl.password", "ssl.key.password", "sasl.oauthbearer.client.secret", "ssl.key.pem"])
+@pytest.mark.parametrize(
+    "name", ["sasl.password", "ssl.key.password", "sasl.oauthbearer.client.secret", "ssl.key.pem"]
+)
 def test_a_secret_is_refused_and_not_shown(name):
     with pytest.raises(DefinitionError, match="no secret") as found:
         KafkaConfig("b:9092", "t", options={name: "hunter2"})
+    assert "hunter2" not in str(found.value)
+
+
+def test_a_password_in_the_registrys_address_is_refused_and_not_shown():
+    with pytest.raises(DefinitionError, match="no secret") as found:
+        KafkaConfig("b:9092", "t", value_format="avro", schema_registry_url="https://shop:hunter2@registry")
     assert "hunter2" not in str(found.value)
 
 

@@ -1,0 +1,151 @@
+"""A shard of a project: the keys of one partition, with an engine and a store of their own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from threading import Event
+
+from penstock.app.guarding import GuardWatch
+from penstock.app.kafka_following import sending_results
+from penstock.app.kafka_inputs import KafkaInput, kafka_sources, reader_of, registry_settings
+from penstock.app.merging import Resume
+from penstock.app.route_watch import RouteWatch
+from penstock.app.running import Runner
+from penstock.app.runtime import Runtime, plan_of
+from penstock.app.settings import Settings
+from penstock.connectors.kafka import KafkaReader, Partition
+from penstock.connectors.kafka_values import Values, values_of
+from penstock.core.errors import InputError, PenstockError, StoreError
+from penstock.definitions.project import Project
+
+TURN_ROWS = 4_096
+"""Most rows of one partition before the next shard's turn."""
+AGAIN_S = 0.05
+
+
+class Topics:
+    """The topics that a worker reads: of each source one, all with the same number of partitions.
+
+    Parameters
+    ----------
+    main
+        The source whose topic the group shares out: the one that is decided on.
+    """
+
+    def __init__(self, project: Project, settings: Settings) -> None:
+        self.plan = plan_of(project)
+        configs = kafka_sources(project, self.plan)
+        for name, config in configs.items():
+            if len(config.topic_names) > 1:
+                raise InputError(
+                    f"worker: source {name!r} has the topics {config.topics}; allowed is one, whose partitions are shards. Join them."
+                )
+        streams = [name for name in configs if self.plan.sources[name].label_of is None]
+        if len(streams) != 1:
+            raise InputError(
+                f"worker: of the project's streams {', '.join(streams) or 'none'} come from Kafka; allowed is one (and labels of it), whose "
+                "partitions are shards. Give it a KafkaConfig, or use penstock up."
+            )
+        self.main = streams[0]
+        self.configs = configs
+        self.readers: dict[str, KafkaReader] = {}
+        self.values: dict[str, Values | None] = {}
+        try:
+            for name, config in configs.items():
+                self.readers[name] = reader_of(name, config, settings.kafka)
+                registry = registry_settings(config, settings.kafka)
+                self.values[name] = values_of(config, project.root, registry)
+            counts = {n: len(self.readers[n].partitions(c.topic_names[0])) for n, c in configs.items()}
+            if len(set(counts.values())) > 1:
+                found = ", ".join(f"{count} of {name!r}" for name, count in counts.items())
+                raise InputError(
+                    f"worker: the topics have {found} partitions; allowed is the same number, so that the events of a key and their labels meet. "
+                    "Create them anew with one number."
+                )
+        except PenstockError:
+            self.close()
+            raise
+        self.partitions = counts[self.main]
+
+    def tell(self, arrived: Callable[[], None]) -> None:
+        """Call `arrived` when something comes."""
+        for reader in self.readers.values():
+            reader.tell(arrived)
+
+    def inputs(self, number: int, problems: dict[str, str]) -> list[KafkaInput]:
+        """The inputs of a shard."""
+        return [
+            KafkaInput(
+                name,
+                Partition(config.topic_names[0], number),
+                self.readers[name],
+                self.values[name],
+                problems,
+                TURN_ROWS,
+            )
+            for name, config in self.configs.items()
+        ]
+
+    def close(self) -> None:
+        """End reading."""
+        for reader in self.readers.values():
+            reader.close()
+
+
+class Shard:
+    """A shard that is open: takes turns with others in one thread."""
+
+    def __init__(self, number: int, runtime: Runtime, inputs: Sequence[KafkaInput], *, stop: Event) -> None:
+        self.number = number
+        self.runtime = runtime
+        self.inputs = inputs
+        self.runner = Runner(runtime, inputs, stop=stop)
+        self._watching = ExitStack()
+        self._watching.enter_context(RouteWatch(runtime))
+        self._watching.enter_context(GuardWatch(runtime))
+        self._watching.enter_context(sending_results(runtime))
+
+    @classmethod
+    def open(
+        cls, root: Path, number: int, *, project: Project, topics: Topics, wanted: Callable[[], bool]
+    ) -> Shard:
+        """Open a shard, as soon as whoever had it has closed it.
+
+        Raises `StoreError` where it cannot be opened, or is not wanted any more.
+        """
+        while True:
+            try:
+                runtime = Runtime.open(root, project=project, shard=str(number))
+                break
+            except StoreError as error:
+                if "only one may" not in str(error) or not wanted():
+                    raise
+                time.sleep(AGAIN_S)
+        return cls(number, runtime, topics.inputs(number, runtime.problems), stop=Event())
+
+    def step(self) -> bool:
+        """Process what is there now, up to one micro-batch of each topic; whether there was anything."""
+        return self.runner.step()
+
+    def offsets(self) -> dict[tuple[str, int], int]:
+        """Up to where its partitions were processed."""
+        done = self.runner.offsets
+        found = {}
+        for one in self.inputs:
+            at = Resume.parse(done.get(one.key)).at
+            if at is not None:
+                found[one.partition.topic, one.partition.number] = int(at)
+        return found
+
+    def close(self) -> None:
+        """Finish what is under way, write a snapshot, and let another process open it."""
+        for one in self.inputs:
+            one.reader.leave([one.partition])
+        self._watching.close()
+        try:
+            self.runner.finish()
+        finally:
+            self.runtime.close()
