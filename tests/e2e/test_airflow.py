@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -22,6 +23,7 @@ from tests.external_environments import environment_python
 from tests.unit.app.fraud_shop import Feed, write_project
 
 ROOT = Path(__file__).parents[2]
+LIMIT_SECONDS = 150
 FLAKY = """#!{python}
 import os, pathlib, subprocess, sys
 mark = pathlib.Path({mark!r})
@@ -54,10 +56,16 @@ def airflow(tmp_path_factory):
 
 
 def ran(arguments, command, env):
-    done = subprocess.run(
-        [*command, *arguments], env=env, capture_output=True, text=True, timeout=240, check=False
-    )
-    return done.returncode, done.stdout + done.stderr
+    """How a command of Airflow ended, and what it said; a limit of its own, so that a run that hangs says where."""
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen([*command, *arguments], env=env, stdout=said, stderr=subprocess.STDOUT)
+        try:
+            code = process.wait(timeout=LIMIT_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            code = process.wait()
+        said.seek(0)
+        return code, said.read()
 
 
 @pytest.fixture
