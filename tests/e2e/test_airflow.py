@@ -100,7 +100,7 @@ def served(project):
     try:
         for _ in range(300):
             try:
-                httpx.get(f"{url}/api/v1/endpoints").raise_for_status()
+                httpx.get(f"{url}/v1/endpoints").raise_for_status()
                 break
             except httpx.HTTPError:
                 time.sleep(0.1)
@@ -170,7 +170,7 @@ def test_a_version_is_trained_in_spite_of_a_failure_judged_promoted_and_taken_ov
     assert attempt.why.startswith("Airflow, run ")
     (version,) = registry_of(project).versions("fraud")
     assert version.stage == "Production"
-    (endpoint,) = httpx.get(f"{served}/api/v1/endpoints").json()["items"]
+    (endpoint,) = httpx.get(f"{served}/v1/endpoints").json()["items"]
     assert [arm["serving"] for arm in endpoint["arms"]] == [version.label]
 
 
