@@ -30,7 +30,7 @@ def backfills(folder: Path) -> None:
     try:
         backfill(
             spark,
-            PROJECT,
+            project,
             "everything",
             events=str(folder / "conflict.parquet"),
             history=data,
