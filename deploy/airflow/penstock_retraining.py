@@ -111,7 +111,7 @@ def penstock_retraining() -> None:
         url = Variable.get("penstock_url", default="")
         if placed["outcome"] != "promoted" or not url:
             return f"nothing to wait for: {placed['outcome']}, {placed['why']}"
-        step("reload", placed["version"], "--url", url, project=False)
+        step("reload", placed["version"], "--url", url, "--seconds", "300", project=False)
         return f"{placed['version']} decides"
 
     @task(trigger_rule="one_failed", retries=0)

@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -22,6 +23,7 @@ from tests.external_environments import environment_python
 from tests.unit.app.fraud_shop import Feed, write_project
 
 ROOT = Path(__file__).parents[2]
+LIMIT_SECONDS = 150
 FLAKY = """#!{python}
 import os, pathlib, subprocess, sys
 mark = pathlib.Path({mark!r})
@@ -54,10 +56,16 @@ def airflow(tmp_path_factory):
 
 
 def ran(arguments, command, env):
-    done = subprocess.run(
-        [*command, *arguments], env=env, capture_output=True, text=True, timeout=240, check=False
-    )
-    return done.returncode, done.stdout + done.stderr
+    """How a command of Airflow ended, and what it said; a limit of its own, so that a run that hangs says where."""
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen([*command, *arguments], env=env, stdout=said, stderr=subprocess.STDOUT)
+        try:
+            code = process.wait(timeout=LIMIT_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            code = process.wait()
+        said.seek(0)
+        return code, said.read()
 
 
 @pytest.fixture
@@ -92,7 +100,7 @@ def served(project):
     try:
         for _ in range(300):
             try:
-                httpx.get(f"{url}/api/v1/endpoints").raise_for_status()
+                httpx.get(f"{url}/v1/endpoints").raise_for_status()
                 break
             except httpx.HTTPError:
                 time.sleep(0.1)
@@ -162,7 +170,7 @@ def test_a_version_is_trained_in_spite_of_a_failure_judged_promoted_and_taken_ov
     assert attempt.why.startswith("Airflow, run ")
     (version,) = registry_of(project).versions("fraud")
     assert version.stage == "Production"
-    (endpoint,) = httpx.get(f"{served}/api/v1/endpoints").json()["items"]
+    (endpoint,) = httpx.get(f"{served}/v1/endpoints").json()["items"]
     assert [arm["serving"] for arm in endpoint["arms"]] == [version.label]
 
 

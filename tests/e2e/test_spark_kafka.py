@@ -8,6 +8,7 @@ import subprocess
 from itertools import accumulate
 from pathlib import Path
 from random import Random
+from uuid import uuid4
 
 import pyarrow as pa
 import pytest
@@ -48,7 +49,8 @@ def made(tmp_path_factory, kafka, records):
     python = environment_python("spark")
     folder = tmp_path_factory.mktemp("kafka")
     client = admin.AdminClient({"bootstrap.servers": kafka.address})
-    for name in ("payments", "feature_vectors"):
+    topics = [f"{name}-{uuid4().hex[:8]}" for name in ("payments", "feature_vectors")]
+    for name in topics:
         client.create_topics([admin.NewTopic(name, PARTITIONS)])[name].result(20)
     messages = [(partition_of(one), json.dumps(one)) for one in records]
     messages[50:50] = [(0, '{"id": "no time"}'), (1, "no JSON")]
@@ -60,14 +62,14 @@ def made(tmp_path_factory, kafka, records):
     )
     env["PYSPARK_SUBMIT_ARGS"] = f"--master local[2] --jars {jars} {options} pyspark-shell"
     work = subprocess.run(
-        [python, str(ROOT / "tests/e2e/spark/kafka_work.py"), str(folder), kafka.address],
+        [python, str(ROOT / "tests/e2e/spark/kafka_work.py"), str(folder), kafka.address, *topics],
         env=env,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=400,
         check=False,
     )
-    client.delete_topics(["payments", "feature_vectors"])
+    client.delete_topics(topics)
     assert work.returncode == 0, work.stderr[-4000:]
     return folder
 

@@ -157,7 +157,7 @@ def _arms(url: str, version: str, key: str | None) -> list[tuple[str, bool]]:
 
     headers = {} if key is None else {"Authorization": f"Bearer {key}"}
     try:
-        answer = httpx.get(f"{url.rstrip('/')}/api/v1/endpoints", headers=headers, timeout=5.0)
+        answer = httpx.get(f"{url.rstrip('/')}/v1/endpoints", headers=headers, timeout=5.0)
         answer.raise_for_status()
     except httpx.HTTPError as error:
         raise UnreachableError(

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 ROWS_A_PART = 500_000
 """How many rows a place for keys gets, or so: their sort should fit into an executor's memory, and need not."""
 _BATCH_ROWS = 1 << 16
+_NO_LIMIT = 2**31 - 1
 
 
 def spark_session() -> SparkSession:
@@ -61,6 +62,8 @@ def spark_session() -> SparkSession:
     spark.conf.set("spark.sql.session.timeZone", "UTC")
     spark.conf.set("spark.sql.parquet.outputTimestampType", "TIMESTAMP_MICROS")
     spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", _BATCH_ROWS)
+    # With any limit in bytes Spark measures the whole batch anew for each of its rows.
+    spark.conf.set("spark.sql.execution.arrow.maxBytesPerBatch", _NO_LIMIT)
     return spark
 
 

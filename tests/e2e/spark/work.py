@@ -5,25 +5,23 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from pyspark.errors import StreamingQueryException
-
 from penstock.app import spark_sinks
 from penstock.app.spark import backfill, spark_session
 from penstock.app.spark_stream import start_stream
 from penstock.core.errors import InputError
 from penstock.definitions.project import load_project
 
-PROJECT = load_project(Path(__file__).parent)
+FOLDER = Path(__file__).parent
 
 
 def backfills(folder: Path) -> None:
-    spark = spark_session()
+    spark, project = spark_session(), load_project(FOLDER)
     data = {name: str(folder / f"{name}.parquet") for name in ("logins", "chargebacks")}
-    backfill(spark, PROJECT, "everything", events=str(folder / "payments"), history=data, out=folder / "own")
+    backfill(spark, project, "everything", events=str(folder / "payments"), history=data, out=folder / "own")
     given = {**data, "payments": str(folder / "payments")}
     backfill(
         spark,
-        PROJECT,
+        project,
         "everything",
         events=str(folder / "asked.parquet"),
         history=given,
@@ -32,7 +30,7 @@ def backfills(folder: Path) -> None:
     try:
         backfill(
             spark,
-            PROJECT,
+            project,
             "everything",
             events=str(folder / "conflict.parquet"),
             history=data,
@@ -45,7 +43,7 @@ def backfills(folder: Path) -> None:
 def stream(folder: Path) -> None:
     start_stream(
         spark_session(),
-        PROJECT,
+        load_project(FOLDER),
         "streamed",
         places={name: str(folder / "stream" / name) for name in ("payments", "logins")},
         out=str(folder / "vectors"),
@@ -57,6 +55,8 @@ def stream(folder: Path) -> None:
 
 def interrupted(folder: Path) -> None:
     """The stream, its second micro-batch computed but not committed; then anew in other workers, and once more with a new file."""
+    from pyspark.errors import StreamingQueryException
+
     commit = spark_sinks.DeltaSink._commit
 
     def fails(self: spark_sinks.DeltaSink, place: Path, batch: int) -> None:
