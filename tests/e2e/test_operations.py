@@ -10,7 +10,7 @@ from pathlib import Path
 from typer.main import get_command
 
 from penstock.cli.main import app
-from tests.e2e.dashboard_project import penstock
+from tests.e2e.commands import penstock
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ["docs/operations.md", "deploy/README.md", "deploy/prometheus/rules/alerts.yml", "deploy/Dockerfile"]

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import httpx
 
-from tests.e2e.dashboard_project import World, label_of, penstock
+from tests.e2e.commands import penstock
+from tests.e2e.dashboard_project import World, label_of
 
 DAYS, A_DAY = 25, 150
 PATIENCE_S = 120.0

@@ -16,7 +16,7 @@ import msgspec
 
 import penstock
 from penstock.app.registries import is_mlflow
-from penstock.app.runtime import state_folder, store_path
+from penstock.app.runtime import state_folder
 from penstock.app.settings import load_settings
 from penstock.core.clock import Clock
 from penstock.core.errors import CorruptionError, ProjectError
@@ -25,7 +25,7 @@ from penstock.stores.copies import copy_database, is_database
 from penstock.stores.reader import ProjectReader
 
 MANIFEST = "backup.json"
-LEFT_OUT = frozenset({"ids", "live.bin", "offline", "online", "snapshots", "tmp", "jobs"})
+LEFT_OUT = frozenset({"ids", "live.bin", "offline", "online", "snapshots", "tmp", "jobs", "workers"})
 """Of the state folder what is made again."""
 BEFORE = ("alerts.db", "shadows.db", "penstock.db")
 """Copied first, in this order; all else refers to nothing that comes later."""
@@ -43,17 +43,21 @@ class Backup:
         The version that made it.
     taken_us
         When, in microseconds since 1970.
-    store_id, log_length
-        Which store, and how many events and labels its log holds.
+    stores
+        How many events and labels each store's log holds, by its path in the state folder.
     files
         The SHA-256 of every file, by its path in the state folder.
     """
 
     penstock: str
     taken_us: int
-    store_id: str
-    log_length: int
+    stores: dict[str, int]
     files: dict[str, str]
+
+    @property
+    def log_length(self) -> int:
+        """How many events and labels it holds in all."""
+        return sum(self.stores.values())
 
 
 def back_up(root: Path, target: Path, *, clock: Clock) -> Backup:
@@ -66,7 +70,12 @@ def back_up(root: Path, target: Path, *, clock: Clock) -> Backup:
     StoreError, CorruptionError
         A database cannot be read, or is damaged; no backup is left.
     """
-    if not store_path(root).exists():
+    if load_settings(root).store.url is not None:
+        raise ProjectError(
+            f"backup of {root}: its log and decisions are in PostgreSQL. Copy {state_folder(root)} first and back the database up "
+            "after it, by pg_dump or its archive: what the folder names is in the database then."
+        )
+    if not _stores(state_folder(root)):
         raise ProjectError(
             f"backup of {root}: the project has never run, so there is nothing to keep. penstock run"
         )
@@ -146,25 +155,38 @@ def _copied(state: Path, target: Path, taken_us: int) -> Backup:
             copy.chmod((state / name).stat().st_mode)
         else:
             shutil.copy2(state / name, copy)
-    with ProjectReader.open_reader(target / _STORE) as store:
-        found = Backup(
-            penstock.__version__,
-            taken_us,
-            store.store_id,
-            store.next_position,
-            {name: _digest(target / name) for name in names},
-        )
+    found = Backup(
+        penstock.__version__,
+        taken_us,
+        {name: _length(target / name) for name in _stores(target)},
+        {name: _digest(target / name) for name in names},
+    )
     (target / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(asdict(found))))
     return found
 
 
 def _names(state: Path) -> Iterator[str]:
     """The files to copy, in order."""
-    yield from (name for name in BEFORE if (state / name).is_file())
+    first = [name for name in BEFORE if (state / name).is_file()]
+    for folder in sorted(state.glob("shards/*")):
+        first += [str((folder / name).relative_to(state)) for name in BEFORE if (folder / name).is_file()]
+    yield from first
     for path in sorted(state.rglob("*")):
         name = path.relative_to(state)
-        if name.parts[0] not in LEFT_OUT and str(name) not in BEFORE and _stays(path):
+        own = name.parts[2:] if name.parts[0] == "shards" else name.parts
+        if own and own[0] not in LEFT_OUT and str(name) not in first and _stays(path):
             yield str(name)
+
+
+def _stores(state: Path) -> list[str]:
+    """The store of a project, or those of its shards, in its state folder."""
+    found = [state / _STORE, *sorted(state.glob(f"shards/*/{_STORE}"))]
+    return [str(path.relative_to(state)) for path in found if path.is_file()]
+
+
+def _length(path: Path) -> int:
+    with ProjectReader.open_reader(path) as store:
+        return store.next_position
 
 
 def _stays(path: Path) -> bool:

@@ -18,7 +18,7 @@ from penstock.app.runtime import Runtime, plan_of
 from penstock.app.settings import Settings
 from penstock.connectors.kafka import KafkaReader, Partition
 from penstock.connectors.kafka_values import Values, values_of
-from penstock.core.errors import InputError, PenstockError, StoreError
+from penstock.core.errors import BusyError, InputError, PenstockError
 from penstock.definitions.project import Project
 
 TURN_ROWS = 4_096
@@ -114,14 +114,14 @@ class Shard:
     ) -> Shard:
         """Open a shard, as soon as whoever had it has closed it.
 
-        Raises `StoreError` where it cannot be opened, or is not wanted any more.
+        Raises `StoreError` where it cannot be opened, `BusyError` where it is not wanted any more.
         """
         while True:
             try:
                 runtime = Runtime.open(root, project=project, shard=str(number))
                 break
-            except StoreError as error:
-                if "only one may" not in str(error) or not wanted():
+            except BusyError:
+                if not wanted():
                     raise
                 time.sleep(AGAIN_S)
         return cls(number, runtime, topics.inputs(number, runtime.problems), stop=Event())

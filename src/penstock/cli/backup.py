@@ -29,7 +29,7 @@ def backup(
     found = back_up(root, folder, clock=SystemClock())
     elsewhere = kept_elsewhere(root)
     if as_json:
-        print_json(asdict(found) | {"elsewhere": list(elsewhere)})
+        print_json(asdict(found) | {"log_length": found.log_length, "elsewhere": list(elsewhere)})
         return
     say(f"{number(found.log_length)} events and labels, {number(len(found.files))} files in {folder}")
     for what in elsewhere:
@@ -50,7 +50,7 @@ def restore(
 
     found = put_back(project_root(project), folder)
     if as_json:
-        print_json(asdict(found))
+        print_json(asdict(found) | {"log_length": found.log_length})
         return
     say(f"restored: {number(found.log_length)} events and labels as of {moment(found.taken_us)}")
     hint("penstock audit")

@@ -21,6 +21,7 @@ from penstock.app.registries import is_mlflow
 from penstock.app.runtime import open_reader, plan_of, registry_of, state_folder, store_path
 from penstock.app.settings import PREFIX, Settings, load_settings
 from penstock.app.settings_page import variables
+from penstock.app.storing import has_run
 from penstock.core.clock import Clock, SystemClock
 from penstock.core.errors import PenstockError
 from penstock.core.time import format_duration, from_us, to_us
@@ -153,7 +154,10 @@ def _disk(patient: Patient) -> Iterator[Found]:
 def _store(patient: Patient) -> Iterator[Found]:
     """Whether the store opens, is whole, and accounts for every event; and whether the clock went back since."""
     path = store_path(patient.root)
-    if not path.exists():
+    if patient.settings is None:
+        yield "note", "not looked at: settings say where it is", ""
+        return
+    if not has_run(patient.root):
         yield "note", "the project has never run", "penstock run, or penstock up"
         return
     with open_reader(patient.root) as store:
@@ -162,7 +166,9 @@ def _store(patient: Patient) -> Iterator[Found]:
     parts = sum(counters.get(name, 0) for name in ("scored", "logged", "duplicate", "rejected"))
     if counters.get("received", 0) != parts:
         yield "wrong", "the counters do not add up", "penstock audit, and report it as a defect"
-    if path.stat().st_size > LARGE_BYTES:
+    if not path.exists():
+        yield "well", f"{length:,} events and labels, in PostgreSQL", ""
+    elif path.stat().st_size > LARGE_BYTES:
         yield "well", f"{length:,} events and labels; its structure is too large to check here", ""
     elif held(path):
         yield "well", f"{length:,} events and labels, its structure is whole", ""

@@ -9,7 +9,6 @@ import typer
 from penstock.cli.exits import ExitCode
 from penstock.cli.options import AsJson, Project, actor_name, project_root
 from penstock.cli.output import number, print_json, say, tell
-
 from penstock.core.errors import StoreError
 
 if TYPE_CHECKING:

@@ -46,6 +46,10 @@ class StoreError(PenstockError, RuntimeError):
     """A store could not be opened, read or written."""
 
 
+class BusyError(StoreError):
+    """Another process writes to the store, and only one may."""
+
+
 class UncertainError(StoreError):
     """Whether something was stored is not known; asking again with the same ids tells."""
 

@@ -7,7 +7,7 @@ import os
 import time
 from pathlib import Path
 
-from penstock.core.errors import StoreError
+from penstock.core.errors import BusyError
 
 _POLL_S = 0.02
 
@@ -21,7 +21,7 @@ class WriterLock:
         self._descriptor = -1
 
     def acquire(self, *, wait_s: float = 0.0) -> None:
-        """Take the lock, within `wait_s`; raises `StoreError` naming the process that holds it."""
+        """Take the lock, within `wait_s`; raises `BusyError` naming the process that holds it."""
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         give_up = time.monotonic() + wait_s
         while not _taken(descriptor):
@@ -30,7 +30,7 @@ class WriterLock:
                 continue
             holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
             os.close(descriptor)
-            raise StoreError(
+            raise BusyError(
                 f"{self._what}: process {holder} is writing to it, and only one may. Stop that process "
                 "first; `penstock status` and `penstock audit` read beside it."
             )

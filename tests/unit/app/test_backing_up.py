@@ -41,8 +41,27 @@ def test_a_restored_project_goes_on_as_the_first_one_does(folder, tmp_path):
             answers.append((runtime.store.next_position, runtime.store.counters(), decided))
             assert audit(runtime.store, runtime.plan).clean
     assert answers[0] == answers[1], "the same decisions and features to the last bit, from the log alone"
-    with open_reader(other) as store:
-        assert store.store_id == made.store_id
+    assert made.stores == {"penstock.db": made.log_length}
+
+
+def test_shards_are_in_it_without_what_is_made_again(folder, tmp_path):
+    for shard in "01":
+        with open_project(folder, shard=shard) as runtime:
+            runtime.ingest("payments", payments(int(shard) + 2, 1))
+    made = back_up(folder, tmp_path / "copy", clock=CLOCK)
+    assert made.stores == {"shards/0/penstock.db": 2, "shards/1/penstock.db": 3}
+    assert not [name for name in made.files if "/ids/" in name or "/snapshots/" in name]
+    other = write_project(tmp_path / "other")
+    restore(other, tmp_path / "copy")
+    with open_project(other, shard="1") as runtime:
+        assert runtime.store.next_position == 3
+
+
+def test_what_is_in_postgresql_is_backed_up_there(folder, tmp_path):
+    ran(folder)
+    (folder / "penstock.toml").write_text('[store]\nurl = "postgresql://nowhere/shop"\n')
+    with pytest.raises(ProjectError, match="pg_dump"):
+        back_up(folder, tmp_path / "copy", clock=CLOCK)
 
 
 def test_a_backup_of_a_running_project_is_one_moment_of_it(folder, tmp_path):

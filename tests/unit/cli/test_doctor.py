@@ -67,7 +67,8 @@ def test_a_wrong_setting_is_found_and_the_rest_still_looked_at(ran):
     state, text, _ = about(ran, "settings")[0]
     assert state == "wrong"
     assert "engine.durability is 'hope'" in text
-    assert about(ran, "store")[0][0] == "well"
+    assert about(ran, "store")[0][0] == "note"
+    assert about(ran, "disk")[0][0] == "well"
 
 
 def test_a_definition_that_cannot_be_loaded_is_found(ran):

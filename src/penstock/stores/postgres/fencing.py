@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from penstock.core.errors import StoreError
+from penstock.core.errors import BusyError, StoreError
 from penstock.stores.postgres.session import this_process
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Fence:
     def lock(self, *, take_over: bool) -> None:
         """Take the lock, before there are tables; with `take_over`, from another writer.
 
-        Raises `StoreError` naming the process that holds it.
+        Raises `BusyError` naming the process that holds it.
         """
         give_up = time.monotonic() + WAIT_S
         while not self._locked():
@@ -49,7 +49,7 @@ class Fence:
             if take_over and holder is not None:
                 self._end(holder)
             elif time.monotonic() > give_up:
-                raise StoreError(
+                raise BusyError(
                     f"store {self._target}: {self._name_of(holder)} is writing to it, and only one may. Stop that process "
                     "first; `penstock status` and `penstock audit` read beside it."
                 )
@@ -83,7 +83,7 @@ class Fence:
             if self._holder() == self._backend:
                 self._end(self._backend)
             elif time.monotonic() > until_s:
-                raise StoreError(
+                raise BusyError(
                     f"store {self._target}: {self._name_of(self._holder())} is writing to it, and only one may."
                 )
             time.sleep(_POLL_S)
