@@ -22,9 +22,9 @@ def new_topic(address, *, partitions=1, name="t"):
 
 def produce(address, topic, messages, **settings):
     """Send ``(key, value)`` or ``(key, value, partition)``, and wait until all are there."""
-    producer = Producer(
-        {"bootstrap.servers": address, "partitioner": "murmur2_random", "linger.ms": 5, **settings}
-    )
+    failed = []
+    own = {"bootstrap.servers": address, "partitioner": "murmur2_random", "linger.ms": 5}
+    producer = Producer(own | settings | {"on_delivery": lambda error, _: error and failed.append(error)})
     for message in messages:
         key, value, *partition = message
         while True:

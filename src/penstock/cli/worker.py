@@ -9,7 +9,6 @@ import typer
 from penstock.cli.exits import ExitCode
 from penstock.cli.options import AsJson, Project, actor_name, project_root
 from penstock.cli.output import number, print_json, say, tell
-
 from penstock.core.errors import StoreError
 
 if TYPE_CHECKING:
@@ -81,7 +80,9 @@ def _show(statuses: Sequence[WorkerStatus], *, as_json: bool) -> None:
         return
     for one in statuses:
         for shard, found in one.shards.items():
-            say(f"process {one.pid}, shard {shard}: {number(found.log_length)} rows, {number(found.lag)} messages behind")
+            say(
+                f"process {one.pid}, shard {shard}: {number(found.log_length)} rows, {number(found.lag)} messages behind"
+            )
         for what, problem in one.problems.items():
             say(f"process {one.pid}, shard {what}: {problem}")
     if not statuses:

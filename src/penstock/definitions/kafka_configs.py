@@ -166,7 +166,7 @@ def _check(config: KafkaConfig) -> None:
     if "@" in (config.schema_registry_url or ""):
         raise DefinitionError(
             f"{owner}: schema_registry_url names a user, and a definition must hold no secret. Set it in the environment: "
-            "PENSTOCK_KAFKA__SCHEMA_REGISTRY_OPTIONS='{\"basic.auth.user.info\": \"…\"}'."
+            'PENSTOCK_KAFKA__SCHEMA_REGISTRY_OPTIONS=\'{"basic.auth.user.info": "…"}\'.'
         )
     if config.value_format == "avro" and not config.schema_registry_url:
         raise DefinitionError(
