@@ -1,8 +1,8 @@
 """Messages of Kafka's partitions, read in a thread of its own into bounded buffers.
 
 A reader belongs to no consumer group: it reads what it is told to, from the offsets that it is told, and who reads which partition is
-decided elsewhere (`penstock.connectors.kafka_group`). Offsets are kept where the decisions are. Reading waits while too much is buffered;
-what librdkafka itself holds ahead is bounded, too.
+decided elsewhere (`penstock.connectors.kafka_group`). Offsets are kept where the decisions are. A partition is paused while too much of it is
+buffered; what librdkafka itself holds ahead is bounded, too.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 MOST_MESSAGES = 50_000
 MOST_BYTES = 64 << 20
+HALF = 0.5
 AT_ONCE = 5_000
 """Messages taken from librdkafka in one call."""
 POLL_S = 0.05
@@ -47,6 +48,8 @@ class _Buffer:
         """The offset behind what was taken last; None while reading stands where it began."""
         self.at_end = False
         self.end: int | None = None
+        self.bytes = 0
+        self.paused = False
 
 
 class KafkaReader:
@@ -59,7 +62,7 @@ class KafkaReader:
     owner
         Who reads, for errors.
     most
-        Messages that may wait to be taken; beyond, reading pauses.
+        About how many messages may wait to be taken, over all partitions; each has the same share, beyond which it is paused.
     """
 
     def __init__(self, settings: Mapping[str, str], *, owner: str, most: int = MOST_MESSAGES) -> None:
@@ -86,7 +89,6 @@ class KafkaReader:
         self._buffers: dict[Partition, _Buffer] = {}
         self._orders: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._tellers: list[Callable[[], None]] = []
-        self._held, self._held_bytes = 0, 0
         self._stop = False
         self._failed: Exception | None = None
         self.problem = ""
@@ -131,9 +133,7 @@ class KafkaReader:
                 found = [waiting.popleft() for _ in range(most)]
             if found:
                 buffer.position = behind(found[-1])
-                self._held -= len(found)
-                self._held_bytes -= sum(map(_size, found))
-                self._changed.notify_all()
+                buffer.bytes -= sum(map(_size, found))
         return found
 
     def is_at_end(self, partition: Partition) -> bool:
@@ -209,9 +209,6 @@ class KafkaReader:
     def _end(self, partition: Partition) -> None:
         with self._changed:
             buffer = self._buffers.pop(partition, None)
-            if buffer is not None:
-                self._held -= len(buffer.messages)
-                self._held_bytes -= sum(map(_size, buffer.messages))
         if buffer is not None:
             self._consumer.incremental_unassign([self._kafka.TopicPartition(*partition)])
 
@@ -219,11 +216,8 @@ class KafkaReader:
         try:
             while not self._stop:
                 self._obey()
-                if self._is_full():
-                    with self._changed:
-                        self._changed.wait_for(lambda: self._stop or self._orders or not self._is_full(), 1.0)
-                else:
-                    self._fetch()
+                self._hold_back()
+                self._fetch()
         except Exception as error:  # noqa: BLE001 - whoever takes next is told
             self._fail(error)
         while not self._stop:  # what is asked of it is still answered
@@ -239,8 +233,20 @@ class KafkaReader:
             except Exception as error:  # noqa: BLE001 - raised where the work was ordered
                 done.set_exception(error)
 
-    def _is_full(self) -> bool:
-        return self._held >= self._most or self._held_bytes >= MOST_BYTES
+    def _hold_back(self) -> None:
+        """Pause partitions of which enough waits, and go on with those of which half was taken.
+
+        Each has its own share of the room: were it one for all, it could fill with what is to come after a partition that finds no room.
+        """
+        share = 1 / max(len(self._buffers), 1)
+        for partition, buffer in self._buffers.items():
+            filled = max(len(buffer.messages) / (self._most * share), buffer.bytes / (MOST_BYTES * share))
+            if buffer.paused and filled < HALF:
+                self._consumer.resume([self._kafka.TopicPartition(*partition)])
+                buffer.paused = False
+            elif not buffer.paused and filled >= 1:
+                self._consumer.pause([self._kafka.TopicPartition(*partition)])
+                buffer.paused = True
 
     def _fetch(self) -> None:
         """Wait for a message, then take what else is there: a call for many would wait until they are many."""
@@ -261,12 +267,11 @@ class KafkaReader:
                 elif buffer is not None:
                     buffer.messages.append(message)
                     buffer.at_end = False
+                    buffer.bytes += _size(message)
                     newest[partition] = message
-                    self._held += 1
-                    self._held_bytes += _size(message)
             for partition, message in newest.items():
                 self._buffers[partition].at_end |= behind(message) >= self._high(partition)
-            self.problem = ""
+            self.problem = "" if newest else self.problem
             self._changed.notify_all()
         for arrived in self._tellers:
             arrived()

@@ -232,3 +232,21 @@ def test_live_data_writes_to_the_topic_under_the_entity(project, kafka):
         places.setdefault(message.key(), set()).add(message.partition())
     consumer.close()
     assert all(len(found) == 1 for found in places.values())
+
+
+def test_a_small_buffer_neither_stalls_nor_changes_the_order(project, kafka, monkeypatch):
+    from penstock.app import kafka_inputs
+    from penstock.connectors.kafka import KafkaReader
+
+    def reader_of(source, config, settings):
+        return KafkaReader(kafka_inputs.client_settings(config, settings), owner=source, most=200)
+
+    monkeypatch.setattr(kafka_inputs, "reader_of", reader_of)
+    topic = new_topic(kafka.address, partitions=3)
+    sent = events(9000)
+    places = [0 if i < 4000 else 1 if i < 4100 else 2 if i % 3 else 1 for i in range(9000)]
+    for number in (2, 1, 0):  # what comes first in time lies in the partition that is filled last
+        mine = [event for event, place in zip(sent, places, strict=True) if place == number]
+        produce(kafka.address, topic, [(b"k", json.dumps(event).encode(), number) for event in mine])
+    _, ids = run(project(topic))
+    assert ids == [event["id"] for event in sent]
