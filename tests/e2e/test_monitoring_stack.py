@@ -70,6 +70,7 @@ def prometheus(tmp_path):
     server.start()
     yield server
     server.stop()
+    server.pid_file.with_suffix(".lock").unlink()
 
 
 def without_a_number(server, asked):

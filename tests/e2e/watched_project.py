@@ -42,7 +42,7 @@ fraud = Model(
     retraining=Retraining(new_labels=1_000_000),
 )
 card_policy = Policy(
-    "card_policy", actions={"block": 0.8, "review": 0.05}, rules=[Rule("huge", when="size.huge", action="block")],
+    "card_policy", actions={"block": 0.8, "review": 0.0001}, rules=[Rule("huge", when="size.huge", action="block")],
     explore=0.5,
 )
 checkout = Endpoint(
