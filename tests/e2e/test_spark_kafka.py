@@ -57,7 +57,9 @@ def made(tmp_path_factory, kafka, records):
     (folder / "messages.json").write_text(json.dumps(messages))
     jars = ",".join(map(str, maven.libraries("spark").glob("*.jar")))
     env = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "SPARK_LOCAL_IP": "127.0.0.1"}
-    options = "--conf spark.ui.enabled=false --conf spark.sql.shuffle.partitions=2 --conf spark.driver.memory=1g"
+    options = (
+        "--conf spark.ui.enabled=false --conf spark.sql.shuffle.partitions=2 --conf spark.driver.memory=1g"
+    )
     env["PYSPARK_SUBMIT_ARGS"] = f"--master local[2] --jars {jars} {options} pyspark-shell"
     work = subprocess.run(
         [python, str(ROOT / "tests/e2e/spark/kafka_work.py"), str(folder), kafka.address, *topics],

@@ -37,7 +37,9 @@ class KafkaSink:
         """Compute the rows of `frame`, and send them."""
         from pyspark.sql import functions as sf
 
-        messages = frame.select(sf.to_json(sf.struct(*frame.columns), {"ignoreNullFields": "false"}).alias("value"))
+        messages = frame.select(
+            sf.to_json(sf.struct(*frame.columns), {"ignoreNullFields": "false"}).alias("value")
+        )
         writer = messages.write.format("kafka").option("kafka.bootstrap.servers", self._topic.servers)
         writer.option("topic", self._topic.name).save()
 
@@ -51,7 +53,13 @@ class DeadLetters:
     def keep(self, arrived: DataFrame, batch: int) -> None:
         """Keep what of a micro-batch was refused; of one that is repeated once."""
         refused = arrived.where("_refused IS NOT NULL")
-        letters = refused.selectExpr("_source AS source", "_file AS place", "_index AS number", "_refused AS reason", "_original AS original")
+        letters = refused.selectExpr(
+            "_source AS source",
+            "_file AS place",
+            "_index AS number",
+            "_refused AS reason",
+            "_original AS original",
+        )
         letters.write.mode("overwrite").parquet(str(self._folder / f"batch-{batch:012d}"))
 
 

@@ -72,9 +72,7 @@ def run(
     if engine == "spark":
         given_files(files or [], command="run")
         places = dict(text.split("=", 1) for text in files or [])  # an address of Kafka is no path
-        run_by_spark(
-            project_root(project), places, service=service, out=out, follow=follow, as_json=as_json
-        )
+        run_by_spark(project_root(project), places, service=service, out=out, follow=follow, as_json=as_json)
         return
     if service is not None or out is not None or follow:
         raise InputError(

@@ -111,7 +111,9 @@ def decode_messages(source: SourceNode, batches: Batches) -> Iterator[pa.RecordB
                 "_file": batch.column("_file"),
                 "_index": batch.column("_index"),
                 "_refused": pa.array([refused.get(i) for i in range(len(values))], pa.string()),
-                "_original": pa.array([values[i] if i in refused else None for i in range(len(values))], pa.binary()),
+                "_original": pa.array(
+                    [values[i] if i in refused else None for i in range(len(values))], pa.binary()
+                ),
                 source.name: whole.take(pa.array(place)),
             }
         )

@@ -31,4 +31,6 @@ streamed = FeatureService(
     ],
 )
 
-paid = FeatureService("paid", features=[feature for feature in streamed.features if feature.view is not texts])
+paid = FeatureService(
+    "paid", features=[feature for feature in streamed.features if feature.view is not texts]
+)
