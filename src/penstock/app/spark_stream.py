@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from penstock.app.runtime import stream_of
-from penstock.app.spark_sinks import DeadLetters, Sink, sink_of
+from penstock.app.spark_sinks import DeadLetters, DeltaSink
 from penstock.app.spark_sources import arriving
 from penstock.app.spark_state import Checkpoint, answer_stream
 from penstock.core.errors import InputError, NotFoundError, PlanError
@@ -82,14 +82,14 @@ def start_stream(
     service: str,
     *,
     places: Mapping[str, str],
-    out: str,
+    out: Path,
     checkpoint: Path,
     follow: bool = False,
     parts: int | None = None,
     files_a_batch: int | None = None,
     messages_a_batch: int | None = None,
 ) -> SparkStream:
-    """Begin to write the features of `service` to a Delta table or a topic, as its stream's rows arrive.
+    """Begin to write the features of `service` to a Delta table, as its stream's rows arrive.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def start_stream(
         By source the folder in which its Parquet files appear, each whole (written elsewhere and moved in), or ``kafka://HOST:PORT/TOPIC`` with
         JSON messages.
     out, checkpoint
-        The table's folder or ``kafka://HOST:PORT/TOPIC``, and where Spark and the kernel keep how far they are. Both belong together, and
+        The table's folder, and where Spark and the kernel keep how far they are. Both belong together, and
         to these definitions. Messages that break their contract lie in the checkpoint's ``dead_letters``.
     follow
         Whether to wait for more files; else it ends behind those that are there.
@@ -119,7 +119,7 @@ def start_stream(
         plan,
         service,
         tuple(places),
-        sink_of(out),
+        DeltaSink(out),
         DeadLetters(checkpoint.resolve() / "dead_letters"),
         str(checkpoint.resolve() / "kernel"),
         _parts(checkpoint, parts or spark.sparkContext.defaultParallelism),
@@ -165,7 +165,7 @@ class _MicroBatch:
     plan: Plan
     service: str
     sources: tuple[str, ...]
-    sink: Sink
+    sink: DeltaSink
     dead_letters: DeadLetters
     states: str
     parts: int

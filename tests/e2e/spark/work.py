@@ -46,7 +46,7 @@ def stream(folder: Path) -> None:
         load_project(FOLDER),
         "streamed",
         places={name: str(folder / "stream" / name) for name in ("payments", "logins")},
-        out=str(folder / "vectors"),
+        out=folder / "vectors",
         checkpoint=folder / "checkpoint",
         files_a_batch=1,
         parts=2,
