@@ -74,13 +74,13 @@ class DeltaSink:
     def _commit(self, place: Path, batch: int) -> None:
         import pyarrow as pa
         from deltalake import CommitProperties, DeltaTable, Transaction
-        from deltalake.transaction import AddAction
+        from deltalake.transaction import AddAction, RemoveAction
         from pyarrow.parquet import read_metadata
 
         files = sorted(place.glob("*.parquet"))
         facts = {file: read_metadata(file) for file in files}
         schema = next(iter(facts.values())).schema.to_arrow_schema().remove_metadata()
-        adds = [
+        adds: list[AddAction | RemoveAction] = [
             AddAction(
                 str(file.relative_to(self._folder)),
                 file.stat().st_size,

@@ -51,7 +51,11 @@ def test_the_steps_come_to_what_the_whole_comes_to(runtime):
     assert placed.detail["outcome"] == "promoted"
     whole = retrainer(runtime, Retrainer).attempt("fraud", Trigger("hand", "by hand"))
     stepped, _ = journal(runtime).attempts()
-    assert (stepped.outcome, stepped.position, whole.position) == ("promoted", cut.detail["position"], stepped.position)
+    assert (stepped.outcome, stepped.position, whole.position) == (
+        "promoted",
+        cut.detail["position"],
+        stepped.position,
+    )
     first, second = runtime.registry.versions("fraud")
     assert first.files().manifest.data == second.files().manifest.data, "both were trained on the same rows"
 
@@ -60,7 +64,9 @@ def test_only_the_newest_open_attempt_goes_on(runtime):
     steps = retrainer(runtime)
     first = steps.cut("fraud", why="once").attempt
     second = steps.cut("fraud", why="again").attempt
-    with pytest.raises(InputError, match=f"allowed is the newest while it has no outcome, and that is {second}"):
+    with pytest.raises(
+        InputError, match=f"allowed is the newest while it has no outcome, and that is {second}"
+    ):
         steps.train("fraud", first)
     steps.give_up("fraud", second, why="the disk is away")
     assert journal(runtime).attempts()[-1].outcome == "failed"

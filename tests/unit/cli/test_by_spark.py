@@ -36,7 +36,16 @@ def test_spark_that_is_not_installed_says_what_to_install(project, tmp_path, mon
     events = tmp_path / "events.parquet"
     events.write_bytes(b"")
     said = refused(
-        "backfill", "service", "--events", str(events), "--out", "x", "--engine", "spark", "--project", project
+        "backfill",
+        "service",
+        "--events",
+        str(events),
+        "--out",
+        "x",
+        "--engine",
+        "spark",
+        "--project",
+        project,
     )
     assert "pip install 'penstock[spark]'" in said
 

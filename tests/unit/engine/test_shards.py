@@ -46,4 +46,6 @@ def test_the_shards_plans_have_the_views_and_nothing_else():
     for plan in (PLAN, PROFILES):
         sharded = shard_plan(plan, [plan.services["everything"]])
         views = [view.name for shard in sharded.shards for view in shard.plan.views]
-        assert sorted(views) == sorted({plan.views[one.view].name for one in plan.services["everything"].lookups})
+        assert sorted(views) == sorted(
+            {plan.views[one.view].name for one in plan.services["everything"].lookups}
+        )
