@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,12 +65,12 @@ class DeltaSink:
         version = DeltaTable(str(self._folder)).transaction_version(_APP)
         return -1 if version is None else version
 
-    def append(self, frame: DataFrame, batch: int) -> None:
-        """Compute the rows of `frame` and append them as micro-batch `batch`, if it is not there."""
+    def append(self, frame: DataFrame, batch: int, *, check: Callable[[], None]) -> None:
+        """Compute the rows of `frame`, check them, and append them as micro-batch `batch`, which must not be there."""
         place = self._folder / f"batch-{batch:012d}"
         frame.write.mode("overwrite").parquet(str(place))
-        if self.newest < batch:
-            self._commit(place, batch)
+        check()
+        self._commit(place, batch)
 
     def _commit(self, place: Path, batch: int) -> None:
         import pyarrow as pa

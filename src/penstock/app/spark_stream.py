@@ -176,6 +176,8 @@ class _MicroBatch:
 
         from penstock.engine.spark import Asked, compute
 
+        if self.sink.newest >= batch:
+            return  # it was committed, and so was its state before that; only Spark does not know
         files = self._files(arrived.persist(), batch)
         rows = self._placed(arrived.where("_refused IS NULL"), files)
         try:
@@ -198,8 +200,7 @@ class _MicroBatch:
                 flags=True,
                 answer=answer,  # type: ignore[arg-type]
             )
-            self.sink.append(features.frame, batch)
-            features.check()
+            self.sink.append(features.frame, batch, check=features.check)
         finally:
             arrived.unpersist()
 
