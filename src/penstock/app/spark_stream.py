@@ -108,6 +108,12 @@ def start_stream(
     """
     plan = service_plan(project, service)
     _check(plan, service, places)
+    sink = DeltaSink(out)
+    if sink.newest >= 0 and not (checkpoint / "parts").is_file():
+        raise InputError(
+            f"stream: the table {out} was written by a stream whose checkpoint is not {checkpoint}; allowed are the two that began "
+            "together. Restore that checkpoint, or name another table."
+        )
     recipe = StreamPlan(str(project.root), service, plan.fingerprint)
     readers = [
         arriving(spark, plan.sources[name], place, files=files_a_batch, messages=messages_a_batch)
@@ -119,7 +125,7 @@ def start_stream(
         plan,
         service,
         tuple(places),
-        DeltaSink(out),
+        sink,
         DeadLetters(checkpoint.resolve() / "dead_letters"),
         str(checkpoint.resolve() / "kernel"),
         _parts(checkpoint, parts or spark.sparkContext.defaultParallelism),
