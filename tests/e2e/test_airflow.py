@@ -23,7 +23,7 @@ from tests.external_environments import environment_python
 from tests.unit.app.fraud_shop import Feed, write_project
 
 ROOT = Path(__file__).parents[2]
-LIMIT_SECONDS = 150
+LIMIT_SECONDS = 400
 FLAKY = """#!{python}
 import os, pathlib, subprocess, sys
 mark = pathlib.Path({mark!r})

@@ -147,7 +147,8 @@ def test_one_id_with_two_contents_is_refused(made):
 def test_a_stream_that_was_interrupted_says_what_one_engine_says(made, streamed):
     from deltalake import DeltaTable
 
-    assert "the disk is away" in (made / "interrupted.txt").read_text()
+    assert "the disk is away" in (made / "fails.txt").read_text()
+    assert "the machine is away" in (made / "ends.txt").read_text()
     plan = compile_plan([(project.streamed, project.payments)])
     service = plan.services["streamed"]
     with store_in(made) as (store, ids):

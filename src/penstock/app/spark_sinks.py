@@ -1,47 +1,18 @@
-"""Where a Spark stream writes: a Delta table, a topic of Kafka, and the dead letters."""
+"""Where a Spark stream writes: a Delta table, and the dead letters."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from penstock.app.spark_sources import KAFKA, Topic
 from penstock.core.errors import MissingDependencyError
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 _APP = "penstock-spark"
-
-
-class Sink(Protocol):
-    """Takes the features of one micro-batch after another; one may come again after a failure, with the same rows."""
-
-    def append(self, frame: DataFrame, batch: int) -> None:
-        """Compute the rows of `frame`, and write them."""
-
-
-def sink_of(out: str) -> Sink:
-    """The sink of an address: ``kafka://HOST:PORT/TOPIC``, or the folder of a Delta table."""
-    return KafkaSink(Topic.parse(out)) if out.startswith(KAFKA) else DeltaSink(Path(out))
-
-
-class KafkaSink:
-    """Sends each event with its features as JSON; a micro-batch that is repeated is sent again, so readers go by the event's id."""
-
-    def __init__(self, topic: Topic) -> None:
-        self._topic = topic
-
-    def append(self, frame: DataFrame, batch: int) -> None:  # noqa: ARG002 - Kafka keeps no number of it
-        """Compute the rows of `frame`, and send them."""
-        from pyspark.sql import functions as sf
-
-        messages = frame.select(
-            sf.to_json(sf.struct(*frame.columns), {"ignoreNullFields": "false"}).alias("value")
-        )
-        writer = messages.write.format("kafka").option("kafka.bootstrap.servers", self._topic.servers)
-        writer.option("topic", self._topic.name).save()
 
 
 class DeadLetters:
@@ -94,12 +65,12 @@ class DeltaSink:
         version = DeltaTable(str(self._folder)).transaction_version(_APP)
         return -1 if version is None else version
 
-    def append(self, frame: DataFrame, batch: int) -> None:
-        """Compute the rows of `frame` and append them as micro-batch `batch`, if it is not there."""
+    def append(self, frame: DataFrame, batch: int, *, check: Callable[[], None]) -> None:
+        """Compute the rows of `frame`, check them, and append them as micro-batch `batch`, which must not be there."""
         place = self._folder / f"batch-{batch:012d}"
         frame.write.mode("overwrite").parquet(str(place))
-        if self.newest < batch:
-            self._commit(place, batch)
+        check()
+        self._commit(place, batch)
 
     def _commit(self, place: Path, batch: int) -> None:
         import pyarrow as pa

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from penstock.app.runtime import stream_of
-from penstock.app.spark_sinks import DeadLetters, Sink, sink_of
+from penstock.app.spark_sinks import DeadLetters, DeltaSink
 from penstock.app.spark_sources import arriving
 from penstock.app.spark_state import Checkpoint, answer_stream
 from penstock.core.errors import InputError, NotFoundError, PlanError
@@ -82,14 +82,14 @@ def start_stream(
     service: str,
     *,
     places: Mapping[str, str],
-    out: str,
+    out: Path,
     checkpoint: Path,
     follow: bool = False,
     parts: int | None = None,
     files_a_batch: int | None = None,
     messages_a_batch: int | None = None,
 ) -> SparkStream:
-    """Begin to write the features of `service` to a Delta table or a topic, as its stream's rows arrive.
+    """Begin to write the features of `service` to a Delta table, as its stream's rows arrive.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def start_stream(
         By source the folder in which its Parquet files appear, each whole (written elsewhere and moved in), or ``kafka://HOST:PORT/TOPIC`` with
         JSON messages.
     out, checkpoint
-        The table's folder or ``kafka://HOST:PORT/TOPIC``, and where Spark and the kernel keep how far they are. Both belong together, and
+        The table's folder, and where Spark and the kernel keep how far they are. Both belong together, and
         to these definitions. Messages that break their contract lie in the checkpoint's ``dead_letters``.
     follow
         Whether to wait for more files; else it ends behind those that are there.
@@ -108,6 +108,12 @@ def start_stream(
     """
     plan = service_plan(project, service)
     _check(plan, service, places)
+    sink = DeltaSink(out)
+    if sink.newest >= 0 and not (checkpoint / "parts").is_file():
+        raise InputError(
+            f"stream: the table {out} was written by a stream whose checkpoint is not {checkpoint}; allowed are the two that began "
+            "together. Restore that checkpoint, or name another table."
+        )
     recipe = StreamPlan(str(project.root), service, plan.fingerprint)
     readers = [
         arriving(spark, plan.sources[name], place, files=files_a_batch, messages=messages_a_batch)
@@ -119,7 +125,7 @@ def start_stream(
         plan,
         service,
         tuple(places),
-        sink_of(out),
+        sink,
         DeadLetters(checkpoint.resolve() / "dead_letters"),
         str(checkpoint.resolve() / "kernel"),
         _parts(checkpoint, parts or spark.sparkContext.defaultParallelism),
@@ -165,7 +171,7 @@ class _MicroBatch:
     plan: Plan
     service: str
     sources: tuple[str, ...]
-    sink: Sink
+    sink: DeltaSink
     dead_letters: DeadLetters
     states: str
     parts: int
@@ -176,6 +182,8 @@ class _MicroBatch:
 
         from penstock.engine.spark import Asked, compute
 
+        if self.sink.newest >= batch:
+            return  # it was committed, and so was its state before that; only Spark does not know
         files = self._files(arrived.persist(), batch)
         rows = self._placed(arrived.where("_refused IS NULL"), files)
         try:
@@ -198,8 +206,7 @@ class _MicroBatch:
                 flags=True,
                 answer=answer,  # type: ignore[arg-type]
             )
-            self.sink.append(features.frame, batch)
-            features.check()
+            self.sink.append(features.frame, batch, check=features.check)
         finally:
             arrived.unpersist()
 

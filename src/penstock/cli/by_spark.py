@@ -70,7 +70,7 @@ def run_by_spark(
     places: Mapping[str, str],
     *,
     service: str | None,
-    out: str | None,
+    out: Path | None,
     follow: bool,
     as_json: bool,
 ) -> None:
@@ -83,7 +83,7 @@ def run_by_spark(
     project = load_project(root)
     chosen = _service(project, service)
     kept = state_folder(root) / "spark" / chosen
-    table = out or str(kept / "feature_vectors")
+    table = out or kept / "feature_vectors"
     stream = start_stream(
         spark_session(),
         project,
@@ -97,9 +97,9 @@ def run_by_spark(
         tell(f"penstock: following {', '.join(places)}; Ctrl-C ends it")
     stream.wait()
     if as_json:
-        print_json({"service": chosen, "out": table})
+        print_json({"service": chosen, "out": str(table)})
         return
-    print_facts([("service", chosen), ("written", table)])
+    print_facts([("service", chosen), ("written", str(table))])
 
 
 def _service(project: Project, name: str | None) -> str:

@@ -54,8 +54,7 @@ def run(
         typer.Option("--service", help="With --engine spark: the feature service. [default: the only one]"),
     ] = None,
     out: Annotated[
-        str | None,
-        typer.Option("--out", help="With --engine spark: the Delta table, or kafka://HOST:PORT/TOPIC."),
+        Path | None, typer.Option("--out", help="With --engine spark: the Delta table to append to.")
     ] = None,
     follow: Annotated[
         bool, typer.Option("--follow", help="With --engine spark: wait for more files.")

@@ -46,7 +46,7 @@ def stream(folder: Path) -> None:
         load_project(FOLDER),
         "streamed",
         places={name: str(folder / "stream" / name) for name in ("payments", "logins")},
-        out=str(folder / "vectors"),
+        out=folder / "vectors",
         checkpoint=folder / "checkpoint",
         files_a_batch=1,
         parts=2,
@@ -54,7 +54,7 @@ def stream(folder: Path) -> None:
 
 
 def interrupted(folder: Path) -> None:
-    """The stream, its second micro-batch computed but not committed; then anew in other workers, and once more with a new file."""
+    """A stream, its second micro-batch computed but not committed; anew in other workers, its third committed and Spark not told; and again."""
     from pyspark.errors import StreamingQueryException
 
     commit = spark_sinks.DeltaSink._commit
@@ -64,14 +64,20 @@ def interrupted(folder: Path) -> None:
             raise OSError("the disk is away")
         commit(self, place, batch)
 
-    spark_sinks.DeltaSink._commit = fails  # type: ignore[method-assign]
-    try:
-        stream(folder)
-    except StreamingQueryException as error:
-        (folder / "interrupted.txt").write_text(str(error), encoding="utf-8")
+    def ends(self: spark_sinks.DeltaSink, place: Path, batch: int) -> None:
+        commit(self, place, batch)
+        if batch == 2:
+            raise OSError("the machine is away")
+
+    for broken in (fails, ends):
+        spark_sinks.DeltaSink._commit = broken  # type: ignore[method-assign]
+        try:
+            stream(folder)
+        except StreamingQueryException as error:
+            (folder / f"{broken.__name__}.txt").write_text(str(error), encoding="utf-8")
+        if broken is fails:
+            spark_session().stop()
     spark_sinks.DeltaSink._commit = commit  # type: ignore[method-assign]
-    spark_session().stop()
-    stream(folder)
     for name in ("payments", "logins"):
         (folder / "later" / f"{name}.parquet").rename(folder / "stream" / name / "z.parquet")
     stream(folder)
