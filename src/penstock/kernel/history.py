@@ -1,0 +1,534 @@
+"""Rows that are all known beforehand: walked key by key and window by window, with nothing kept from one row to the next.
+
+A history in time order needs no state that may be asked at any moment. Its rows are put side by side by key, once (`order_rows`). Then
+each cell, one lane in one window, is walked alone (`walk`): two edges that only move forward say which rows a row's window
+holds, and running totals from the key's first row on say their count and sum, as the difference of two. What values are is
+not decided here: rows enter as `runs.entering` says, sums are those of `limbs.py`, values are rounded as in `emit.py`. At
+last the values, which lie in the order of the keys, are put where their rows are (`spread_out`).
+
+Values are gathered in row order on purpose: the next value of each key then lies beside its last one, in the CPU's cache.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from numba import types
+
+from penstock.kernel.batch import APPLY, NO_KEY
+from penstock.kernel.bits import behind, is_finite_bits, ordered, pointer, prefetch, stay_apart
+from penstock.kernel.cells import INT, NEVER, NOT_YET
+from penstock.kernel.columns import BoolArray, IntArray
+from penstock.kernel.emit import (
+    COUNT,
+    COUNT_DISTINCT,
+    LAST,
+    LATEST,
+    MAX,
+    MEAN,
+    MIN,
+    SUM,
+    TIME_SINCE_LAST,
+    degrees_of,
+    integer_sum,
+    mean_bits,
+    seconds,
+    spread_bits,
+)
+from penstock.kernel.hashing import hash_words
+from penstock.kernel.jit import (
+    I8,
+    I8_2D,
+    READ_B1_2D,
+    READ_I8,
+    READ_I8_2D,
+    READ_U1,
+    U1,
+    ByteArray,
+    entry,
+    inlined,
+    inner,
+)
+from penstock.kernel.limbs import (
+    FRACTION,
+    HIDDEN_BIT,
+    NARROW_SHIFTS,
+    UNIT,
+    add_shifted,
+    multiply_high,
+    narrow_shift,
+    round_narrow,
+    variance_bits,
+)
+from penstock.kernel.program import SQUARES_WORDS, SUM_WORDS
+from penstock.kernel.runs import entering
+from penstock.kernel.totals import add_to_total
+
+Places = npt.NDArray[np.int32]
+I4 = types.int32[::1]
+I4_2D = types.int32[:, ::1]
+
+APPLIED = 62
+"""The bit of a row's mask that says that the row was applied; those below are its lanes."""
+PADDING = 8  # words behind the ordered times that may be read
+AHEAD = 16
+AT_ONCE = 4
+# A walk's words: which lane in which window, and what is kept.
+(
+    H_LANE,
+    H_KIND,
+    H_SIZE,
+    H_OFFSET,
+    H_INTERVAL,
+    H_CURRENT,
+    H_LIFETIME,
+    H_SUMS,
+    H_SQUARES,
+    H_LANE_ROW,
+    WALK_WORDS,
+) = range(11)
+# What a walk needs for each row of the longest run, in words, and once.
+EDGES_WORDS = 4  # edges, count, rounded sum or suffix extreme
+RUN_WORDS = EDGES_WORDS + 1 + SUM_WORDS + SQUARES_WORDS
+VARIANCE_WORDS = 2 * (SUM_WORDS + SQUARES_WORDS) + 2
+OUT_OF_ORDER = -1
+
+
+def room_words(longest: int) -> int:
+    """Return how many words a walk needs besides the rows, where the longest run of a key has so many rows."""
+    return RUN_WORDS * (longest + 1) + VARIANCE_WORDS
+
+
+@entry(types.int64, I8, READ_U1, I8, I4)
+def find_places(slots: IntArray, ops: ByteArray, starts: IntArray, places: Places) -> int:
+    """Write where each row stands among the rows key by key, and where each key's rows start; return the longest run.
+
+    Rows without a key stand at the end. `starts` has a word more than there are keys, two behind that, and is all zeros.
+    """
+    last = len(starts) - 2
+    for i in range(len(slots)):
+        slot = last if ops[i] == NO_KEY else slots[i]
+        slots[i] = slot
+        starts[slot + 1] += 1
+    longest = np.int64(0)
+    for slot in range(last + 1):
+        longest = max(longest, starts[slot + 1])
+        starts[slot + 1] += starts[slot]
+    # While rows are given their places, starts[slot] is the place of its next row: at the end that is the next slot's.
+    for i in range(len(slots)):
+        slot = slots[i]
+        places[i] = starts[slot]
+        starts[slot] += 1
+    for slot in range(last + 1, 0, -1):
+        starts[slot] = starts[slot - 1]
+    starts[0] = 0
+    return longest
+
+
+@entry(types.int64, I4, READ_U1, READ_I8, READ_I8_2D, READ_B1_2D, READ_I8, I8, I8, I8_2D, I8, I8)
+def order_rows(
+    places: Places,
+    ops: ByteArray,
+    times: IntArray,
+    lanes: IntArray,
+    valid: BoolArray,
+    kinds: IntArray,
+    starts: IntArray,
+    ordered_times: IntArray,
+    ordered_lanes: IntArray,
+    masks: IntArray,
+    wide: IntArray,
+) -> int:
+    """Write the rows as they enter, key by key; `OUT_OF_ORDER` where a key's do not come in time order.
+
+    `wide` counts by lane the values that the narrow sums do not hold.
+    """
+    count = len(kinds)
+    for i in range(len(places)):
+        p = np.int64(places[i])
+        ordered_times[p] = times[i]
+        applied = ops[i] == APPLY
+        mask = np.int64(applied) << APPLIED
+        for lane in range(count):
+            value, present = entering(lanes[i, lane], applied and valid[i, lane], kinds[lane] == 0)
+            ordered_lanes[lane, p] = value
+            mask |= np.int64(present) << lane
+            shift = narrow_shift(value)
+            wide[lane] += kinds[lane] == 0 and value != 0 and not 0 <= shift < NARROW_SHIFTS
+        masks[p] = mask
+    for slot in range(len(starts) - 2):
+        for p in range(starts[slot] + 1, starts[slot + 1]):
+            if ordered_times[p] < ordered_times[p - 1]:
+                return OUT_OF_ORDER
+    return 0
+
+
+@entry(types.void, READ_I8, READ_I8, READ_I8, types.int64, I4_2D, I8)
+def link_equal(
+    starts: IntArray, values: IntArray, masks: IntArray, lane: int, links: Places, room: IntArray
+) -> None:
+    """Write for each row of a lane where in its key's run its value stood last (-1: nowhere) and stands next.
+
+    `room` has two words for each row of twice the longest run, rounded up to a power of two.
+    """
+    for slot in range(len(starts) - 2):
+        start, rows = starts[slot], starts[slot + 1] - starts[slot]
+        size = np.int64(1)
+        while size < 2 * rows:
+            size *= 2
+        for i in range(2 * size):
+            room[i] = 0
+        for j in range(rows):
+            links[0, start + j] = -1
+            links[1, start + j] = rows
+            if (masks[start + j] >> lane) & 1 == 0:
+                continue
+            value = values[start + j]
+            i = np.int64(hash_words(value, 0, 0)) & (size - 1)
+            while room[2 * i + 1] != 0 and room[2 * i] != value:
+                i = (i + 1) & (size - 1)
+            before = room[2 * i + 1] - 1
+            if before >= 0:
+                links[0, start + j] = before
+                links[1, start + before] = j
+            room[2 * i] = value
+            room[2 * i + 1] = j + 1
+
+
+@inlined
+def first_later(times: IntArray, start: int, number: int, end: int, time: int) -> int:
+    """Return the first row from `number` up to `end` of the run that is later than `time`; without branches if near."""
+    while True:
+        passed = 0
+        for ahead in range(AT_ONCE):
+            passed += np.int64(times[start + number + ahead] <= time) & np.int64(number + ahead < end)
+        number += passed
+        if passed < AT_ONCE:
+            return number
+
+
+@inlined
+def find_edges(walk: IntArray, times: IntArray, start: int, rows: int, lows: IntArray, highs: IntArray) -> None:
+    """Write for each row of a run which rows its window holds, counted from the run's first: ``low <= row < high``."""
+    size, offset, interval = walk[H_SIZE], walk[H_OFFSET], walk[H_INTERVAL]
+    low = high = np.int64(0)
+    for j in range(rows):
+        upper = times[start + j]
+        if interval != 0:
+            upper = upper // interval * interval - 1
+        upper += offset
+        if interval != 0 or offset != 0:
+            high = first_later(times, start, high, j, upper)
+        else:
+            high = j + walk[H_CURRENT]
+        if walk[H_LIFETIME] == 0:
+            low = first_later(times, start, low, high, upper - size)
+        lows[j], highs[j] = low, high
+
+
+@inlined
+def find_counts(
+    masks: IntArray, bit: int, start: int, rows: int, lows: IntArray, highs: IntArray, counts: IntArray, totals: IntArray
+) -> None:
+    """Write how many values each row's window holds."""
+    totals[0] = 0
+    for j in range(rows):
+        totals[j + 1] = totals[j] + ((masks[start + j] >> bit) & 1)
+    for j in range(rows):
+        counts[j] = totals[highs[j]] - totals[lows[j]]
+
+
+@inlined
+def total_sums(values: IntArray, start: int, rows: int, is_float: bool, sums: IntArray) -> None:
+    """Write the running totals of a run's values."""
+    for w in range(SUM_WORDS):
+        sums[w] = 0
+    for j in range(rows):
+        at = SUM_WORDS * j
+        add_to_total(sums, at, at + SUM_WORDS, values[start + j], is_float)
+
+
+@inner
+def total_squares(values: IntArray, start: int, rows: int, is_float: bool, squares: IntArray) -> None:
+    """Write the running totals of the squares of a run's values."""
+    stay_apart()
+    for w in range(SQUARES_WORDS):
+        squares[w] = 0
+    for j in range(rows):
+        at = SQUARES_WORDS * (j + 1)
+        for w in range(SQUARES_WORDS):
+            squares[at + w] = squares[at - SQUARES_WORDS + w]
+        value = values[start + j]
+        if value == 0:
+            continue
+        size, shift = np.uint64(-value if value < 0 else value), np.int64(0)
+        if is_float:
+            size, shift = (np.uint64(value) & FRACTION) | HIDDEN_BIT, narrow_shift(value)
+        high = multiply_high(size, size)
+        add_shifted(squares, at, SQUARES_WORDS, size * size, high, 2 * shift, False)
+
+
+@inlined
+def sum_between(sums: IntArray, low: int, high: int) -> tuple[int, int, int]:
+    """Return the difference of two running totals, as its three words."""
+    a, b = SUM_WORDS * high, SUM_WORDS * low
+    a0, b0, a1, b1 = np.uint64(sums[a]), np.uint64(sums[b]), np.uint64(sums[a + 1]), np.uint64(sums[b + 1])
+    borrow = np.uint64(a0 < b0)
+    middle = a1 - b1
+    over = np.uint64(a1 < b1) | np.uint64(middle < borrow)
+    return (
+        np.int64(a0 - b0),
+        np.int64(middle - borrow),
+        np.int64(np.uint64(sums[a + 2]) - np.uint64(sums[b + 2]) - over),
+    )
+
+
+@inlined
+def put(to: IntArray, j: int, width: int, output: int, value: int, valid: bool) -> int:
+    """Write one output of row `j` of the run, and whether it is there into the row's last word; return that as a word."""
+    to[j * width + output] = value if valid else np.int64(0)
+    to[j * width + width - 1] |= np.int64(valid) << output
+    return np.int64(valid)
+
+
+@inner
+def put_extremes(
+    values: IntArray,
+    masks: IntArray,
+    lane: int,
+    is_int: bool,
+    smallest: bool,
+    start: int,
+    rows: int,
+    room: IntArray,
+    to: IntArray,
+    width: int,
+    output: int,
+) -> int:
+    """Write minima or maxima, by the two stacks of `windows.py`; return whether every row has one."""
+    stay_apart()
+    lows, highs, counts, suffix = room, behind(room, rows), behind(room, 2 * rows), behind(room, 3 * rows)
+    # The largest is the smallest of the complements.
+    flip = np.int64(0) if smallest else np.int64(-1)
+    middle = entered = np.int64(0)
+    back = NOT_YET
+    every = np.int64(1)
+    for j in range(rows):
+        low, high = lows[j], highs[j]
+        for row in range(entered, high):
+            back = min(back, rank_of(values, masks, lane, is_int, flip, start + row))
+        entered = max(entered, high)
+        if low >= middle:
+            back = NOT_YET
+            for row in range(high - 1, low - 1, -1):
+                back = min(back, rank_of(values, masks, lane, is_int, flip, start + row))
+                suffix[row] = back
+            middle = high
+            back = NOT_YET
+        best = min(back, suffix[low]) if low < middle else back
+        best ^= flip
+        every &= put(to, j, width, output, best if is_int else ordered(best), counts[j] != 0)
+    return every
+
+
+@inlined
+def rank_of(values: IntArray, masks: IntArray, lane: int, is_int: bool, flip: int, row: int) -> int:
+    """Return a row's value as an integer in the order that is asked for; the last of all where it has none."""
+    value = values[row]
+    rank = (value if is_int else ordered(value)) ^ flip
+    return rank if (masks[row] >> lane) & 1 != 0 else NOT_YET
+
+
+@inner
+def put_different(
+    links: Places, masks: IntArray, lane: int, start: int, rows: int, room: IntArray, to: IntArray, width: int, output: int
+) -> int:
+    """Write how many different values there are: a value counts where it stands first in the window."""
+    stay_apart()
+    lows, highs = room, behind(room, rows)
+    low = high = different = np.int64(0)
+    for j in range(rows):
+        while high < highs[j]:
+            different += ((masks[start + high] >> lane) & 1) & np.int64(links[0, start + high] < low)
+            high += 1
+        while low < lows[j]:
+            different -= ((masks[start + low] >> lane) & 1) & np.int64(links[1, start + low] >= high)
+            low += 1
+        put(to, j, width, output, different, True)
+    return 1
+
+
+@inner
+def put_last(
+    times: IntArray,
+    values: IntArray,
+    masks: IntArray,
+    lane: int,
+    function: int,
+    start: int,
+    rows: int,
+    room: IntArray,
+    to: IntArray,
+    width: int,
+    output: int,
+) -> int:
+    """Write the latest value, the time since it, or the value of the latest row; return whether every row has one."""
+    stay_apart()
+    lows, highs, latest = room, behind(room, rows), behind(room, 3 * rows)
+    bit = np.int64(APPLIED) if function == LATEST else lane
+    last = np.int64(-1)
+    for j in range(rows):
+        if (masks[start + j] >> bit) & 1 != 0:
+            last = j
+        latest[j] = last
+    every = np.int64(1)
+    for j in range(rows):
+        # Who asks for the time since the last row does not mean itself.
+        high = min(highs[j], j) if function == TIME_SINCE_LAST else highs[j]
+        row = latest[high - 1] if high > 0 else np.int64(-1)
+        valid = row >= lows[j]
+        value = np.int64(0)
+        if valid and function == TIME_SINCE_LAST:
+            value = seconds(times[start + j] - times[start + row])
+        elif valid:
+            value = values[start + row]
+            valid = (masks[start + row] >> lane) & 1 != 0
+        every &= put(to, j, width, output, value, valid)
+    return every
+
+
+@inner
+def put_spread(
+    is_int: bool,
+    function: int,
+    rows: int,
+    room: IntArray,
+    sums: IntArray,
+    squares: IntArray,
+    work: IntArray,
+    to: IntArray,
+    width: int,
+    output: int,
+) -> int:
+    """Write variances or standard deviations; return whether every row has one."""
+    stay_apart()
+    lows, highs, counts = room, behind(room, rows), behind(room, 2 * rows)
+    unit = 0 if is_int else UNIT
+    every = np.int64(1)
+    for j in range(rows):
+        degrees = degrees_of(counts[j], function)
+        value, valid = np.int64(0), False
+        if degrees >= 1:
+            work[0], work[1], work[2] = sum_between(sums, lows[j], highs[j])
+            borrow = np.uint64(0)
+            a, b = SQUARES_WORDS * highs[j], SQUARES_WORDS * lows[j]
+            for w in range(SQUARES_WORDS):
+                left, right = np.uint64(squares[a + w]), np.uint64(squares[b + w])
+                work[SUM_WORDS + w] = np.int64(left - right - borrow)
+                borrow = np.uint64(left < right) | (np.uint64(left == right) & borrow)
+            bits = variance_bits(work, SUM_WORDS, SQUARES_WORDS, unit, counts[j], degrees)
+            value, valid = spread_bits(bits, function)
+        every &= put(to, j, width, output, value, valid)
+    return every
+
+
+@entry(types.int64, READ_I8, READ_I8, READ_I8_2D, READ_I8, I4_2D, READ_I8, READ_I8, I8, I8)
+def walk(
+    starts: IntArray,
+    times: IntArray,
+    lanes: IntArray,
+    masks: IntArray,
+    links: Places,
+    walked: IntArray,
+    functions: IntArray,
+    space: IntArray,
+    out: IntArray,
+) -> int:
+    """Write a cell's outputs for all rows, key by key: a word for each and one that says which are there.
+
+    Returns a word with a bit for each output that is there in every row.
+    """
+    width = len(functions) + 1
+    lane, is_int = walked[H_LANE], walked[H_KIND] == INT
+    values = behind(pointer(lanes), walked[H_LANE_ROW])
+    clock, present = pointer(times), pointer(masks)
+    all_there = (np.int64(1) << len(functions)) - 1
+    for slot in range(len(starts) - 1):
+        start, rows = starts[slot], starts[slot + 1] - starts[slot]
+        if rows == 0:
+            continue
+        room = pointer(space)
+        lows, highs, counts, rounded = room, behind(room, rows), behind(room, 2 * rows), behind(room, 3 * rows)
+        totals = behind(room, EDGES_WORDS * rows)
+        sums = behind(totals, rows + 1)
+        squares = behind(sums, SUM_WORDS * (rows + 1))
+        work = behind(squares, SQUARES_WORDS * (rows + 1))
+        if slot == len(starts) - 2:
+            for j in range(2 * rows):
+                room[j] = 0
+        else:
+            find_edges(walked, clock, start, rows, lows, highs)
+        find_counts(present, lane, start, rows, lows, highs, counts, totals)
+        if walked[H_SUMS] != 0:
+            total_sums(values, start, rows, not is_int, sums)
+        if walked[H_SQUARES] != 0:
+            total_squares(values, start, rows, not is_int, squares)
+        to = behind(pointer(out), start * width)
+        for j in range(rows):
+            to[j * width + width - 1] = 0
+        for q in range(len(functions)):
+            function = functions[q]
+            every = np.int64(1)
+            if function == COUNT:
+                for j in range(rows):
+                    put(to, j, width, q, counts[j], True)
+            elif function == SUM and is_int:
+                for j in range(rows):
+                    w0, w1, w2 = sum_between(sums, lows[j], highs[j])
+                    value, fits = integer_sum(w0, w1, w2)
+                    every &= put(to, j, width, q, value, fits)
+            elif function == SUM or function == MEAN:
+                unit = 0 if is_int else UNIT
+                for j in range(rows):
+                    w0, w1, w2 = sum_between(sums, lows[j], highs[j])
+                    rounded[j] = round_narrow(w0, w1, w2, unit)
+                if function == SUM:
+                    for j in range(rows):
+                        put(to, j, width, q, rounded[j], True)
+                else:
+                    for j in range(rows):
+                        count = counts[j]
+                        every &= put(to, j, width, q, mean_bits(rounded[j], count), count != 0)
+            elif function == MIN or function == MAX:
+                every = put_extremes(
+                    values, present, lane, is_int, function == MIN, start, rows, room, to, width, q
+                )
+            elif function == COUNT_DISTINCT:
+                every = put_different(links, present, lane, start, rows, room, to, width, q)
+            elif function == LAST or function == LATEST or function == TIME_SINCE_LAST:
+                every = put_last(clock, values, present, lane, function, start, rows, room, to, width, q)
+            else:
+                every = put_spread(is_int, function, rows, room, sums, squares, work, to, width, q)
+            all_there &= ~((np.int64(1) - every) << q)
+    return all_there
+
+
+@entry(types.void, I4, READ_I8, READ_I8, types.int64, I8_2D, U1)
+def spread_out(
+    places: Places, source: IntArray, outputs: IntArray, every: int, bits: IntArray, ok: ByteArray
+) -> None:
+    """Put a cell's outputs where their rows are: ``bits[output, row]``; `ok` is as long, one output behind the other.
+
+    Outputs that every row has (`every`) are not noted in `ok`.
+    """
+    rows, width = len(places), len(outputs) + 1
+    of, to, flags, place = pointer(source), pointer(bits), pointer(ok), pointer(places)
+    for i in range(rows):
+        prefetch(of, np.int64(place[min(i + AHEAD, rows - 1)]) * width)
+        at = np.int64(place[i]) * width
+        for q in range(width - 1):
+            to[outputs[q] * rows + i] = of[at + q]
+    for q in range(width - 1):
+        if (every >> q) & 1 == 0:
+            for i in range(rows):
+                flags[outputs[q] * rows + i] = (of[np.int64(place[i]) * width + width - 1] >> q) & 1

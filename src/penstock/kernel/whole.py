@@ -1,0 +1,233 @@
+"""A view's features over a history that is all there: as `ViewState` gives them, and nothing is kept.
+
+Rows of a key that come in time order are walked (`history.py`). What that cannot do goes through `ViewState`: functions and
+windows that it does not know, sums of values that are too large or too small for the narrow sums, keys beyond `max_keys`,
+rows out of order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from penstock.kernel.columns import BoolArray, IntArray, Text
+from penstock.kernel.history import (
+    H_CURRENT,
+    H_INTERVAL,
+    H_KIND,
+    H_LANE,
+    H_LANE_ROW,
+    H_LIFETIME,
+    H_OFFSET,
+    H_SIZE,
+    H_SQUARES,
+    H_SUMS,
+    OUT_OF_ORDER,
+    PADDING,
+    WALK_WORDS,
+    Places,
+    find_places,
+    link_equal,
+    order_rows,
+    room_words,
+    spread_out,
+    walk,
+)
+from penstock.kernel.jit import ByteArray
+from penstock.kernel.keys import KeyTable
+from penstock.kernel.program import KEEPS_OF, KEEPS_SQUARES, KEEPS_SUM, Function, LaneKind, Program
+from penstock.kernel.spec import AggregateSpec, Window
+from penstock.kernel.state import Op, Output, ViewState
+
+WALKED = frozenset(f for f in Function if f <= Function.TIME_SINCE_LAST) | {Function.LATEST}
+"""The functions that are walked."""
+_FEW = 1 << 10  # rows for which the kernel takes no longer
+_MOST = (1 << 31) - 1
+_OUTPUTS = 32  # of one cell at once
+_KEY_BYTES = 8
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Rows:
+    """All rows, key by key; those without a key at the end.
+
+    `places` says where each row of the history stands, `starts` where each key's rows start; `wide` counts by lane the
+    values that narrow sums do not hold.
+    """
+
+    places: Places
+    starts: IntArray
+    longest: int
+    times: IntArray
+    lanes: IntArray
+    masks: IntArray
+    wide: IntArray
+
+
+@dataclass(frozen=True, slots=True)
+class _Cell:
+    """Functions of one lane over one window, and which outputs they are."""
+
+    window: Window
+    lane: int
+    functions: tuple[Function, ...]
+    outputs: tuple[int, ...]
+
+
+class WholeHistory(ViewState):
+    """The features of all rows there are, in one call of `process`; it keeps no row of them.
+
+    Examples
+    --------
+    >>> program = Program((LaneKind.FLOAT,), (Window(60_000_000),), (AggregateSpec(Function.SUM, 0, 0),))
+    >>> values, _ = WholeHistory(program, few=0).process_floats(
+    ...     Text.from_strings(["ann", "bob", "ann"]),
+    ...     np.array([0, 1, 59_999_999]),
+    ...     np.array([[1.5], [4.0], [2.0]]).view(np.int64),
+    ...     np.ones((3, 1), bool),
+    ...     np.zeros(3, np.uint8),
+    ... )
+    >>> values.ravel().tolist()
+    [1.5, 4.0, 3.5]
+    """
+
+    __slots__ = ("_few", "_threads")
+
+    def __init__(self, program: Program, *, seed: int = 0, few: int = _FEW, threads: int = 1) -> None:
+        super().__init__(program, seed=seed)
+        self._few = few
+        self._threads = threads
+
+    def process_more(
+        self, keys: Text, times: IntArray, lanes: IntArray, valid: BoolArray, ops: ByteArray
+    ) -> Output:
+        """The features of all rows; see `ViewState.process`."""
+        if keys.valid is not None:
+            ops = np.where(keys.valid, ops, np.uint8(Op.NONE))
+            keys = Text(keys.offsets, keys.data)
+        rows = None
+        if self._few <= len(times) < _MOST:
+            rows = _key_by_key(self.program, keys, times, lanes, valid, ops)
+        if rows is None:
+            return super().process_more(keys, times, lanes, valid, ops)
+        bits = np.empty((len(self._kinds), len(times)), np.int64)
+        ok = np.ones(bits.shape, np.bool_)
+        cells, others = _parted(self.program, rows)
+        self._walk(rows, cells, bits, ok)
+        if others:
+            made = ViewState(_of(self.program, list(others)), seed=self.seed)
+            output = made.process(keys, times, lanes, valid, ops)
+            at = [place for places in others.values() for place in places]
+            bits[at], ok[at] = output.bits.T, output.valid.T
+        return Output(bits.T, ok.T, np.zeros(len(times), np.uint8))
+
+    def _walk(self, rows: _Rows, cells: Sequence[_Cell], bits: IntArray, ok: BoolArray) -> None:
+        """Write the outputs of all cells, in as many threads as there may be."""
+        links = {cell.lane for cell in cells if Function.COUNT_DISTINCT in cell.functions}
+        linked = {lane: _links(rows, lane) for lane in links}
+        parts = [cells[at :: self._threads] for at in range(min(self._threads, len(cells)))]
+        with ThreadPoolExecutor(max(len(parts), 1)) as threads:
+            for job in [threads.submit(_walk_cells, self.program, rows, linked, part, bits, ok) for part in parts]:
+                job.result()
+
+
+def _walk_cells(
+    program: Program,
+    rows: _Rows,
+    linked: dict[int, Places],
+    cells: Sequence[_Cell],
+    bits: IntArray,
+    ok: BoolArray,
+) -> None:
+    widest = max(len(cell.functions) for cell in cells) + 1
+    space = np.empty(room_words(rows.longest), np.int64)
+    out = np.empty(widest * len(rows.places), np.int64)
+    flags = ok.view(np.uint8).ravel()
+    for cell in cells:
+        links = linked.get(cell.lane, np.empty((2, 0), np.int32))
+        functions = np.array(cell.functions, np.int64)
+        walked = _encoded(cell, rows, program.lanes[cell.lane])
+        every = walk(
+            rows.starts, rows.times, rows.lanes, rows.masks, links, walked, functions, space, out
+        )
+        spread_out(rows.places, out, np.array(cell.outputs, np.int64), every, bits, flags)
+
+
+def _encoded(cell: _Cell, rows: _Rows, kind: LaneKind) -> IntArray:
+    words = np.zeros(WALK_WORDS, np.int64)
+    window = cell.window
+    keeps = 0
+    for function in cell.functions:
+        keeps |= KEEPS_OF[function]
+    words[[H_LANE, H_LANE_ROW, H_KIND]] = cell.lane, cell.lane * rows.lanes.shape[1], kind
+    words[[H_SIZE, H_OFFSET, H_INTERVAL]] = window.size_us, window.offset_us, window.interval_us
+    words[[H_CURRENT, H_LIFETIME]] = window.current, window.lifetime
+    words[[H_SUMS, H_SQUARES]] = keeps & KEEPS_SUM, keeps & KEEPS_SQUARES
+    return words
+
+
+def _key_by_key(
+    program: Program, keys: Text, times: IntArray, lanes: IntArray, valid: BoolArray, ops: ByteArray
+) -> _Rows | None:
+    """The rows as they are walked; None where they cannot be."""
+    slots, many = _slots_of(keys)
+    starts, places = np.zeros(many + 2, np.int64), np.empty(len(times), np.int32)
+    longest = find_places(slots, ops, starts, places)
+    if len(times) > program.max_keys and np.count_nonzero(np.diff(starts)) > program.max_keys:
+        return None
+    count, kinds = len(times), np.array(program.lanes, np.int64)
+    clock, masks = np.zeros(count + PADDING, np.int64), np.empty(count, np.int64)
+    values, wide = np.empty((len(kinds), count), np.int64), np.zeros(len(kinds), np.int64)
+    status = order_rows(places, ops, times, lanes, valid, kinds, starts, clock, values, masks, wide)
+    if status == OUT_OF_ORDER:
+        return None
+    return _Rows(places, starts, longest, clock, values, masks, wide)
+
+
+def _slots_of(keys: Text) -> tuple[IntArray, int]:
+    """A number for each row's key, and how many numbers there are: some may be of no key."""
+    count = len(keys)
+    if len(keys.data) == _KEY_BYTES * count and (np.diff(keys.offsets) == _KEY_BYTES).all():
+        values = keys.data.view(np.int64)
+        low, high = int(values.min()), int(values.max())
+        if high - low < 4 * count:
+            return values - low, high - low + 1
+    table = KeyTable()
+    return table.assign(keys), table.slots
+
+
+def _links(rows: _Rows, lane: int) -> Places:
+    links = np.empty((2, len(rows.places)), np.int32)
+    room = np.empty(2 << (2 * rows.longest - 1).bit_length(), np.int64)
+    link_equal(rows.starts, rows.lanes[lane], rows.masks, lane, links, room)
+    return links
+
+
+def _parted(program: Program, rows: _Rows) -> tuple[list[_Cell], dict[int, range]]:
+    """The cells that are walked, and the aggregates that are not, with their outputs."""
+    cells: dict[tuple[int, int], list[tuple[Function, int]]] = {}
+    others: dict[int, range] = {}
+    output = 0
+    for at, spec in enumerate(program.aggregates):
+        if spec.function not in WALKED or (rows.wide[spec.lane] and KEEPS_OF[spec.function] & KEEPS_SUM):
+            others[at] = range(output, output + spec.width)
+        else:
+            cells.setdefault((spec.window, spec.lane), []).append((spec.function, output))
+        output += spec.width
+    walked = []
+    for (window, lane), wanted in cells.items():
+        for at in range(0, len(wanted), _OUTPUTS):
+            functions, outputs = zip(*wanted[at : at + _OUTPUTS], strict=True)
+            walked.append(_Cell(program.windows[window], lane, functions, outputs))
+    return walked, others
+
+
+def _of(program: Program, chosen: Sequence[int]) -> Program:
+    """The program of some of its aggregates, with no more windows than they need."""
+    specs = [program.aggregates[at] for at in chosen]
+    windows = sorted({spec.window for spec in specs})
+    renamed = tuple(replace(spec, window=windows.index(spec.window)) for spec in specs)
+    return replace(program, windows=tuple(program.windows[w] for w in windows), aggregates=renamed)
