@@ -141,6 +141,16 @@ class ViewPreparer:
         out = KernelRows(keys, micros, lanes, valid, ops, rows.positions)
         return out if kept is None else self._with_dropped(out, kept, rows)
 
+    def prepare_in_parts(self, rows: Rows, part_rows: int) -> KernelRows:
+        """`prepare` of many rows, of which the view's function gets `part_rows` at a time."""
+        count = rows.columns.length
+        if self._view.function is None or count <= part_rows:
+            return self.prepare(rows)
+        parts = [slice(at, at + part_rows) for at in range(0, count, part_rows)]
+        return KernelRows.concat(
+            [self.prepare(Rows(rows.columns.take(part), rows.positions[part])) for part in parts]
+        )
+
     def _called(self, columns: Columns) -> Transformed:
         view = self._view
         return call_view(view.function, view.mode, columns, self._given, self._wanted, owner=self._owner)

@@ -11,13 +11,15 @@ Values are gathered in row order on purpose: the next value of each key then lie
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 from numba import types
 
 from penstock.kernel.batch import APPLY, NO_KEY
-from penstock.kernel.bits import behind, is_finite_bits, ordered, pointer, prefetch, stay_apart
-from penstock.kernel.cells import INT, NEVER, NOT_YET
+from penstock.kernel.bits import behind, multiply_high, ordered, pointer, prefetch, stay_apart
+from penstock.kernel.cells import FLOAT, INT, NOT_YET
 from penstock.kernel.columns import BoolArray, IntArray
 from penstock.kernel.emit import (
     COUNT,
@@ -55,7 +57,6 @@ from penstock.kernel.limbs import (
     NARROW_SHIFTS,
     UNIT,
     add_shifted,
-    multiply_high,
     narrow_shift,
     round_narrow,
     variance_bits,
@@ -67,26 +68,14 @@ from penstock.kernel.totals import add_to_total
 Places = npt.NDArray[np.int32]
 I4 = types.int32[::1]
 I4_2D = types.int32[:, ::1]
+U1_2D = types.uint8[:, ::1]
+READ_U1_2D = types.Array(types.uint8, 2, "C", readonly=True)
 
-APPLIED = 62
-"""The bit of a row's mask that says that the row was applied; those below are its lanes."""
 PADDING = 8  # words behind the ordered times that may be read
 AHEAD = 16
 AT_ONCE = 4
-# A walk's words: which lane in which window, and what is kept.
-(
-    H_LANE,
-    H_KIND,
-    H_SIZE,
-    H_OFFSET,
-    H_INTERVAL,
-    H_CURRENT,
-    H_LIFETIME,
-    H_SUMS,
-    H_SQUARES,
-    H_LANE_ROW,
-    WALK_WORDS,
-) = range(11)
+# A walk's words: the kind of its lane, its window, and what is kept.
+H_KIND, H_SIZE, H_OFFSET, H_INTERVAL, H_CURRENT, H_LIFETIME, H_SUMS, H_SQUARES, WALK_WORDS = range(9)
 # What a walk needs for each row of the longest run, in words, and once.
 EDGES_WORDS = 4  # edges, count, rounded sum or suffix extreme
 RUN_WORDS = EDGES_WORDS + 1 + SUM_WORDS + SQUARES_WORDS
@@ -125,7 +114,7 @@ def find_places(slots: IntArray, ops: ByteArray, starts: IntArray, places: Place
     return longest
 
 
-@entry(types.int64, I4, READ_U1, READ_I8, READ_I8_2D, READ_B1_2D, READ_I8, I8, I8, I8_2D, I8, I8)
+@entry(types.int64, I4, READ_U1, READ_I8, READ_I8_2D, READ_B1_2D, READ_I8, I8, I8, I8_2D, U1_2D, I8)
 def order_rows(
     places: Places,
     ops: ByteArray,
@@ -136,26 +125,31 @@ def order_rows(
     starts: IntArray,
     ordered_times: IntArray,
     ordered_lanes: IntArray,
-    masks: IntArray,
+    present: ByteArray,
     wide: IntArray,
 ) -> int:
     """Write the rows as they enter, key by key; `OUT_OF_ORDER` where a key's do not come in time order.
 
-    `wide` counts by lane the values that the narrow sums do not hold.
+    `present` says by lane which rows have a value, and behind the last lane which were applied; `wide` counts by lane the values
+    that the narrow sums do not hold.
     """
-    count = len(kinds)
-    for i in range(len(places)):
+    rows, count = len(places), len(kinds)
+    for i in range(rows):
         p = np.int64(places[i])
         ordered_times[p] = times[i]
-        applied = ops[i] == APPLY
-        mask = np.int64(applied) << APPLIED
-        for lane in range(count):
-            value, present = entering(lanes[i, lane], applied and valid[i, lane], kinds[lane] == 0)
-            ordered_lanes[lane, p] = value
-            mask |= np.int64(present) << lane
+        present[count, p] = ops[i] == APPLY
+    for lane in range(count):
+        is_float = kinds[lane] == FLOAT
+        of, there = behind(pointer(lanes), lane), behind(pointer(valid), lane)
+        to, kept = behind(pointer(ordered_lanes), lane * rows), behind(pointer(present), lane * rows)
+        beyond = np.int64(0)
+        for i in range(rows):
+            p = np.int64(places[i])
+            value, given = entering(of[i * count], ops[i] == APPLY and there[i * count] != 0, is_float)
+            to[p], kept[p] = value, given
             shift = narrow_shift(value)
-            wide[lane] += kinds[lane] == 0 and value != 0 and not 0 <= shift < NARROW_SHIFTS
-        masks[p] = mask
+            beyond += np.int64(value != 0) & np.int64(not 0 <= shift < NARROW_SHIFTS)
+        wide[lane] = beyond if is_float else 0
     for slot in range(len(starts) - 2):
         for p in range(starts[slot] + 1, starts[slot + 1]):
             if ordered_times[p] < ordered_times[p - 1]:
@@ -163,9 +157,9 @@ def order_rows(
     return 0
 
 
-@entry(types.void, READ_I8, READ_I8, READ_I8, types.int64, I4_2D, I8)
+@entry(types.void, READ_I8, READ_I8, READ_U1, I4_2D, I8)
 def link_equal(
-    starts: IntArray, values: IntArray, masks: IntArray, lane: int, links: Places, room: IntArray
+    starts: IntArray, values: IntArray, present: ByteArray, links: Places, room: IntArray
 ) -> None:
     """Write for each row of a lane where in its key's run its value stood last (-1: nowhere) and stands next.
 
@@ -181,7 +175,7 @@ def link_equal(
         for j in range(rows):
             links[0, start + j] = -1
             links[1, start + j] = rows
-            if (masks[start + j] >> lane) & 1 == 0:
+            if present[start + j] == 0:
                 continue
             value = values[start + j]
             i = np.int64(hash_words(value, 0, 0)) & (size - 1)
@@ -228,12 +222,12 @@ def find_edges(walk: IntArray, times: IntArray, start: int, rows: int, lows: Int
 
 @inlined
 def find_counts(
-    masks: IntArray, bit: int, start: int, rows: int, lows: IntArray, highs: IntArray, counts: IntArray, totals: IntArray
+    present: ByteArray, start: int, rows: int, lows: IntArray, highs: IntArray, counts: IntArray, totals: IntArray
 ) -> None:
     """Write how many values each row's window holds."""
     totals[0] = 0
     for j in range(rows):
-        totals[j + 1] = totals[j] + ((masks[start + j] >> bit) & 1)
+        totals[j + 1] = totals[j] + np.int64(present[start + j])
     for j in range(rows):
         counts[j] = totals[highs[j]] - totals[lows[j]]
 
@@ -283,27 +277,31 @@ def sum_between(sums: IntArray, low: int, high: int) -> tuple[int, int, int]:
     )
 
 
+class To(NamedTuple):
+    """Where an output of a run goes: a word and a flag for each row."""
+
+    bits: IntArray
+    ok: ByteArray
+
+
 @inlined
-def put(to: IntArray, j: int, width: int, output: int, value: int, valid: bool) -> int:
-    """Write one output of row `j` of the run, and whether it is there into the row's last word; return that as a word."""
-    to[j * width + output] = value if valid else np.int64(0)
-    to[j * width + width - 1] |= np.int64(valid) << output
+def put(to: To, j: int, value: int, valid: bool) -> int:
+    """Write the output of row `j` of the run, and whether it is there; return that as a word."""
+    to.bits[j] = value if valid else np.int64(0)
+    to.ok[j] = valid
     return np.int64(valid)
 
 
 @inner
 def put_extremes(
     values: IntArray,
-    masks: IntArray,
-    lane: int,
+    present: ByteArray,
     is_int: bool,
     smallest: bool,
     start: int,
     rows: int,
     room: IntArray,
-    to: IntArray,
-    width: int,
-    output: int,
+    to: To,
 ) -> int:
     """Write minima or maxima, by the two stacks of `windows.py`; return whether every row has one."""
     stay_apart()
@@ -316,32 +314,32 @@ def put_extremes(
     for j in range(rows):
         low, high = lows[j], highs[j]
         for row in range(entered, high):
-            back = min(back, rank_of(values, masks, lane, is_int, flip, start + row))
+            back = min(back, rank_of(values, present, is_int, flip, start + row))
         entered = max(entered, high)
         if low >= middle:
             back = NOT_YET
             for row in range(high - 1, low - 1, -1):
-                back = min(back, rank_of(values, masks, lane, is_int, flip, start + row))
+                back = min(back, rank_of(values, present, is_int, flip, start + row))
                 suffix[row] = back
             middle = high
             back = NOT_YET
         best = min(back, suffix[low]) if low < middle else back
         best ^= flip
-        every &= put(to, j, width, output, best if is_int else ordered(best), counts[j] != 0)
+        every &= put(to, j, best if is_int else ordered(best), counts[j] != 0)
     return every
 
 
 @inlined
-def rank_of(values: IntArray, masks: IntArray, lane: int, is_int: bool, flip: int, row: int) -> int:
+def rank_of(values: IntArray, present: ByteArray, is_int: bool, flip: int, row: int) -> int:
     """Return a row's value as an integer in the order that is asked for; the last of all where it has none."""
     value = values[row]
     rank = (value if is_int else ordered(value)) ^ flip
-    return rank if (masks[row] >> lane) & 1 != 0 else NOT_YET
+    return rank if present[row] != 0 else NOT_YET
 
 
 @inner
 def put_different(
-    links: Places, masks: IntArray, lane: int, start: int, rows: int, room: IntArray, to: IntArray, width: int, output: int
+    links: Places, present: ByteArray, start: int, rows: int, room: IntArray, to: To
 ) -> int:
     """Write how many different values there are: a value counts where it stands first in the window."""
     stay_apart()
@@ -349,12 +347,12 @@ def put_different(
     low = high = different = np.int64(0)
     for j in range(rows):
         while high < highs[j]:
-            different += ((masks[start + high] >> lane) & 1) & np.int64(links[0, start + high] < low)
+            different += np.int64(present[start + high]) & np.int64(links[0, start + high] < low)
             high += 1
         while low < lows[j]:
-            different -= ((masks[start + low] >> lane) & 1) & np.int64(links[1, start + low] >= high)
+            different -= np.int64(present[start + low]) & np.int64(links[1, start + low] >= high)
             low += 1
-        put(to, j, width, output, different, True)
+        put(to, j, different, True)
     return 1
 
 
@@ -362,23 +360,21 @@ def put_different(
 def put_last(
     times: IntArray,
     values: IntArray,
-    masks: IntArray,
-    lane: int,
+    present: ByteArray,
+    applied: ByteArray,
     function: int,
     start: int,
     rows: int,
     room: IntArray,
-    to: IntArray,
-    width: int,
-    output: int,
+    to: To,
 ) -> int:
     """Write the latest value, the time since it, or the value of the latest row; return whether every row has one."""
     stay_apart()
     lows, highs, latest = room, behind(room, rows), behind(room, 3 * rows)
-    bit = np.int64(APPLIED) if function == LATEST else lane
+    counted = applied if function == LATEST else present
     last = np.int64(-1)
     for j in range(rows):
-        if (masks[start + j] >> bit) & 1 != 0:
+        if counted[start + j] != 0:
             last = j
         latest[j] = last
     every = np.int64(1)
@@ -392,8 +388,8 @@ def put_last(
             value = seconds(times[start + j] - times[start + row])
         elif valid:
             value = values[start + row]
-            valid = (masks[start + row] >> lane) & 1 != 0
-        every &= put(to, j, width, output, value, valid)
+            valid = present[start + row] != 0
+        every &= put(to, j, value, valid)
     return every
 
 
@@ -406,9 +402,7 @@ def put_spread(
     sums: IntArray,
     squares: IntArray,
     work: IntArray,
-    to: IntArray,
-    width: int,
-    output: int,
+    to: To,
 ) -> int:
     """Write variances or standard deviations; return whether every row has one."""
     stay_apart()
@@ -428,30 +422,31 @@ def put_spread(
                 borrow = np.uint64(left < right) | (np.uint64(left == right) & borrow)
             bits = variance_bits(work, SUM_WORDS, SQUARES_WORDS, unit, counts[j], degrees)
             value, valid = spread_bits(bits, function)
-        every &= put(to, j, width, output, value, valid)
+        every &= put(to, j, value, valid)
     return every
 
 
-@entry(types.int64, READ_I8, READ_I8, READ_I8_2D, READ_I8, I4_2D, READ_I8, READ_I8, I8, I8)
+@entry(types.int64, READ_I8, READ_I8, READ_I8, READ_U1_2D, I4_2D, READ_I8, READ_I8, I8, I8_2D, U1_2D)
 def walk(
     starts: IntArray,
     times: IntArray,
-    lanes: IntArray,
-    masks: IntArray,
+    lane_values: IntArray,
+    lane_present: ByteArray,
     links: Places,
     walked: IntArray,
     functions: IntArray,
     space: IntArray,
-    out: IntArray,
+    bits: IntArray,
+    ok: ByteArray,
 ) -> int:
-    """Write a cell's outputs for all rows, key by key: a word for each and one that says which are there.
+    """Write a cell's outputs, one behind the other, for all rows key by key; a word with a bit for each that is there in all rows.
 
-    Returns a word with a bit for each output that is there in every row.
+    `lane_present` says which rows have a value in the lane, and which were applied.
     """
-    width = len(functions) + 1
-    lane, is_int = walked[H_LANE], walked[H_KIND] == INT
-    values = behind(pointer(lanes), walked[H_LANE_ROW])
-    clock, present = pointer(times), pointer(masks)
+    is_int = walked[H_KIND] == INT
+    clock, values = pointer(times), pointer(lane_values)
+    present = pointer(lane_present)
+    applied = behind(present, lane_present.shape[1])
     all_there = (np.int64(1) << len(functions)) - 1
     for slot in range(len(starts) - 1):
         start, rows = starts[slot], starts[slot + 1] - starts[slot]
@@ -468,25 +463,23 @@ def walk(
                 room[j] = 0
         else:
             find_edges(walked, clock, start, rows, lows, highs)
-        find_counts(present, lane, start, rows, lows, highs, counts, totals)
+        find_counts(present, start, rows, lows, highs, counts, totals)
         if walked[H_SUMS] != 0:
             total_sums(values, start, rows, not is_int, sums)
         if walked[H_SQUARES] != 0:
             total_squares(values, start, rows, not is_int, squares)
-        to = behind(pointer(out), start * width)
-        for j in range(rows):
-            to[j * width + width - 1] = 0
         for q in range(len(functions)):
             function = functions[q]
+            to = To(behind(pointer(bits), q * bits.shape[1] + start), behind(pointer(ok), q * ok.shape[1] + start))
             every = np.int64(1)
             if function == COUNT:
                 for j in range(rows):
-                    put(to, j, width, q, counts[j], True)
+                    to.bits[j] = counts[j]
             elif function == SUM and is_int:
                 for j in range(rows):
                     w0, w1, w2 = sum_between(sums, lows[j], highs[j])
                     value, fits = integer_sum(w0, w1, w2)
-                    every &= put(to, j, width, q, value, fits)
+                    every &= put(to, j, value, fits)
             elif function == SUM or function == MEAN:
                 unit = 0 if is_int else UNIT
                 for j in range(rows):
@@ -494,41 +487,42 @@ def walk(
                     rounded[j] = round_narrow(w0, w1, w2, unit)
                 if function == SUM:
                     for j in range(rows):
-                        put(to, j, width, q, rounded[j], True)
+                        to.bits[j] = rounded[j]
                 else:
                     for j in range(rows):
-                        count = counts[j]
-                        every &= put(to, j, width, q, mean_bits(rounded[j], count), count != 0)
+                        every &= put(to, j, mean_bits(rounded[j], counts[j]), counts[j] != 0)
             elif function == MIN or function == MAX:
-                every = put_extremes(
-                    values, present, lane, is_int, function == MIN, start, rows, room, to, width, q
-                )
+                every = put_extremes(values, present, is_int, function == MIN, start, rows, room, to)
             elif function == COUNT_DISTINCT:
-                every = put_different(links, present, lane, start, rows, room, to, width, q)
+                every = put_different(links, present, start, rows, room, to)
             elif function == LAST or function == LATEST or function == TIME_SINCE_LAST:
-                every = put_last(clock, values, present, lane, function, start, rows, room, to, width, q)
+                every = put_last(clock, values, present, applied, function, start, rows, room, to)
             else:
-                every = put_spread(is_int, function, rows, room, sums, squares, work, to, width, q)
+                every = put_spread(is_int, function, rows, room, sums, squares, work, to)
             all_there &= ~((np.int64(1) - every) << q)
     return all_there
 
 
-@entry(types.void, I4, READ_I8, READ_I8, types.int64, I8_2D, U1)
+@entry(types.void, I4, READ_I8_2D, READ_U1_2D, READ_I8, types.int64, I8_2D, U1_2D)
 def spread_out(
-    places: Places, source: IntArray, outputs: IntArray, every: int, bits: IntArray, ok: ByteArray
+    places: Places,
+    ordered_bits: IntArray,
+    ordered_ok: ByteArray,
+    outputs: IntArray,
+    every: int,
+    bits: IntArray,
+    ok: ByteArray,
 ) -> None:
-    """Put a cell's outputs where their rows are: ``bits[output, row]``; `ok` is as long, one output behind the other.
-
-    Outputs that every row has (`every`) are not noted in `ok`.
-    """
-    rows, width = len(places), len(outputs) + 1
-    of, to, flags, place = pointer(source), pointer(bits), pointer(ok), pointer(places)
-    for i in range(rows):
-        prefetch(of, np.int64(place[min(i + AHEAD, rows - 1)]) * width)
-        at = np.int64(place[i]) * width
-        for q in range(width - 1):
-            to[outputs[q] * rows + i] = of[at + q]
-    for q in range(width - 1):
+    """Put a cell's outputs where their rows are. Flags of outputs that every row has are left as they are."""
+    rows = len(places)
+    place = pointer(places)
+    for q in range(len(outputs)):
+        of, to = behind(pointer(ordered_bits), q * ordered_bits.shape[1]), behind(pointer(bits), outputs[q] * rows)
+        for i in range(rows):
+            prefetch(of, np.int64(place[min(i + AHEAD, rows - 1)]))
+            to[i] = of[np.int64(place[i])]
         if (every >> q) & 1 == 0:
+            there = behind(pointer(ordered_ok), q * ordered_ok.shape[1])
+            flags = behind(pointer(ok), outputs[q] * rows)
             for i in range(rows):
-                flags[outputs[q] * rows + i] = (of[np.int64(place[i]) * width + width - 1] >> q) & 1
+                flags[i] = there[np.int64(place[i])]

@@ -18,8 +18,6 @@ from penstock.kernel.history import (
     H_CURRENT,
     H_INTERVAL,
     H_KIND,
-    H_LANE,
-    H_LANE_ROW,
     H_LIFETIME,
     H_OFFSET,
     H_SIZE,
@@ -48,6 +46,7 @@ _FEW = 1 << 10  # rows for which the kernel takes no longer
 _MOST = (1 << 31) - 1
 _OUTPUTS = 32  # of one cell at once
 _KEY_BYTES = 8
+_NO_LINKS = np.empty((2, 0), np.int32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,7 +62,7 @@ class _Rows:
     longest: int
     times: IntArray
     lanes: IntArray
-    masks: IntArray
+    present: ByteArray
     wide: IntArray
 
 
@@ -142,28 +141,31 @@ def _walk_cells(
     bits: IntArray,
     ok: BoolArray,
 ) -> None:
-    widest = max(len(cell.functions) for cell in cells) + 1
+    count = len(rows.places)
+    widest = max(len(cell.functions) for cell in cells)
     space = np.empty(room_words(rows.longest), np.int64)
-    out = np.empty(widest * len(rows.places), np.int64)
-    flags = ok.view(np.uint8).ravel()
+    ordered_bits, ordered_ok = np.empty((widest, count), np.int64), np.empty((widest, count), np.uint8)
+    flags = ok.view(np.uint8)
     for cell in cells:
-        links = linked.get(cell.lane, np.empty((2, 0), np.int32))
+        links = linked.get(cell.lane, _NO_LINKS)
         functions = np.array(cell.functions, np.int64)
-        walked = _encoded(cell, rows, program.lanes[cell.lane])
+        walked = _encoded(cell, program.lanes[cell.lane])
+        present = rows.present[[cell.lane, -1]]
         every = walk(
-            rows.starts, rows.times, rows.lanes, rows.masks, links, walked, functions, space, out
+            *(rows.starts, rows.times, rows.lanes[cell.lane], present, links),
+            *(walked, functions, space, ordered_bits, ordered_ok),
         )
-        spread_out(rows.places, out, np.array(cell.outputs, np.int64), every, bits, flags)
+        outputs = np.array(cell.outputs, np.int64)
+        spread_out(rows.places, ordered_bits, ordered_ok, outputs, every, bits, flags)
 
 
-def _encoded(cell: _Cell, rows: _Rows, kind: LaneKind) -> IntArray:
+def _encoded(cell: _Cell, kind: LaneKind) -> IntArray:
     words = np.zeros(WALK_WORDS, np.int64)
     window = cell.window
     keeps = 0
     for function in cell.functions:
         keeps |= KEEPS_OF[function]
-    words[[H_LANE, H_LANE_ROW, H_KIND]] = cell.lane, cell.lane * rows.lanes.shape[1], kind
-    words[[H_SIZE, H_OFFSET, H_INTERVAL]] = window.size_us, window.offset_us, window.interval_us
+    words[[H_KIND, H_SIZE, H_OFFSET, H_INTERVAL]] = kind, window.size_us, window.offset_us, window.interval_us
     words[[H_CURRENT, H_LIFETIME]] = window.current, window.lifetime
     words[[H_SUMS, H_SQUARES]] = keeps & KEEPS_SUM, keeps & KEEPS_SQUARES
     return words
@@ -179,12 +181,12 @@ def _key_by_key(
     if len(times) > program.max_keys and np.count_nonzero(np.diff(starts)) > program.max_keys:
         return None
     count, kinds = len(times), np.array(program.lanes, np.int64)
-    clock, masks = np.zeros(count + PADDING, np.int64), np.empty(count, np.int64)
+    clock, present = np.empty(count + PADDING, np.int64), np.empty((len(kinds) + 1, count), np.uint8)
     values, wide = np.empty((len(kinds), count), np.int64), np.zeros(len(kinds), np.int64)
-    status = order_rows(places, ops, times, lanes, valid, kinds, starts, clock, values, masks, wide)
+    status = order_rows(places, ops, times, lanes, valid, kinds, starts, clock, values, present, wide)
     if status == OUT_OF_ORDER:
         return None
-    return _Rows(places, starts, longest, clock, values, masks, wide)
+    return _Rows(places, starts, longest, clock, values, present, wide)
 
 
 def _slots_of(keys: Text) -> tuple[IntArray, int]:
@@ -202,7 +204,7 @@ def _slots_of(keys: Text) -> tuple[IntArray, int]:
 def _links(rows: _Rows, lane: int) -> Places:
     links = np.empty((2, len(rows.places)), np.int32)
     room = np.empty(2 << (2 * rows.longest - 1).bit_length(), np.int64)
-    link_equal(rows.starts, rows.lanes[lane], rows.masks, lane, links, room)
+    link_equal(rows.starts, rows.lanes[lane], rows.present[lane], links, room)
     return links
 
 
