@@ -255,9 +255,7 @@ class Assembler:
             values[:, list(lists)] = np.nan
         return FeatureRows(values, texts, lateness, degraded, lists)
 
-    def rows_in_parts(
-        self, columns: Columns, outputs: Sequence[Output], part_rows: int
-    ) -> list[FeatureRows]:
+    def rows_in_parts(self, columns: Columns, outputs: Sequence[Output], part_rows: int) -> list[FeatureRows]:
         """`rows` for many events, exactly; realtime views get `part_rows` at a time."""
         if not self._calls:
             return [self.rows(columns, outputs, exact=True)]

@@ -18,7 +18,16 @@ import numpy.typing as npt
 from numba import types
 
 from penstock.kernel.batch import APPLY, NO_KEY
-from penstock.kernel.bits import behind, multiply_high, ordered, pointer, prefetch, stay_apart
+from penstock.kernel.bits import (
+    add_square,
+    behind,
+    ordered,
+    pointer,
+    prefetch,
+    stay_apart,
+    subtract_squared_sum,
+    trailing_zeros,
+)
 from penstock.kernel.cells import FLOAT, INT, NOT_YET
 from penstock.kernel.columns import BoolArray, IntArray
 from penstock.kernel.emit import (
@@ -45,7 +54,6 @@ from penstock.kernel.jit import (
     READ_I8,
     READ_I8_2D,
     READ_U1,
-    U1,
     ByteArray,
     entry,
     inlined,
@@ -56,12 +64,11 @@ from penstock.kernel.limbs import (
     HIDDEN_BIT,
     NARROW_SHIFTS,
     UNIT,
-    add_shifted,
     narrow_shift,
     round_narrow,
-    variance_bits,
+    round_quotient,
 )
-from penstock.kernel.program import SQUARES_WORDS, SUM_WORDS
+from penstock.kernel.program import SUM_WORDS
 from penstock.kernel.runs import entering
 from penstock.kernel.totals import add_to_total
 
@@ -75,17 +82,28 @@ PADDING = 8  # words behind the ordered times that may be read
 AHEAD = 16
 AT_ONCE = 4
 # A walk's words: the kind of its lane, its window, and what is kept.
-H_KIND, H_SIZE, H_OFFSET, H_INTERVAL, H_CURRENT, H_LIFETIME, H_SUMS, H_SQUARES, WALK_WORDS = range(9)
+H_KIND, H_SIZE, H_OFFSET, H_INTERVAL, H_CURRENT, H_LIFETIME, H_SUMS, H_SQUARES, H_LOWEST, WALK_WORDS = range(
+    10
+)
 # What a walk needs for each row of the longest run, in words, and once.
-EDGES_WORDS = 4  # edges, count, rounded sum or suffix extreme
-RUN_WORDS = EDGES_WORDS + 1 + SUM_WORDS + SQUARES_WORDS
-VARIANCE_WORDS = 2 * (SUM_WORDS + SQUARES_WORDS) + 2
+EDGES_WORDS = 4  # edges, count, rounded sum; behind them the counts' totals, and then the running extremes
+RUN_WORDS = EDGES_WORDS + 1 + 2 * SUM_WORDS
 OUT_OF_ORDER = -1
+SIGNIFICANT = 53
+_BITS = 64 * SUM_WORDS
+
+
+def squares_fit(lowest: int, highest: int, longest: int) -> bool:
+    """Whether a variance's numerator, ``n * sum(x²) - sum(x)²``, needs no more than three words.
+
+    A lane's values reach from bit `lowest` up to `highest`; `longest` rows are the most that a window holds.
+    """
+    return 2 * (highest - lowest) + 2 * longest.bit_length() < _BITS
 
 
 def room_words(longest: int) -> int:
     """Return how many words a walk needs besides the rows, where the longest run of a key has so many rows."""
-    return RUN_WORDS * (longest + 1) + VARIANCE_WORDS
+    return RUN_WORDS * (longest + 1) + SUM_WORDS
 
 
 @entry(types.int64, I8, READ_U1, I8, I4)
@@ -114,7 +132,7 @@ def find_places(slots: IntArray, ops: ByteArray, starts: IntArray, places: Place
     return longest
 
 
-@entry(types.int64, I4, READ_U1, READ_I8, READ_I8_2D, READ_B1_2D, READ_I8, I8, I8, I8_2D, U1_2D, I8)
+@entry(types.int64, I4, READ_U1, READ_I8, READ_I8_2D, READ_B1_2D, READ_I8, I8, I8, I8_2D, U1_2D, I8, I8_2D)
 def order_rows(
     places: Places,
     ops: ByteArray,
@@ -127,11 +145,12 @@ def order_rows(
     ordered_lanes: IntArray,
     present: ByteArray,
     wide: IntArray,
+    extents: IntArray,
 ) -> int:
     """Write the rows as they enter, key by key; `OUT_OF_ORDER` where a key's do not come in time order.
 
     `present` says by lane which rows have a value, and behind the last lane which were applied; `wide` counts by lane the values
-    that the narrow sums do not hold.
+    that the narrow sums do not hold. `extents` is, by lane, from which bit of a narrow sum up to which its values reach.
     """
     rows, count = len(places), len(kinds)
     for i in range(rows):
@@ -142,14 +161,20 @@ def order_rows(
         is_float = kinds[lane] == FLOAT
         of, there = behind(pointer(lanes), lane), behind(pointer(valid), lane)
         to, kept = behind(pointer(ordered_lanes), lane * rows), behind(pointer(present), lane * rows)
-        beyond = np.int64(0)
+        beyond, lowest, highest = np.int64(0), np.int64(_BITS), np.int64(0)
         for i in range(rows):
             p = np.int64(places[i])
             value, given = entering(of[i * count], ops[i] == APPLY and there[i * count] != 0, is_float)
             to[p], kept[p] = value, given
             shift = narrow_shift(value)
             beyond += np.int64(value != 0) & np.int64(not 0 <= shift < NARROW_SHIFTS)
+            if value != 0:
+                zeros = trailing_zeros((np.uint64(value) & FRACTION) | HIDDEN_BIT)
+                lowest, highest = min(lowest, shift + zeros), max(highest, shift + SIGNIFICANT)
         wide[lane] = beyond if is_float else 0
+        if not is_float:
+            lowest, highest = np.int64(0), np.int64(64)
+        extents[lane, 0], extents[lane, 1] = min(lowest, highest), highest
     for slot in range(len(starts) - 2):
         for p in range(starts[slot] + 1, starts[slot + 1]):
             if ordered_times[p] < ordered_times[p - 1]:
@@ -158,9 +183,7 @@ def order_rows(
 
 
 @entry(types.void, READ_I8, READ_I8, READ_U1, I4_2D, I8)
-def link_equal(
-    starts: IntArray, values: IntArray, present: ByteArray, links: Places, room: IntArray
-) -> None:
+def link_equal(starts: IntArray, values: IntArray, present: ByteArray, links: Places, room: IntArray) -> None:
     """Write for each row of a lane where in its key's run its value stood last (-1: nowhere) and stands next.
 
     `room` has two words for each row of twice the longest run, rounded up to a power of two.
@@ -202,7 +225,9 @@ def first_later(times: IntArray, start: int, number: int, end: int, time: int) -
 
 
 @inlined
-def find_edges(walk: IntArray, times: IntArray, start: int, rows: int, lows: IntArray, highs: IntArray) -> None:
+def find_edges(
+    walk: IntArray, times: IntArray, start: int, rows: int, lows: IntArray, highs: IntArray
+) -> None:
     """Write for each row of a run which rows its window holds, counted from the run's first: ``low <= row < high``."""
     size, offset, interval = walk[H_SIZE], walk[H_OFFSET], walk[H_INTERVAL]
     low = high = np.int64(0)
@@ -222,7 +247,13 @@ def find_edges(walk: IntArray, times: IntArray, start: int, rows: int, lows: Int
 
 @inlined
 def find_counts(
-    present: ByteArray, start: int, rows: int, lows: IntArray, highs: IntArray, counts: IntArray, totals: IntArray
+    present: ByteArray,
+    start: int,
+    rows: int,
+    lows: IntArray,
+    highs: IntArray,
+    counts: IntArray,
+    totals: IntArray,
 ) -> None:
     """Write how many values each row's window holds."""
     totals[0] = 0
@@ -242,24 +273,22 @@ def total_sums(values: IntArray, start: int, rows: int, is_float: bool, sums: In
         add_to_total(sums, at, at + SUM_WORDS, values[start + j], is_float)
 
 
-@inner
-def total_squares(values: IntArray, start: int, rows: int, is_float: bool, squares: IntArray) -> None:
-    """Write the running totals of the squares of a run's values."""
-    stay_apart()
-    for w in range(SQUARES_WORDS):
+@inlined
+def total_squares(
+    values: IntArray, start: int, rows: int, is_float: bool, lowest: int, squares: IntArray
+) -> None:
+    """Write the running totals of the squares of a run's values, in units of the square of the lane's lowest bit."""
+    for w in range(SUM_WORDS):
         squares[w] = 0
     for j in range(rows):
-        at = SQUARES_WORDS * (j + 1)
-        for w in range(SQUARES_WORDS):
-            squares[at + w] = squares[at - SQUARES_WORDS + w]
         value = values[start + j]
-        if value == 0:
-            continue
-        size, shift = np.uint64(-value if value < 0 else value), np.int64(0)
+        size, left = np.uint64(-value if value < 0 else value), np.int64(0)
         if is_float:
-            size, shift = (np.uint64(value) & FRACTION) | HIDDEN_BIT, narrow_shift(value)
-        high = multiply_high(size, size)
-        add_shifted(squares, at, SQUARES_WORDS, size * size, high, 2 * shift, False)
+            # Of a zero the bits that are none are shifted out, as are zeros below the lane's lowest bit.
+            size = (np.uint64(value) & FRACTION) | HIDDEN_BIT if value != 0 else np.uint64(0)
+            left = narrow_shift(value) if value != 0 else np.int64(0)
+        at = SUM_WORDS * j
+        add_square(squares, at, at + SUM_WORDS, size, left, lowest)
 
 
 @inlined
@@ -275,6 +304,17 @@ def sum_between(sums: IntArray, low: int, high: int) -> tuple[int, int, int]:
         np.int64(middle - borrow),
         np.int64(np.uint64(sums[a + 2]) - np.uint64(sums[b + 2]) - over),
     )
+
+
+@inlined
+def round_sums(
+    sums: IntArray, is_int: bool, rows: int, lows: IntArray, highs: IntArray, rounded: IntArray
+) -> None:
+    """Write each row's sum as the bits of a float64."""
+    unit = 0 if is_int else UNIT
+    for j in range(rows):
+        w0, w1, w2 = sum_between(sums, lows[j], highs[j])
+        rounded[j] = round_narrow(w0, w1, w2, unit)
 
 
 class To(NamedTuple):
@@ -305,7 +345,8 @@ def put_extremes(
 ) -> int:
     """Write minima or maxima, by the two stacks of `windows.py`; return whether every row has one."""
     stay_apart()
-    lows, highs, counts, suffix = room, behind(room, rows), behind(room, 2 * rows), behind(room, 3 * rows)
+    lows, highs, counts = room, behind(room, rows), behind(room, 2 * rows)
+    suffix = behind(room, EDGES_WORDS * rows)
     # The largest is the smallest of the complements.
     flip = np.int64(0) if smallest else np.int64(-1)
     middle = entered = np.int64(0)
@@ -338,9 +379,7 @@ def rank_of(values: IntArray, present: ByteArray, is_int: bool, flip: int, row: 
 
 
 @inner
-def put_different(
-    links: Places, present: ByteArray, start: int, rows: int, room: IntArray, to: To
-) -> int:
+def put_different(links: Places, present: ByteArray, start: int, rows: int, room: IntArray, to: To) -> int:
     """Write how many different values there are: a value counts where it stands first in the window."""
     stay_apart()
     lows, highs = room, behind(room, rows)
@@ -370,7 +409,7 @@ def put_last(
 ) -> int:
     """Write the latest value, the time since it, or the value of the latest row; return whether every row has one."""
     stay_apart()
-    lows, highs, latest = room, behind(room, rows), behind(room, 3 * rows)
+    lows, highs, latest = room, behind(room, rows), behind(room, EDGES_WORDS * rows)
     counted = applied if function == LATEST else present
     last = np.int64(-1)
     for j in range(rows):
@@ -397,6 +436,7 @@ def put_last(
 def put_spread(
     is_int: bool,
     function: int,
+    lowest: int,
     rows: int,
     room: IntArray,
     sums: IntArray,
@@ -407,20 +447,15 @@ def put_spread(
     """Write variances or standard deviations; return whether every row has one."""
     stay_apart()
     lows, highs, counts = room, behind(room, rows), behind(room, 2 * rows)
-    unit = 0 if is_int else UNIT
+    unit = 2 * lowest + (0 if is_int else 2 * UNIT)
     every = np.int64(1)
     for j in range(rows):
         degrees = degrees_of(counts[j], function)
         value, valid = np.int64(0), False
         if degrees >= 1:
-            work[0], work[1], work[2] = sum_between(sums, lows[j], highs[j])
-            borrow = np.uint64(0)
-            a, b = SQUARES_WORDS * highs[j], SQUARES_WORDS * lows[j]
-            for w in range(SQUARES_WORDS):
-                left, right = np.uint64(squares[a + w]), np.uint64(squares[b + w])
-                work[SUM_WORDS + w] = np.int64(left - right - borrow)
-                borrow = np.uint64(left < right) | (np.uint64(left == right) & borrow)
-            bits = variance_bits(work, SUM_WORDS, SQUARES_WORDS, unit, counts[j], degrees)
+            low, high = SUM_WORDS * lows[j], SUM_WORDS * highs[j]
+            subtract_squared_sum(work, sums, squares, low, high, lowest, counts[j])
+            bits = round_quotient(work, 0, SUM_WORDS, unit, counts[j], degrees)
             value, valid = spread_bits(bits, function)
         every &= put(to, j, value, valid)
     return every
@@ -453,11 +488,16 @@ def walk(
         if rows == 0:
             continue
         room = pointer(space)
-        lows, highs, counts, rounded = room, behind(room, rows), behind(room, 2 * rows), behind(room, 3 * rows)
+        lows, highs, counts, rounded = (
+            room,
+            behind(room, rows),
+            behind(room, 2 * rows),
+            behind(room, 3 * rows),
+        )
         totals = behind(room, EDGES_WORDS * rows)
         sums = behind(totals, rows + 1)
         squares = behind(sums, SUM_WORDS * (rows + 1))
-        work = behind(squares, SQUARES_WORDS * (rows + 1))
+        work = behind(squares, SUM_WORDS * (rows + 1))
         if slot == len(starts) - 2:
             for j in range(2 * rows):
                 room[j] = 0
@@ -467,10 +507,13 @@ def walk(
         if walked[H_SUMS] != 0:
             total_sums(values, start, rows, not is_int, sums)
         if walked[H_SQUARES] != 0:
-            total_squares(values, start, rows, not is_int, squares)
+            total_squares(values, start, rows, not is_int, walked[H_LOWEST], squares)
+        is_rounded = False
         for q in range(len(functions)):
             function = functions[q]
-            to = To(behind(pointer(bits), q * bits.shape[1] + start), behind(pointer(ok), q * ok.shape[1] + start))
+            to = To(
+                behind(pointer(bits), q * bits.shape[1] + start), behind(pointer(ok), q * ok.shape[1] + start)
+            )
             every = np.int64(1)
             if function == COUNT:
                 for j in range(rows):
@@ -481,10 +524,9 @@ def walk(
                     value, fits = integer_sum(w0, w1, w2)
                     every &= put(to, j, value, fits)
             elif function == SUM or function == MEAN:
-                unit = 0 if is_int else UNIT
-                for j in range(rows):
-                    w0, w1, w2 = sum_between(sums, lows[j], highs[j])
-                    rounded[j] = round_narrow(w0, w1, w2, unit)
+                if not is_rounded:
+                    round_sums(sums, is_int, rows, lows, highs, rounded)
+                is_rounded = True
                 if function == SUM:
                     for j in range(rows):
                         to.bits[j] = rounded[j]
@@ -498,7 +540,7 @@ def walk(
             elif function == LAST or function == LATEST or function == TIME_SINCE_LAST:
                 every = put_last(clock, values, present, applied, function, start, rows, room, to)
             else:
-                every = put_spread(is_int, function, rows, room, sums, squares, work, to)
+                every = put_spread(is_int, function, walked[H_LOWEST], rows, room, sums, squares, work, to)
             all_there &= ~((np.int64(1) - every) << q)
     return all_there
 
@@ -517,7 +559,10 @@ def spread_out(
     rows = len(places)
     place = pointer(places)
     for q in range(len(outputs)):
-        of, to = behind(pointer(ordered_bits), q * ordered_bits.shape[1]), behind(pointer(bits), outputs[q] * rows)
+        of, to = (
+            behind(pointer(ordered_bits), q * ordered_bits.shape[1]),
+            behind(pointer(bits), outputs[q] * rows),
+        )
         for i in range(rows):
             prefetch(of, np.int64(place[min(i + AHEAD, rows - 1)]))
             to[i] = of[np.int64(place[i])]

@@ -13,6 +13,7 @@ import numpy as np
 from penstock.kernel.batch import ENTERED_AT, HI_AT, LEFT_AT, LO_AT, TOTAL_WORDS, TOTALS
 from penstock.kernel.bits import add_three_words, stay_apart, subtract_three_words
 from penstock.kernel.cells import INT, Cell
+from penstock.kernel.columns import IntArray
 from penstock.kernel.jit import inlined, inner
 from penstock.kernel.limbs import (
     FRACTION,

@@ -19,6 +19,7 @@ from penstock.kernel.history import (
     H_INTERVAL,
     H_KIND,
     H_LIFETIME,
+    H_LOWEST,
     H_OFFSET,
     H_SIZE,
     H_SQUARES,
@@ -32,6 +33,7 @@ from penstock.kernel.history import (
     order_rows,
     room_words,
     spread_out,
+    squares_fit,
     walk,
 )
 from penstock.kernel.jit import ByteArray
@@ -64,6 +66,7 @@ class _Rows:
     lanes: IntArray
     present: ByteArray
     wide: IntArray
+    extents: IntArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +114,7 @@ class WholeHistory(ViewState):
         if self._few <= len(times) < _MOST:
             rows = _key_by_key(self.program, keys, times, lanes, valid, ops)
         if rows is None:
-            return super().process_more(keys, times, lanes, valid, ops)
+            return self._by_kernel(keys, times, lanes, valid, ops)
         bits = np.empty((len(self._kinds), len(times)), np.int64)
         ok = np.ones(bits.shape, np.bool_)
         cells, others = _parted(self.program, rows)
@@ -123,13 +126,20 @@ class WholeHistory(ViewState):
             bits[at], ok[at] = output.bits.T, output.valid.T
         return Output(bits.T, ok.T, np.zeros(len(times), np.uint8))
 
+    def _by_kernel(
+        self, keys: Text, times: IntArray, lanes: IntArray, valid: BoolArray, ops: ByteArray
+    ) -> Output:
+        return super().process_more(keys, times, lanes, valid, ops)
+
     def _walk(self, rows: _Rows, cells: Sequence[_Cell], bits: IntArray, ok: BoolArray) -> None:
         """Write the outputs of all cells, in as many threads as there may be."""
         links = {cell.lane for cell in cells if Function.COUNT_DISTINCT in cell.functions}
         linked = {lane: _links(rows, lane) for lane in links}
         parts = [cells[at :: self._threads] for at in range(min(self._threads, len(cells)))]
         with ThreadPoolExecutor(max(len(parts), 1)) as threads:
-            for job in [threads.submit(_walk_cells, self.program, rows, linked, part, bits, ok) for part in parts]:
+            for job in [
+                threads.submit(_walk_cells, self.program, rows, linked, part, bits, ok) for part in parts
+            ]:
                 job.result()
 
 
@@ -149,7 +159,7 @@ def _walk_cells(
     for cell in cells:
         links = linked.get(cell.lane, _NO_LINKS)
         functions = np.array(cell.functions, np.int64)
-        walked = _encoded(cell, program.lanes[cell.lane])
+        walked = _encoded(cell, program.lanes[cell.lane], int(rows.extents[cell.lane, 0]))
         present = rows.present[[cell.lane, -1]]
         every = walk(
             *(rows.starts, rows.times, rows.lanes[cell.lane], present, links),
@@ -159,7 +169,7 @@ def _walk_cells(
         spread_out(rows.places, ordered_bits, ordered_ok, outputs, every, bits, flags)
 
 
-def _encoded(cell: _Cell, kind: LaneKind) -> IntArray:
+def _encoded(cell: _Cell, kind: LaneKind, lowest: int) -> IntArray:
     words = np.zeros(WALK_WORDS, np.int64)
     window = cell.window
     keeps = 0
@@ -167,7 +177,7 @@ def _encoded(cell: _Cell, kind: LaneKind) -> IntArray:
         keeps |= KEEPS_OF[function]
     words[[H_KIND, H_SIZE, H_OFFSET, H_INTERVAL]] = kind, window.size_us, window.offset_us, window.interval_us
     words[[H_CURRENT, H_LIFETIME]] = window.current, window.lifetime
-    words[[H_SUMS, H_SQUARES]] = keeps & KEEPS_SUM, keeps & KEEPS_SQUARES
+    words[[H_SUMS, H_SQUARES, H_LOWEST]] = keeps & KEEPS_SUM, keeps & KEEPS_SQUARES, lowest
     return words
 
 
@@ -183,10 +193,13 @@ def _key_by_key(
     count, kinds = len(times), np.array(program.lanes, np.int64)
     clock, present = np.empty(count + PADDING, np.int64), np.empty((len(kinds) + 1, count), np.uint8)
     values, wide = np.empty((len(kinds), count), np.int64), np.zeros(len(kinds), np.int64)
-    status = order_rows(places, ops, times, lanes, valid, kinds, starts, clock, values, present, wide)
+    extents = np.empty((len(kinds), 2), np.int64)
+    status = order_rows(
+        places, ops, times, lanes, valid, kinds, starts, clock, values, present, wide, extents
+    )
     if status == OUT_OF_ORDER:
         return None
-    return _Rows(places, starts, longest, clock, values, present, wide)
+    return _Rows(places, starts, longest, clock, values, present, wide, extents)
 
 
 def _slots_of(keys: Text) -> tuple[IntArray, int]:
@@ -214,7 +227,7 @@ def _parted(program: Program, rows: _Rows) -> tuple[list[_Cell], dict[int, range
     others: dict[int, range] = {}
     output = 0
     for at, spec in enumerate(program.aggregates):
-        if spec.function not in WALKED or (rows.wide[spec.lane] and KEEPS_OF[spec.function] & KEEPS_SUM):
+        if spec.function not in WALKED or not _fits(spec, rows):
             others[at] = range(output, output + spec.width)
         else:
             cells.setdefault((spec.window, spec.lane), []).append((spec.function, output))
@@ -225,6 +238,15 @@ def _parted(program: Program, rows: _Rows) -> tuple[list[_Cell], dict[int, range
             functions, outputs = zip(*wanted[at : at + _OUTPUTS], strict=True)
             walked.append(_Cell(program.windows[window], lane, functions, outputs))
     return walked, others
+
+
+def _fits(spec: AggregateSpec, rows: _Rows) -> bool:
+    """Whether the sums that a function needs fit the words that the walk has for them."""
+    keeps = KEEPS_OF[spec.function]
+    if keeps & KEEPS_SUM and rows.wide[spec.lane]:
+        return False
+    lowest, highest = rows.extents[spec.lane].tolist()
+    return not keeps & KEEPS_SQUARES or squares_fit(lowest, highest, rows.longest)
 
 
 def _of(program: Program, chosen: Sequence[int]) -> Program:
