@@ -1,6 +1,6 @@
 """A view's features over a history that is all there: as `ViewState` gives them, and nothing is kept.
 
-Rows of a key that come in time order are walked (`history.py`). What that cannot do goes through `ViewState`: functions and
+Rows of a key that come in time order are walked (`history.py`, `walk.py`). What that cannot do goes through `ViewState`: functions and
 windows that it does not know, sums of values that are too large or too small for the narrow sums, keys beyond `max_keys`,
 rows out of order.
 """
@@ -15,6 +15,21 @@ import numpy as np
 
 from penstock.kernel.columns import BoolArray, IntArray, Text
 from penstock.kernel.history import (
+    OUT_OF_ORDER,
+    PADDING,
+    Places,
+    find_places,
+    link_equal,
+    order_rows,
+    spread_out,
+    squares_fit,
+)
+from penstock.kernel.jit import ByteArray
+from penstock.kernel.keys import KeyTable
+from penstock.kernel.program import KEEPS_OF, KEEPS_SQUARES, KEEPS_SUM, Function, LaneKind, Program
+from penstock.kernel.spec import AggregateSpec, Window
+from penstock.kernel.state import Op, Output, ViewState
+from penstock.kernel.walk import (
     H_CURRENT,
     H_INTERVAL,
     H_KIND,
@@ -24,23 +39,10 @@ from penstock.kernel.history import (
     H_SIZE,
     H_SQUARES,
     H_SUMS,
-    OUT_OF_ORDER,
-    PADDING,
     WALK_WORDS,
-    Places,
-    find_places,
-    link_equal,
-    order_rows,
     room_words,
-    spread_out,
-    squares_fit,
     walk,
 )
-from penstock.kernel.jit import ByteArray
-from penstock.kernel.keys import KeyTable
-from penstock.kernel.program import KEEPS_OF, KEEPS_SQUARES, KEEPS_SUM, Function, LaneKind, Program
-from penstock.kernel.spec import AggregateSpec, Window
-from penstock.kernel.state import Op, Output, ViewState
 
 WALKED = frozenset(f for f in Function if f <= Function.TIME_SINCE_LAST) | {Function.LATEST}
 """The functions that are walked."""
