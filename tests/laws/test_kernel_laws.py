@@ -272,7 +272,7 @@ def test_so_is_a_whole_history_at_once(program, stream, is_tame, is_in_order):
         stream = [(*e[:3], e[3] if e[3] is None or abs(e[3]) < 1e15 else 1.0, *e[4:]) for e in stream]
     view = oracle_of(program)
     expected = [answer_of_oracle(view, event) for event in stream]
-    assert repr(answers_of_kernel(WholeHistory(program, few=0), stream)) == repr(expected)
+    assert repr(answers_of_kernel(WholeHistory(program), stream)) == repr(expected)
 
 
 def test_a_profile_without_end_holds_few_rows_however_often_it_changes():

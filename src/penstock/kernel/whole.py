@@ -46,9 +46,8 @@ from penstock.kernel.walk import (
 
 WALKED = frozenset(f for f in Function if f <= Function.TIME_SINCE_LAST) | {Function.LATEST}
 """The functions that are walked."""
-_FEW = 1 << 10  # rows for which the kernel takes no longer
 _MOST = (1 << 31) - 1
-_OUTPUTS = 32  # of one cell at once
+_OUTPUTS = 4  # of one cell at once: so many words a row are needed on the way
 _KEY_BYTES = 8
 _NO_LINKS = np.empty((2, 0), np.int32)
 
@@ -87,7 +86,7 @@ class WholeHistory(ViewState):
     Examples
     --------
     >>> program = Program((LaneKind.FLOAT,), (Window(60_000_000),), (AggregateSpec(Function.SUM, 0, 0),))
-    >>> values, _ = WholeHistory(program, few=0).process_floats(
+    >>> values, _ = WholeHistory(program).process_floats(
     ...     Text.from_strings(["ann", "bob", "ann"]),
     ...     np.array([0, 1, 59_999_999]),
     ...     np.array([[1.5], [4.0], [2.0]]).view(np.int64),
@@ -98,11 +97,10 @@ class WholeHistory(ViewState):
     [1.5, 4.0, 3.5]
     """
 
-    __slots__ = ("_few", "_threads")
+    __slots__ = ("_threads",)
 
-    def __init__(self, program: Program, *, seed: int = 0, few: int = _FEW, threads: int = 1) -> None:
+    def __init__(self, program: Program, *, seed: int = 0, threads: int = 1) -> None:
         super().__init__(program, seed=seed)
-        self._few = few
         self._threads = threads
 
     def process_more(
@@ -113,7 +111,7 @@ class WholeHistory(ViewState):
             ops = np.where(keys.valid, ops, np.uint8(Op.NONE))
             keys = Text(keys.offsets, keys.data)
         rows = None
-        if self._few <= len(times) < _MOST:
+        if 0 < len(times) < _MOST:
             rows = _key_by_key(self.program, keys, times, lanes, valid, ops)
         if rows is None:
             return self._by_kernel(keys, times, lanes, valid, ops)
@@ -137,11 +135,13 @@ class WholeHistory(ViewState):
         """Write the outputs of all cells, in as many threads as there may be."""
         links = {cell.lane for cell in cells if Function.COUNT_DISTINCT in cell.functions}
         linked = {lane: _links(rows, lane) for lane in links}
-        parts = [cells[at :: self._threads] for at in range(min(self._threads, len(cells)))]
-        with ThreadPoolExecutor(max(len(parts), 1)) as threads:
-            for job in [
-                threads.submit(_walk_cells, self.program, rows, linked, part, bits, ok) for part in parts
-            ]:
+        if self._threads == 1:
+            _walk_cells(self.program, rows, linked, cells, bits, ok)
+            return
+        parts = [cells[at :: self._threads] for at in range(self._threads)]
+        with ThreadPoolExecutor(self._threads) as threads:
+            jobs = [threads.submit(_walk_cells, self.program, rows, linked, p, bits, ok) for p in parts]
+            for job in jobs:
                 job.result()
 
 
@@ -154,7 +154,7 @@ def _walk_cells(
     ok: BoolArray,
 ) -> None:
     count = len(rows.places)
-    widest = max(len(cell.functions) for cell in cells)
+    widest = max((len(cell.functions) for cell in cells), default=0)
     space = np.empty(room_words(rows.longest), np.int64)
     ordered_bits, ordered_ok = np.empty((widest, count), np.int64), np.empty((widest, count), np.uint8)
     flags = ok.view(np.uint8)

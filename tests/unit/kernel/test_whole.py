@@ -65,7 +65,7 @@ def rows_of(*, keys="text", seed=0, null=0.1, asking=0.1, keyless=0.03, huge=0.0
 
 def assert_same(program, rows, **options):
     one_by_one = ViewState(program).process(*rows)
-    at_once = WholeHistory(program, few=0, **options).process(*rows)
+    at_once = WholeHistory(program, **options).process(*rows)
     for part in PRESENT:
         np.testing.assert_array_equal(getattr(at_once, part), getattr(one_by_one, part))
 
@@ -103,7 +103,7 @@ def test_sums_that_do_not_fit_are_left_to_the_kernel_and_no_others(monkeypatch):
         ViewState, "process_more", lambda self, *rows: taken.append(self.program) or own(self, *rows)
     )
     program = program_over(SLIDING)
-    WholeHistory(program, few=0).process(*rows_of(huge=0.01))
+    WholeHistory(program).process(*rows_of(huge=0.01))
     assert {
         (spec.lane, spec.function < Function.MIN or spec.function in _SPREADS)
         for p in taken
@@ -148,7 +148,7 @@ def test_no_rows():
 @example([16777216.0, 16777217.0, 16777218.0])
 def test_variances_are_rounded_once(values):
     program = program_of(Function.VAR_POP, Function.VAR_SAMP)
-    for state in (ViewState(program), WholeHistory(program, few=0)):
+    for state in (ViewState(program), WholeHistory(program)):
         got, _ = state.process_floats(*batch(["k"] * len(values), range(len(values)), values))
         exact = [Fraction(v) for v in values]
         centre = sum(exact) / len(exact)
