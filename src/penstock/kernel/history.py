@@ -52,24 +52,25 @@ def squares_fit(lowest: int, highest: int, longest: int) -> bool:
     return 2 * (highest - lowest) + 2 * longest.bit_length() < _BITS
 
 
-@entry(types.int64, I8, READ_U1, I8, I4)
-def find_places(slots: IntArray, ops: ByteArray, starts: IntArray, places: Places) -> int:
+@entry(types.int64, I4, READ_U1, I8)
+def find_places(places: Places, ops: ByteArray, starts: IntArray) -> int:
     """Write where each row stands among the rows key by key, and where each key's rows start; return the longest run.
 
-    Rows without a key stand at the end. `starts` has a word more than there are keys, two behind that, and is all zeros.
+    `places` holds the numbers of the rows' keys before. Rows without a key stand at the end. `starts` has two words more than there
+    are numbers, all zeros.
     """
     last = len(starts) - 2
-    for i in range(len(slots)):
-        slot = last if ops[i] == NO_KEY else slots[i]
-        slots[i] = slot
-        starts[slot + 1] += 1
+    for i in range(len(places)):
+        if ops[i] == NO_KEY:
+            places[i] = last
+        starts[places[i] + 1] += 1
     longest = np.int64(0)
     for slot in range(last + 1):
         longest = max(longest, starts[slot + 1])
         starts[slot + 1] += starts[slot]
     # While rows are given their places, starts[slot] is the place of its next row: at the end that is the next slot's.
-    for i in range(len(slots)):
-        slot = slots[i]
+    for i in range(len(places)):
+        slot = places[i]
         places[i] = starts[slot]
         starts[slot] += 1
     for slot in range(last + 1, 0, -1):

@@ -46,9 +46,10 @@ from penstock.kernel.walk import (
 
 WALKED = frozenset(f for f in Function if f <= Function.TIME_SINCE_LAST) | {Function.LATEST}
 """The functions that are walked."""
-_MOST = (1 << 31) - 1
+_MOST = 1 << 29  # with numbers of keys up to four times as many
 _OUTPUTS = 4  # of one cell at once: so many words a row are needed on the way
 _KEY_BYTES = 8
+_BLOCK = 1 << 16
 _NO_LINKS = np.empty((2, 0), np.int32)
 
 
@@ -78,6 +79,13 @@ class _Cell:
     lane: int
     functions: tuple[Function, ...]
     outputs: tuple[int, ...]
+
+    def apart(self) -> list[_Cell]:
+        """A cell for each function."""
+        return [
+            replace(self, functions=(function,), outputs=(output,))
+            for function, output in zip(self.functions, self.outputs, strict=True)
+        ]
 
 
 class WholeHistory(ViewState):
@@ -116,14 +124,19 @@ class WholeHistory(ViewState):
         if rows is None:
             return self._by_kernel(keys, times, lanes, valid, ops)
         bits = np.empty((len(self._kinds), len(times)), np.int64)
-        ok = np.ones(bits.shape, np.bool_)
+        ok = np.empty(bits.shape, np.bool_)
         cells, others = _parted(self.program, rows)
-        self._walk(rows, cells, bits, ok)
+        everywhere = self._walk(rows, cells, bits, ok)
+        del rows
         if others:
             made = ViewState(_of(self.program, list(others)), seed=self.seed)
             output = made.process(keys, times, lanes, valid, ops)
             at = [place for places in others.values() for place in places]
             bits[at], ok[at] = output.bits.T, output.valid.T
+        if len(everywhere) == len(ok):
+            ok = np.broadcast_to(np.True_, ok.shape)
+        else:
+            ok[everywhere] = True
         return Output(bits.T, ok.T, np.zeros(len(times), np.uint8))
 
     def _by_kernel(
@@ -131,18 +144,19 @@ class WholeHistory(ViewState):
     ) -> Output:
         return super().process_more(keys, times, lanes, valid, ops)
 
-    def _walk(self, rows: _Rows, cells: Sequence[_Cell], bits: IntArray, ok: BoolArray) -> None:
-        """Write the outputs of all cells, in as many threads as there may be."""
+    def _walk(self, rows: _Rows, cells: Sequence[_Cell], bits: IntArray, ok: BoolArray) -> list[int]:
+        """Write the outputs of all cells, in as many threads as there may be; those that are there in every row.
+
+        Of these nothing is written into `ok`.
+        """
         links = {cell.lane for cell in cells if Function.COUNT_DISTINCT in cell.functions}
         linked = {lane: _links(rows, lane) for lane in links}
         if self._threads == 1:
-            _walk_cells(self.program, rows, linked, cells, bits, ok)
-            return
+            return _walk_cells(self.program, rows, linked, cells, bits, ok)
         parts = [cells[at :: self._threads] for at in range(self._threads)]
         with ThreadPoolExecutor(self._threads) as threads:
             jobs = [threads.submit(_walk_cells, self.program, rows, linked, p, bits, ok) for p in parts]
-            for job in jobs:
-                job.result()
+            return [output for job in jobs for output in job.result()]
 
 
 def _walk_cells(
@@ -152,26 +166,38 @@ def _walk_cells(
     cells: Sequence[_Cell],
     bits: IntArray,
     ok: BoolArray,
-) -> None:
-    count = len(rows.places)
+) -> list[int]:
+    cells = [*cells[:-1], *cells[-1].apart()] if cells else []
     widest = max((len(cell.functions) for cell in cells), default=0)
     space = np.empty(room_words(rows.longest), np.int64)
-    ordered_bits, ordered_ok = np.empty((widest, count), np.int64), np.empty((widest, count), np.uint8)
-    flags = ok.view(np.uint8)
-    for cell in cells:
-        links = linked.get(cell.lane, _NO_LINKS)
-        functions = np.array(cell.functions, np.int64)
-        walked = _encoded(cell, program.lanes[cell.lane], int(rows.extents[cell.lane, 0]))
-        present = rows.present[[cell.lane, -1]]
+    flags, ordered_ok = ok.view(np.uint8), np.empty((widest, len(rows.places)), np.uint8)
+    everywhere = []
+    for at, cell in enumerate(cells):
+        ordered_bits = _spare_rows(bits, cells[at + 1 :], len(cell.functions))
         every = walk(
-            *(rows.starts, rows.times, rows.lanes[cell.lane], present, links),
-            *(walked, functions, space, ordered_bits, ordered_ok),
+            *(rows.starts, rows.times, rows.lanes[cell.lane], rows.present[[cell.lane, -1]]),
+            *(linked.get(cell.lane, _NO_LINKS), _encoded(cell, program.lanes[cell.lane], rows)),
+            *(np.array(cell.functions, np.int64), space, ordered_bits, ordered_ok),
         )
         outputs = np.array(cell.outputs, np.int64)
         spread_out(rows.places, ordered_bits, ordered_ok, outputs, every, bits, flags)
+        everywhere += [output for q, output in enumerate(cell.outputs) if every >> q & 1]
+    return everywhere
 
 
-def _encoded(cell: _Cell, kind: LaneKind, lowest: int) -> IntArray:
+def _spare_rows(bits: IntArray, later: Sequence[_Cell], width: int) -> IntArray:
+    """Rows for outputs in the order of the keys: some of `bits` that are written later, or new ones.
+
+    Memory that was never used is what costs most on the whole way.
+    """
+    outputs = sorted(output for cell in later for output in cell.outputs)
+    for first, last in zip(outputs, outputs[width - 1 :], strict=False):
+        if last - first == width - 1:
+            return bits[first : last + 1]
+    return np.empty((width, bits.shape[1]), np.int64)
+
+
+def _encoded(cell: _Cell, kind: LaneKind, rows: _Rows) -> IntArray:
     words = np.zeros(WALK_WORDS, np.int64)
     window = cell.window
     keeps = 0
@@ -179,7 +205,11 @@ def _encoded(cell: _Cell, kind: LaneKind, lowest: int) -> IntArray:
         keeps |= KEEPS_OF[function]
     words[[H_KIND, H_SIZE, H_OFFSET, H_INTERVAL]] = kind, window.size_us, window.offset_us, window.interval_us
     words[[H_CURRENT, H_LIFETIME]] = window.current, window.lifetime
-    words[[H_SUMS, H_SQUARES, H_LOWEST]] = keeps & KEEPS_SUM, keeps & KEEPS_SQUARES, lowest
+    words[[H_SUMS, H_SQUARES, H_LOWEST]] = (
+        keeps & KEEPS_SUM,
+        keeps & KEEPS_SQUARES,
+        rows.extents[cell.lane, 0],
+    )
     return words
 
 
@@ -187,9 +217,9 @@ def _key_by_key(
     program: Program, keys: Text, times: IntArray, lanes: IntArray, valid: BoolArray, ops: ByteArray
 ) -> _Rows | None:
     """The rows as they are walked; None where they cannot be."""
-    slots, many = _slots_of(keys)
-    starts, places = np.zeros(many + 2, np.int64), np.empty(len(times), np.int32)
-    longest = find_places(slots, ops, starts, places)
+    places, many = _numbers_of(keys)
+    starts = np.zeros(many + 2, np.int64)
+    longest = find_places(places, ops, starts)
     if len(times) > program.max_keys and np.count_nonzero(np.diff(starts)) > program.max_keys:
         return None
     count, kinds = len(times), np.array(program.lanes, np.int64)
@@ -204,16 +234,26 @@ def _key_by_key(
     return _Rows(places, starts, longest, clock, values, present, wide, extents)
 
 
-def _slots_of(keys: Text) -> tuple[IntArray, int]:
+def _numbers_of(keys: Text) -> tuple[Places, int]:
     """A number for each row's key, and how many numbers there are: some may be of no key."""
-    count = len(keys)
-    if len(keys.data) == _KEY_BYTES * count and (np.diff(keys.offsets) == _KEY_BYTES).all():
+    if _are_words(keys):
         values = keys.data.view(np.int64)
         low, high = int(values.min()), int(values.max())
-        if high - low < 4 * count:
-            return values - low, high - low + 1
+        if high - low < 4 * len(keys):
+            numbers = np.empty(len(keys), np.int32)
+            np.subtract(values, low, out=numbers, casting="unsafe")
+            return numbers, high - low + 1
     table = KeyTable()
-    return table.assign(keys), table.slots
+    return table.assign(keys).astype(np.int32), table.slots
+
+
+def _are_words(keys: Text) -> bool:
+    """Whether each key has the length of a word."""
+    offsets = keys.offsets
+    if len(keys.data) != _KEY_BYTES * len(keys) or offsets[0] != 0:
+        return False
+    blocks = (offsets[at : at + _BLOCK + 1] for at in range(0, len(keys), _BLOCK))
+    return all((np.diff(block) == _KEY_BYTES).all() for block in blocks)
 
 
 def _links(rows: _Rows, lane: int) -> Places:
