@@ -175,9 +175,16 @@ def _walk_cells(
     for at, cell in enumerate(cells):
         ordered_bits = _spare_rows(bits, cells[at + 1 :], len(cell.functions))
         every = walk(
-            *(rows.starts, rows.times, rows.lanes[cell.lane], rows.present[[cell.lane, -1]]),
-            *(linked.get(cell.lane, _NO_LINKS), _encoded(cell, program.lanes[cell.lane], rows)),
-            *(np.array(cell.functions, np.int64), space, ordered_bits, ordered_ok),
+            rows.starts,
+            rows.times,
+            rows.lanes[cell.lane],
+            rows.present[[cell.lane, -1]],
+            linked.get(cell.lane, _NO_LINKS),
+            _encoded(cell, program.lanes[cell.lane], rows),
+            np.array(cell.functions, np.int64),
+            space,
+            ordered_bits,
+            ordered_ok,
         )
         outputs = np.array(cell.outputs, np.int64)
         spread_out(rows.places, ordered_bits, ordered_ok, outputs, every, bits, flags)
