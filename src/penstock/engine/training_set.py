@@ -32,7 +32,7 @@ from penstock.engine.labels import entering_rows, first_known, label_values, tak
 from penstock.engine.replay import CHUNK_ROWS
 from penstock.engine.times import row_times
 from penstock.engine.view_states import whole_states
-from penstock.kernel.columns import Column, Columns, IntArray, Text
+from penstock.kernel.columns import Column, Columns, IntArray, Text, multiples
 from penstock.kernel.hashing import encode_keys
 from penstock.kernel.keys import KeyTable
 from penstock.plan.compile import Demand, compile_demands
@@ -347,7 +347,7 @@ def _positions(plan: Plan, blocks: Mapping[str, Columns]) -> dict[str, IntArray]
         rank = 2 if name == SPINE else int(not node.comes_first)
         ranks.append(np.full(columns.length, rank, np.int8))
     if len(times) == 1 and (times[0][1:] >= times[0][:-1]).all():
-        return {next(iter(blocks)): np.arange(len(times[0]))}
+        return {next(iter(blocks)): multiples(len(times[0]), 1)}
     order = np.lexsort((np.concatenate(ranks), np.concatenate(times)))
     positions = np.empty(len(order), np.int64)
     positions[order] = np.arange(len(order))

@@ -10,13 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from mmap import mmap
-from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
-from penstock.kernel.columns import BoolArray, IntArray, Text
+from penstock.kernel.columns import BoolArray, IntArray, Text, roomy
 from penstock.kernel.history import (
     OUT_OF_ORDER,
     PADDING,
@@ -47,15 +44,12 @@ from penstock.kernel.walk import (
     walk,
 )
 
-Number = TypeVar("Number", bound=np.generic)
-
 WALKED = frozenset(f for f in Function if f <= Function.TIME_SINCE_LAST) | {Function.LATEST}
 """The functions that are walked."""
 _MOST = 1 << 29  # with numbers of keys up to four times as many
 _OUTPUTS = 4  # of one cell at once: so many words a row are needed on the way
 _KEY_BYTES = 8
 _BLOCK = 1 << 16
-_LARGE = 1 << 22  # bytes from which on NumPy asks for huge pages
 _NO_LINKS = np.empty((2, 0), np.int32)
 
 
@@ -85,13 +79,6 @@ class _Cell:
     lane: int
     functions: tuple[Function, ...]
     outputs: tuple[int, ...]
-
-    def apart(self) -> list[_Cell]:
-        """A cell for each function."""
-        return [
-            replace(self, functions=(function,), outputs=(output,))
-            for function, output in zip(self.functions, self.outputs, strict=True)
-        ]
 
 
 class WholeHistory(ViewState):
@@ -129,8 +116,8 @@ class WholeHistory(ViewState):
             rows = _key_by_key(self.program, keys, times, lanes, valid, ops)
         if rows is None:
             return self._by_kernel(keys, times, lanes, valid, ops)
-        bits = _room(len(self._kinds), len(times), np.int64)
-        ok = _room(len(bits), len(times), np.bool_)
+        bits = roomy((len(self._kinds), len(times)), np.int64)
+        ok = roomy((len(bits), len(times)), np.bool_)
         cells, others = _parted(self.program, rows)
         everywhere = self._walk(rows, cells, bits, ok)
         del rows
@@ -173,10 +160,10 @@ def _walk_cells(
     bits: IntArray,
     ok: BoolArray,
 ) -> list[int]:
-    cells = [*cells[:-1], *cells[-1].apart()] if cells else []
+    cells = sorted(cells, key=lambda cell: -len(cell.functions))  # the last one needs new memory
     widest = max((len(cell.functions) for cell in cells), default=0)
-    (space,) = _room(1, room_words(rows.longest), np.int64)
-    flags, ordered_ok = ok.view(np.uint8), _room(widest, len(rows.places), np.uint8)
+    space = roomy(room_words(rows.longest), np.int64)
+    flags, ordered_ok = ok.view(np.uint8), roomy((widest, len(rows.places)), np.uint8)
     everywhere = []
     for at, cell in enumerate(cells):
         ordered_bits = _spare_rows(bits, cells[at + 1 :], len(cell.functions))
@@ -207,7 +194,7 @@ def _spare_rows(bits: IntArray, later: Sequence[_Cell], width: int) -> IntArray:
     for first, last in zip(outputs, outputs[width - 1 :], strict=False):
         if last - first == width - 1:
             return bits[first : last + 1]
-    return _room(width, bits.shape[1], np.int64)
+    return roomy((width, bits.shape[1]), np.int64)
 
 
 def _encoded(cell: _Cell, kind: LaneKind, rows: _Rows) -> IntArray:
@@ -226,18 +213,6 @@ def _encoded(cell: _Cell, kind: LaneKind, rows: _Rows) -> IntArray:
     return words
 
 
-def _room(rows: int, columns: int, dtype: type[Number]) -> npt.NDArray[Number]:
-    """An array to be written, ``[rows, columns]``, on ordinary pages where it is large.
-
-    NumPy asks for huge pages. In a virtual machine that gives free ones back to its host, the first touch of each costs 5 ms: twice as
-    much as all the work here. Ordinary pages cost a tenth of the work anywhere.
-    """
-    size = rows * columns * np.dtype(dtype).itemsize
-    if size < _LARGE:
-        return np.empty((rows, columns), dtype)
-    return np.ndarray((rows, columns), dtype, buffer=mmap(-1, size))
-
-
 def _key_by_key(
     program: Program, keys: Text, times: IntArray, lanes: IntArray, valid: BoolArray, ops: ByteArray
 ) -> _Rows | None:
@@ -248,8 +223,8 @@ def _key_by_key(
     if len(times) > program.max_keys and np.count_nonzero(np.diff(starts)) > program.max_keys:
         return None
     count, kinds = len(times), np.array(program.lanes, np.int64)
-    (clock,), present = _room(1, count + PADDING, np.int64), _room(len(kinds) + 1, count, np.uint8)
-    values, wide = _room(len(kinds), count, np.int64), np.zeros(len(kinds), np.int64)
+    clock, present = roomy(count + PADDING, np.int64), roomy((len(kinds) + 1, count), np.uint8)
+    values, wide = roomy((len(kinds), count), np.int64), np.zeros(len(kinds), np.int64)
     extents = np.empty((len(kinds), 2), np.int64)
     status = order_rows(
         places, ops, times, lanes, valid, kinds, starts, clock, values, present, wide, extents
@@ -265,7 +240,7 @@ def _numbers_of(keys: Text) -> tuple[Places, int]:
         values = keys.data.view(np.int64)
         low, high = int(values.min()), int(values.max())
         if high - low < 4 * len(keys):
-            (numbers,) = _room(1, len(keys), np.int32)
+            numbers = roomy(len(keys), np.int32)
             np.subtract(values, low, out=numbers, casting="unsafe")
             return numbers, high - low + 1
     table = KeyTable()
@@ -282,7 +257,7 @@ def _are_words(keys: Text) -> bool:
 
 
 def _links(rows: _Rows, lane: int) -> Places:
-    links = _room(2, len(rows.places), np.int32)
+    links = roomy((2, len(rows.places)), np.int32)
     room = np.empty(2 << (2 * rows.longest - 1).bit_length(), np.int64)
     link_equal(rows.starts, rows.lanes[lane], rows.present[lane], links, room)
     return links
