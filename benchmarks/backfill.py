@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from benchmarks.contest import Contestant, hold
+from benchmarks.contest import Contestant, cpu_of, hold
 from benchmarks.environments import PEERS, peer_python, peer_versions
 from benchmarks.machine import versions_of
 from benchmarks.process import WORK
@@ -92,6 +93,7 @@ def measure(*, scale: float = 1.0, say: Callable[[str], None] = print) -> Result
     figures = contest.figures(
         "events/s", lambda run: run.report["events"] / run.report["seconds"], contestants
     )
+    figures = [replace(figure, note=cpu_of(contest.runs[figure.contestant])) for figure in figures]
     versions = versions_of("penstock", "numpy", "numba", "pyarrow")
     for name in ("Polars", "DuckDB"):
         if name in contest.runs:

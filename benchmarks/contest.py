@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 
 from benchmarks.process import ContestantError, Run, run_contestant
 from benchmarks.result import Figure
@@ -73,6 +74,11 @@ def _take_turn(contest: Contest, contestant: Contestant, say: Callable[[str], No
         return
     contest.runs.setdefault(contestant.name, []).append(run)
     say(f"  {contestant.name}: {run.wall_s:.1f} s, {peak_mb(run):.0f} MB")
+
+
+def cpu_of(runs: Sequence[Run]) -> str:
+    """The processor time that a contestant's turns took, as a note: on a busy machine it says more than the wall clock."""
+    return f"{median(run.report['cpu_seconds'] for run in runs):.2f} s of CPU"
 
 
 def peak_mb(run: Run) -> float:

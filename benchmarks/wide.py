@@ -11,17 +11,16 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from benchmarks.contest import Contestant, hold
+from benchmarks.contest import Contestant, cpu_of, hold
 from benchmarks.environments import PEERS, peer_python, peer_versions
 from benchmarks.machine import versions_of
-from benchmarks.process import WORK, Run
+from benchmarks.process import WORK
 from benchmarks.result import Agreement, Bar, Figure, Result, find, ratio
 
 if TYPE_CHECKING:
@@ -112,7 +111,7 @@ def measure(*, scale: float = 1.0, say: Callable[[str], None] = print) -> Result
     figures = contest.figures(
         "events/s", lambda run: run.report["events"] / run.report["seconds"], contestants
     )
-    figures = [replace(figure, note=_cpu(contest.runs[figure.contestant])) for figure in figures]
+    figures = [replace(figure, note=cpu_of(contest.runs[figure.contestant])) for figure in figures]
     versions = versions_of(*PACKAGES)
     for name in {name.partition(",")[0] for name in contest.runs} - {"Penstock"}:
         versions |= peer_versions(name.lower())
@@ -130,10 +129,6 @@ def measure(*, scale: float = 1.0, say: Callable[[str], None] = print) -> Result
         scale=scale,
         versions=versions,
     )
-
-
-def _cpu(runs: list[Run]) -> str:
-    return f"{median(run.report['cpu_seconds'] for run in runs):.1f} s of CPU"
 
 
 def _bars(figures: list[Figure]) -> Iterator[Bar]:

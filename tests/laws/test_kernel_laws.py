@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
@@ -20,6 +21,7 @@ from penstock.kernel.program import ENDLESS_US, AggregateSpec, Function, LaneKin
 from penstock.kernel.rows import DISTINCT_USED
 from penstock.kernel.spec import EXTENDED, SEVERAL
 from penstock.kernel.state import Op, ViewState
+from penstock.kernel.whole import WholeHistory
 from penstock.testing.reference import ReferenceView
 from penstock.types import Field, Float64, Int64, String
 
@@ -242,6 +244,35 @@ def check(program, stream, restore_at):
             state.forget(key.encode())
         assert state._memory.table.meta[DISTINCT_USED] == 0  # a key leaves nothing behind
     assert len(snapshots) == 1
+
+
+tame_floats = st.one_of(
+    st.sampled_from([None, 0.0, -0.0, math.nan, math.inf, 2.0**-40, -(2.0**40), 0.1]),
+    st.integers(-5000, 5000).map(lambda c: c / 100),
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    programs(EVERY_KIND, tuple(Function)),
+    st.lists(
+        st.tuples(st.sampled_from("abcd"), steps, ops, st.one_of(tame_floats, floats), ints, texts),
+        min_size=1,
+        max_size=60,
+    ),
+    st.booleans(),
+    st.booleans(),
+)
+def test_so_is_a_whole_history_at_once(program, stream, is_tame, is_in_order):
+    program = replace(program, max_keys=1000 if is_in_order else program.max_keys)
+    stream = timed(stream)
+    if is_in_order:
+        stream.sort(key=lambda event: event[1])
+    if is_tame:
+        stream = [(*e[:3], e[3] if e[3] is None or abs(e[3]) < 1e15 else 1.0, *e[4:]) for e in stream]
+    view = oracle_of(program)
+    expected = [answer_of_oracle(view, event) for event in stream]
+    assert repr(answers_of_kernel(WholeHistory(program), stream)) == repr(expected)
 
 
 def test_a_profile_without_end_holds_few_rows_however_often_it_changes():

@@ -255,6 +255,18 @@ class Assembler:
             values[:, list(lists)] = np.nan
         return FeatureRows(values, texts, lateness, degraded, lists)
 
+    def rows_in_parts(self, columns: Columns, outputs: Sequence[Output], part_rows: int) -> list[FeatureRows]:
+        """`rows` for many events, exactly; realtime views get `part_rows` at a time."""
+        if not self._calls:
+            return [self.rows(columns, outputs, exact=True)]
+        parts = [
+            np.arange(at, min(at + part_rows, columns.length)) for at in range(0, columns.length, part_rows)
+        ]
+        return [
+            self.rows(columns.take(part), [output.take(part) for output in outputs], exact=True)
+            for part in parts
+        ]
+
     def looked_up(self, columns: Columns, outputs: Sequence[Output]) -> LookedUp:
         """`rows` for keys that were asked for by hand: nothing is made that is not read."""
         emitted = _Emitted(outputs, self._kind_arrays)

@@ -142,10 +142,7 @@ class FeatureState:
             Leave a row on which a view's function fails out of that view, and count it in `skipped_rows`, instead of
             raising `TransformError`.
         """
-        key = tuple(batch), tuple([service.name for service in services])
-        schedule = self._schedules.get(key)
-        if schedule is None:
-            schedule = self._schedules[key] = self._scheduled(batch, services)
+        schedule = self._schedule_of(batch, services)
         ready = {} if prepared is None else dict(prepared)
         for run in schedule.views:
             if run.own and run.index not in ready:
@@ -158,6 +155,36 @@ class FeatureState:
             )
             for service, assembler, lookups in schedule.services
         }
+
+    def advance_whole(
+        self, batch: Mapping[str, Rows], *, services: Sequence[ServiceNode], part_rows: int
+    ) -> dict[str, list[FeatureRows]]:
+        """`advance` over many rows at once, exactly, with the features in parts.
+
+        Functions of users get `part_rows` rows at a time, for they may take many times the memory of their rows.
+        """
+        schedule = self._schedule_of(batch, services)
+        ready = {
+            run.index: self._preparers[run.index].prepare_in_parts(
+                batch[self.plan.views[run.index].source], part_rows
+            )
+            for run in schedule.views
+            if run.own
+        }
+        emitted = self._run_views(schedule.views, ready, batch)
+        return {
+            service.name: assembler.rows_in_parts(
+                batch[service.source].columns, [emitted[lookup] for lookup in lookups], part_rows
+            )
+            for service, assembler, lookups in schedule.services
+        }
+
+    def _schedule_of(self, batch: Mapping[str, Rows], services: Sequence[ServiceNode]) -> _Schedule:
+        key = tuple(batch), tuple([service.name for service in services])
+        schedule = self._schedules.get(key)
+        if schedule is None:
+            schedule = self._schedules[key] = self._scheduled(batch, services)
+        return schedule
 
     def _scheduled(self, sources: Collection[str], services: Sequence[ServiceNode]) -> _Schedule:
         wanted = [service for service in services if service.source in sources]

@@ -13,7 +13,7 @@ from penstock.engine.checks import in_nfc
 from penstock.engine.row_wise import check_row_wise, needs_check
 from penstock.engine.transform import Transformed, by_name, call_view
 from penstock.engine.view_states import KeyedState, lone_values
-from penstock.kernel.columns import BoolArray, Column, Columns, IntArray, Numeric, Text, concat
+from penstock.kernel.columns import BoolArray, Column, Columns, IntArray, Numeric, Text, concat, roomy
 from penstock.kernel.hashing import encode_keys
 from penstock.kernel.program import LaneKind
 from penstock.kernel.state import Op
@@ -141,6 +141,16 @@ class ViewPreparer:
         out = KernelRows(keys, micros, lanes, valid, ops, rows.positions)
         return out if kept is None else self._with_dropped(out, kept, rows)
 
+    def prepare_in_parts(self, rows: Rows, part_rows: int) -> KernelRows:
+        """`prepare` of many rows, of which the view's function gets `part_rows` at a time."""
+        count = rows.columns.length
+        if self._view.function is None or count <= part_rows:
+            return self.prepare(rows)
+        parts = [slice(at, at + part_rows) for at in range(0, count, part_rows)]
+        return KernelRows.concat(
+            [self.prepare(Rows(rows.columns.take(part), rows.positions[part])) for part in parts]
+        )
+
     def _called(self, columns: Columns) -> Transformed:
         view = self._view
         return call_view(view.function, view.mode, columns, self._given, self._wanted, owner=self._owner)
@@ -159,7 +169,8 @@ class ViewPreparer:
         count = len(self._lanes)
         if count == 1 and (single := self._only_lane(columns)) is not None:
             return single
-        lanes = np.empty((columns.length, count), np.int64)
+        shape = columns.length, count
+        lanes = np.empty(shape, np.int64) if columns.length == 1 else roomy(shape, np.int64)
         valid = np.ones((columns.length, count), np.bool_)
         for j, name, where, is_float in self._lanes:
             column = columns[name]

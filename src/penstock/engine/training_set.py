@@ -31,7 +31,8 @@ from penstock.engine.kernel_rows import Rows
 from penstock.engine.labels import entering_rows, first_known, label_values, take_labels
 from penstock.engine.replay import CHUNK_ROWS
 from penstock.engine.times import row_times
-from penstock.kernel.columns import Column, Columns, IntArray, Text
+from penstock.engine.view_states import whole_states
+from penstock.kernel.columns import Column, Columns, IntArray, Text, multiples
 from penstock.kernel.hashing import encode_keys
 from penstock.kernel.keys import KeyTable
 from penstock.plan.compile import Demand, compile_demands
@@ -286,14 +287,12 @@ def _in_order(
         blocks[SPINE] = spine
     blocks |= {name: asked_rows(plan, plan.sources[name], t, blocks, services) for name, t in batch.items()}
     order_of = _positions(plan, blocks)
-    state = FeatureState(plan)
     placed = {name: _sorted(blocks[name], order_of[name]) for name in blocks}
     wanted = [plan.services[name] for name in services]
-    parts: dict[str, list[FeatureRows]] = {name: [] for name in services}
-    for chunk in _chunks({name: sorted_ for name, (sorted_, _) in placed.items()}):
-        for name, made in state.advance(chunk, services=wanted, exact=True).items():
-            parts[name].append(made)
-    return {s.name: _back(parts[s.name], placed[s.source][1]) for s in wanted}
+    batch = {name: in_order for name, (in_order, _) in placed.items() if in_order.columns.length}
+    state = FeatureState(plan, views=whole_states(plan.views))
+    parts = state.advance_whole(batch, services=wanted, part_rows=CHUNK_ROWS)
+    return {s.name: _back(parts.get(s.name, []), placed[s.source][1]) for s in wanted}
 
 
 def _sorted(columns: Columns, positions: IntArray) -> tuple[Rows, IntArray]:
@@ -301,17 +300,6 @@ def _sorted(columns: Columns, positions: IntArray) -> tuple[Rows, IntArray]:
         return Rows(columns, positions), np.zeros(0, np.int64)
     order = np.argsort(positions)
     return Rows(columns.take(order), positions[order]), order
-
-
-def _chunks(placed: Mapping[str, Rows]) -> Iterable[dict[str, Rows]]:
-    """All rows, a stretch of the common order at a time: what is needed on the way stays small, and is used again."""
-    for start in range(0, sum(rows.columns.length for rows in placed.values()), CHUNK_ROWS):
-        chunk = {}
-        for name, rows in placed.items():
-            at = slice(*np.searchsorted(rows.positions, (start, start + CHUNK_ROWS)).tolist())
-            if at.start < at.stop:
-                chunk[name] = Rows(rows.columns.take(at), rows.positions[at])
-        yield chunk
 
 
 def _back(parts: list[FeatureRows], order: IntArray) -> list[FeatureRows]:
@@ -360,7 +348,7 @@ def _positions(plan: Plan, blocks: Mapping[str, Columns]) -> dict[str, IntArray]
         rank = 2 if name == SPINE else int(not node.comes_first)
         ranks.append(np.full(columns.length, rank, np.int8))
     if len(times) == 1 and (times[0][1:] >= times[0][:-1]).all():
-        return {next(iter(blocks)): np.arange(len(times[0]))}
+        return {next(iter(blocks)): multiples(len(times[0]), 1)}
     order = np.lexsort((np.concatenate(ranks), np.concatenate(times)))
     positions = np.empty(len(order), np.int64)
     positions[order] = np.arange(len(order))

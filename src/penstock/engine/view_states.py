@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from penstock.kernel.columns import BoolArray, IntArray, Text
@@ -75,6 +76,19 @@ class KeyedState(Protocol):
 def new_state(view: ViewNode) -> KeyedState:
     """The empty state of a view."""
     return _around(view, ViewState(view.program))
+
+
+def whole_states(views: Sequence[ViewNode]) -> list[KeyedState]:
+    """States for rows that are all there are, and come at once: quicker, and nothing is kept of them."""
+    from penstock.kernel.whole import WholeHistory
+
+    threads = max((os.cpu_count() or 1) // max(len(views), 1), 1)
+    return [
+        new_state(view)
+        if view.folds or view.secondary is not None
+        else WholeHistory(view.program, threads=threads)
+        for view in views
+    ]
 
 
 def restored_state(view: ViewNode, data: bytes) -> KeyedState:

@@ -177,6 +177,74 @@ def subtract_three_words(
     return types.void(address, types.int64, source, types.int64, types.int64), generate
 
 
+@intrinsic
+def fused(_context: Any, _left: Any, _right: Any, _added: Any) -> Any:
+    """Return ``left * right + added``, rounded once."""
+
+    def generate(_codegen: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.fma(*arguments)
+
+    return types.float64(types.float64, types.float64, types.float64), generate
+
+
+@intrinsic
+def add_square(
+    _context: Any, address: Any, _source: Any, _target: Any, _size: Any, _left: Any, _right: Any
+) -> Any:
+    """Write the number of three words at `source` plus the square of another at `target`, modulo 2**192.
+
+    The other is one word shifted to the left by `left` bits and to the right by `right`.
+    """
+
+    def generate(_codegen: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        base, source, target, size, left, right = arguments
+        wide = ir.IntType(192)
+        number = builder.shl(builder.zext(size, wide), builder.zext(left, wide))
+        number = builder.lshr(number, builder.zext(right, wide))
+        old = builder.load(builder.bitcast(builder.gep(base, [source]), wide.as_pointer()), align=8)
+        new = builder.add(old, builder.mul(number, number))
+        builder.store(new, builder.bitcast(builder.gep(base, [target]), wide.as_pointer()), align=8)
+
+    word = types.int64
+    return types.void(address, word, word, types.uint64, word, word), generate
+
+
+@intrinsic
+def subtract_squared_sum(
+    _context: Any,
+    target: Any,
+    sums: Any,
+    squares: Any,
+    _low: Any,
+    _high: Any,
+    _right: Any,
+    _count: Any,
+) -> Any:
+    """Write ``count * q - s * s`` at `target`, modulo 2**192: the differences of running totals, of three words each.
+
+    Of `sums`, the difference is shifted to the right by `right` bits; `low` and `high` are the totals' places in words.
+    """
+
+    def generate(_codegen: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        to, of_sums, of_squares, low, high, right, count = arguments
+        wide = ir.IntType(192)
+
+        def difference(base: Any) -> Any:
+            later, earlier = (
+                builder.load(builder.bitcast(builder.gep(base, [at]), wide.as_pointer()), align=8)
+                for at in (high, low)
+            )
+            return builder.sub(later, earlier)
+
+        total = builder.ashr(difference(of_sums), builder.zext(right, wide))
+        product = builder.mul(builder.zext(count, wide), difference(of_squares))
+        place = builder.bitcast(to, wide.as_pointer())
+        builder.store(builder.sub(product, builder.mul(total, total)), place, align=8)
+
+    word = types.int64
+    return types.void(target, sums, squares, word, word, word, word), generate
+
+
 @inlined
 def bits_of(value: float) -> int:
     """Bit pattern of a float64."""

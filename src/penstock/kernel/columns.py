@@ -6,12 +6,14 @@ nothing holds a Python object per row. `Columns.to_bytes` is the payload of the 
 
 from __future__ import annotations
 
+import math
 import struct
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from itertools import pairwise
-from typing import Any
+from mmap import mmap
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -22,6 +24,9 @@ from penstock.core.errors import CorruptionError
 BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
 
+Item = TypeVar("Item", bound=np.generic)
+
+_LARGE = 1 << 22  # bytes from which on NumPy asks for huge pages
 _MAGIC = b"PSC1"
 _ENCODER = msgspec.msgpack.Encoder()
 _PADDING = [b"\0" * (-size & 7) for size in range(8)]  # by the size's remainder
@@ -100,6 +105,32 @@ class Text(msgspec.Struct, frozen=True, eq=False, gc=False):
 
 
 Column = Numeric | Text
+
+
+def roomy(shape: int | tuple[int, ...], dtype: type[Item]) -> npt.NDArray[Item]:
+    """An array to be written; where it is large, on ordinary pages.
+
+    NumPy asks for huge pages. In a virtual machine that gives free ones back to its host, the first touch of each costs 5 ms, which is
+    more than all the work on what it holds. Ordinary pages cost little anywhere.
+    """
+    size = math.prod(shape if isinstance(shape, tuple) else (shape,)) * np.dtype(dtype).itemsize
+    if size < _LARGE:
+        return np.empty(shape, dtype)
+    return np.ndarray(shape, dtype, buffer=mmap(-1, size))
+
+
+def multiples(count: int, step: int) -> IntArray:
+    """The first `count` multiples of `step`, from 0 on, int64[count].
+
+    >>> multiples(4, 8).tolist()
+    [0, 8, 16, 24]
+    """
+    if 8 * count < _LARGE:
+        return np.arange(0, count * step, step, dtype=np.int64)
+    made = roomy(count, np.int64)
+    made.fill(step)
+    made[:1] = 0
+    return np.cumsum(made, out=made)
 
 
 def offsets_of(lengths: npt.NDArray[np.integer]) -> IntArray:

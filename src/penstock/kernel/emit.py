@@ -166,9 +166,19 @@ def total(k: Kernel, r: int, c: int) -> tuple[int, bool]:
     if k.program[c + C_KIND] != INT:
         bits = rounded_sum(k, s, UNIT)
         return bits, is_finite_bits(bits)
-    low = k.states[s]
-    fits = k.states[s + 1] == (low >> 63) and k.states[s + 2] == (low >> 63)
-    return low, fits
+    return integer_sum(k.states[s], k.states[s + 1], k.states[s + 2])
+
+
+@inlined
+def integer_sum(w0: int, w1: int, w2: int) -> tuple[int, bool]:
+    """Return a sum of integers, of three words, as one, and whether it fits."""
+    return w0, w1 == (w0 >> 63) and w2 == (w0 >> 63)
+
+
+@inlined
+def mean_bits(rounded: int, count: int) -> int:
+    """Return the bits of a rounded sum divided by the count."""
+    return bits_of(float_of(rounded) / float(count))
 
 
 @inlined
@@ -176,7 +186,7 @@ def mean(k: Kernel, r: int, c: int, count: int) -> tuple[int, bool]:
     """Return the rounded sum divided by the count."""
     unit = 0 if k.program[c + C_KIND] == INT else UNIT
     bits = rounded_sum(k, r + k.program[c + C_SUM], unit)
-    return bits_of(float_of(bits) / float(count)), is_finite_bits(bits)
+    return mean_bits(bits, count), is_finite_bits(bits)
 
 
 @inlined
@@ -233,8 +243,7 @@ def extreme(k: Kernel, r: int, c: int, smallest: bool) -> int:
 def spread(k: Kernel, r: int, c: int, count: int, function: int) -> tuple[int, bool]:
     """Return a variance or standard deviation."""
     stay_apart()
-    sample = function == VAR_SAMP or function == STDDEV_SAMP
-    degrees = count - 1 if sample else count
+    degrees = degrees_of(count, function)
     if degrees < 1:
         return 0, False
     s = r + k.program[c + C_SUM]
@@ -249,11 +258,23 @@ def spread(k: Kernel, r: int, c: int, count: int, function: int) -> tuple[int, b
             k.scratch[SUM_WORDS + j] = k.states[r + k.program[c + C_SQUARES] + j]
         unit = 0 if k.program[c + C_KIND] == INT else UNIT
         bits = variance_bits(k.scratch, SUM_WORDS, SQUARES_WORDS, unit, count, degrees)
-    if not is_finite_bits(bits):
+    return spread_bits(bits, function)
+
+
+@inner
+def degrees_of(count: int, function: int) -> int:
+    """Return by what the squared deviations are divided."""
+    return count - 1 if function == VAR_SAMP or function == STDDEV_SAMP else count
+
+
+@inlined
+def spread_bits(variance: int, function: int) -> tuple[int, bool]:
+    """Return a variance, or its root, where it is a number."""
+    if not is_finite_bits(variance):
         return 0, False
     if function == STDDEV_SAMP or function == STDDEV_POP:
-        return bits_of(math.sqrt(float_of(bits))), True
-    return bits, True
+        return bits_of(math.sqrt(float_of(variance))), True
+    return variance, True
 
 
 @inlined

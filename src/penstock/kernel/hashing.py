@@ -13,7 +13,7 @@ from numba import types
 
 from penstock.core.errors import InputError
 from penstock.kernel.bits import load_word, multiply_high, pointer
-from penstock.kernel.columns import BoolArray, IntArray, Numeric, Text, offsets_of
+from penstock.kernel.columns import BoolArray, IntArray, Numeric, Text, multiples, offsets_of
 from penstock.kernel.jit import I8, READ_I8, READ_U1, U1, U8, ByteArray, Word, WordArray, entry, inner
 
 _P0, _P1, _P2, _P3 = 0xA0761D6478BD642F, 0xE7037ED1A0B428DB, 0x8EBC6AF09C88C6E3, 0x589965CC75374CC3
@@ -163,7 +163,7 @@ def _as_text(column: Text | Numeric) -> Text:
     elif values.dtype.kind != "b":
         values = values.astype(np.int64, copy=False)
     data = np.ascontiguousarray(values).view(np.uint8)
-    return Text(np.arange(len(values) + 1, dtype=np.int64) * values.dtype.itemsize, data, valid)
+    return Text(multiples(len(values) + 1, values.dtype.itemsize), data, valid)
 
 
 def _joined(left: Text, right: Text, *, prefix: int) -> Text:

@@ -14,7 +14,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from penstock.kernel.bits import add_three_words, leading_zeros, multiply_high, stay_apart, trailing_zeros
+from penstock.kernel.bits import (
+    add_three_words,
+    bits_of,
+    fused,
+    leading_zeros,
+    multiply_high,
+    stay_apart,
+    trailing_zeros,
+)
 from penstock.kernel.columns import IntArray
 from penstock.kernel.jit import Word, inlined, inner
 
@@ -25,6 +33,7 @@ _EXPONENT_OF_LIMIT = 1023 + 60
 NARROW_SHIFTS = _EXPONENT_OF_LIMIT - _EXPONENT_OF_UNIT
 FRACTION, HIDDEN_BIT = np.uint64((1 << 52) - 1), np.uint64(1 << 52)
 _INFINITY = 0x7FF << 52
+_EXACT, _LAST_BIT, _CERTAIN = 2.0**53, 2.0**-53, 2.0**-93
 
 
 @inner
@@ -222,6 +231,26 @@ def divide_small(high: int, low: int, divisor: int) -> tuple[int, int, bool]:
     return (q3 << half) | q2, (q1 << half) | q0, r != 0
 
 
+@inlined
+def quick_quotient(high: int, low: int, unit: int, first: int, second: int) -> int:
+    """Float64 bits of a number of 128 bits, its highest one set, divided by two numbers; 0 where they are not certain.
+
+    The number stands for itself times ``2**unit`` and perhaps a little more. It is taken as two floats of 53 bits, so the quotient of
+    two floats errs by less than ``2**-100`` of itself; where a hundred times that does not change the rounding, it is right.
+    """
+    divisor = float(first) * float(second)
+    size = float(np.int64(high >> np.uint64(11)))
+    rest = float(np.int64(((high & np.uint64(0x7FF)) << np.uint64(42)) | (low >> np.uint64(22)))) * _LAST_BIT
+    quotient = size / divisor
+    more = (fused(-quotient, divisor, size) + rest) / divisor
+    error = quotient * _CERTAIN
+    least, most = quotient + (more - error), quotient + (more + error)
+    bits = bits_of(least) + ((unit + 75) << 52)
+    exponent = (bits_of(least) >> 52) + unit + 75
+    certain = least == most and divisor < _EXACT and 1 <= exponent <= 2046
+    return bits if certain else np.int64(0)
+
+
 @inner
 def round_quotient(a: IntArray, at: int, words: int, unit: int, first: int, second: int) -> int:
     """Float64 bits of an unsigned integer times ``2**unit``, divided by two numbers below 2**32, rounded once.
@@ -247,6 +276,9 @@ def round_quotient(a: IntArray, at: int, words: int, unit: int, first: int, seco
     while not sticky and i >= 0:
         sticky = a[at + i] != 0
         i -= 1
+    quick = quick_quotient(high, low, unit + 64 * (k - 1) - np.int64(zeros), first, second)
+    if quick != 0:
+        return quick
     high, low, left = divide_small(high, low, first)
     sticky = sticky or left
     high, low, left = divide_small(high, low, second)

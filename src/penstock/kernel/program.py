@@ -59,7 +59,7 @@ MAX_LANES = 62
 ENDLESS_US = 365_000 * 86_400_000_000
 """A window of this size or more reaches back to the beginning of all events."""
 _SPREAD = KEEPS_SUM | KEEPS_SQUARES
-_KEEPS = {
+KEEPS_OF = {
     Function.COUNT: 0,
     Function.SUM: KEEPS_SUM,
     Function.MEAN: KEEPS_SUM,
@@ -225,7 +225,7 @@ class Program:
         flags: dict[tuple[int, int], int] = {}
         for spec in self.aggregates:
             place = spec.window, spec.lane
-            flags[place] = flags.get(place, 0) | _KEEPS.get(spec.function, 0)
+            flags[place] = flags.get(place, 0) | KEEPS_OF.get(spec.function, 0)
         return dict(sorted(flags.items()))
 
     def _window_table(self, cells: dict[tuple[int, int], int]) -> list[tuple[int, int, int, int, int]]:

@@ -148,20 +148,27 @@ def write_rows(k: Kernel, b: Batch, r: int, plan: IntArray, j: int, rows: int) -
 
 @inlined
 def write_row(k: Kernel, row: int, i: int, time: int, lanes: IntArray, valid: BoolArray) -> None:
-    """Write row `i` of the input into the arena: floats that are not finite are null, -0.0 is 0.0."""
+    """Write row `i` of the input into the arena."""
     mask = np.int64(0)
     for lane in range(k.program[LANES]):
         value = lanes[i * k.program[LANES] + lane]
-        present = valid[i * k.program[LANES] + lane] != 0
-        if kind_of_lane(k, lane) == FLOAT:
-            present = present and is_finite_bits(value)
-            if value == np.int64(-0x8000000000000000):
-                value = np.int64(0)
-        if present:
-            mask |= np.int64(1) << lane
-        k.rows[row + ROW_LANES + lane] = value if present else 0
+        value, present = entering(
+            value, valid[i * k.program[LANES] + lane] != 0, kind_of_lane(k, lane) == FLOAT
+        )
+        mask |= np.int64(present) << lane
+        k.rows[row + ROW_LANES + lane] = value
     k.rows[row + ROW_TIME] = time
     k.rows[row + ROW_VALID] = mask
+
+
+@inlined
+def entering(value: int, present: bool, is_float: bool) -> tuple[int, bool]:
+    """Return a value as it enters, and whether it is one: floats that are not finite are null, -0.0 is 0.0."""
+    if is_float:
+        present = present and is_finite_bits(value)
+        if value == np.int64(-0x8000000000000000):
+            value = np.int64(0)
+    return (value if present else np.int64(0)), present
 
 
 @inlined

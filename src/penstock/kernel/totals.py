@@ -13,6 +13,7 @@ import numpy as np
 from penstock.kernel.batch import ENTERED_AT, HI_AT, LEFT_AT, LO_AT, TOTAL_WORDS, TOTALS
 from penstock.kernel.bits import add_three_words, stay_apart, subtract_three_words
 from penstock.kernel.cells import INT, Cell
+from penstock.kernel.columns import IntArray
 from penstock.kernel.jit import inlined, inner
 from penstock.kernel.limbs import (
     FRACTION,
@@ -87,17 +88,24 @@ def running_totals(k: Kernel, cell: Cell, r: int, begin: int, end: int, to: int)
         scratch[following + SUM_WORDS] = scratch[to + SUM_WORDS] + (
             (k.rows[row + ROW_VALID] >> cell.lane) & 1
         )
-        if cell.flags & KEEPS_SUM:
-            if is_float and value != 0:
-                shift = narrow_shift(value)
-                if not 0 <= shift < NARROW_SHIFTS:
-                    return False
-                size = (np.uint64(value) & FRACTION) | HIDDEN_BIT
-                add_narrow_to(scratch, to, following, size, shift, value < 0)
-            else:
-                sign = np.uint64(value >> 63)
-                add_three_words(scratch, to, following, np.uint64(value), sign, sign, False)
+        if cell.flags & KEEPS_SUM and not add_to_total(scratch, to, following, value, is_float):
+            return False
         to = following
+    return True
+
+
+@inlined
+def add_to_total(totals: IntArray, source: int, target: int, value: int, is_float: bool) -> bool:
+    """Write the total at `source` and a value at `target`; False, and nothing, where the value does not fit the narrow sums."""
+    if is_float and value != 0:
+        shift = narrow_shift(value)
+        if not 0 <= shift < NARROW_SHIFTS:
+            return False
+        size = (np.uint64(value) & FRACTION) | HIDDEN_BIT
+        add_narrow_to(totals, source, target, size, shift, value < 0)
+    else:
+        sign = np.uint64(value >> 63)
+        add_three_words(totals, source, target, np.uint64(value), sign, sign, False)
     return True
 
 
