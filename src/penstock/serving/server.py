@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import sys
 import threading
@@ -77,6 +78,8 @@ class Server:
             raise SettingsError(
                 f"serve: the web server did not start ({why}). Check tls_cert and tls_key of [serve] in penstock.toml."
             ) from self._error
+        gc.collect()
+        gc.freeze()
         return self
 
     def __exit__(
