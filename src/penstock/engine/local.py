@@ -260,9 +260,11 @@ class LocalEngine:
         if not overlap:
             self._write(commit)
             self._inflight = (self.position, _DONE)
+            self._tidy_beside()
             return _DONE
         start = self.position - sum(len(batch.positions) for batch in commit.log)
         future = self._writer.submit(self._write, commit)
+        self._tidy_beside()
         self._inflight = (start, future)
         self._labels_inflight = any(batch.source in self._label_sources for batch in commit.log)
         return future
@@ -275,4 +277,15 @@ class LocalEngine:
             self._failed = error
             raise
         self.commit_s = perf_counter() - began
-        self._store.tidy()
+
+    def _tidy_beside(self) -> None:
+        """Let the committing thread tidy the store where that is due: who waits for a commit does not wait for that."""
+        if self._store.is_untidy:
+            self._writer.submit(self._tidy)
+
+    def _tidy(self) -> None:
+        try:
+            self._store.tidy()
+        except BaseException as error:
+            self._failed = error
+            raise

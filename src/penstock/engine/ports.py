@@ -76,6 +76,10 @@ class EngineStore(LogReader, Protocol):
     def offsets(self) -> dict[str, str]:
         """Where to go on reading, by source or URI."""
 
+    @property
+    def is_untidy(self) -> bool:
+        """Whether `tidy` has something to do."""
+
     def tidy(self) -> None:
         """House-keeping between commits."""
 

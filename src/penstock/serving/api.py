@@ -13,6 +13,7 @@ import penstock
 from penstock.serving import problems
 from penstock.serving.access import check_guarded, describe_security, guard_mounts
 from penstock.serving.authentication import Authentication
+from penstock.serving.bytes_route import HotRoutes, hot_routes_of
 from penstock.serving.edge import Edge
 from penstock.serving.platform import Platform
 from penstock.serving.routes import (
@@ -40,7 +41,7 @@ from penstock.serving.routes import (
 from penstock.serving.watched_requests import WatchedRequests
 
 ROUTERS = (
-    scoring.router,  # first: routes are tried in order, and this one is asked most
+    scoring.router,
     alerts.router,
     audit.router,
     catalog.router,
@@ -102,7 +103,8 @@ def protect(app: FastAPI, platform: Platform) -> None:
         guard_mounts(app)
         check_guarded(app)
         authentication = Authentication(platform.keyring, platform.sessions, platform.proxies)
-        edge = Edge(build(), platform.settings, authentication)
+        routed = HotRoutes(build(), hot_routes_of(app), app.exception_handlers[Exception])
+        edge = Edge(routed, platform.settings, authentication)
         seen = platform.observability  # around the edge: what it refuses is counted, too
         access = platform.runtime.settings.log.access
         return WatchedRequests(edge, requests=seen.requests, access=access, tracing=seen.tracing)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import TypeVar
 
 from fastapi import Request
+from starlette.concurrency import run_in_threadpool
 
 from penstock.app.event_lines import elements, lines, one_line
 from penstock.serving.problems import ProblemError
@@ -17,9 +20,14 @@ MAX_EVENTS = 10_000
 MOST_LINES = 2 * MAX_EVENTS
 MOST_COMMAS = 100 * MAX_EVENTS
 
+AT_ONCE_BYTES = 64 << 10
+"""Most bytes of a body that is taken apart in the event loop: handing it to another thread costs more."""
+
 MAX_TIMEOUT_S = 300.0
 _NDJSON = ("application/x-ndjson", "application/jsonl", "application/ndjson")
 _YES, _NO = ("true", "1", "yes", ""), ("false", "0", "no")
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +41,39 @@ class Events:
 
 async def events_of(request: Request) -> Events:
     """The events of a body: one JSON object, a JSON list of them, or NDJSON by its content type."""
-    body = await request.body()
-    if request.headers.get("content-type", "").startswith(_NDJSON):
-        _check_parts(body.count(b"\n"), MOST_LINES, "lines")
-        return _many(lines(body))
+    is_lines = request.headers.get("content-type", "").startswith(_NDJSON)
+    return await taken_apart(await body_of(request), _lines if is_lines else _json)
+
+
+async def body_of(request: Request) -> bytes:
+    """The whole body of a request, which the edge bounds in size and time."""
+    message = await request.receive()
+    body: bytes = message.get("body", b"")
+    if not message.get("more_body", False):
+        return body
+    parts = [body]
+    while message.get("more_body", False):
+        message = await request.receive()
+        parts.append(message.get("body", b""))
+    return b"".join(parts)
+
+
+async def taken_apart(body: bytes, take: Callable[[bytes], T]) -> T:
+    """What `take` makes of a body; a large one is taken apart in another thread, so that others are answered meanwhile."""
+    if len(body) <= AT_ONCE_BYTES:
+        return take(body)
+    return await run_in_threadpool(take, body)
+
+
+def _lines(body: bytes) -> Events:
+    _check_parts(body.count(b"\n"), MOST_LINES, "lines")
+    return _many(lines(body))
+
+
+def _json(body: bytes) -> Events:
     event = one_line(body)
     if event.startswith(b"["):
-        _check_parts(event.count(b","), MOST_COMMAS, "commas")
+        check_commas(event)
         parts = elements(event)
         if parts is None:
             raise ProblemError(
@@ -55,6 +89,11 @@ async def events_of(request: Request) -> Events:
             "the body is empty. Send an event as a JSON object, a list of them, or NDJSON as application/x-ndjson.",
         )
     return Events(event, 1, single=True)
+
+
+def check_commas(body: bytes) -> None:
+    """Raise `ProblemError` where a body has more commas than so many events can have."""
+    _check_parts(body.count(b","), MOST_COMMAS, "commas")
 
 
 def _check_parts(found: int, allowed: int, what: str) -> None:

@@ -125,7 +125,9 @@ class Exchange:
                 message = await self._receive()
         except TimeoutError:
             raise self._broken(_too_slow(self._settings.body_timeout_s)) from None
-        if message["type"] != "http.request" or not message.get("more_body", False):
+        if message["type"] == "http.disconnect":
+            raise self._broken(_gone())
+        if not message.get("more_body", False):
             self._done = True
         size = len(message.get("body", b""))
         self._bytes += size
@@ -205,6 +207,15 @@ def _too_slow(seconds: float) -> ProblemError:
         HTTPStatus.REQUEST_TIMEOUT,
         "body_too_slow",
         f"the body did not come within {seconds:g} seconds; nothing of it was stored.",
+    )
+
+
+def _gone() -> ProblemError:
+    """Told to nobody, and counted as the caller's."""
+    return ProblemError(
+        HTTPStatus.BAD_REQUEST,
+        "connection_closed",
+        "the connection closed before the whole body had come; nothing of it was stored.",
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
+from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -63,6 +64,7 @@ def _foreign() -> ProblemError:
     )
 
 
+@lru_cache(maxsize=1024)
 def name_of(host: bytes) -> str:
     """The name in a Host header: without its port, in small letters.
 
@@ -86,6 +88,7 @@ def _host_of(origin: bytes) -> bytes:
     return host if separator and scheme in {b"http", b"https"} else b""
 
 
+@lru_cache(maxsize=1024)
 def is_loopback(host: str) -> bool:
     """Whether an address can only be reached from this machine.
 

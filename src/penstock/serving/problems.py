@@ -127,16 +127,21 @@ def response_of(problem: ProblemError, request_id: str = "") -> Response:
     return Response(content, int(problem.status), headers, MEDIA_TYPE)
 
 
+def answer_to(error: ProblemError | PenstockError, request_id: str = "") -> Response:
+    """What a caller is told of an error that is foreseen."""
+    return response_of(error if isinstance(error, ProblemError) else problem_of(error), request_id)
+
+
 def install(app: FastAPI) -> None:
     """Let `app` answer every error as a problem."""
 
     @app.exception_handler(ProblemError)
     async def problem(request: Request, error: ProblemError) -> Response:
-        return response_of(error, _id_of(request))
+        return answer_to(error, _id_of(request))
 
     @app.exception_handler(PenstockError)
     async def ours(request: Request, error: PenstockError) -> Response:
-        return response_of(problem_of(error), _id_of(request))
+        return answer_to(error, _id_of(request))
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import sys
 import threading
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Self
 import uvicorn
 
 from penstock.core.errors import SettingsError
+from penstock.serving.one_write import OneWriteProtocol
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -47,7 +49,7 @@ class Server:
         self._socket = _bound(settings.host, settings.port)
         config = uvicorn.Config(
             app,
-            http="httptools",
+            http=OneWriteProtocol,
             loop="uvloop",
             lifespan="on",
             access_log=False,
@@ -77,6 +79,7 @@ class Server:
             raise SettingsError(
                 f"serve: the web server did not start ({why}). Check tls_cert and tls_key of [serve] in penstock.toml."
             ) from self._error
+        gc.freeze()  # libraries, pages and models stay: looking through them for garbage takes 250 ms, at any moment
         return self
 
     def __exit__(
@@ -89,6 +92,7 @@ class Server:
         self._server.should_exit = True
         self._thread.join(DRAIN_S + 1)
         self._socket.close()
+        gc.unfreeze()
 
     def _run(self) -> None:
         try:

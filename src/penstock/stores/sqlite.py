@@ -115,12 +115,17 @@ class ProjectStore(WritableStore):
             finally:
                 self._lock.release()
 
+    @property
+    def is_untidy(self) -> bool:
+        """Whether `tidy` has something to do."""
+        return self._log_pages >= _CHECKPOINT_PAGES
+
     def tidy(self) -> None:
         """Copy the write-ahead log into the file where it has grown; call it between commits.
 
         Takes milliseconds when there is something to do, and nothing otherwise. Never needed for durability.
         """
-        if self._log_pages >= _CHECKPOINT_PAGES:
+        if self.is_untidy:
             with self._writing_lock, self._translated("checkpointing"):
                 self._writing.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
                 self._log_pages = 0

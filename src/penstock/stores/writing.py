@@ -77,6 +77,11 @@ class WritableStore(ProjectReader):
     ) -> None:
         """Say how batches of decisions are taken apart, where the store keeps them as rows, too; this one does not."""
 
+    @property
+    def is_untidy(self) -> bool:
+        """Whether `tidy` has something to do."""
+        return False
+
     @abstractmethod
     def tidy(self) -> None:
         """House-keeping between commits; never needed for durability."""

@@ -6,10 +6,11 @@ import time
 import pytest
 
 from penstock.stores.keys import Scope
-from tests.unit.serving.asgi import Door, talk
+from tests.unit.serving.asgi import Door, ask, talk
 
 MIB = 1 << 20
 SCORE = "/v1/endpoints/checkout/score"
+GONE = {"type": "http.disconnect"}
 
 
 @pytest.fixture
@@ -395,6 +396,21 @@ def test_a_slow_body_is_not_waited_for(tmp_path):
     problem(answer, 408, "body_too_slow")
     problem(door.ask("POST", SCORE, body=[5.0, b"{}"]), 408, "body_too_slow")
     assert time.monotonic() - began < 2
+
+
+def test_who_hangs_up_while_sending_is_no_error_of_ours(door):
+    read = []
+
+    async def receive():
+        read.append(1)
+        return {"type": "http.request", "body": b"{", "more_body": True} if len(read) == 1 else GONE
+
+    async def hang_up(scope, _, send):
+        await door.edge(scope, receive, send)
+
+    problem(ask(hang_up, "POST", SCORE), 400, "connection_closed")
+    assert len(read) == 2, "what closed is not read again"
+    assert door.edge._held.count == 0
 
 
 def test_an_application_that_hides_the_reason_does_not_change_the_answer(tmp_path):

@@ -100,6 +100,24 @@ def test_errors_of_ingest_have_their_form(shop, body, status):
     assert answer.json()["requestError"]["errorMessage"]
 
 
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b'{"records":{"payments":[{"record":{"amount":NaN}}]}}', b"[" * 9999]
+)
+def test_what_is_no_json_is_refused(shop, body):
+    answer = httpx.post(shop.url + INGEST, content=body)
+    assert answer.status_code == 400
+    assert answer.json()["requestError"]["errorType"] == "RequestValidationError"
+
+
+def test_rows_are_taken_as_they_are_written(served):
+    row = json.dumps(payments(1, 9)[0], indent=2)
+    body = f'{{"records": {{"payments": [{{"record":\n{row}\r\n}}, {{"record": 7}}]}}}}'
+    answer = httpx.post(served.url + INGEST, content=body)
+    told = answer.json()
+    assert told["ingestMetrics"]["sourceIngestMetrics"][0]["recordIngestCount"] == "1", answer.text
+    assert [one["recordIndex"] for one in told["recordErrors"]] == [1]
+
+
 def test_nothing_at_all_is_fine(client):
     assert client.post(INGEST, {"records": {}}) == {"ingestMetrics": {"sourceIngestMetrics": []}}
 

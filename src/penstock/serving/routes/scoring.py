@@ -13,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from penstock.app.requests import verdicts
 from penstock.app.routing import endpoint_named
 from penstock.serving.bodies import Events, Wanted, events_of, flag_of
-from penstock.serving.bytes_route import BytesRoute
+from penstock.serving.bytes_route import BytesRoute, JsonBytes
 from penstock.serving.platform import platform_of
 from penstock.serving.problems import ProblemError, response_of
 from penstock.serving.shapes import ANSWERS, EVENTS_BODY, QUERY
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 router = APIRouter(tags=["scoring"], route_class=BytesRoute)
 
-JSON = "application/json"
 _encode = msgspec.json.Encoder().encode
 
 
@@ -89,11 +88,11 @@ async def _asked(platform: Platform, source: str, events: Events, wanted: Wanted
 
 def _response(request: Request, events: Events, answers: Sequence[Answer]) -> Response:
     if not events.single:
-        return Response(_encode({"answers": answers}), media_type=JSON)
+        return JsonBytes(_encode({"answers": answers}))
     answer = answers[0]
     if answer.status == "rejected":
         return response_of(_refused(answer), str(request.scope.get("request_id", "")))
-    return Response(_encode(answer), media_type=JSON)
+    return JsonBytes(_encode(answer))
 
 
 def _refused(answer: Answer) -> ProblemError:

@@ -6,7 +6,6 @@ Whoever calls these speaks that platform's form, so answers and errors are in it
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -18,9 +17,11 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
+from penstock.app.event_lines import one_line
 from penstock.app.requests import verdicts
 from penstock.core.errors import NotFoundError, PenstockError
 from penstock.serving.access import NOTHING, GuardedRoute
+from penstock.serving.bodies import body_of, check_commas, taken_apart
 from penstock.serving.parts import taken_or_told
 from penstock.serving.platform import platform_of
 from penstock.serving.problems import ProblemError, problem_of
@@ -96,6 +97,46 @@ def _headers(problem: ProblemError) -> dict[str, str]:
 
 
 router = APIRouter(tags=["compatible"], route_class=TheirRoute)
+
+_ROW = {"type": "object", "additionalProperties": True}
+_ROWS = {
+    "type": "array",
+    "items": {"type": "object", "required": ["record"], "properties": {"record": _ROW}},
+    "maxItems": MOST_RECORDS,
+}
+INGEST_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["records"],
+                    "properties": {
+                        "records": {"type": "object", "additionalProperties": _ROWS},
+                        "dry_run": {"type": "boolean", "default": False},
+                    },
+                    "description": "Rows by source.",
+                },
+                "example": {
+                    "records": {
+                        "payments": [
+                            {
+                                "record": {
+                                    "payment_id": "pay-81",
+                                    "card_id": "card-017",
+                                    "shop_id": "shop-03",
+                                    "amount": 1.5,
+                                }
+                            }
+                        ]
+                    },
+                    "dry_run": False,
+                },
+            }
+        },
+    }
+}
 
 
 class Params(BaseModel):
@@ -178,34 +219,14 @@ class Features(BaseModel):
     metadata: Metadata
 
 
-class Record(BaseModel):
-    """One row of a source."""
+class Record(msgspec.Struct):
+    """One row of a source, as it was written."""
 
-    record: dict[str, Any]
+    record: msgspec.Raw
 
 
-class Ingest(BaseModel):
+class Ingest(msgspec.Struct):
     """Rows by source."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "records": {
-                    "payments": [
-                        {
-                            "record": {
-                                "payment_id": "pay-81",
-                                "card_id": "card-017",
-                                "shop_id": "shop-03",
-                                "amount": 1.5,
-                            }
-                        }
-                    ]
-                },
-                "dry_run": False,
-            }
-        }
-    )
 
     records: dict[str, list[Record]]
     dry_run: bool = False
@@ -266,15 +287,17 @@ def _value(value: Any, dtype: str) -> Any:
 @router.post(
     _INGEST,
     summary="Ingest rows of several sources, in Tecton's form",
+    openapi_extra=INGEST_BODY,
     responses={404: {"description": NOTHING}},
 )
-async def ingest(request: Request, body: Ingest) -> JSONResponse:
+async def ingest(request: Request) -> JSONResponse:
     """Take rows of several sources into the log; features see them when this returns.
 
     Each row counts for itself: where some are refused (`recordErrors`), the others are taken all the same. 400 where all are. Rows of a
     source that could not be asked for, as when too many wait, are told there, too (`overloaded`); 429 where nothing was taken.
     """
     platform = platform_of(request)
+    body = await taken_apart(await body_of(request), _records)
     for source in body.records:
         platform.runtime.source_name(source)
     count = sum(len(rows) for rows in body.records.values())
@@ -285,10 +308,7 @@ async def ingest(request: Request, body: Ingest) -> JSONResponse:
             f"{count} records in one request; allowed are {MOST_RECORDS}. Send them in parts.",
         )
     given = {
-        # NaN is written as it came, for the contract to refuse: as JSON knows it, it would be null.
-        source: [json.dumps(row.record).encode() for row in rows]
-        for source, rows in body.records.items()
-        if rows
+        source: [one_line(bytes(row.record)) for row in rows] for source, rows in body.records.items() if rows
     }
     if body.dry_run:
         found = await run_in_threadpool(_checked, platform, given)
@@ -307,6 +327,18 @@ async def _asked(platform: Platform, source: str, rows: Sequence[bytes]) -> list
         )
     except PenstockError as error:
         return error
+
+
+def _records(body: bytes) -> Ingest:
+    check_commas(body)
+    try:
+        return msgspec.json.decode(body, type=Ingest)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ProblemError(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            "invalid_request",
+            f"the body is not what is allowed, rows by source ({error}); nothing of it was stored.",
+        ) from error
 
 
 def _checked(platform: Platform, given: Mapping[str, Sequence[bytes]]) -> dict[str, list[Answer]]:
