@@ -158,11 +158,12 @@ def _count(counters: dict[str, int], outcome: Outcome) -> None:
         )
     _add(counters, "received", admitted.received)
     _add(counters, "logged" if outcome.decisions is None else "scored", new)
-    _add(counters, "duplicate", duplicates)
-    _add(counters, "rejected", len(admitted.refused))
+    if duplicates or admitted.refused:
+        _add(counters, "duplicate", duplicates)
+        _add(counters, "rejected", len(admitted.refused))
     if outcome.decisions is not None and new:
         flags = outcome.decisions.flags
-        if np.count_nonzero(flags):
+        if flags.tobytes().count(0) < new:
             _add(counters, "late", int(((flags & _LATE) > 0).sum()))
             _add(counters, "too_late", int(((flags & _TOO_LATE) > 0).sum()))
         taken = outcome.decisions.taken.tobytes()  # bytes count faster than arrays, few and many

@@ -58,14 +58,17 @@ class Memtable:
 
     def add(self, hashes: HashArray, positions: PositionArray) -> None:
         """Add pairs; there must be room."""
-        self._positions[self._size : self._size + len(hashes)] = positions
-        id_kernel.table_add(self._slots, self._hashes, self._size, hashes)
-        self._size += len(hashes)
+        count = len(hashes)
+        self._positions[self._size : self._size + count] = positions
+        add = id_kernel.table_add_one if count == 1 else id_kernel.table_add
+        add(self._slots, self._hashes, self._size, hashes)
+        self._size += count
         self.stop = positions.item(-1) + 1
 
     def find(self, hashes: HashArray, out: PositionArray) -> None:
         """Fill in the first position of each hash that has none yet (-1) in `out`."""
-        id_kernel.table_find(self._slots, self._hashes, self._positions, hashes, out)
+        find = id_kernel.table_find_one if len(hashes) == 1 else id_kernel.table_find
+        find(self._slots, self._hashes, self._positions, hashes, out)
 
     def all_of(self, wanted: int) -> PositionArray:
         """Every position of one hash, ascending."""

@@ -53,6 +53,9 @@ _CHECKPOINT_PAGES = (
 )
 
 
+_NO_TRANSACTION = nullcontext()
+
+
 class ProjectStore(ProjectReader):
     """The one writer of a project's store, and all of its reading.
 
@@ -169,8 +172,9 @@ class ProjectStore(ProjectReader):
             removed = self._letters_removed(commit)
             totals, letters = self._totals_after(commit, surplus, removed)
             stored = self._stored(commit, span)
+            more = _has_more(commit)
             # Batches alone are one statement, which is a transaction of its own.
-            with Transaction(self._writing) if _has_more(commit) else nullcontext():
+            with Transaction(self._writing) if more else _NO_TRANSACTION:
                 batches.insert(
                     self._writing,
                     stored,
@@ -178,10 +182,16 @@ class ProjectStore(ProjectReader):
                     commit=span,
                     totals=msgspec.json.encode(totals).decode(),
                 )
-                self._write_rest(
-                    commit, self._letters + len(commit.dead_letters) - removed - letters, surplus
-                )
+                dropped = self._letters + len(commit.dead_letters) - removed - letters
+                if more or dropped or surplus:
+                    self._write_rest(commit, dropped, surplus)
             self._accept(commit, span.stop, totals=totals, letters=letters, surplus=surplus)
+            self._log_pages += _pages_of(commit, more=more)
+
+    @property
+    def labels_wait(self) -> bool:
+        """Whether any committed label waits for its event."""
+        return self._pending_count > 0
 
     def pending_labels_for(self, hashes: HashArray) -> list[PendingLabel]:
         """Committed labels that wait for an event whose id has one of these hashes, by label position.
@@ -274,10 +284,8 @@ class ProjectStore(ProjectReader):
 
     def _stored(self, commit: Commit, span: range) -> list[batches.StoredBatch]:
         of = batches.StoredBatch.of
-        return [
-            *(of(batch, span, self._number(batch.source)) for batch in commit.log),
-            *(of(batch, span, self._number(batch.endpoint)) for batch in commit.decisions),
-        ]
+        stored = [of(batch, span, self._number(batch.source)) for batch in commit.log]
+        return stored + [of(batch, span, self._number(batch.endpoint)) for batch in commit.decisions]
 
     def _letters_removed(self, commit: Commit) -> int:
         """How many of the dead letters that this commit removes there are."""
@@ -336,10 +344,6 @@ class ProjectStore(ProjectReader):
             self._pending.add([one.event_hash for one in commit.pending_added])
         if len(self._pending) > 2 * self._pending_count + 4096:
             self._load_pending()
-        payload = sum(len(batch.payload) for batch in commit.log)
-        payload += sum(len(batch.payload) for batch in commit.decisions)
-        rows = 0 if commit.labels is None else len(commit.labels)
-        self._log_pages += (4 if _has_more(commit) else 1) + payload // _PAGE_BYTES + rows
 
     def _number(self, name: str) -> int:
         """The number that stands for a source's or endpoint's name; given before the commit that uses it first."""
@@ -376,6 +380,17 @@ class ProjectStore(ProjectReader):
         )
         self._pending = labels.PendingFilter(hashes.view(np.uint64))
         self._pending_count = len(hashes)
+
+
+def _pages_of(commit: Commit, *, more: bool) -> int:
+    """About how many pages of write-ahead log a commit takes."""
+    payload = 0
+    for logged in commit.log:
+        payload += len(logged.payload)
+    for decided in commit.decisions:
+        payload += len(decided.payload)
+    rows = 0 if commit.labels is None else len(commit.labels)
+    return (4 if more else 1) + payload // _PAGE_BYTES + rows
 
 
 def _has_more(commit: Commit) -> bool:
