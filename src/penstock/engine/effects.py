@@ -117,6 +117,9 @@ def _records(parts: Sequence[LabelRecords]) -> LabelRecords | None:
 
 def event_ids_of(inputs: Sequence[Admitted], positions: Sequence[IntArray]) -> EventIds | None:
     """The ids of all new events of a micro-batch, by position; None where none has one."""
+    if len(inputs) == 1:
+        hashes, places = inputs[0].hashes, positions[0]
+        return None if hashes is None or not len(places) else EventIds(hashes, places)
     parts = [(a.hashes, p) for a, p in zip(inputs, positions, strict=True) if a.hashes is not None and len(p)]
     if not parts:
         return None

@@ -186,7 +186,7 @@ class Stepper:
                 break
             prepared, errors = self._prepared(source.name, admitted.columns, positions)
             if not errors:
-                batch.prepared |= prepared
+                batch.prepared.update(prepared)
                 break
             rows = {int(admitted.rows[i]): detail for i, detail in errors.items()}
             failed += [Refused(row, "view_failed", why, decoded.original(row)) for row, why in rows.items()]
@@ -248,7 +248,7 @@ class Stepper:
 
     def _may_join(self, batch: _Batch) -> bool:
         """Whether there are labels in the batch, or some wait for events: mostly there are none."""
-        return self._store.labels_wait or any([a.source.label_of is not None for a in batch.inputs])
+        return self._store.labels_wait or any(a.source.label_of is not None for a in batch.inputs)
 
     def _entering(self, name: str, joined: JoinedLabels, events: NewEvents | None) -> Rows:
         label = self._plan.sources[name]

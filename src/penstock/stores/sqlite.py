@@ -166,8 +166,9 @@ class ProjectStore(ProjectReader):
         """
         with self._writing_lock, translated(self._path, f"committing at position {self._next_position}"):
             span = range(self._next_position, commit_rules.stop_of(commit.log, self._next_position))
-            commit_rules.check_decisions(commit.decisions, span)
-            commit_rules.check_ids(commit.ids, span)
+            checked = commit.log[0].positions if len(commit.log) == 1 else None
+            commit_rules.check_decisions(commit.decisions, span, checked=checked)
+            commit_rules.check_ids(commit.ids, span, checked=checked)
             surplus = self._surplus_pending(commit)
             removed = self._letters_removed(commit)
             totals, letters = self._totals_after(commit, surplus, removed)
