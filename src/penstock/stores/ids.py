@@ -11,17 +11,17 @@ The index is derived from the log and may be lost. It is no part of a commit's t
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from penstock.core.errors import CorruptionError, InputError, StoreError
+from penstock.kernel.pages import own_memory
 from penstock.stores import id_kernel
 from penstock.stores.directories import sync_directory
 from penstock.stores.id_runs import Run, RunWriter, write_merged, write_sorted
@@ -44,9 +44,9 @@ class Memtable:
         while slots < 2 * capacity:
             slots *= 2
         self.start = self.stop = start
-        self._slots = _mapped(slots, np.int32)
-        self._hashes = _mapped(capacity, np.uint64)
-        self._positions = _mapped(capacity, np.int64)
+        self._slots = own_memory(slots, np.int32)
+        self._hashes = own_memory(capacity, np.uint64)
+        self._positions = own_memory(capacity, np.int64)
         self._size = 0
 
     def __len__(self) -> int:
@@ -80,16 +80,10 @@ class Memtable:
     def in_order(self) -> tuple[HashArray, PositionArray]:
         """Hashes ascending, equal ones by position; and their positions."""
         order = np.argsort(self._hashes[: self._size], kind="stable")
-        hashes, positions = _mapped(len(order), np.uint64), _mapped(len(order), np.int64)
+        hashes, positions = own_memory(len(order), np.uint64), own_memory(len(order), np.int64)
         np.take(self._hashes, order, out=hashes)
         np.take(self._positions, order, out=positions)
         return hashes, positions
-
-
-def _mapped(count: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-    """Zeros in memory of their own, which goes back to the system with the array; what is freed into the heap stays there."""
-    kind = np.dtype(dtype)
-    return np.frombuffer(mmap.mmap(-1, max(1, count * kind.itemsize)), kind, count)
 
 
 class IdIndex:

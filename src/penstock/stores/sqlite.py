@@ -32,6 +32,7 @@ from penstock.stores.connection import (
     set_durability,
     translated,
 )
+from penstock.stores.early_sync import EarlySync
 from penstock.stores.lock import WriterLock
 from penstock.stores.reader import ProjectReader, reading_connection
 
@@ -74,11 +75,13 @@ class ProjectStore(ProjectReader):
         lock: WriterLock,
         max_dead_letters: int,
         max_pending_labels: int,
+        early_sync: EarlySync | None = None,
     ) -> None:
         super().__init__(path, reading, identity)
         self._writing = writing
         self._writing_lock = Lock()
         self._lock = lock
+        self._early_sync = early_sync
         self._max_dead_letters = max_dead_letters
         self._max_pending_labels = max_pending_labels
         self._numbers_by_name: dict[str, int] = {}
@@ -131,6 +134,7 @@ class ProjectStore(ProjectReader):
                 lock=lock,
                 max_dead_letters=max_dead_letters,
                 max_pending_labels=max_pending_labels,
+                early_sync=EarlySync(path) if durability == "process" else None,
             )
             undo.pop_all()
         return store
@@ -139,6 +143,8 @@ class ProjectStore(ProjectReader):
         """Copy the write-ahead log into the file, close it and let another process write."""
         with self._writing_lock:
             try:
+                if self._early_sync is not None:
+                    self._early_sync.close()
                 super().close()
                 with translated(self._path, "closing"):
                     self._writing.close()
@@ -226,6 +232,8 @@ class ProjectStore(ProjectReader):
             with self._writing_lock, translated(self._path, "checkpointing"):
                 self._writing.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
                 self._log_pages = 0
+        elif self._early_sync is not None:
+            self._early_sync.written(self._log_pages)
 
     def erase(
         self,
