@@ -94,7 +94,7 @@ class Admission:
         ids = columns[source.id_field]
         hashes = hash_text(ids if isinstance(ids, Text) else encode_keys([ids]), self._id_seed(source.name))
         found = self._ids.lookup(hashes)
-        first = _first_with_hash(hashes)
+        first = None if len(hashes) == 1 else _first_with_hash(hashes)
         if first is None and (found.item() if len(found) == 1 else found.max(initial=-1)) < 0:
             return Admitted(source, columns, rows, hashes, (), (), refused, decoded.received)
         if first is None:

@@ -391,8 +391,7 @@ def _is_plain(keys: Text, times: IntArray, lanes: IntArray, valid: BoolArray, op
         and lanes.dtype is _I8
         and valid.dtype is _B1
         and ops.dtype is _U1
-        and lanes.flags.c_contiguous
-        and valid.flags.c_contiguous
+        and (lanes.size < 2 or (lanes.flags.c_contiguous and valid.flags.c_contiguous))
     )
 
 
