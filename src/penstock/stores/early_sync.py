@@ -11,7 +11,7 @@ import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-EVERY_PAGES = 128
+EVERY_PAGES = 256
 """How many pages are written between two syncs."""
 
 
