@@ -91,9 +91,10 @@ class Admission:
                 columns, rows = columns.take(np.flatnonzero(~old)), rows[~old]
         if source.id_field is None or source.label_of is not None:
             return Admitted(source, columns, rows, None, (), (), refused, decoded.received)
-        hashes = hash_text(encode_keys([columns[source.id_field]]), self._id_seed(source.name))
+        ids = columns[source.id_field]
+        hashes = hash_text(ids if isinstance(ids, Text) else encode_keys([ids]), self._id_seed(source.name))
         found = self._ids.lookup(hashes)
-        first = _first_with_hash(hashes)
+        first = None if len(hashes) == 1 else _first_with_hash(hashes)
         if first is None and (found.item() if len(found) == 1 else found.max(initial=-1)) < 0:
             return Admitted(source, columns, rows, hashes, (), (), refused, decoded.received)
         if first is None:

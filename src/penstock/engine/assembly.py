@@ -18,6 +18,7 @@ from penstock.engine.transform import Fields, Transformed, by_name, call_realtim
 from penstock.engine.values import as_float, nulls
 from penstock.engine.view_states import KeyedState
 from penstock.kernel.columns import BoolArray, Column, Columns, IntArray, Numeric, Text, concat
+from penstock.kernel.jit import unchecked
 from penstock.kernel.memory import to_floats
 from penstock.kernel.program import LaneKind
 from penstock.kernel.state import Output, Taken
@@ -25,6 +26,8 @@ from penstock.plan.nodes import Plan, RealtimeNode, Selected, ServiceNode
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+_to_floats = unchecked(to_floats)  # the kernel's own outputs are of its types
 
 _Places = IntArray | slice
 _Arguments = Sequence[tuple[Columns, Fields]]
@@ -125,7 +128,7 @@ class _Emitted:
     def write(self, index: int, values: FloatMatrix) -> None:
         """Write all values of look-up `index` into `values`."""
         output = self.outputs[index]
-        to_floats(output.bits, output.valid, self._kinds[index], values)
+        _to_floats(output.bits, output.valid, self._kinds[index], values)
 
 
 class LookedUp:
@@ -306,13 +309,15 @@ class Assembler:
         return Numeric(bits.view(np.float64) if kind == LaneKind.FLOAT else bits, valid)
 
     def _lateness(self, outputs: Sequence[Output], count: int) -> npt.NDArray[np.uint8]:
-        if len(self._own) == 1:
-            return outputs[self._own[0]].lateness
         if not self._own:
             return np.zeros(count, np.uint8)
         latest = outputs[self._own[0]].lateness
         for i in self._own[1:]:
-            latest = np.maximum(latest, outputs[i].lateness)
+            other = outputs[i].lateness
+            if count > 1:
+                latest = np.maximum(latest, other)
+            elif count and other.item() > latest.item():  # the same, without arrays of one
+                latest = other
         return latest
 
     def _rows(self, emitted: _Emitted, count: int) -> FloatMatrix:
@@ -339,9 +344,10 @@ class _RealtimeCall:
         self._node = node
         self._owner = f"realtime feature view {node.name!r}"
         self._unchecked = needs_check(node.function, node.mode)
+        # What is looked up for an argument; None: it is the request.
         self._arguments = [
             (
-                argument,
+                None if argument and isinstance(argument[0], Field) else argument,
                 by_name(item if isinstance(item, Field) else self._field(item) for item in argument),
             )
             for argument in node.arguments
@@ -349,7 +355,10 @@ class _RealtimeCall:
 
     def run(self, columns: Columns, emitted: _Emitted, degraded: BoolArray) -> Columns:
         arguments = [
-            (self._argument(argument, fields, columns, emitted), fields)
+            (
+                columns if argument is None else self._argument(argument, fields, columns.length, emitted),
+                fields,
+            )
             for argument, fields in self._arguments
         ]
         try:
@@ -387,19 +396,17 @@ class _RealtimeCall:
         self,
         argument: Sequence[Field] | Sequence[Selected],
         fields: Fields,
-        columns: Columns,
+        length: int,
         emitted: _Emitted,
     ) -> Columns:
         found: dict[str, Column] = {}
         for item, name in zip(argument, fields, strict=True):
-            if isinstance(item, Field):
-                return columns  # of the request; the function is given those of `fields`
             assert isinstance(item, Selected)
             if self._as_numbers(item):
                 found[name] = Numeric(emitted.floats(item.index)[:, item.column])
             else:
                 found[name] = self._assembler.typed(emitted, item)
-        return Columns(columns.length, found)
+        return Columns(length, found)
 
     def _row_by_row(self, arguments: _Arguments, degraded: BoolArray) -> Columns:
         """One bad row must not spoil a batch: call the function for each, null where it fails, and flag it."""

@@ -184,11 +184,10 @@ def _not_plain(_: object) -> None:
 
 
 def _single_text(value: str | None) -> Text | None:
-    if type(value) is not str or len(value) > MAX_TEXT_BYTES or not value.isascii():
+    if type(value) is not str or (size := len(value)) > MAX_TEXT_BYTES or not value.isascii():
         return None
-    data = np.frombuffer(value.encode(), np.uint8)
-    size = len(data)
-    return Text(_ONE_TEXT[size] if size < len(_ONE_TEXT) else np.array((0, size), np.int64), data)
+    offsets = _ONE_TEXT[size] if size < _SHORT else np.array((0, size), np.int64)
+    return Text(offsets, np.frombuffer(value.encode(), _U1))
 
 
 def _one_text_offsets(sizes: int) -> list[IntArray]:
@@ -199,7 +198,9 @@ def _one_text_offsets(sizes: int) -> list[IntArray]:
     return list(table)
 
 
-_ONE_TEXT = _one_text_offsets(64)
+_SHORT = 64
+_ONE_TEXT = _one_text_offsets(_SHORT)
+_U1 = np.dtype(np.uint8)
 
 
 def _single_float(value: float | None) -> Numeric | None:

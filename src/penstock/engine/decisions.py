@@ -67,6 +67,11 @@ _DECODER = msgspec.msgpack.Decoder(_Stored)
 _DEGRADED, _NO_MODEL = np.uint8(Flag.DEGRADED), np.uint8(Flag.NO_MODEL)
 _EXPLORED = np.uint8(Flag.EXPLORED)
 
+_CODES = np.arange(256, dtype=np.uint8).reshape(-1, 1)
+_CODES.setflags(write=False)
+_ONE_CODE = list(_CODES)
+"""The codes of one event, for all to share."""
+
 
 class Decisions(msgspec.Struct, frozen=True, eq=False, gc=False):
     """The decisions on a batch of events.
@@ -265,7 +270,7 @@ def choose_actions(scores: FloatArray, thresholds: Sequence[float]) -> ByteArray
     >>> choose_actions(np.array([0.2, 0.5, 0.95, np.nan]), (0.5, 0.9)).tolist()
     [0, 1, 2, 0]
     """
-    return _actions(scores, thresholds, np.isnan(scores))
+    return _actions(scores, thresholds, _unknown(scores))
 
 
 def decide(
@@ -277,7 +282,7 @@ def decide(
     """
     vectors = features.values
     flags = features.lateness  # 1 and 2 are Flag.LATE and Flag.TOO_LATE
-    if np.count_nonzero(features.degraded):
+    if b"\1" in features.degraded.tobytes():  # bytes are searched faster than arrays, few and many
         flags = np.where(features.degraded, flags | _DEGRADED, flags)
     arms, by = route.serving, None
     if not arms:
@@ -287,8 +292,8 @@ def decide(
     else:
         by = choose_arms(route, *events())
         scores = _shared_scores(arms, by, vectors)
-    unknown = np.isnan(scores)
-    if np.count_nonzero(unknown):
+    unknown = _unknown(scores)
+    if unknown is not None:
         flags = np.where(unknown, flags | (_DEGRADED if arms else _NO_MODEL), flags)
     scored = Decisions(
         arms=route.named,
@@ -311,7 +316,7 @@ def _by_score(
     arms: Sequence[RouteArm],
     by: ByteArray | None,
     scores: FloatArray,
-    unknown: BoolArray,
+    unknown: BoolArray | None,
 ) -> ByteArray:
     """The actions that scores mean, by the thresholds of the endpoint or of the version that gave them."""
     if by is None:
@@ -321,7 +326,7 @@ def _by_score(
     for i, arm in enumerate(arms):
         if arm.thresholds is not None:
             rows = np.flatnonzero(by == i)
-            taken[rows] = _actions(scores[rows], arm.thresholds, unknown[rows])
+            taken[rows] = _actions(scores[rows], arm.thresholds, None if unknown is None else unknown[rows])
     return taken
 
 
@@ -363,12 +368,20 @@ def _codes(data: bytes) -> ByteArray | None:
     return np.frombuffer(data, np.uint8) if data else None
 
 
-def _actions(scores: FloatArray, thresholds: Sequence[float], unknown: BoolArray) -> ByteArray:
-    # Those that are not numbers sort behind all thresholds, and must not count as having reached them.
+def _unknown(scores: FloatArray) -> BoolArray | None:
+    """Which scores are not numbers; None where all are."""
     if len(scores) == 1:
-        return np.array([0 if unknown[0] else bisect_right(thresholds, scores[0])], np.uint8)
+        return None if (score := scores.item()) == score else np.ones(1, np.bool_)
+    unknown = np.isnan(scores)
+    return unknown if np.count_nonzero(unknown) else None
+
+
+def _actions(scores: FloatArray, thresholds: Sequence[float], unknown: BoolArray | None) -> ByteArray:
+    if len(scores) == 1:
+        return _ONE_CODE[0 if unknown is not None and unknown[0] else bisect_right(thresholds, scores.item())]
     taken = np.asarray(thresholds).searchsorted(scores, side="right").astype(np.uint8)
-    taken[unknown] = 0
+    if unknown is not None:  # they sort behind all thresholds, and must not count as having reached them
+        taken[unknown] = 0
     return taken
 
 

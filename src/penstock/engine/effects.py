@@ -117,6 +117,9 @@ def _records(parts: Sequence[LabelRecords]) -> LabelRecords | None:
 
 def event_ids_of(inputs: Sequence[Admitted], positions: Sequence[IntArray]) -> EventIds | None:
     """The ids of all new events of a micro-batch, by position; None where none has one."""
+    if len(inputs) == 1:
+        hashes, places = inputs[0].hashes, positions[0]
+        return None if hashes is None or not len(places) else EventIds(hashes, places)
     parts = [(a.hashes, p) for a, p in zip(inputs, positions, strict=True) if a.hashes is not None and len(p)]
     if not parts:
         return None
@@ -158,11 +161,12 @@ def _count(counters: dict[str, int], outcome: Outcome) -> None:
         )
     _add(counters, "received", admitted.received)
     _add(counters, "logged" if outcome.decisions is None else "scored", new)
-    _add(counters, "duplicate", duplicates)
-    _add(counters, "rejected", len(admitted.refused))
+    if duplicates or admitted.refused:
+        _add(counters, "duplicate", duplicates)
+        _add(counters, "rejected", len(admitted.refused))
     if outcome.decisions is not None and new:
         flags = outcome.decisions.flags
-        if np.count_nonzero(flags):
+        if flags.tobytes().count(0) < new:
             _add(counters, "late", int(((flags & _LATE) > 0).sum()))
             _add(counters, "too_late", int(((flags & _TOO_LATE) > 0).sum()))
         taken = outcome.decisions.taken.tobytes()  # bytes count faster than arrays, few and many

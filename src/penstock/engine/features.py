@@ -224,7 +224,7 @@ class FeatureState:
                     emitted |= job.result()
         else:
             for run in runs:
-                emitted |= self._run_view(run, ready.get(run.index), batch)
+                emitted.update(self._run_view(run, ready.get(run.index), batch))
         return emitted
 
     def look_up(self, service: ServiceNode, columns: Columns, time_field: str) -> tuple[LookedUp, IntArray]:
@@ -309,7 +309,7 @@ class FeatureState:
         return emitted
 
     def _process_own(self, index: int, rows: KernelRows) -> Output:
-        output = self._process(index, rows)
+        output = self.views[index].process(rows.keys, rows.times, rows.lanes, rows.valid, rows.ops)
         if self._tells[index]:
             self._note_too_late(index, output.lateness)
         return output

@@ -22,6 +22,11 @@ from penstock.plan.nodes import ViewNode
 OpArray = npt.NDArray[np.uint8]
 FloatMatrix = npt.NDArray[np.float64]
 
+_I8, _F8 = (
+    np.dtype(np.int64),
+    np.dtype(np.float64),
+)  # to be compared by identity: everything else takes the longer way
+
 # Of one row, for all events to share.
 _ONE_APPLIED = np.full(1, Op.APPLY, np.uint8)
 _ONE_VALID = np.ones((1, 1), np.bool_)
@@ -130,8 +135,8 @@ class ViewPreparer:
         else:
             ops = _ONE_APPLIED if columns.length == 1 else np.zeros(columns.length, np.uint8)
         micros: IntArray = times.values  # type: ignore[assignment]
-        if micros.dtype != np.int64:
-            micros = micros.astype(np.int64)
+        if micros.dtype is not _I8:
+            micros = micros.astype(np.int64, copy=False)
         if view.start_us is not None:
             ops = np.where(micros < view.start_us, np.uint8(Op.NONE), ops)
         if view.delay_us:
@@ -190,9 +195,9 @@ class ViewPreparer:
         """The lane of a view with one plain float column, which needs no copy."""
         _, name, where, is_float = self._lanes[0]
         column = columns[name]
-        if not is_float or where is not None or isinstance(column, Text) or column.values.dtype != np.float64:
+        if not is_float or where is not None or isinstance(column, Text) or column.values.dtype is not _F8:
             return None
-        lanes = column.values.view(np.int64).reshape(-1, 1)
+        lanes = column.values.view(_I8).reshape(-1, 1)
         if column.valid is not None:
             return lanes, column.valid.reshape(-1, 1)
         return lanes, _ONE_VALID if columns.length == 1 else np.ones(lanes.shape, np.bool_)

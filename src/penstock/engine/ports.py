@@ -70,6 +70,10 @@ class EngineStore(LogReader, Protocol):
     def commit(self, commit: Commit) -> None:
         """Store one micro-batch, all or nothing; durable on return."""
 
+    @property
+    def labels_wait(self) -> bool:
+        """Whether any label waits for its event."""
+
     def pending_labels_for(self, hashes: HashArray) -> list[PendingLabel]:
         """Labels that wait for an event whose id has one of these hashes."""
 

@@ -90,6 +90,13 @@ class _Batch:
                 return index, admitted, self.positions[index]
         return None
 
+    def new_events(self, source: str) -> NewEvents | None:
+        """The new events of `source`, if there are any, with the hashes of their ids."""
+        found = self.find(source)
+        if found is None or found[1].hashes is None or not len(found[2]):
+            return None
+        return NewEvents(found[1].columns, found[2], found[1].hashes)
+
 
 class Stepper:
     """Takes steps over a `FeatureState`; knows the length that the log will have."""
@@ -108,6 +115,7 @@ class Stepper:
         self.features = features
         self.position = store.next_position
         self._plan = features.plan
+        self._store = store
         self._ids = ids
         self._rows = rows
         self._deciding = {
@@ -152,7 +160,8 @@ class Stepper:
             Outcome(admitted, positions, self._decide(admitted, positions, features) if decide else None)
             for admitted, positions in zip(batch.inputs, batch.positions, strict=True)
         ]
-        counted = self._counted() | self._unknown.look(inputs)
+        counted = self._counted()
+        self._unknown.look(inputs, counted)
         return Stepped(tuple(outcomes), batch.ids, batch.labels, now_us, offsets, counted)
 
     def _counted(self) -> dict[str, int]:
@@ -177,7 +186,7 @@ class Stepper:
                 break
             prepared, errors = self._prepared(source.name, admitted.columns, positions)
             if not errors:
-                batch.prepared |= prepared
+                batch.prepared.update(prepared)
                 break
             rows = {int(admitted.rows[i]): detail for i, detail in errors.items()}
             failed += [Refused(row, "view_failed", why, decoded.original(row)) for row, why in rows.items()]
@@ -222,11 +231,10 @@ class Stepper:
             self._ids.add(batch.ids.hashes, batch.ids.positions)
 
     def _join_labels(self, batch: _Batch) -> None:
+        if not self._may_join(batch):
+            return
         for name, join in self._joins.items():
-            labels, found = batch.find(name), batch.find(join.of)
-            events = None
-            if found is not None and found[1].hashes is not None and len(found[2]):
-                events = NewEvents(found[1].columns, found[2], found[1].hashes)
+            labels, events = batch.find(name), batch.new_events(join.of)
             if labels is None and (events is None or not join.awaits(events)):
                 continue
             index, columns, positions = (
@@ -237,6 +245,10 @@ class Stepper:
                 batch.labels.append((index, joined))
             if joined.entering is not None and self._has_views[name]:
                 batch.rows[name] = self._entering(name, joined, events)
+
+    def _may_join(self, batch: _Batch) -> bool:
+        """Whether there are labels in the batch, or some wait for events: mostly there are none."""
+        return self._store.labels_wait or any(a.source.label_of is not None for a in batch.inputs)
 
     def _entering(self, name: str, joined: JoinedLabels, events: NewEvents | None) -> Rows:
         label = self._plan.sources[name]

@@ -199,7 +199,7 @@ class _ArraysWithRow(LazyArrays):
     __slots__ = ()
 
     def __getitem__(self, name: str) -> Any:
-        return np.arange(self._columns.length) if name == ROW else super().__getitem__(name)
+        return np.arange(self._columns.length) if name == ROW else LazyArrays.__getitem__(self, name)
 
 
 def _call_python(function: Callable[..., Any], arguments: _Arguments, owner: str) -> _Returned:

@@ -39,9 +39,8 @@ class UnknownFields:
         }
         self._until_next = dict.fromkeys(sources, 0)
 
-    def look(self, inputs: Sequence[tuple[str, Decoded]]) -> dict[str, int]:
-        """What to add to the totals for a micro-batch: ``unknown.SOURCE.FIELD``, one for each event that has it."""
-        found: dict[str, int] = {}
+    def look(self, inputs: Sequence[tuple[str, Decoded]], found: dict[str, int]) -> None:
+        """Add to the counts of a micro-batch: ``unknown.SOURCE.FIELD``, one for each event that has it."""
         for source, decoded in inputs:
             first = self._until_next[source]
             self._until_next[source] = first - decoded.received
@@ -49,7 +48,6 @@ class UnknownFields:
                 for row in range(first, decoded.received, EVERY):
                     self._look_at(source, decoded, row, found)
                 self._until_next[source] = (first - decoded.received) % EVERY
-        return found
 
     def _look_at(self, source: str, decoded: Decoded, row: int, found: dict[str, int]) -> None:
         try:

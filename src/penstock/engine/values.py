@@ -24,6 +24,7 @@ from penstock.kernel.columns import BoolArray, Column, Columns, Numeric, Text
 Array = npt.NDArray[Any]
 
 _INFINITE = (math.inf, -math.inf)
+_F8 = np.dtype(np.float64)
 
 
 class LazyArrays(Mapping[str, Array]):
@@ -82,6 +83,8 @@ def _array(column: Column, field: Field) -> Array:
 
 def as_float(column: Numeric) -> npt.NDArray[np.float64]:
     """A numeric column as float64, NaN where null; not a copy where it is that already."""
+    if column.valid is None and column.values.dtype is _F8:
+        return column.values  # type: ignore[return-value]
     values: npt.NDArray[np.float64] = column.values.astype(np.float64, copy=column.valid is not None)
     if column.valid is not None:
         values[~column.valid] = np.nan

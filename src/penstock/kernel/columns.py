@@ -168,23 +168,21 @@ class Columns(msgspec.Struct, frozen=True, eq=False, gc=False):
     def to_bytes(self) -> bytes:
         """The batch as bytes: magic, checksum, then a msgpack header followed by the raw arrays."""
         described: list[tuple[str, str, list[int]]] = []
-        parts: list[bytes] = []
+        parts: list[bytes] = [b"", b""]
         for name, column in self.columns.items():
-            sizes = []
-            kind, arrays = _parts(column)
-            for array in arrays:
-                if array is None:
-                    sizes.append(-1)
-                    continue
-                data = array.tobytes()
-                size = len(data)
-                sizes.append(size)
-                parts.append(data)
-                if size & 7:
-                    parts.append(_PADDING[size & 7])
-            described.append((name, kind, sizes))
+            sizes: list[int] = []
+            if isinstance(column, Text):
+                described.append((name, "text", sizes))
+                _append(column.valid, parts, sizes)
+                _append(column.offsets, parts, sizes)
+                _append(column.data, parts, sizes)
+            else:
+                described.append((name, _name_of(column.values.dtype), sizes))
+                _append(column.valid, parts, sizes)
+                _append(column.values, parts, sizes)
         header = _ENCODER.encode((self.length, described))
-        body = b"".join([len(header).to_bytes(8, "little"), _aligned(header), *parts])
+        parts[:2] = len(header).to_bytes(8, "little"), _aligned(header)
+        body = b"".join(parts)
         return _HEADER.pack(_MAGIC, zlib.crc32(body), len(body)) + body
 
     @classmethod
@@ -235,11 +233,17 @@ def _aligned(data: bytes) -> bytes:
     return data.ljust(_padded(len(data)), b"\0")
 
 
-def _parts(column: Column) -> tuple[str, tuple[npt.NDArray[np.generic] | None, ...]]:
-    """What a column is, and its arrays."""
-    if isinstance(column, Text):
-        return "text", (column.valid, column.offsets, column.data)
-    return _name_of(column.values.dtype), (column.valid, column.values)
+def _append(array: npt.NDArray[np.generic] | None, parts: list[bytes], sizes: list[int]) -> None:
+    """Add an array's bytes to `parts`, padded, and their number to `sizes`; -1 where there is no array."""
+    if array is None:
+        sizes.append(-1)
+        return
+    data = array.tobytes()
+    size = len(data)
+    sizes.append(size)
+    parts.append(data)
+    if size & 7:
+        parts.append(_PADDING[size & 7])
 
 
 @cache

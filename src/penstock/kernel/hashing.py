@@ -14,7 +14,19 @@ from numba import types
 from penstock.core.errors import InputError
 from penstock.kernel.bits import load_word, multiply_high, pointer
 from penstock.kernel.columns import BoolArray, IntArray, Numeric, Text, multiples, offsets_of
-from penstock.kernel.jit import I8, READ_I8, READ_U1, U1, U8, ByteArray, Word, WordArray, entry, inner
+from penstock.kernel.jit import (
+    I8,
+    READ_I8,
+    READ_U1,
+    U1,
+    U8,
+    ByteArray,
+    Word,
+    WordArray,
+    entry,
+    inner,
+    unchecked,
+)
 
 _P0, _P1, _P2, _P3 = 0xA0761D6478BD642F, 0xE7037ED1A0B428DB, 0x8EBC6AF09C88C6E3, 0x589965CC75374CC3
 
@@ -73,6 +85,9 @@ def _hash_rows(offsets: IntArray, data: ByteArray, seed: int, out: WordArray) ->
         out[i] = hash_bytes(bytes_, offsets[i], offsets[i + 1], seed)
 
 
+_hash_row = unchecked(_hash_rows)
+
+
 @entry(types.void, READ_I8, READ_U1, READ_I8, READ_U1, types.int64, I8, U1)
 def _join_rows(
     left_offsets: IntArray,
@@ -110,7 +125,8 @@ def hash_text(values: Text, seed: int) -> WordArray:
     (True, False)
     """
     out = np.empty(len(values), np.uint64)
-    _hash_rows(values.offsets, values.data, signed(seed), out)
+    hashing = _hash_row if len(out) == 1 else _hash_rows
+    hashing(values.offsets, values.data, signed(seed), out)
     return out
 
 

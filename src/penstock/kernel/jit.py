@@ -151,6 +151,15 @@ def entry(result: Any, *arguments: Any) -> Callable[[Callable[P, R]], Callable[P
     return compiled
 
 
+def unchecked(compiled: Callable[P, R]) -> Callable[P, R]:
+    """Return what an entry compiled to, without the look at its arguments' types, which takes longer than one row's work.
+
+    Only for C-contiguous arrays of exactly the entry's types: others would be read as if they were.
+    """
+    (only,) = cast("Any", compiled).overloads.values()
+    return cast("Callable[P, R]", only.entry_point)
+
+
 @contextmanager
 def _no_collection() -> Iterator[None]:
     """Leave cyclic garbage for later: the compiler makes many objects and little of it, and a tenth of the time went there."""

@@ -33,6 +33,7 @@ from penstock.kernel.keys import (
     KeyTable,
     detach,
 )
+from penstock.kernel.pages import own_memory
 from penstock.kernel.program import (
     CELLS,
     EXTENSION,
@@ -292,7 +293,9 @@ class Memory:
         self.table.assign(held.keys)
         self.states = np.zeros(self._slots() * int(self.program[RECORD]), np.int64)
         blocks = 1 << np.ceil(np.log2(np.maximum(held.counts, 1))).astype(np.int64)
-        self.rows = np.empty(max(2 * int(blocks.sum()) * int(self.program[STRIDE]), _MINIMUM_ARENA), np.int64)
+        self.rows = own_memory(
+            max(2 * int(blocks.sum()) * int(self.program[STRIDE]), _MINIMUM_ARENA), np.int64
+        )
         self._gather()
         _load(self.frame, held.newest, held.counts, held.rows)
         if held.bases is not None:
@@ -323,7 +326,7 @@ class Memory:
         meta[ROWS_ROOM], meta[STATES_ROOM] = len(self.rows), len(self.states)
 
     def _compact(self, needed: int) -> None:
-        target = np.empty(max(2 * needed, _MINIMUM_ARENA), np.int64)
+        target = own_memory(max(2 * needed, _MINIMUM_ARENA), np.int64)
         _compact(self.table.meta, self.table.entries, self.program, self.states, self.rows, target)
         self.rows = target
 
@@ -341,7 +344,7 @@ class Memory:
         used = int(self.table.meta[DISTINCT_USED] + self.program[CELLS])
         wanted = max(4 * (used + more), _MINIMUM_DISTINCT)
         size = 1 << (wanted - 1).bit_length()
-        target = np.zeros(DISTINCT_WORDS * size, np.int64)
+        target = own_memory(DISTINCT_WORDS * size, np.int64)
         _rehash_distinct(self.distinct, target, size - 1, int(self.table.meta[0]))
         self.distinct = target
         self.table.meta[DISTINCT_MASK] = size - 1

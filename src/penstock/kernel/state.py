@@ -20,7 +20,7 @@ from penstock.kernel.batch import PLANNED_IN_SCRATCH, workspace_words
 from penstock.kernel.cells import NEVER
 from penstock.kernel.columns import BoolArray, IntArray, Text
 from penstock.kernel.interner import Interner
-from penstock.kernel.jit import ByteArray
+from penstock.kernel.jit import ByteArray, unchecked
 from penstock.kernel.keys import COUNT
 from penstock.kernel.memory import Held, Memory, to_floats
 from penstock.kernel.program import R_NEWEST, RECORD, LaneKind, Program
@@ -118,8 +118,10 @@ class ViewState:
     __slots__ = (
         "_interners",
         "_kinds",
+        "_lanes",
         "_memory",
         "_outputs",
+        "_run_one",
         "_run_rows",
         "_since_shrink",
         "program",
@@ -132,6 +134,8 @@ class ViewState:
         self._kinds = np.array(program.output_kinds, np.int64)
         self._outputs = len(self._kinds)
         self._run_rows = runner_of(program)
+        self._run_one = unchecked(self._run_rows)
+        self._lanes = len(program.lanes)
         self._memory = Memory(program.encode(), seed=seed)
         self._interners = {
             lane: Interner(seed=seed) for lane, kind in enumerate(program.lanes) if kind is LaneKind.CODE
@@ -172,13 +176,16 @@ class ViewState:
         n = len(times)
         if keys.valid is not None:
             ops = np.where(keys.valid, ops, np.uint8(NO_KEY))
-        shape = (n, len(self.program.lanes))
+        shape = (n, self._lanes)
         if len(keys.offsets) != n + 1 or len(ops) != n or lanes.shape != shape or valid.shape != shape:
             self._refuse(keys, times, lanes, valid, ops)
         try:
             if n <= PLANNED_IN_SCRATCH:
                 output = _room(n, self._outputs)
-                self._run(keys.offsets, keys.data, times, lanes, valid, ops, output, _NO_SPACE)
+                run_rows = (
+                    self._run_one if n == 1 and _is_plain(keys, times, lanes, valid, ops) else self._run_rows
+                )
+                self._run(run_rows, keys.offsets, keys.data, times, lanes, valid, ops, output, _NO_SPACE)
             else:
                 output = self._in_parts(keys, times, lanes, valid, ops)
         except TypeError:
@@ -199,11 +206,12 @@ class ViewState:
             p = slice(at, min(at + rows, n))
             offsets = keys.offsets[at : p.stop + 1]
             room = Output(bits[p], ok[p], lateness[p])
-            self._run(offsets, keys.data, times[p], lanes[p], valid[p], ops[p], room, space)
+            self._run(self._run_rows, offsets, keys.data, times[p], lanes[p], valid[p], ops[p], room, space)
         return Output(bits, ok, lateness)
 
     def _run(
         self,
+        run_rows: Callable[..., int],
         offsets: IntArray,
         data: ByteArray,
         times: IntArray,
@@ -213,12 +221,13 @@ class ViewState:
         output: Output,
         space: IntArray,
     ) -> None:
-        n = len(times)
         memory = self._memory
-        rows = times, lanes, valid, ops, output.bits, output.valid, output.lateness
-        while status := self._run_rows(memory.frame, offsets, data, *rows, space):
+        bits, ok, lateness = output.bits, output.valid, output.lateness
+        while status := run_rows(
+            memory.frame, offsets, data, times, lanes, valid, ops, bits, ok, lateness, space
+        ):
             memory.grow(status, offsets)
-        self._since_shrink += n
+        self._since_shrink += len(times)
         if self._since_shrink > _SHRINK_EVERY:
             self._since_shrink = 0
             memory.shrink()
@@ -368,6 +377,22 @@ def runner_of(program: Program) -> Callable[..., int]:
     from penstock.kernel.extended import run_extended
 
     return run_extended
+
+
+_I8, _U1, _B1 = np.dtype(np.int64), np.dtype(np.uint8), np.dtype(np.bool_)
+
+
+def _is_plain(keys: Text, times: IntArray, lanes: IntArray, valid: BoolArray, ops: ByteArray) -> bool:
+    """Whether the arrays of one row are of the very types that the kernel works on, and lie as it reads them."""
+    return (
+        keys.offsets.dtype is _I8
+        and keys.data.dtype is _U1
+        and times.dtype is _I8
+        and lanes.dtype is _I8
+        and valid.dtype is _B1
+        and ops.dtype is _U1
+        and (lanes.size < 2 or (lanes.flags.c_contiguous and valid.flags.c_contiguous))
+    )
 
 
 def _rename(places: Sequence[tuple[IntArray, BoolArray]], codes: IntArray) -> None:

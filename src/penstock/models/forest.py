@@ -16,7 +16,7 @@ from numba import types
 
 from penstock.core.errors import ArtifactError
 from penstock.kernel.bits import float_of
-from penstock.kernel.jit import I8, entry, inlined
+from penstock.kernel.jit import I8, entry, inlined, unchecked
 from penstock.models.trees import NO_CHILD, Ensemble, Tree, constant_tree
 
 if TYPE_CHECKING:
@@ -74,6 +74,9 @@ def _sums(
         out[i] = total
 
 
+_sum = unchecked(_sums)
+
+
 class Forest:
     """The trees of an ensemble that compares by ``<`` in float32, in memory.
 
@@ -117,8 +120,10 @@ class Forest:
 
     def sums(self, vectors: NDArray[np.float64]) -> NDArray[np.float32]:
         """Raw sums, shape [n], of C-contiguous float64 `vectors` [n, features]; NaN is a missing value."""
-        out = np.empty(len(vectors), np.float32)
-        _sums(vectors, np.empty(vectors.shape[1]), self._trees, self._nodes, out)
+        rows, columns = vectors.shape
+        out = np.empty(rows, np.float32)
+        add_up = _sum if rows == 1 else _sums
+        add_up(vectors, np.empty(columns), self._trees, self._nodes, out)
         return out
 
 

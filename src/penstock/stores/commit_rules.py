@@ -45,9 +45,13 @@ def _check_rows(name: str, positions: PositionArray) -> None:
         )
 
 
-def check_decisions(decisions: Sequence[DecisionBatch], span: range) -> None:
-    """Raise `InputError` unless the decisions are for events of this commit."""
+def check_decisions(
+    decisions: Sequence[DecisionBatch], span: range, *, checked: PositionArray | None = None
+) -> None:
+    """Raise `InputError` unless the decisions are for events of this commit; those at the positions `checked` are."""
     for batch in decisions:
+        if batch.positions is checked:
+            continue
         _check_rows(batch.endpoint, batch.positions)
         first, last = batch.positions.item(0), batch.positions.item(-1)
         if first < span.start or last >= span.stop or not _rising(batch.positions):
@@ -57,9 +61,11 @@ def check_decisions(decisions: Sequence[DecisionBatch], span: range) -> None:
             )
 
 
-def check_ids(ids: EventIds | None, span: range) -> None:
-    """Raise `InputError` unless there is one hash an event, for events of this commit."""
+def check_ids(ids: EventIds | None, span: range, *, checked: PositionArray | None = None) -> None:
+    """Raise `InputError` unless there is one hash an event, for events of this commit, as those at the positions `checked` are."""
     if ids is None or not len(ids.positions):
+        return
+    if ids.positions is checked and len(ids.hashes) == len(checked):
         return
     first, last = ids.positions.item(0), ids.positions.item(-1)
     if (

@@ -9,6 +9,11 @@ from __future__ import annotations
 import numba
 import numpy as np
 import numpy.typing as npt
+from numba import types
+
+from penstock.kernel.jit import I8, U8, entry, unchecked
+
+_READ_U8 = types.Array(types.uint64, 1, "C", readonly=True)
 
 HashArray = npt.NDArray[np.uint64]
 PositionArray = npt.NDArray[np.int64]
@@ -26,7 +31,7 @@ def _mixed(value: np.uint64) -> np.uint64:
     return value
 
 
-@_jit
+@entry(types.void, types.int32[::1], U8, types.int64, _READ_U8)
 def table_add(slots: SlotArray, stored: HashArray, size: int, hashes: HashArray) -> None:
     """Append `hashes` behind the `size` stored ones and enter them in `slots` (open addressing, 0 is free)."""
     mask = np.uint64(len(slots) - 1)
@@ -38,7 +43,7 @@ def table_add(slots: SlotArray, stored: HashArray, size: int, hashes: HashArray)
         slots[slot] = size + i + 1
 
 
-@_jit
+@entry(types.void, types.int32[::1], U8, I8, _READ_U8, I8)
 def table_find(
     slots: SlotArray, stored: HashArray, positions: PositionArray, hashes: HashArray, out: PositionArray
 ) -> None:
@@ -54,6 +59,9 @@ def table_find(
                 out[i] = positions[entry]
                 break
             slot = (slot + np.uint64(1)) & mask
+
+
+table_add_one, table_find_one = unchecked(table_add), unchecked(table_find)
 
 
 @_jit

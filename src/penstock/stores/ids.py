@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from penstock.core.errors import CorruptionError, InputError, StoreError
+from penstock.kernel.pages import own_memory
 from penstock.stores import id_kernel
 from penstock.stores.directories import sync_directory
 from penstock.stores.id_runs import Run, RunWriter, write_merged, write_sorted
@@ -43,9 +44,9 @@ class Memtable:
         while slots < 2 * capacity:
             slots *= 2
         self.start = self.stop = start
-        self._slots = np.zeros(slots, np.int32)
-        self._hashes = np.zeros(capacity, np.uint64)
-        self._positions = np.zeros(capacity, np.int64)
+        self._slots = own_memory(slots, np.int32)
+        self._hashes = own_memory(capacity, np.uint64)
+        self._positions = own_memory(capacity, np.int64)
         self._size = 0
 
     def __len__(self) -> int:
@@ -58,14 +59,17 @@ class Memtable:
 
     def add(self, hashes: HashArray, positions: PositionArray) -> None:
         """Add pairs; there must be room."""
-        self._positions[self._size : self._size + len(hashes)] = positions
-        id_kernel.table_add(self._slots, self._hashes, self._size, hashes)
-        self._size += len(hashes)
+        count = len(hashes)
+        self._positions[self._size : self._size + count] = positions
+        add = id_kernel.table_add_one if count == 1 else id_kernel.table_add
+        add(self._slots, self._hashes, self._size, hashes)
+        self._size += count
         self.stop = positions.item(-1) + 1
 
     def find(self, hashes: HashArray, out: PositionArray) -> None:
         """Fill in the first position of each hash that has none yet (-1) in `out`."""
-        id_kernel.table_find(self._slots, self._hashes, self._positions, hashes, out)
+        find = id_kernel.table_find_one if len(hashes) == 1 else id_kernel.table_find
+        find(self._slots, self._hashes, self._positions, hashes, out)
 
     def all_of(self, wanted: int) -> PositionArray:
         """Every position of one hash, ascending."""
@@ -76,7 +80,10 @@ class Memtable:
     def in_order(self) -> tuple[HashArray, PositionArray]:
         """Hashes ascending, equal ones by position; and their positions."""
         order = np.argsort(self._hashes[: self._size], kind="stable")
-        return self._hashes[order], self._positions[order]
+        hashes, positions = own_memory(len(order), np.uint64), own_memory(len(order), np.int64)
+        np.take(self._hashes, order, out=hashes)
+        np.take(self._positions, order, out=positions)
+        return hashes, positions
 
 
 class IdIndex:
@@ -171,7 +178,8 @@ class IdIndex:
         """
         if not len(hashes):
             return
-        self._wait_for_backlog()
+        if self._jobs:
+            self._wait_for_backlog()
         if positions.item(0) < self._memtable.stop:
             raise InputError(
                 f"event-id index: position {int(positions[0])} added, but positions below {self._memtable.stop} are "

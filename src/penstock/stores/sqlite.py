@@ -20,6 +20,7 @@ from penstock.stores.connection import (
     set_durability,
     translated,
 )
+from penstock.stores.early_sync import EarlySync
 from penstock.stores.lock import WriterLock
 from penstock.stores.reader import reading_connection
 from penstock.stores.writing import WritableStore, has_more
@@ -46,8 +47,10 @@ class ProjectStore(WritableStore):
         lock: WriterLock,
         max_dead_letters: int,
         max_pending_labels: int,
+        early_sync: EarlySync | None = None,
     ) -> None:
         self._lock = lock
+        self._early_sync = early_sync
         self._log_pages = 0
         super().__init__(
             path,
@@ -101,6 +104,7 @@ class ProjectStore(WritableStore):
                 lock=lock,
                 max_dead_letters=max_dead_letters,
                 max_pending_labels=max_pending_labels,
+                early_sync=EarlySync(path) if durability == "process" else None,
             )
             undo.pop_all()
         return store
@@ -109,6 +113,8 @@ class ProjectStore(WritableStore):
         """Copy the write-ahead log into the file, close it and let another process write."""
         with self._writing_lock:
             try:
+                if self._early_sync is not None:
+                    self._early_sync.close()
                 super().close()
                 with self._translated("closing"):
                     self._writing.close()
@@ -149,7 +155,12 @@ class ProjectStore(WritableStore):
         self, commit: Commit, stop: int, *, totals: dict[str, int], letters: int, surplus: int
     ) -> None:
         super()._accept(commit, stop, totals=totals, letters=letters, surplus=surplus)
-        payload = sum(len(batch.payload) for batch in commit.log)
-        payload += sum(len(batch.payload) for batch in commit.decisions)
+        payload = 0
+        for logged in commit.log:
+            payload += len(logged.payload)
+        for decided in commit.decisions:
+            payload += len(decided.payload)
         rows = 0 if commit.labels is None else len(commit.labels)
         self._log_pages += (4 if has_more(commit) else 1) + payload // _PAGE_BYTES + rows
+        if self._early_sync is not None:
+            self._early_sync.written(self._log_pages)

@@ -41,6 +41,9 @@ PositionArray = npt.NDArray[np.int64]
 HashArray = npt.NDArray[np.uint64]
 
 
+_NO_TRANSACTION = nullcontext()
+
+
 class WritableStore(ProjectReader):
     """The one writer of a project's store, and all of its reading.
 
@@ -111,8 +114,9 @@ class WritableStore(ProjectReader):
         """
         with self._writing_lock, self._translated(f"committing at position {self._next_position}"):
             span = range(self._next_position, commit_rules.stop_of(commit.log, self._next_position))
-            commit_rules.check_decisions(commit.decisions, span)
-            commit_rules.check_ids(commit.ids, span)
+            checked = commit.log[0].positions if len(commit.log) == 1 else None
+            commit_rules.check_decisions(commit.decisions, span, checked=checked)
+            commit_rules.check_ids(commit.ids, span, checked=checked)
             surplus = self._surplus_pending(commit)
             removed = self._letters_removed(commit)
             totals, letters = self._totals_after(commit, surplus, removed)
@@ -126,6 +130,11 @@ class WritableStore(ProjectReader):
                 surplus=surplus,
             )
             self._accept(commit, span.stop, totals=totals, letters=letters, surplus=surplus)
+
+    @property
+    def labels_wait(self) -> bool:
+        """Whether any committed label waits for its event."""
+        return self._pending_count > 0
 
     def pending_labels_for(self, hashes: HashArray) -> list[PendingLabel]:
         """Committed labels that wait for an event whose id has one of these hashes, by label position.
@@ -196,10 +205,8 @@ class WritableStore(ProjectReader):
 
     def _stored(self, commit: Commit, span: range) -> list[batches.StoredBatch]:
         of = batches.StoredBatch.of
-        return [
-            *(of(batch, span, self._number(batch.source)) for batch in commit.log),
-            *(of(batch, span, self._number(batch.endpoint)) for batch in commit.decisions),
-        ]
+        stored = [of(batch, span, self._number(batch.source)) for batch in commit.log]
+        return stored + [of(batch, span, self._number(batch.endpoint)) for batch in commit.decisions]
 
     def _letters_removed(self, commit: Commit) -> int:
         """How many of the dead letters that this commit removes there are."""
@@ -239,9 +246,11 @@ class WritableStore(ProjectReader):
     ) -> None:
         """Store a commit that was found in order, in one transaction."""
         # Batches alone are one statement, which is a transaction of its own.
-        with Transaction(self._writing) if has_more(commit) else nullcontext():
+        more = has_more(commit) or letters_dropped or surplus
+        with Transaction(self._writing) if more else _NO_TRANSACTION:
             batches.insert(self._writing, stored, commit.ids, commit=span, totals=totals)
-            self._write_rest(commit, letters_dropped, surplus)
+            if more:
+                self._write_rest(commit, letters_dropped, surplus)
 
     def _write_rest(self, commit: Commit, letters_dropped: int, surplus: int) -> None:
         if commit.labels is not None and len(commit.labels):
