@@ -91,9 +91,12 @@ def received(url, request):
 
 
 @pytest.mark.parametrize(("method", "end"), [(b"GET", b"}"), (b"HEAD", b"\r\n\r\n")])
-def test_an_answer_comes_in_one_piece(shop, method, end):
+def test_an_answer_comes_in_one_piece(shop, monkeypatch, method, end):
+    kept, write = [], OneWrite.write
+    monkeypatch.setattr(OneWrite, "write", lambda self, data: (kept.append(data), write(self, data)))
     request = method + b" /v1/version HTTP/1.1\r\nHost: HOST\r\nConnection: close\r\n\r\n"
     (piece,) = received(shop.url, request)
+    assert piece == b"".join(kept), "all that is written passes through it"
     assert piece.startswith(b"HTTP/1.1 ")
     assert piece.endswith(end)
 
