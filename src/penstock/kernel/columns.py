@@ -7,12 +7,12 @@ nothing holds a Python object per row. `Columns.to_bytes` is the payload of the 
 from __future__ import annotations
 
 import math
+import mmap
 import struct
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from itertools import pairwise
-from mmap import mmap
 from typing import Any, TypeVar
 
 import msgspec
@@ -27,6 +27,8 @@ IntArray = npt.NDArray[np.int64]
 Item = TypeVar("Item", bound=np.generic)
 
 _LARGE = 1 << 22  # bytes from which on NumPy asks for huge pages
+# Not shared with children, as they would be by default; some systems know no other.
+_OWN_PAGES = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_ANONYMOUS") else {}
 _MAGIC = b"PSC1"
 _ENCODER = msgspec.msgpack.Encoder()
 _PADDING = [b"\0" * (-size & 7) for size in range(8)]  # by the size's remainder
@@ -116,7 +118,7 @@ def roomy(shape: int | tuple[int, ...], dtype: type[Item]) -> npt.NDArray[Item]:
     size = math.prod(shape if isinstance(shape, tuple) else (shape,)) * np.dtype(dtype).itemsize
     if size < _LARGE:
         return np.empty(shape, dtype)
-    return np.ndarray(shape, dtype, buffer=mmap(-1, size))
+    return np.ndarray(shape, dtype, buffer=mmap.mmap(-1, size, **_OWN_PAGES))
 
 
 def multiples(count: int, step: int) -> IntArray:
