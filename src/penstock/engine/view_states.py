@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from penstock.kernel.columns import BoolArray, IntArray, Text
@@ -19,6 +19,14 @@ Batch = tuple[Text, IntArray, IntArray, BoolArray, ByteArray]
 """Keys, times, lanes, valid and ops, as `process` takes them."""
 Work = Callable[[Text, IntArray, IntArray, BoolArray, ByteArray], Output]
 """`process`, or `process_more`."""
+
+
+class Exported(Protocol):
+    """What keys held at one moment."""
+
+    def blobs(self) -> list[bytes | None]:
+        """Bytes for each key; None where it was not held."""
+        ...
 
 
 class KeyedState(Protocol):
@@ -69,6 +77,14 @@ class KeyedState(Protocol):
 
     def snapshot(self) -> bytes:
         """The state as bytes: equal states give equal bytes."""
+        ...
+
+    def export(self, keys: Text) -> Exported:
+        """What these keys hold now, each given once."""
+        ...
+
+    def load(self, blobs: Sequence[bytes]) -> None:
+        """Hold what the keys of these blobs held when they were exported, and nothing else."""
         ...
 
 
