@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
@@ -38,6 +39,9 @@ from penstock.serving.routes import (
     tecton,
 )
 from penstock.serving.watched_requests import WatchedRequests
+
+if TYPE_CHECKING:
+    from penstock.serving.replica import ReplicaPlatform
 
 ROUTERS = (
     scoring.router,  # first: routes are tried in order, and this one is asked most
