@@ -58,6 +58,11 @@ class BlobNames:
         """Where it stands how far they are."""
         return self.prefix + b"published"
 
+    @property
+    def begun(self) -> bytes:
+        """Where who publishes leaves a token, before anything else."""
+        return self.prefix + b"begun"
+
     def view(self, index: int) -> bytes:
         """With what the names of a view's keys begin."""
         return self.prefix + self.views[index].encode() + b":"

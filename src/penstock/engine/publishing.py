@@ -11,6 +11,7 @@ where too much is due, all of it is published anew.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -75,7 +76,9 @@ class Publisher:
         self._due: list[Keys] = []
         self._rest: list[tuple[int, Text]] = []
         """What of all keys is still to be published: views, and their keys."""
-        self._checked = False
+        self._token = secrets.token_bytes(16)
+        """Lies in the store from the beginning on: where it is gone, so is what was published."""
+        self._begun = False
         self._signed: Published | None = None
         self._swept_us, self._evicted = 0, -1
 
@@ -94,12 +97,15 @@ class Publisher:
         """
         position, touched = self._engine.at_rest(self._take_notes)
         self._note(touched)
-        if not self._checked:
-            self._check(position)
+        if not self._begun:
+            self._begin(position)
         if self._publish_some():
             return True
-        self._sign(position)
-        return self._sweep()
+        if not self._sign(position):
+            self._begun, self._signed, self._features = False, None, None
+            return True
+        self._sweep()
+        return False
 
     def _take_notes(self, features: FeatureState) -> list[tuple[int, KernelRows]]:
         """The rows since the last look; of a state that is new here, all keys are due."""
@@ -121,7 +127,7 @@ class Publisher:
             if applied.any():
                 self._due[view].update(dict.fromkeys(_bytes_of(rows.keys.take(np.flatnonzero(applied)))))
 
-    def _check(self, position: int) -> None:
+    def _begin(self, position: int) -> None:
         """Drop what another log has published, or this one before it was restored to an earlier time."""
         (found,) = self._blobs.get([self._names.published])
         if found is not None:
@@ -129,7 +135,8 @@ class Publisher:
             if published.store != self._store_id or published.position > position:
                 for names in self._blobs.names(self._names.prefix):
                     self._blobs.delete(names, _LAST)
-        self._checked = True
+        self._blobs.put([(self._names.begun, self._token)], position)
+        self._begun = True
 
     def _publish_some(self) -> bool:
         """Steps 2 and 3; whether there were any."""
@@ -176,30 +183,37 @@ class Publisher:
         _, rest = self._rest.pop()
         self._rest.append((view, rest.take(slice(len(keys), len(rest)))))
 
-    def _sign(self, position: int) -> None:
-        """Step 4; also a sign of life."""
-        now_us = self._clock.now_us()
-        last = self._signed
+    def _sign(self, position: int) -> bool:
+        """Step 4; also a sign of life. False where the store has lost what was published: it came up empty, or as of an earlier time."""
+        now_us, last = self._clock.now_us(), self._signed
         if last is not None and last.position == position and now_us - last.at_us < SIGN_US:
-            return
+            return True
+        if last is not None:
+            (found,) = self._blobs.get([self._names.published])
+            if found is None or found[0] < last.position:
+                return False
         self._wait_until_durable(position)
         signed = Published(self._store_id, position, now_us, self._names.views)
         self._blobs.put([(self._names.published, msgspec.json.encode(signed))], position)
         self._signed = signed
+        (begun,) = self._blobs.get([self._names.begun])
+        if begun is None or begun[1] != self._token:
+            self._blobs.delete([self._names.published], position)
+            return False
+        return True
 
-    def _sweep(self) -> bool:
-        """Drop states of other definitions, and of keys that left: now and then, where there may be any. False: nothing is left to do."""
+    def _sweep(self) -> None:
+        """Drop states of other definitions, and of keys that left: now and then, where there may be any."""
         features, now_us = self._features, self._clock.now_us()
         if features is None or features.evicted_keys == self._evicted:
-            return False
+            return
         if self._evicted >= 0 and now_us - self._swept_us < SWEEP_US:
-            return False
+            return
         self._evicted, self._swept_us = features.evicted_keys, now_us
         for names in self._blobs.names(self._names.prefix):
             position, gone = self._engine.at_rest(lambda now, names=names: self._gone(now, names))  # type: ignore[misc]
             if gone:
                 self._blobs.delete(gone, position)
-        return False
 
     def _gone(self, now: FeatureState, names: list[bytes]) -> list[bytes]:
         """Which of these names are of no key that is held."""
@@ -211,7 +225,7 @@ class Publisher:
             parsed = self._names.parse(name)
             if parsed is not None:
                 known.setdefault(parsed[0], []).append((name, parsed[1]))
-            elif name != self._names.published:
+            elif name not in (self._names.published, self._names.begun):
                 gone.append(name)
         for view, of_view in known.items():
             newest = now.views[view].newest(_texts_of([key for _, key in of_view]))
