@@ -6,9 +6,10 @@ Run: ``python -m benchmarks.replica``, with a Redis at REDIS_URL (default: that 
 from __future__ import annotations
 
 import os
+import secrets
 import tempfile
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import msgspec
@@ -18,6 +19,8 @@ from penstock import Aggregate, Entity, FeatureService, PushConfig, StreamFeatur
 from penstock.app import Runtime
 from penstock.app.publishing import TIMEOUT_S
 from penstock.app.settings import Settings
+from penstock.core.clock import SystemClock
+from penstock.core.time import from_us
 from penstock.definitions.project import Project
 from penstock.engine.publishing import Publisher
 from penstock.engine.replica import Replica
@@ -26,7 +29,7 @@ from penstock.types import Field, Float64, String, Timestamp
 
 URL = os.environ.get("REDIS_URL", "redis://127.0.0.1:16379/0")
 EVENTS, KEYS, BATCH, REQUESTS = 100_000, 10_000, 1_000, 3_000
-START = datetime.now(UTC) - timedelta(hours=2)
+START = from_us(SystemClock().now_us()) - timedelta(hours=2)
 AMOUNT = Field("amount", Float64)
 NAMES = ("card", "shop")
 
@@ -88,7 +91,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, opened(Path(folder)) as runtime:
         alone = fed(runtime, batches, None)
     with tempfile.TemporaryDirectory() as folder, opened(Path(folder)) as runtime:
-        name = f"bench-{time.time_ns()}"
+        name = f"bench-{secrets.token_hex(8)}"
         publisher = Publisher(
             runtime.engine,
             store_id=runtime.store.store_id,
