@@ -1,14 +1,13 @@
 """What every online store does: read after write, expiry without events, no trace of reading.
 
-An implementation is added to `STORES`: a context manager that opens a project and gives its runtime, whose `online`
-reads from the store at hand.
+An implementation is a context manager that opens a project and gives a `Store`, whose `online` reads from the store at hand.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -39,8 +38,12 @@ from penstock.core.errors import InputError, NotFoundError, ProjectError
 from penstock.core.time import to_us
 from penstock.definitions.project import Project
 from penstock.engine.online import OnlineFeatures, OnlineReader
+from penstock.engine.publishing import Publisher
+from penstock.engine.replica import Replica
+from penstock.stores.redis_blobs import RedisBlobs
 from penstock.testing.clock import ManualClock
 from penstock.types import Bool, Field, Float64, Int64, String, Timestamp
+from tests.blobs import publish, publisher_of
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
@@ -154,12 +157,35 @@ def in_memory(folder: Path) -> Iterator[Store]:
         yield Store(runtime, clock)
 
 
-STORES: dict[str, Callable[[Path], AbstractContextManager[Store]]] = {"memory": in_memory}
+@dataclass
+class Published(Store):
+    """As above, read through what is published of it."""
+
+    reader: OnlineReader
+    publisher: Publisher
+
+    @property
+    def online(self) -> OnlineReader:
+        publish(self.publisher)
+        return self.reader
 
 
-@pytest.fixture(params=STORES)
+@contextmanager
+def in_redis(folder: Path, url: str) -> Iterator[Store]:
+    blobs = RedisBlobs(url, timeout_s=5)
+    with in_memory(folder) as opened:
+        runtime, clock = opened.runtime, opened.clock
+        name = folder.parent.name + folder.name
+        publisher = publisher_of(runtime.engine, runtime.store, blobs, clock, namespace=name)
+        replica = Replica(runtime.plan, blobs, namespace=name, clock=clock, fresh_s=1e9)
+        yield Published(runtime, clock, OnlineReader(replica, clock), publisher)
+    blobs.close()
+
+
+@pytest.fixture(params=["memory", "redis"])
 def store(request, tmp_path):
-    with STORES[request.param](tmp_path) as opened:
+    url = request.getfixturevalue("redis").address if request.param == "redis" else None
+    with in_memory(tmp_path) if url is None else in_redis(tmp_path, url) as opened:
         yield opened
 
 

@@ -16,10 +16,12 @@ from penstock.engine.features import FeatureState
 from penstock.engine.history import features_from_log
 from penstock.engine.online import OnlineReader
 from penstock.engine.recovery import decode_state, encode_state
+from penstock.engine.replica import Borrowed, Replica
 from penstock.plan.nodes import Plan
 from penstock.testing.clock import ManualClock
 from penstock.testing.reference_engine import ReferenceEngine
 from penstock.testing.streams import START_US, Step
+from tests.blobs import DictBlobs, publish, publisher_of
 from tests.laws.parity import (
     answers_of,
     assert_same_vectors,
@@ -100,6 +102,38 @@ class EngineLaws:
                 self.assert_same_rows(rows, [told.ask(record, START_US + moment) for record in asked])
             engine.close()
         assert_same_vectors(vectors, answers_of(self.oracle(), batches, self.numbers))
+
+    def lent(self, batches: Batches, moments: Sequence[int], *, source: str, columns: Sequence[str]) -> None:
+        """Who has only what was published of keys says of the next event, and of keys, what the oracle says."""
+        told, answers = self.oracle(), iter(answers_of(self.oracle(), batches, self.numbers))
+        records = [step.record for batch in batches for step in batch if step.source == source]
+        asked = [{name: record.get(name) for name in columns} for record in records[:3]]
+        with tempfile.TemporaryDirectory() as folder, store_in(Path(folder)) as (store, ids):
+            engine = engine_of(self.plan, store, ids, FeatureState(self.plan))
+            clock, blobs = ManualClock(START_US), DictBlobs()
+            publisher = publisher_of(engine, store, blobs, clock)
+            replica = Replica(self.plan, blobs, namespace="p", clock=clock, fresh_s=1e9)
+            reader = OnlineReader(replica, clock)
+            publish(publisher)
+            for batch, moment in zip(batches, cycle(moments), strict=False):
+                decided = [s for s in batch if s.source == source and not s.is_duplicate]
+                expected = [next(answers) for _ in decided]
+                if batch and batch[0] in decided[:1]:
+                    events = engine.decode(source, [batch[0].record]).columns
+                    borrowed, features = replica.features(self.plan.services[self.numbers.name], events)
+                    assert borrowed == Borrowed(store.next_position, ())
+                    assert_same_vectors(features.values.tolist(), expected[:1])
+                run_live(engine, [batch])
+                publish(publisher)
+                for step in batch:
+                    if not step.is_duplicate:
+                        told.accept(step.source, step.record)
+                clock.advance(timedelta(microseconds=START_US + moment - clock.now_us()))
+                found = reader.read(self.everything.name, asked)
+                assert not found.degraded
+                rows = [{name: comparable(value) for name, value in row.items()} for row in found.to_dicts()]
+                self.assert_same_rows(rows, [told.ask(record, START_US + moment) for record in asked])
+            engine.close()
 
     def assert_same_rows(
         self, found: Sequence[dict[str, object]], answers: Sequence[dict[str, object]]

@@ -279,3 +279,10 @@ def test_going_on_from_a_snapshot_equals_the_oracle(batches, stop):
 def test_reads_by_key_equal_the_oracle_and_disturb_nothing(batches, moments):
     columns = ("card_id", "payee_id", "shop_id", "amount")
     LAWS.read(batches, moments, source="payments", columns=columns)
+
+
+@settings(max_examples=60, deadline=None)
+@given(batched(), st.lists(st.integers(-90_000_000, 4_000_000_000), min_size=3, max_size=3))
+def test_what_was_published_of_keys_is_enough_to_say_what_the_oracle_says(batches, moments):
+    columns = ("card_id", "payee_id", "shop_id", "amount")
+    LAWS.lent(batches, moments, source="payments", columns=columns)

@@ -74,3 +74,9 @@ def test_a_restored_state_goes_on_as_if_nothing_had_happened(batches, cut):
 @given(batched(), st.lists(st.integers(0, 7_200_000_000), min_size=1, max_size=4))
 def test_reads_by_key_equal_the_oracle_and_disturb_nothing(batches, moments):
     LAWS.read(batches, moments, source="payments", columns=("card_id", "payee_id"))
+
+
+@settings(max_examples=25, deadline=None)
+@given(batched(), st.lists(st.integers(0, 7_200_000_000), min_size=1, max_size=4))
+def test_what_was_published_of_keys_is_enough_to_say_what_the_oracle_says(batches, moments):
+    LAWS.lent(batches, moments, source="payments", columns=("card_id", "payee_id"))

@@ -177,6 +177,35 @@ class KafkaSettings(BaseModel):
     )
 
 
+class OnlineSettings(BaseModel):
+    """``[online]``: Redis or Valkey, where the engine publishes the state of each key, and replicas read it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    url: str | None = Field(
+        None,
+        pattern=r"^(rediss?|unix)://",
+        description="`redis://host:port/database`; default: nothing is published. Give a password by PENSTOCK_ONLINE__URL.",
+    )
+    namespace: str | None = Field(
+        None,
+        pattern=r"^[\w.-]+$",
+        description="With what the names of this project's states begin; default: the project's name.",
+    )
+    timeout_ms: float = Field(
+        50.0, gt=0, le=60_000, description="How long a replica waits for an answer of Redis."
+    )
+    fresh_s: float = Field(
+        10.0,
+        ge=2,
+        description="After how many seconds without a sign of the engine a replica's answers are flagged `stale`.",
+    )
+    when_away: Literal["degrade", "refuse"] = Field(
+        "degrade",
+        description="What a replica does without Redis: answer with nulls for what it does not know, flagged, or answer 503.",
+    )
+
+
 class ServeSettings(BaseModel):
     """``[serve]``: the HTTP API and the pages of `penstock up`."""
 
@@ -251,6 +280,7 @@ class Settings(BaseSettings):
     offline: OfflineSettings = OfflineSettings()
     registry: RegistrySettings = RegistrySettings()
     kafka: KafkaSettings = KafkaSettings()
+    online: OnlineSettings = OnlineSettings()
     serve: ServeSettings = ServeSettings()
     log: LogSettings = LogSettings()
 

@@ -35,6 +35,7 @@ from penstock.cli import (
     prove,
     registry,
     replay,
+    replica,
     retrain,
     retraining,
     route,
@@ -92,6 +93,7 @@ app.command("contracts")(contracts.contracts)
 app.command("run")(run.run)
 app.command("up")(run.up)
 app.command("worker")(worker.worker)
+app.command("replica")(replica.replica)
 app.command("live-data")(live_data.live_data)
 app.command("materialize")(materialize.materialize)
 app.command("score")(score.score)

@@ -110,6 +110,7 @@ def _drive(
     from penstock.app.exporting_beside import export_rest
     from penstock.app.kafka_following import sending_results
     from penstock.app.kafka_inputs import reading
+    from penstock.app.publishing import publishing
     from penstock.app.run_log import RunLog
     from penstock.app.running import stop_on_signals
     from penstock.app.runtime import Runtime
@@ -145,6 +146,7 @@ def _drive(
                     tell(f"penstock: {following}Ctrl-C ends it")
                 with (
                     sending_results(runtime, finish=lambda: not stop.asked),
+                    publishing(runtime),
                     alerting(runtime, finish=lambda: not stop.asked) as alerts,
                 ):
                     _show_alerts(run_log, platform, alerts)
@@ -293,7 +295,7 @@ def notice(runtime: Runtime) -> None:
 
 
 def _notice_beside(runtime: Runtime) -> None:
-    for what in ("offline", "alerts", "kafka"):
+    for what in ("offline", "alerts", "kafka", "online"):
         if what in runtime.problems:
             tell(f"penstock: {what}: {runtime.problems[what]}")
 

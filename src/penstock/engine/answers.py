@@ -66,7 +66,7 @@ def answers_of(outcome: Outcome, plan: Plan, rows: RowReader, *, with_features: 
     source = admitted.source
     names = _feature_names(plan, source) if with_features else ()
     status = "logged" if outcome.decisions is None else "scored"
-    fresh = _answers(
+    fresh = decided_answers(
         status, admitted.columns, source, outcome.positions, decisions=outcome.decisions, features=names
     )
     if admitted.received == len(fresh):
@@ -94,11 +94,11 @@ def stored_answers(
     """What is answered about events of `source` that are in the store, by their positions."""
     wanted = np.unique(np.array(positions, np.int64))
     events = rows.events(source.name, wanted)
-    found = dict(zip(wanted.tolist(), _answers(status, events, source, wanted), strict=True))
+    found = dict(zip(wanted.tolist(), decided_answers(status, events, source, wanted), strict=True))
     endpoint = plan.endpoint_of.get(source.name)
     for decided, decisions in () if endpoint is None else rows.decisions(endpoint.name, wanted):
         own = events.take(np.searchsorted(wanted, decided))
-        answers = _answers(status, own, source, decided, decisions=decisions, features=names)
+        answers = decided_answers(status, own, source, decided, decisions=decisions, features=names)
         found |= dict(zip(decided.tolist(), answers, strict=True))
     return found
 
@@ -122,7 +122,7 @@ def flag_names(flags: int) -> tuple[str, ...]:
     return tuple(str(flag.name).lower() for flag in Flag if flags & flag)
 
 
-def _answers(
+def decided_answers(
     status: str,
     columns: Columns,
     source: SourceNode,

@@ -134,7 +134,7 @@ class _Emitted:
 class LookedUp:
     """The features of a service for keys that were asked for: Python values or columns, made when they are wanted."""
 
-    __slots__ = ("_columns", "_emitted", "_lists", "_service", "length")
+    __slots__ = ("_columns", "_emitted", "_lists", "_service", "degraded", "length")
 
     def __init__(
         self,
@@ -145,6 +145,8 @@ class LookedUp:
         lists: Mapping[int, Lists],
     ) -> None:
         self.length = length
+        self.degraded = False
+        """Whether what was accepted is not known, or not all of it."""
         self._service = service
         self._emitted = emitted
         self._columns = columns

@@ -72,6 +72,8 @@ class FeatureState:
         self._schedules: dict[tuple[tuple[str, ...], tuple[str, ...]], _Schedule] = {}
         self.skipped_rows = 0
         """Rows that were left out of a view because its function failed on them."""
+        self.touched: list[tuple[int, KernelRows]] | None = None
+        """Where views' rows are noted, with the view's index, so that somebody may tell which keys changed; None: nowhere."""
         self._too_late_of = [0] * len(plan.views)
         # Rows of streams are counted where they are decided; of others nobody else would tell.
         self._tells = [plan.sources[view.source].comes_first for view in plan.views]
@@ -318,4 +320,6 @@ class FeatureState:
         self._too_late_of[index] += int(np.count_nonzero(lateness == TOO_LATE))
 
     def _process(self, index: int, rows: KernelRows) -> Output:
+        if self.touched is not None:
+            self.touched.append((index, rows))
         return self.views[index].process(rows.keys, rows.times, rows.lanes, rows.valid, rows.ops)

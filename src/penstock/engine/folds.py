@@ -22,6 +22,7 @@ from penstock.engine.view_states import Batch, Work
 from penstock.kernel.columns import BoolArray, Column, IntArray, Numeric, Text, offsets_of
 from penstock.kernel.held_rows import HeldRows
 from penstock.kernel.jit import ByteArray
+from penstock.kernel.key_states import KeyStates
 from penstock.kernel.keys import KeyTable
 from penstock.kernel.program import LaneKind, Program
 from penstock.kernel.state import Op, Output, StateStats, Taken, ViewState
@@ -87,6 +88,16 @@ class FoldState:
     def snapshot(self) -> bytes:
         """The kernel's state as bytes."""
         return self._kernel.snapshot()
+
+    def export(self, keys: Text) -> KeyStates:
+        """What these keys hold in the kernel."""
+        return self._kernel.export(keys)
+
+    def load(self, blobs: Sequence[bytes]) -> None:
+        """Hold what these keys held, and nothing else."""
+        self._kernel.load(blobs)
+        self._held = HeldRows(self._kernel)
+        self._following.clear()
 
     def process(
         self, keys: Text, times: IntArray, lanes: IntArray, valid: BoolArray, ops: ByteArray

@@ -7,11 +7,11 @@ fails, memory is ahead of the disk: the engine stops and is opened again from th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Lock
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -32,6 +32,7 @@ from penstock.engine.step import Input, Routes, Stepped, Stepper
 from penstock.kernel.columns import Columns, IntArray
 from penstock.plan.nodes import Plan, ServiceNode, SourceNode
 
+T = TypeVar("T")
 _DONE: Future[None] = Future()
 _DONE.set_result(None)
 
@@ -209,6 +210,15 @@ class LocalEngine:
         """The length of the log and the state of all views as bytes, at one moment; see `encode_state`."""
         with self._turn:
             return self._stepper.position, encode_state(self._stepper.features)
+
+    def at_rest(self, read: Callable[[FeatureState], T]) -> tuple[int, T]:
+        """What `read` makes of the state between two micro-batches, and the length of the log then; the engine waits for it.
+
+        The last of it may not be durable yet: it is when the store is as long.
+        """
+        with self._turn:
+            self._check_running()
+            return self._stepper.position, read(self._stepper.features)
 
     def look_up(
         self, plan: Plan, service: ServiceNode, columns: Columns

@@ -62,6 +62,11 @@ class OnlineFeatures:
     def __len__(self) -> int:
         return self._found.length
 
+    @property
+    def degraded(self) -> bool:
+        """Whether the store did not know all that was accepted: what it did not know is null."""
+        return self._found.degraded
+
     def to_dict(self) -> dict[str, Any]:
         """The values of the only request by ``view.feature``; raises `InputError` where there were several."""
         if len(self) != 1:

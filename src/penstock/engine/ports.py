@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -104,6 +104,26 @@ class OnlineStore(Protocol):
         Returns the length of the log, the rows, and int64[n, look-ups] with the time of the newest row that each key has in
         each view (`NO_EVENT` where there is none); None where another plan is in force by now.
         """
+
+
+class BlobReader(Protocol):
+    """What is kept for others to read by name: bytes, each as of a position of the log."""
+
+    def get(self, names: Sequence[bytes]) -> list[tuple[int, bytes] | None]:
+        """Position and bytes by name, all of one moment; None where there is nothing. Raises `StoreError` in time."""
+
+
+class BlobStore(BlobReader, Protocol):
+    """Where they are kept; what is of an older position never takes the place of what is of a newer one."""
+
+    def put(self, items: Sequence[tuple[bytes, bytes]], position: int) -> None:
+        """Keep bytes by name, as of a position."""
+
+    def delete(self, names: Sequence[bytes], position: int) -> None:
+        """Drop what is of this position or an older one."""
+
+    def names(self, prefix: bytes) -> Iterator[list[bytes]]:
+        """The names that begin so, some at a time."""
 
 
 class EventIdIndex(Protocol):

@@ -13,10 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+import msgspec
 import numpy as np
 
+from penstock.core.errors import SnapshotError
 from penstock.engine.arrays import Lists, concat_lists
-from penstock.engine.view_states import Batch, KeyedState, Work
+from penstock.engine.view_states import Batch, Exported, KeyedState, Work
 from penstock.kernel.columns import BoolArray, Column, IntArray, Numeric, Text, offsets_of
 from penstock.kernel.jit import ByteArray
 from penstock.kernel.program import LaneKind, Program
@@ -94,6 +96,21 @@ class SecondaryState:
     def snapshot(self) -> bytes:
         """The kernel's state as bytes."""
         return self._pairs.snapshot()
+
+    def export(self, keys: Text) -> _ExportedPairs:
+        """What the pairs of these keys hold."""
+        pairs = [[_pair(key, one) for one in self._known.get(key, ())] for key in _bytes_of(keys)]
+        exported = self._pairs.export(_texts_of([pair for of_key in pairs for pair in of_key]))
+        return _ExportedPairs(exported, [len(of_key) for of_key in pairs])
+
+    def load(self, blobs: Sequence[bytes]) -> None:
+        """Hold what the pairs of these keys held, and nothing else."""
+        try:
+            pairs = [pair for blob in blobs for pair in msgspec.msgpack.decode(blob, type=list[bytes])]
+        except msgspec.DecodeError as error:
+            raise SnapshotError(f"snapshot: the pairs of a key cannot be read ({error}).") from error
+        self._pairs.load(pairs)
+        self._learn()
 
     def process(
         self, keys: Text, times: IntArray, lanes: IntArray, valid: BoolArray, ops: ByteArray
@@ -211,6 +228,22 @@ class SecondaryState:
         }
         none = np.zeros((n, outputs), np.int64)
         return Output(none, none.astype(np.bool_), lateness, apart, failed if failed.any() else None)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _ExportedPairs:
+    """What keys held at one moment: their pairs, and how many each has."""
+
+    pairs: Exported
+    counts: Sequence[int]
+
+    def blobs(self) -> list[bytes | None]:
+        """Bytes for each key: those of its pairs, as a list; None where it has none."""
+        held = iter(self.pairs.blobs())
+        lists = [
+            [one for _, one in zip(range(n), held, strict=False) if one is not None] for n in self.counts
+        ]
+        return [msgspec.msgpack.encode(one) if one else None for one in lists]
 
 
 @dataclass(slots=True)

@@ -22,6 +22,14 @@ Work = Callable[[Text, IntArray, IntArray, BoolArray, ByteArray], Output]
 """`process`, or `process_more`."""
 
 
+class Exported(Protocol):
+    """What keys held at one moment."""
+
+    def blobs(self) -> list[bytes | None]:
+        """Bytes for each key; None where it was not held."""
+        ...
+
+
 class KeyedState(Protocol):
     """What the engine asks of a view's state; see `ViewState`."""
 
@@ -70,6 +78,14 @@ class KeyedState(Protocol):
 
     def snapshot(self) -> bytes:
         """The state as bytes: equal states give equal bytes."""
+        ...
+
+    def export(self, keys: Text) -> Exported:
+        """What these keys hold now, each given once."""
+        ...
+
+    def load(self, blobs: Sequence[bytes]) -> None:
+        """Hold what the keys of these blobs held when they were exported, and nothing else."""
         ...
 
 

@@ -238,12 +238,29 @@ def lanes_of_values(bases: tuple[tuple[int, int, int], ...], words: IntArray) ->
     """Return of which lane each saved value is; `bases` are their (lane, first values, last values)."""
     if not bases:
         return np.zeros(0, np.int64)
+    lanes = np.tile([lane for lane, _, _ in bases], len(words))
+    return np.repeat(lanes, _values_of_bases(bases, words).ravel())
+
+
+def values_of_keys(bases: tuple[tuple[int, int, int], ...], words: IntArray) -> IntArray:
+    """Return how many saved values each key has, int64[keys]."""
+    return _values_of_bases(bases, words).sum(axis=1) if bases else np.zeros(len(words), np.int64)
+
+
+def wide_of_keys(bases: int, words: IntArray) -> IntArray:
+    """Return how many wide sums each key has, int64[keys]."""
+    if not bases:
+        return np.zeros(len(words), np.int64)
+    return (words.reshape(len(words), bases, SAVED_WORDS)[:, :, S_WIDE] != 0).sum(axis=1).astype(np.int64)
+
+
+def _values_of_bases(bases: tuple[tuple[int, int, int], ...], words: IntArray) -> IntArray:
+    """Return how many saved values each base of each key has, int64[keys, bases]."""
     sizes = []
     for base, (_, firsts, lasts) in enumerate(bases):
         count, distinct = (words[:, base * SAVED_WORDS + at] for at in (B_COUNT, B_DISTINCT))
         sizes.append(np.minimum(count, firsts) + np.minimum(count, lasts) + distinct)
-    lanes = np.tile([lane for lane, _, _ in bases], len(words))
-    return np.repeat(lanes, np.stack(sizes, axis=1).ravel())
+    return np.stack(sizes, axis=1)
 
 
 def saved_distinct(bases: int, words: IntArray) -> int:
@@ -253,4 +270,4 @@ def saved_distinct(bases: int, words: IntArray) -> int:
 
 def saved_wide(bases: int, words: IntArray) -> int:
     """Return how many wide sums saved words have."""
-    return int((words.reshape(len(words), bases, SAVED_WORDS)[:, :, S_WIDE] != 0).sum()) if bases else 0
+    return int(wide_of_keys(bases, words).sum())

@@ -281,12 +281,16 @@ class Memory:
         slots, newest, counts = (np.empty(keys, np.int64) for _ in range(3))
         out = np.empty((rows, 2 + int(self.program[LANES])), np.int64)
         _export(self.frame, slots, newest, counts, out)
-        bases = None
-        if self.program[EXTENSION]:
-            from penstock.kernel.extended_memory import save_bases
+        evicted = int(self.table.meta[EVICTED])
+        return Held(self.table.keys(slots), newest, counts, out, evicted, self.bases_of(slots))
 
-            bases = HeldBases(*save_bases(self.frame, self.program, slots))
-        return Held(self.table.keys(slots), newest, counts, out, int(self.table.meta[EVICTED]), bases)
+    def bases_of(self, slots: IntArray) -> HeldBases | None:
+        """What lifetime windows hold of these keys' forgotten rows; None in programs without an extension."""
+        if not self.program[EXTENSION]:
+            return None
+        from penstock.kernel.extended_memory import save_bases
+
+        return HeldBases(*save_bases(self.frame, self.program, slots))
 
     def load(self, held: Held) -> None:
         """Fill an empty state."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,7 @@ def encode(program: Program, held: Held, texts: Mapping[int, Text]) -> bytes:
     for lane in sorted(texts):
         parts += [np.diff(texts[lane].offsets), texts[lane].data]
     body = b"".join(_packed(part) for part in parts)
-    head = (MAGIC, FORMAT_VERSION, program.digest(), len(body))
+    head = (MAGIC, FORMAT_VERSION, _digest_of(program), len(body))
     return _HEADER.pack(*head, _checksum(_HEADER.pack(*head, b""), body)) + body
 
 
@@ -66,6 +67,12 @@ def decode(program: Program, data: bytes) -> tuple[Held, dict[int, Text]]:
             f"snapshot: {len(keys)} keys and {len(rows)} rows do not fit together. Recompute it."
         )
     return Held(keys, newest, counts, rows, evicted, bases), texts
+
+
+@cache
+def _digest_of(program: Program) -> bytes:
+    """A program's digest, made once: a snapshot of one key is small."""
+    return program.digest()
 
 
 class _Parts:
@@ -115,7 +122,7 @@ def _checked_body(program: Program, data: bytes) -> memoryview:
         raise SnapshotError(f"snapshot: format version {version} found, {FORMAT_VERSION} is read. {_REMEDY}")
     if len(body) != size or checksum != _checksum(_HEADER.pack(magic, version, digest, size, b""), body):
         raise SnapshotError(f"snapshot: damaged ({len(body)} bytes found, {size} written). {_REMEDY}")
-    if digest != program.digest():
+    if digest != _digest_of(program):
         raise SnapshotError(f"snapshot: it was made by another program. {_REMEDY}")
     return body
 

@@ -15,14 +15,15 @@ import numpy as np
 import numpy.typing as npt
 
 from penstock.core.errors import InputError
-from penstock.kernel import snapshot
+from penstock.kernel import key_states, snapshot
 from penstock.kernel.batch import PLANNED_IN_SCRATCH, workspace_words
 from penstock.kernel.cells import NEVER
 from penstock.kernel.columns import BoolArray, IntArray, Text
 from penstock.kernel.interner import Interner
 from penstock.kernel.jit import ByteArray, unchecked
+from penstock.kernel.key_states import KeyStates
 from penstock.kernel.keys import COUNT
-from penstock.kernel.memory import Held, Memory, to_floats
+from penstock.kernel.memory import Memory, to_floats
 from penstock.kernel.program import R_NEWEST, RECORD, LaneKind, Program
 from penstock.kernel.rows import EVICTED, ROWS_HELD
 from penstock.kernel.step import APPLY, LOOKUP, NO_KEY, run
@@ -297,13 +298,27 @@ class ViewState:
     def snapshot(self) -> bytes:
         """Return the state as bytes: equal states give equal bytes, however they came about."""
         held = self._memory.export()
-        texts = {}
-        for lane, interner in self._interners.items():
-            places = self._codes_of(lane, held)
-            codes, renamed = _by_appearance(np.concatenate([column[at] for column, at in places]))
-            texts[lane] = interner.texts(codes, None)
-            _rename(places, renamed)
+        texts = key_states.named_anew(self.program, held, self.texts)
         return snapshot.encode(self.program, held, texts)
+
+    def export(self, keys: Text) -> KeyStates:
+        """What these keys hold now, each given once; `load` goes on from its blobs."""
+        there, held = key_states.take_out(self._memory, keys)
+        texts = key_states.named_anew(self.program, held, self.texts)
+        return KeyStates(self.program, there, held, texts)
+
+    def load(self, blobs: Sequence[bytes]) -> None:
+        """Hold what the keys of these blobs held when they were exported, and nothing else; each key once.
+
+        Raises
+        ------
+        SnapshotError
+            Where bytes are damaged, of another format version, or of another program; the state is as before.
+        """
+        held = key_states.joined(self.program, blobs, self.intern)
+        self._memory = Memory(self._memory.program, seed=self.seed)
+        if blobs:
+            self._memory.load(held)
 
     @classmethod
     def restore(cls, program: Program, data: bytes, *, seed: int = 0) -> ViewState:
@@ -316,10 +331,7 @@ class ViewState:
         """
         held, texts = snapshot.decode(program, data)
         state = cls(program, seed=seed)
-        for lane, interner in state._interners.items():
-            codes = interner.intern(texts[lane])
-            places = state._codes_of(lane, held)
-            _rename(places, codes[np.concatenate([column[at] for column, at in places])])
+        key_states.give_codes(program, held, {lane: state.intern(lane, text) for lane, text in texts.items()})
         state._memory.load(held)
         return state
 
@@ -334,18 +346,7 @@ class ViewState:
             return
         held = self._memory.export()
         for lane in due:
-            places = self._codes_of(lane, held)
-            self._interners[lane].collect(np.concatenate([column[at] for column, at in places]))
-
-    def _codes_of(self, lane: int, held: Held) -> list[tuple[IntArray, BoolArray]]:
-        """Return the columns of `held` in which codes of a lane stand, and where."""
-        places = [(held.rows[:, 2 + lane], (held.rows[:, 1] >> lane) & 1 == 1)]
-        if held.bases is not None and len(held.bases.values):
-            from penstock.kernel.extended_memory import lanes_of_values
-
-            bases = tuple((base.lane, base.firsts, base.lasts) for base in self.program.bases)
-            places.append((held.bases.values, lanes_of_values(bases, held.bases.words) == lane))
-        return places
+            self._interners[lane].collect(key_states.codes_in(self.program, lane, held))
 
     def _cast(self, keys: Text, times: IntArray, lanes: IntArray, valid: BoolArray, ops: ByteArray) -> _Batch:
         """Return the batch in the exact types of the kernel; only lossless casts are made."""
@@ -395,27 +396,9 @@ def _is_plain(keys: Text, times: IntArray, lanes: IntArray, valid: BoolArray, op
     )
 
 
-def _rename(places: Sequence[tuple[IntArray, BoolArray]], codes: IntArray) -> None:
-    """Write codes, one after another, where others stand."""
-    start = 0
-    for column, at in places:
-        stop = start + int(np.count_nonzero(at))
-        column[at] = codes[start:stop]
-        start = stop
-
-
 def _room(rows: int, outputs: int) -> Output:
     bits = np.empty((rows, outputs), np.int64)
     return Output(bits, np.empty((rows, outputs), np.bool_), np.empty(rows, np.uint8))
-
-
-def _by_appearance(codes: IntArray) -> tuple[IntArray, IntArray]:
-    """Return the distinct codes in order of appearance, and for each code its place among them."""
-    distinct, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    place = np.empty(len(order), np.int64)
-    place[order] = np.arange(len(order))
-    return distinct[order], place[inverse]
 
 
 def _one_text(data: bytes) -> Text:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
@@ -40,6 +41,9 @@ from penstock.serving.routes import (
 )
 from penstock.serving.watched_requests import WatchedRequests
 
+if TYPE_CHECKING:
+    from penstock.serving.replica import ReplicaPlatform
+
 ROUTERS = (
     scoring.router,
     alerts.router,
@@ -73,7 +77,7 @@ def create_app(platform: Platform | None) -> FastAPI:
         openapi_url="/v1/openapi.json",
         docs_url=None,  # its pages come from a foreign server
         redoc_url=None,
-        lifespan=_closing,
+        lifespan=closing,
         telemetry={"tracing": False, "metrics": False, "logs": False},  # it looks for a provider a request
     )
     app.state.platform = platform
@@ -87,15 +91,15 @@ def create_app(platform: Platform | None) -> FastAPI:
 
 
 @asynccontextmanager
-async def _closing(app: FastAPI) -> AsyncIterator[None]:
+async def closing(app: FastAPI) -> AsyncIterator[None]:
     """End what the platform runs beside when the server ends."""
     yield
-    platform: Platform | None = app.state.platform
+    platform: Platform | ReplicaPlatform | None = app.state.platform
     if platform is not None:
         await run_in_threadpool(platform.close)
 
 
-def protect(app: FastAPI, platform: Platform) -> None:
+def protect(app: FastAPI, platform: Platform | ReplicaPlatform) -> None:
     """Put the edge around an application; it must guard all that it has when it starts."""
     build = app.build_middleware_stack
 

@@ -97,6 +97,10 @@ class FeaturesAnswer(BaseModel):
     at: datetime = Field(description="As of when the values are.")
     position: int = Field(description="The length of the log that they take into account.")
     rows: list[FeaturesRow]
+    degraded: bool = Field(
+        default=False,
+        description="Of a replica: the online store did not know all; what it did not know is null.",
+    )
 
 
 @router.post("/v1/services/{service}/features", summary="Read a service's features by key")
@@ -149,7 +153,7 @@ def _answer(name: str, found: OnlineFeatures) -> FeaturesAnswer:
             for one in found.metadata(row)
         ]
         rows.append(FeaturesRow(features=features))
-    return FeaturesAnswer(name=name, at=found.at, position=found.position, rows=rows)
+    return FeaturesAnswer(name=name, at=found.at, position=found.position, rows=rows, degraded=found.degraded)
 
 
 def _utc(value: object) -> object:

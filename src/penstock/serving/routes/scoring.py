@@ -48,7 +48,7 @@ async def score(request: Request, endpoint: str) -> Response:
         answers = await run_in_threadpool(
             platform.reasoners.with_reasons, node.name, answers, features=wanted.features
         )
-    return _response(request, events, answers)
+    return answer_of(request, events, answers)
 
 
 @router.post(
@@ -69,8 +69,8 @@ async def ingest(request: Request, source: str) -> Response:
     if request.scope["query_string"] and flag_of(request, "dry_run"):
         contract = platform.runtime.engine.contract(platform.runtime.plan.sources[source])
         checked = await run_in_threadpool(contract.decode_json, events.data)
-        return _response(request, events, verdicts(checked))
-    return _response(request, events, await _asked(platform, source, events, wanted))
+        return answer_of(request, events, verdicts(checked))
+    return answer_of(request, events, await _asked(platform, source, events, wanted))
 
 
 async def _asked(platform: Platform, source: str, events: Events, wanted: Wanted) -> list[Answer]:
@@ -86,7 +86,8 @@ async def _asked(platform: Platform, source: str, events: Events, wanted: Wanted
     )
 
 
-def _response(request: Request, events: Events, answers: Sequence[Answer]) -> Response:
+def answer_of(request: Request, events: Events, answers: Sequence[Answer]) -> Response:
+    """Answers as JSON: of a single event its own, or why it was refused; of several a list."""
     if not events.single:
         return JsonBytes(_encode({"answers": answers}))
     answer = answers[0]
