@@ -311,7 +311,7 @@ class FeatureState:
         return emitted
 
     def _process_own(self, index: int, rows: KernelRows) -> Output:
-        output = self.views[index].process(rows.keys, rows.times, rows.lanes, rows.valid, rows.ops)
+        output = self._process(index, rows)
         if self._tells[index]:
             self._note_too_late(index, output.lateness)
         return output
