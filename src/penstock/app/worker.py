@@ -2,6 +2,8 @@
 
 One thread takes turns with all shards; another keeps the membership; shards are opened beside both. A partition is given up only when its
 shard is closed, and what a shard goes on with stands in its own store, so no event is lost or decided twice, whoever has the shard.
+
+A worker that was frozen thaws as one whose shards others have taken over: its commits fail, and it works on with what the group gives it then.
 """
 
 from __future__ import annotations
@@ -16,9 +18,10 @@ from pathlib import Path
 import msgspec
 
 from penstock.app.kafka_inputs import client_settings
-from penstock.app.runtime import state_folder
+from penstock.app.running import Observe
+from penstock.app.runtime import Runtime, state_folder
 from penstock.app.settings import load_settings
-from penstock.app.shards import Shard, Topics
+from penstock.app.shards import Shard, Topics, is_lost
 from penstock.connectors.kafka_group import Membership
 from penstock.core.errors import StoreError
 from penstock.definitions.project import load_project
@@ -26,6 +29,7 @@ from penstock.definitions.project import load_project
 IDLE_S = 0.05
 REPORT_S = 1.0
 GIVE_UP_S = 60.0
+OPENED_AT_ONCE = 4
 
 
 class ShardStatus(msgspec.Struct, frozen=True):
@@ -55,10 +59,20 @@ class Worker:
         The group's name; default: the project's.
     name
         Makes it a static member; see `penstock.connectors.kafka_group.Membership`.
+    observing
+        Called with each shard's runtime when it is opened; gives what is called with each of its micro-batches, as `Runner`'s `observe`.
     """
 
-    def __init__(self, root: Path, *, group: str | None = None, name: str | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        group: str | None = None,
+        name: str | None = None,
+        observing: Callable[[Runtime], Observe | None] = lambda _: None,
+    ) -> None:
         self._root = root
+        self._observing = observing
         self._project = load_project(root)
         self._settings = load_settings(root)
         self._topics = Topics(self._project, self._settings)
@@ -74,8 +88,9 @@ class Worker:
         self._file = state_folder(root) / "workers" / f"{name or os.getpid()}.json"
         self._changed = threading.Condition()
         self._wanted: set[int] = set()
+        self._lost: set[int] = set()  # ours as far as we know, and another process works on them
         self._opening: dict[int, Future[Shard]] = {}
-        self._pool = ThreadPoolExecutor(1, "penstock-open")
+        self._pool = ThreadPoolExecutor(OPENED_AT_ONCE, "penstock-open")
         self._arrived = threading.Event()
         self.shards: dict[int, Shard] = {}
         """Those that are open, by partition."""
@@ -99,19 +114,31 @@ class Worker:
         report_s = 0.0
         while not stop.is_set():
             self._settle()
-            moved = [shard.step() for shard in list(self.shards.values())]
+            moved = [self._turn(shard, shard.step) for shard in list(self.shards.values())]
             if not any(moved):
-                for shard in self.shards.values():
-                    shard.runtime.engine.flush()
+                for shard in list(self.shards.values()):
+                    self._turn(shard, shard.runtime.engine.flush)
                 self._arrived.wait(IDLE_S)
                 self._arrived.clear()
             if time.monotonic() >= report_s:
                 report_s = time.monotonic() + REPORT_S
                 self._report(watch)
 
+    def _turn(self, shard: Shard, work: Callable[[], bool | None]) -> bool | None:
+        """What `work` gives; a shard that another process took over is closed."""
+        try:
+            return work()
+        except StoreError as error:
+            if not is_lost(error):
+                raise
+            self._lost.add(shard.number)
+            self._close(shard.number)
+            return False
+
     def _given(self, numbers: Sequence[int]) -> None:
         with self._changed:
             self._wanted |= set(numbers)
+            self._lost -= set(numbers)
         self._arrived.set()
 
     def _taken(self, numbers: Sequence[int]) -> None:
@@ -156,6 +183,8 @@ class Worker:
             project=self._project,
             topics=self._topics,
             wanted=lambda: number in self._wanted,
+            take_over=number not in self._lost,
+            observing=self._observing,
         )
 
     def _close(self, number: int) -> None:
@@ -163,6 +192,9 @@ class Worker:
         try:
             shard.close()
             self._member.tell(shard.offsets())
+        except StoreError as error:
+            if not is_lost(error):
+                raise
         finally:
             with self._changed:
                 del self.shards[number]
