@@ -34,15 +34,15 @@ if TYPE_CHECKING:
     from penstock.app.runtime import Runtime
     from penstock.engine.local import Processed
 
-EVENTS = 400_000
+EVENTS = 300_000
 NAMESPACE = "benchmark_kafka"
-RATE, SECONDS, WARM_S = 500, 40.0, 10.0
+RATE, SECONDS, WARM_S = 500, 25.0, 5.0
 LIMITS_MS = {"p50": 20, "p99": 100}
 WHAT = (
     "The stream benchmark's payments and model, from a topic of four partitions keyed by card, through one worker (four shards; 12 windows → "
     "XGBoost → decision and vector committed, durability power), broker and PostgreSQL on the same two cores. Throughput: a topic that was filled "
     "before, from the first event taken to the last commit. Latency: 500 events a second in an open loop, from when each was due to be "
-    "produced to its committed decision; the first ten seconds warm up. A shard's terminal windows know its own partition only."
+    "produced to its committed decision; the first five seconds warm up. A shard's terminal windows know its own partition only."
 )
 
 
@@ -172,7 +172,10 @@ def measure(*, scale: float = 1.0, say: Callable[[str], None] = print) -> Result
         figures=(*figures, *latencies),
         bars=(
             *(_bar(figures, f"{mode}, PostgreSQL", 20_000, "/s") for mode in ("JSON", "Avro")),
-            *(_bar(latencies, f"latency, PostgreSQL, {name}", limit, "ms") for name, limit in LIMITS_MS.items()),
+            *(
+                _bar(latencies, f"latency, PostgreSQL, {name}", limit, "ms")
+                for name, limit in LIMITS_MS.items()
+            ),
         ),
         agreements=tuple(
             _agreement(name, "JSON, SQLite")
@@ -181,7 +184,9 @@ def measure(*, scale: float = 1.0, say: Callable[[str], None] = print) -> Result
         ),
         failed=contest.failed,
         scale=scale,
-        versions=versions_of("penstock", "confluent-kafka", "fastavro", "psycopg", "numpy", "numba", "xgboost-cpu"),
+        versions=versions_of(
+            "penstock", "confluent-kafka", "fastavro", "psycopg", "numpy", "numba", "xgboost-cpu"
+        ),
     )
 
 
@@ -204,7 +209,9 @@ def _contestant(whole: Path, name: str, scale: float) -> Contestant:
 def _latencies(contest: Contest, contestant: Contestant) -> list[Figure]:
     runs = contest.runs.get(contestant.name, [])
     return [
-        Figure.median(f"{contestant.name}, {name}", "ms", [run.report[name] for run in runs], events=contestant.events)
+        Figure.median(
+            f"{contestant.name}, {name}", "ms", [run.report[name] for run in runs], events=contestant.events
+        )
         for name in LIMITS_MS
         if runs
     ]

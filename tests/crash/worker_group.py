@@ -118,8 +118,12 @@ def group(root, count):
 
 def prepare(root, address, topic, *, store=""):
     """A project over the topic; `store` is what its settings say of the store."""
-    (root / "penstock.toml").write_text(f'[project]\nname = "shop"\n[engine]\ndurability = "process"\n{store}')
-    (root / "definitions.py").write_text(DEFINITIONS.format(address=address, topic=topic, session=SESSION_S * 1000))
+    (root / "penstock.toml").write_text(
+        f'[project]\nname = "shop"\n[engine]\ndurability = "process"\n{store}'
+    )
+    (root / "definitions.py").write_text(
+        DEFINITIONS.format(address=address, topic=topic, session=SESSION_S * 1000)
+    )
 
 
 @contextmanager
@@ -174,5 +178,3 @@ def received(root, *, final=False):
                 ids.update(text[a:b] for a, b in zip(column.offsets[:-1], column.offsets[1:], strict=True))
                 times.setdefault(number, []).append(batch.ingest_time_us)
     return ids, times
-
-

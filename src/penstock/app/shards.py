@@ -104,7 +104,13 @@ class Shard:
     """A shard that is open: takes turns with others in one thread."""
 
     def __init__(
-        self, number: int, runtime: Runtime, inputs: Sequence[KafkaInput], *, stop: Event, observe: Observe | None
+        self,
+        number: int,
+        runtime: Runtime,
+        inputs: Sequence[KafkaInput],
+        *,
+        stop: Event,
+        observe: Observe | None,
     ) -> None:
         self.number = number
         self.runtime = runtime

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
@@ -201,12 +202,19 @@ class Worker:
                 self._changed.notify_all()
 
     def _give_up_all(self) -> None:
+        """Close every shard, whatever goes wrong with another: the group waits for each."""
         with self._changed:
             self._wanted.clear()
-        for number, future in list(self._opening.items()):
-            future.exception()
-            self._take_over(number, future)
-        for number in list(self.shards):
+        with ExitStack() as each:
+            for number in list(self.shards):
+                each.callback(self._close, number)
+            for number, future in list(self._opening.items()):
+                each.callback(self._end_opening, number, future)
+
+    def _end_opening(self, number: int, future: Future[Shard]) -> None:
+        future.exception()
+        self._take_over(number, future)
+        if number in self.shards:
             self._close(number)
 
     def _report(self, watch: Callable[[WorkerStatus], None]) -> None:
