@@ -22,10 +22,11 @@ from benchmarks.contest import Contest, Contestant, hold
 from benchmarks.events import events_file, model_file, prefix_file
 from benchmarks.kafka_feed import PARTITIONS, fill, new_topic, schema_registry
 from benchmarks.machine import versions_of
-from benchmarks.postgres import output_of
 from benchmarks.process import ROOT, peak_mb
 from benchmarks.project import SOURCE, make_payments
 from benchmarks.result import Agreement, Bar, Figure, Result, find
+from benchmarks.stream import output_of
+from penstock.core.clock import SystemClock
 from services import SERVICES
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from penstock.app.runtime import Runtime
     from penstock.engine.local import Processed
 
+CLOCK = SystemClock()
 EVENTS = 300_000
 NAMESPACE = "benchmark_kafka"
 RATE, SECONDS, WARM_S = 500, 25.0, 5.0
@@ -67,7 +69,7 @@ class Seen:
 
         def durable(done: Future[None]) -> None:
             done.result()
-            now_us = time.time_ns() // 1000
+            now_us = CLOCK.now_us()
             with self._lock:
                 self.ended = time.monotonic()
                 self.ages_us += [now_us - one for one in times]
@@ -89,10 +91,7 @@ def run(events: Path, model: Path, output: Path, *, mode: str) -> dict[str, Any]
         more = f', value_format="avro", schema_registry_url="{registry}"' if mode == "avro" else ""
         stream = f'KafkaConfig("{SERVICES["kafka"].address}", "{topic}"{more})'
         make_payments(folder, model=model, durability="power", stream=stream)
-        if mode == "latency":
-            count = int(RATE * SECONDS)
-        else:
-            count = fill(topic, events, value_format=mode)
+        count = int(RATE * SECONDS) if mode == "latency" else fill(topic, events, value_format=mode)
         seen = Seen(count)
         worker = Worker(folder, group=topic, observing=seen.observing)
         if mode == "latency":
@@ -113,7 +112,8 @@ def _feeding(worker: Any, events: Path, topic: str) -> Callable[[object], None]:
 
     def watch(_: object) -> None:
         if len(worker.shards) == PARTITIONS and not feeder:
-            command = [sys.executable, "-m", "benchmarks.kafka_feed", events, topic, str(RATE), str(SECONDS)]
+            command = [sys.executable, "-m", "benchmarks.kafka_feed", str(events), topic]
+            command += [str(RATE), str(SECONDS)]
             feeder.append(subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL))
 
     return watch
@@ -140,7 +140,7 @@ def _export(folder: Path, output: Path) -> None:
     from penstock.engine.lookup import RowReader
 
     plan = plan_of(load_project(folder))
-    ids: list[str] = []
+    ids: list[str | None] = []
     values = []
     for number in range(PARTITIONS):
         with open_reader(folder, str(number)) as store:

@@ -19,8 +19,10 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+from penstock.core.clock import SystemClock
 from services import SERVICES
 
+CLOCK = SystemClock()
 PARTITIONS = 4
 SCHEMA_NUMBER = 1
 SCHEMA = {
@@ -40,10 +42,10 @@ TICK_S = 0.002
 def new_topic(name: str) -> str:
     """An empty topic of this name, in place of the one that is there."""
     from confluent_kafka import KafkaException
-    from confluent_kafka.admin import AdminClient, NewTopic
+    from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
     admin = AdminClient({"bootstrap.servers": SERVICES["kafka"].address})
-    topic = f"{name}-{time.time_ns()}"
+    topic = f"{name}-{CLOCK.now_us()}"
     for known in admin.list_topics(timeout=10).topics:
         if known.startswith(f"{name}-"):
             try:
@@ -73,7 +75,7 @@ def feed(topic: str, events: Path, *, rate: int, seconds: float) -> int:
     producer = _producer(linger_ms=1)
     with events.open("rb") as file:
         lines = [json.loads(line) for line in islice(file, int(rate * seconds))]
-    began, began_us = time.monotonic(), time.time_ns() // 1000
+    began, began_us = time.monotonic(), CLOCK.now_us()
     for number, event in enumerate(lines):
         due = number / rate
         while (left := began + due - time.monotonic()) > 0:
