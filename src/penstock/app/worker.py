@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import os
 import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import msgspec
@@ -24,7 +23,7 @@ from penstock.app.runtime import Runtime, state_folder
 from penstock.app.settings import load_settings
 from penstock.app.shards import Shard, Topics, is_lost
 from penstock.connectors.kafka_group import Membership
-from penstock.core.errors import StoreError
+from penstock.core.errors import PenstockError, StoreError
 from penstock.definitions.project import load_project
 
 IDLE_S = 0.05
@@ -95,6 +94,12 @@ class Worker:
         self._arrived = threading.Event()
         self.shards: dict[int, Shard] = {}
         """Those that are open, by partition."""
+        self.source = self._topics.main
+        """The stream whose topic is shared out."""
+        self.status = WorkerStatus(os.getpid(), {}, [], {})
+        """How it stood a moment ago."""
+        self.problems: dict[str, str] = {}
+        """What does not work, besides problems of shards."""
 
     def run(self, stop: threading.Event, *, watch: Callable[[WorkerStatus], None] = lambda _: None) -> None:
         """Work until stopped, then close all shards and leave the group; raises what stops a shard."""
@@ -103,7 +108,8 @@ class Worker:
         try:
             with self._member:
                 try:
-                    self._work(stop, watch)
+                    with self._reporting(watch):
+                        self._work(stop)
                 finally:
                     self._give_up_all()
         finally:
@@ -111,8 +117,7 @@ class Worker:
             self._topics.close()
             self._file.unlink(missing_ok=True)
 
-    def _work(self, stop: threading.Event, watch: Callable[[WorkerStatus], None]) -> None:
-        report_s = 0.0
+    def _work(self, stop: threading.Event) -> None:
         while not stop.is_set():
             self._settle()
             moved = [self._turn(shard, shard.step) for shard in list(self.shards.values())]
@@ -121,9 +126,29 @@ class Worker:
                     self._turn(shard, shard.runtime.engine.flush)
                 self._arrived.wait(IDLE_S)
                 self._arrived.clear()
-            if time.monotonic() >= report_s:
-                report_s = time.monotonic() + REPORT_S
-                self._report(watch)
+
+    @contextmanager
+    def _reporting(self, watch: Callable[[WorkerStatus], None]) -> Iterator[None]:
+        """While open, a thread says each second how it stands: also while all work waits for a database that is away."""
+        ended = threading.Event()
+
+        def report() -> None:
+            while not ended.is_set():
+                try:
+                    self._report(watch)
+                except (OSError, PenstockError) as error:  # the next one says more
+                    self.problems["status"] = str(error)
+                else:
+                    self.problems.pop("status", None)
+                ended.wait(REPORT_S)
+
+        thread = threading.Thread(target=report, name="penstock-status", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
 
     def _turn(self, shard: Shard, work: Callable[[], bool | None]) -> bool | None:
         """What `work` gives; a shard that another process took over is closed."""
@@ -219,10 +244,10 @@ class Worker:
 
     def _report(self, watch: Callable[[WorkerStatus], None]) -> None:
         offsets: dict[tuple[str, int], int] = {}
-        for shard in self.shards.values():
+        for shard in list(self.shards.values()):
             offsets |= shard.offsets()
         self._member.tell(offsets)
-        status = self._status()
+        status = self.status = self._status()
         aside = self._file.with_suffix(".part")
         aside.write_bytes(msgspec.json.encode(status))
         aside.replace(self._file)
@@ -230,18 +255,23 @@ class Worker:
 
     def _status(self) -> WorkerStatus:
         lags = {name: reader.lag() for name, reader in self._topics.readers.items()}
+        open_now = dict(self.shards)
         shards = {
             str(number): ShardStatus(
                 shard.runtime.engine.position,
                 sum(lags[one.source].get(one.partition, 0) for one in shard.inputs),
             )
-            for number, shard in self.shards.items()
+            for number, shard in open_now.items()
         }
         problems = {
-            f"{number} {what}": text
-            for number, shard in self.shards.items()
-            for what, text in shard.runtime.problems.items()
+            f"shard {number}, {what}": text
+            for number, shard in open_now.items()
+            for what, text in dict(shard.runtime.problems).items()
         }
+        problems |= {
+            f"source {name}": one.problem for name, one in self._topics.readers.items() if one.problem
+        }
+        problems |= self.problems
         return WorkerStatus(os.getpid(), shards, sorted(self._opening), problems)
 
 
