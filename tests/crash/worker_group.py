@@ -19,6 +19,7 @@ from penstock.kernel.columns import Columns
 
 CLOCK = SystemClock()
 PARTITIONS, RATE, SESSION_S = 4, 300, 3
+STARTED_S = 90
 DEFINITIONS = """
 from datetime import timedelta
 from penstock import Aggregate, Endpoint, Entity, FeatureService, KafkaConfig, LabelSource, Model, Policy
@@ -106,14 +107,14 @@ def group(root, count):
     with (root / "workers.log").open("w") as log:
         try:
             workers += [start(root, log) for _ in range(count)]
-            wait_for(lambda: working(root, {w.pid for w in workers}))
+            wait_for(lambda: working(root, {w.pid for w in workers}), STARTED_S)
             yield workers, log
         finally:
             for one in workers:
                 one.send_signal(signal.SIGCONT)
                 one.send_signal(signal.SIGTERM)
             for one in workers:
-                one.wait(20)
+                one.wait(30)
 
 
 def prepare(root, address, topic, *, store=""):

@@ -30,7 +30,7 @@ def served(tmp_path):
             runtime.engine.flush()
         shown.show(SimpleNamespace(shards=shards, source="payments", status=WorkerStatus(1, status, [], {})))
         with serving_metrics(root, shown, port=0) as url:
-            yield root, url
+            yield root, url, shown
     finally:
         for shard in shards.values():
             shard.runtime.close(snapshot=False)
@@ -67,7 +67,7 @@ def test_a_family_stands_once(served):
 
 
 def test_who_may_not_read_them_gets_none(served):
-    root, url = served
+    root, url, shown = served
     assert refused(url, Host="shop.example:80") == 403
     assert refused(url, **{"X-Forwarded-For": "10.0.0.1"}) == 403
     assert refused(url.replace("/metrics", "/")) == 404
@@ -75,10 +75,11 @@ def test_who_may_not_read_them_gets_none(served):
         scope: create_key(root, scope, [scope], actor="ann", reason="test", clock=SystemClock())[1]
         for scope in ("read", "score")
     }
-    assert refused(url) == 401
-    assert refused(url, Authorization="Bearer pst_unknown_key") == 401
-    assert refused(url, Authorization=f"Bearer {keys['score']}") == 403
-    assert "penstock_log_rows" in asked(url, Authorization=f"Bearer {keys['read']}")
+    with serving_metrics(root, shown, port=0) as url:
+        assert refused(url) == 401
+        assert refused(url, Authorization="Bearer pst_unknown_key") == 401
+        assert refused(url, Authorization=f"Bearer {keys['score']}") == 403
+        assert "penstock_log_rows" in asked(url, Authorization=f"Bearer {keys['read']}")
 
 
 def test_others_get_in_with_keys_only(tmp_path, monkeypatch):
