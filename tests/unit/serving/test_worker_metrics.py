@@ -1,15 +1,18 @@
 """A worker's /metrics: each shard by its label, and nobody who may not read them."""
 
+import json
 from types import SimpleNamespace
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from typer.testing import CliRunner
 
 from penstock.app import Runtime
 from penstock.app.api_keys import create_key
 from penstock.app.worker import ShardStatus, WorkerStatus
+from penstock.cli.main import app
 from penstock.core.clock import SystemClock
 from penstock.core.errors import SettingsError
 from penstock.serving.worker_metrics import WorkerMetrics, serving_metrics
@@ -80,6 +83,13 @@ def test_who_may_not_read_them_gets_none(served):
         assert refused(url, Authorization="Bearer pst_unknown_key") == 401
         assert refused(url, Authorization=f"Bearer {keys['score']}") == 403
         assert "penstock_log_rows" in asked(url, Authorization=f"Bearer {keys['read']}")
+
+
+def test_a_shard_is_audited_by_itself(served):
+    command = ["audit", "--shard", "2", "--project", str(served[0]), "--json"]
+    result = CliRunner().invoke(app, command)
+    assert json.loads(result.stdout)["clean"] is True
+    assert json.loads(result.stdout)["vectors"] == 4
 
 
 def test_others_get_in_with_keys_only(tmp_path, monkeypatch):
