@@ -19,16 +19,25 @@ SOURCE = "payments"
 
 
 def open_payments(folder: Path, *, model: Path, durability: str) -> Runtime:
-    """A new project in `folder`, open, its kernel and model warm, its log empty but for the warm-up events."""
+    """A new project in `folder`, open, its log empty."""
     from penstock.app import Runtime
 
+    make_payments(folder, model=model, durability=durability)
+    return Runtime.open(folder)
+
+
+def make_payments(folder: Path, *, model: Path, durability: str, stream: str = "") -> None:
+    """A new project in `folder`; `stream` is the KafkaConfig of its source, as Python, where events are not pushed to it."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for file in ("penstock.toml", "definitions.py"):
         shutil.copy(DEFINITIONS / file, folder)
+    if stream:
+        path = folder / "definitions.py"
+        text = path.read_text(encoding="utf-8").replace("    PushConfig,", "    KafkaConfig,")
+        path.write_text(text.replace("PushConfig()", stream), encoding="utf-8")
     os.environ["PENSTOCK_ENGINE__DURABILITY"] = durability
     _promote(folder, model)
-    return Runtime.open(folder)
 
 
 def warm_up(runtime: Runtime, *, batches: tuple[int, ...]) -> None:

@@ -32,6 +32,7 @@ NAMES = (
     "stream",
     "latency",
     "postgres",
+    "kafka",
     "online",
     "serving",
     "drift",

@@ -11,7 +11,7 @@ import uuid
 from pathlib import Path
 
 from services import maven
-from services.base import HOST, Service, ServiceError, need, port
+from services.base import HOST, Service, ServiceError, need
 
 # An ApiVersions request: its key, version 0, a number of ours, no client id.
 HELLO = struct.pack(">ihhih", 10, 18, 0, 1, -1)
@@ -72,7 +72,7 @@ class Kafka(Service):
             )
 
     def _configuration(self) -> str:
-        controller = f"{HOST}:{port(19094)}"
+        controller = f"{HOST}:{self.port + 2}"
         values = {
             "process.roles": "broker,controller",
             "node.id": 1,

@@ -55,7 +55,7 @@ from penstock.plan.compile import compile_plan
 from penstock.plan.nodes import Plan
 from penstock.stores.audit_log import AuditLog
 from penstock.stores.connection import ConnectionFactory, connect
-from penstock.stores.ids import IdIndex
+from penstock.stores.ids import IdIndex, claimed
 from penstock.stores.secrets import kept_secret
 from penstock.stores.writing import WritableStore
 
@@ -223,7 +223,7 @@ class Runtime:
             )
             undo.callback(store.close)
             ids = IdIndex.open(
-                folder / "ids",
+                claimed(folder / "ids", store.epoch),
                 store_id=store.store_id,
                 next_position=store.next_position,
                 event_ids=store.event_ids,

@@ -13,7 +13,7 @@ from penstock.app.kafka_following import sending_results
 from penstock.app.kafka_inputs import KafkaInput, kafka_sources, reader_of, registry_settings
 from penstock.app.merging import Resume
 from penstock.app.route_watch import RouteWatch
-from penstock.app.running import Runner
+from penstock.app.running import Observe, Runner
 from penstock.app.runtime import Runtime, plan_of
 from penstock.app.settings import Settings
 from penstock.connectors.kafka import KafkaReader, Partition
@@ -24,6 +24,11 @@ from penstock.definitions.project import Project
 TURN_ROWS = 4_096
 """Most rows of one partition before the next shard's turn."""
 AGAIN_S = 0.05
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether an error of a shard says that another process has it now."""
+    return isinstance(error, BusyError) or isinstance(error.__cause__, BusyError)
 
 
 class Topics:
@@ -98,11 +103,19 @@ class Topics:
 class Shard:
     """A shard that is open: takes turns with others in one thread."""
 
-    def __init__(self, number: int, runtime: Runtime, inputs: Sequence[KafkaInput], *, stop: Event) -> None:
+    def __init__(
+        self,
+        number: int,
+        runtime: Runtime,
+        inputs: Sequence[KafkaInput],
+        *,
+        stop: Event,
+        observe: Observe | None,
+    ) -> None:
         self.number = number
         self.runtime = runtime
         self.inputs = inputs
-        self.runner = Runner(runtime, inputs, stop=stop)
+        self.runner = Runner(runtime, inputs, stop=stop, observe=observe)
         self._watching = ExitStack()
         self._watching.enter_context(RouteWatch(runtime))
         self._watching.enter_context(GuardWatch(runtime))
@@ -110,21 +123,30 @@ class Shard:
 
     @classmethod
     def open(
-        cls, root: Path, number: int, *, project: Project, topics: Topics, wanted: Callable[[], bool]
+        cls,
+        root: Path,
+        number: int,
+        *,
+        project: Project,
+        topics: Topics,
+        wanted: Callable[[], bool],
+        take_over: bool,
+        observing: Callable[[Runtime], Observe | None] = lambda _: None,
     ) -> Shard:
-        """Open a shard, as soon as whoever had it has closed it.
+        """Open a shard, as soon as whoever had it has closed it; with `take_over`, in PostgreSQL, from one that does not.
 
         Raises `StoreError` where it cannot be opened, `BusyError` where it is not wanted any more.
         """
         while True:
             try:
-                runtime = Runtime.open(root, project=project, shard=str(number))
+                runtime = Runtime.open(root, project=project, shard=str(number), take_over=take_over)
                 break
             except BusyError:
                 if not wanted():
                     raise
                 time.sleep(AGAIN_S)
-        return cls(number, runtime, topics.inputs(number, runtime.problems), stop=Event())
+        inputs = topics.inputs(number, runtime.problems)
+        return cls(number, runtime, inputs, stop=Event(), observe=observing(runtime))
 
     def step(self) -> bool:
         """Process what is there now, up to one micro-batch of each topic; whether there was anything."""

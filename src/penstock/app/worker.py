@@ -2,30 +2,34 @@
 
 One thread takes turns with all shards; another keeps the membership; shards are opened beside both. A partition is given up only when its
 shard is closed, and what a shard goes on with stands in its own store, so no event is lost or decided twice, whoever has the shard.
+
+A worker that was frozen thaws as one whose shards others have taken over: its commits fail, and it works on with what the group gives it then.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import msgspec
 
 from penstock.app.kafka_inputs import client_settings
-from penstock.app.runtime import state_folder
+from penstock.app.running import Observe
+from penstock.app.runtime import Runtime, state_folder
 from penstock.app.settings import load_settings
-from penstock.app.shards import Shard, Topics
+from penstock.app.shards import Shard, Topics, is_lost
 from penstock.connectors.kafka_group import Membership
-from penstock.core.errors import StoreError
+from penstock.core.errors import PenstockError, StoreError
 from penstock.definitions.project import load_project
 
 IDLE_S = 0.05
 REPORT_S = 1.0
 GIVE_UP_S = 60.0
+OPENED_AT_ONCE = 4
 
 
 class ShardStatus(msgspec.Struct, frozen=True):
@@ -55,10 +59,20 @@ class Worker:
         The group's name; default: the project's.
     name
         Makes it a static member; see `penstock.connectors.kafka_group.Membership`.
+    observing
+        Called with each shard's runtime when it is opened; gives what is called with each of its micro-batches, as `Runner`'s `observe`.
     """
 
-    def __init__(self, root: Path, *, group: str | None = None, name: str | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        group: str | None = None,
+        name: str | None = None,
+        observing: Callable[[Runtime], Observe | None] = lambda _: None,
+    ) -> None:
         self._root = root
+        self._observing = observing
         self._project = load_project(root)
         self._settings = load_settings(root)
         self._topics = Topics(self._project, self._settings)
@@ -74,11 +88,18 @@ class Worker:
         self._file = state_folder(root) / "workers" / f"{name or os.getpid()}.json"
         self._changed = threading.Condition()
         self._wanted: set[int] = set()
+        self._lost: set[int] = set()  # ours as far as we know, and another process works on them
         self._opening: dict[int, Future[Shard]] = {}
-        self._pool = ThreadPoolExecutor(1, "penstock-open")
+        self._pool = ThreadPoolExecutor(OPENED_AT_ONCE, "penstock-open")
         self._arrived = threading.Event()
         self.shards: dict[int, Shard] = {}
         """Those that are open, by partition."""
+        self.source = self._topics.main
+        """The stream whose topic is shared out."""
+        self.status = WorkerStatus(os.getpid(), {}, [], {})
+        """How it stood a moment ago."""
+        self.problems: dict[str, str] = {}
+        """What does not work, besides problems of shards."""
 
     def run(self, stop: threading.Event, *, watch: Callable[[WorkerStatus], None] = lambda _: None) -> None:
         """Work until stopped, then close all shards and leave the group; raises what stops a shard."""
@@ -87,7 +108,8 @@ class Worker:
         try:
             with self._member:
                 try:
-                    self._work(stop, watch)
+                    with self._reporting(watch):
+                        self._work(stop)
                 finally:
                     self._give_up_all()
         finally:
@@ -95,23 +117,54 @@ class Worker:
             self._topics.close()
             self._file.unlink(missing_ok=True)
 
-    def _work(self, stop: threading.Event, watch: Callable[[WorkerStatus], None]) -> None:
-        report_s = 0.0
+    def _work(self, stop: threading.Event) -> None:
         while not stop.is_set():
             self._settle()
-            moved = [shard.step() for shard in list(self.shards.values())]
+            moved = [self._turn(shard, shard.step) for shard in list(self.shards.values())]
             if not any(moved):
-                for shard in self.shards.values():
-                    shard.runtime.engine.flush()
+                for shard in list(self.shards.values()):
+                    self._turn(shard, shard.runtime.engine.flush)
                 self._arrived.wait(IDLE_S)
                 self._arrived.clear()
-            if time.monotonic() >= report_s:
-                report_s = time.monotonic() + REPORT_S
-                self._report(watch)
+
+    @contextmanager
+    def _reporting(self, watch: Callable[[WorkerStatus], None]) -> Iterator[None]:
+        """While open, a thread says each second how it stands: also while all work waits for a database that is away."""
+        ended = threading.Event()
+
+        def report() -> None:
+            while not ended.is_set():
+                try:
+                    self._report(watch)
+                except (OSError, PenstockError) as error:  # the next one says more
+                    self.problems["status"] = str(error)
+                else:
+                    self.problems.pop("status", None)
+                ended.wait(REPORT_S)
+
+        thread = threading.Thread(target=report, name="penstock-status", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+    def _turn(self, shard: Shard, work: Callable[[], bool | None]) -> bool | None:
+        """What `work` gives; a shard that another process took over is closed."""
+        try:
+            return work()
+        except StoreError as error:
+            if not is_lost(error):
+                raise
+            self._lost.add(shard.number)
+            self._close(shard.number)
+            return False
 
     def _given(self, numbers: Sequence[int]) -> None:
         with self._changed:
             self._wanted |= set(numbers)
+            self._lost -= set(numbers)
         self._arrived.set()
 
     def _taken(self, numbers: Sequence[int]) -> None:
@@ -156,6 +209,8 @@ class Worker:
             project=self._project,
             topics=self._topics,
             wanted=lambda: number in self._wanted,
+            take_over=number not in self._lost,
+            observing=self._observing,
         )
 
     def _close(self, number: int) -> None:
@@ -163,26 +218,36 @@ class Worker:
         try:
             shard.close()
             self._member.tell(shard.offsets())
+        except StoreError as error:
+            if not is_lost(error):
+                raise
         finally:
             with self._changed:
                 del self.shards[number]
                 self._changed.notify_all()
 
     def _give_up_all(self) -> None:
+        """Close every shard, whatever goes wrong with another: the group waits for each."""
         with self._changed:
             self._wanted.clear()
-        for number, future in list(self._opening.items()):
-            future.exception()
-            self._take_over(number, future)
-        for number in list(self.shards):
+        with ExitStack() as each:
+            for number in list(self.shards):
+                each.callback(self._close, number)
+            for number, future in list(self._opening.items()):
+                each.callback(self._end_opening, number, future)
+
+    def _end_opening(self, number: int, future: Future[Shard]) -> None:
+        future.exception()
+        self._take_over(number, future)
+        if number in self.shards:
             self._close(number)
 
     def _report(self, watch: Callable[[WorkerStatus], None]) -> None:
         offsets: dict[tuple[str, int], int] = {}
-        for shard in self.shards.values():
+        for shard in list(self.shards.values()):
             offsets |= shard.offsets()
         self._member.tell(offsets)
-        status = self._status()
+        status = self.status = self._status()
         aside = self._file.with_suffix(".part")
         aside.write_bytes(msgspec.json.encode(status))
         aside.replace(self._file)
@@ -190,18 +255,23 @@ class Worker:
 
     def _status(self) -> WorkerStatus:
         lags = {name: reader.lag() for name, reader in self._topics.readers.items()}
+        open_now = dict(self.shards)
         shards = {
             str(number): ShardStatus(
                 shard.runtime.engine.position,
                 sum(lags[one.source].get(one.partition, 0) for one in shard.inputs),
             )
-            for number, shard in self.shards.items()
+            for number, shard in open_now.items()
         }
         problems = {
-            f"{number} {what}": text
-            for number, shard in self.shards.items()
-            for what, text in shard.runtime.problems.items()
+            f"shard {number}, {what}": text
+            for number, shard in open_now.items()
+            for what, text in dict(shard.runtime.problems).items()
         }
+        problems |= {
+            f"source {name}": one.problem for name, one in self._topics.readers.items() if one.problem
+        }
+        problems |= self.problems
         return WorkerStatus(os.getpid(), shards, sorted(self._opening), problems)
 
 

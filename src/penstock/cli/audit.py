@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Annotated
 
 import typer
 
@@ -11,7 +12,16 @@ from penstock.cli.options import AsJson, Project, project_root
 from penstock.cli.output import hint, number, print_facts, print_json, print_table, progress_bar, say
 
 
-def audit(project: Project = None, as_json: AsJson = False) -> None:
+def audit(
+    shard: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="Audit this shard of workers, instead of a project that is whole.", show_default=False
+        ),
+    ] = None,
+    project: Project = None,
+    as_json: AsJson = False,
+) -> None:
     """Recompute all features served and compare.
 
     Every logged vector is compared with its recomputation from the log, bit for bit; exit code 1 if any differs. Works beside a running engine.
@@ -22,7 +32,7 @@ def audit(project: Project = None, as_json: AsJson = False) -> None:
 
     root = project_root(project)
     plan = plan_of(load_project(root))
-    with open_reader(root) as store, progress_bar("audit") as progress:
+    with open_reader(root, "" if shard is None else str(shard)) as store, progress_bar("audit") as progress:
         report = compare(store, plan, progress=progress)
     if as_json:
         print_json({"clean": report.clean, **asdict(report)})

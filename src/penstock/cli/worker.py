@@ -33,6 +33,15 @@ def worker(
     status: Annotated[
         bool, typer.Option("--status", help="Show the workers that share this folder, and end.")
     ] = False,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=65535,
+            help="Serve /metrics for Prometheus on this port of [serve] host.",
+            show_default=False,
+        ),
+    ] = None,
     project: Project = None,
     as_json: AsJson = False,
 ) -> None:
@@ -42,6 +51,7 @@ def worker(
     finishes what is under way, and gives the partitions to the others.
     """
     import signal
+    from contextlib import ExitStack
 
     from penstock.app.running import stop_on_signals
     from penstock.app.worker import Worker, worker_statuses
@@ -53,9 +63,19 @@ def worker(
         return
     with stop_on_signals() as stop, logged(root):
         _ensure_applied(root)
-        working = Worker(root, group=group, name=name)
-        tell("penstock: the worker waits for partitions; Ctrl-C ends it")
-        working.run(stop.event)
+        with ExitStack() as metrics:
+            if metrics_port is None:
+                working = Worker(root, group=group, name=name)
+            else:
+                from penstock.serving.worker_metrics import WorkerMetrics, serving_metrics
+
+                shown = WorkerMetrics()
+                working = Worker(root, group=group, name=name, observing=shown.observing)
+                shown.show(working)
+                url = metrics.enter_context(serving_metrics(root, shown, port=metrics_port))
+                tell(f"penstock: metrics at {url}")
+            tell("penstock: the worker waits for partitions; Ctrl-C ends it")
+            working.run(stop.event)
     if stop.signal_number == signal.SIGINT:
         raise typer.Exit(ExitCode.INTERRUPTED)
 
@@ -84,6 +104,6 @@ def _show(statuses: Sequence[WorkerStatus], *, as_json: bool) -> None:
                 f"process {one.pid}, shard {shard}: {number(found.log_length)} rows, {number(found.lag)} messages behind"
             )
         for what, problem in one.problems.items():
-            say(f"process {one.pid}, shard {what}: {problem}")
+            say(f"process {one.pid}, {what}: {problem}")
     if not statuses:
         say("No worker runs here.")

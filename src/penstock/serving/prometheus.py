@@ -141,15 +141,10 @@ class Exposition(Collector):
         if self._requests is not None:
             _http(page, self._requests)
         totals, readings, now_us = self._counts.totals(), self._reader.newest, self._runtime.clock.now_us()
-        _decisions(page, totals)
-        _routes(page, self._runtime)
-        _stream(page, totals, now_us=now_us)
+        fill(page, self._runtime, totals, now_us=now_us)
         if self._waiting is not None:
             _queue(page, self._waiting())
         _stored(page, readings)
-        for what in list(self._runtime.problems):
-            page.add("penstock_problem", 1, what)
-        _views(page, totals, self._runtime, now_us=now_us)
         _audit(page, readings)
         _training(page, readings)
         self._followers(page, readings)
@@ -171,6 +166,16 @@ class Exposition(Collector):
         names = (self._version, platform.python_version(), self._runtime.plan.fingerprint[:12])
         page.add("penstock_build_info", 1, *names)
         page.add("penstock_start_time_seconds", self._started_us / 1e6)
+
+
+def fill(page: Page, runtime: Runtime, totals: StreamTotals, *, now_us: int) -> None:
+    """What an open project knows of itself without asking a store."""
+    _decisions(page, totals)
+    _routes(page, runtime)
+    _stream(page, totals, now_us=now_us)
+    for what in list(runtime.problems):
+        page.add("penstock_problem", 1, what)
+    _views(page, totals, runtime, now_us=now_us)
 
 
 def _http(page: Page, requests: RequestCounts) -> None:

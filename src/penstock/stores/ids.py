@@ -11,6 +11,7 @@ The index is derived from the log and may be lost. It is no part of a commit's t
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -262,6 +263,31 @@ class IdIndex:
             writer.abandon()
             raise
         return Run.open(writer.path, self._store_id)
+
+
+def claimed(directory: Path, epoch: int | None) -> Path:
+    """The folder in `directory` for the index of a store's writer, which another writer of the store never has.
+
+    The writer just before may be frozen, and thaw: its folder is renamed, so that it finds it no more. What is left of those before that one is
+    removed: it may hold ids that were never committed, at positions that others have used since.
+
+    Parameters
+    ----------
+    epoch
+        Of the store: `WritableStore.epoch`. None: there is one writer at a time, and `directory` is its own.
+    """
+    if epoch is None:
+        return directory
+    directory.mkdir(parents=True, exist_ok=True)
+    own, before = directory / str(epoch), directory / str(epoch - 1)
+    for path in directory.iterdir():
+        if not path.is_dir():
+            path.unlink(missing_ok=True)
+        elif path == own or (path != before and path.name.isdigit() and int(path.name) < epoch):
+            shutil.rmtree(path, ignore_errors=True)
+    if before.is_dir():
+        before.rename(own)
+    return own
 
 
 def _load_runs(directory: Path, store_id: str, next_position: int) -> tuple[Run, ...]:

@@ -94,6 +94,11 @@ class WritableStore(ProjectReader):
         """Rebuild what holds the rows, so that nothing erased remains in it."""
 
     @property
+    def epoch(self) -> int | None:
+        """Which writer of the store this is, counted from the first; None where the one before has always ended."""
+        return None
+
+    @property
     def next_position(self) -> int:
         """The length of the log: the position that the next row gets."""
         return self._next_position

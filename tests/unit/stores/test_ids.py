@@ -9,7 +9,7 @@ from penstock.core.errors import CorruptionError, InputError, StoreError
 from penstock.core.records import EventIds
 from penstock.stores.id_kernel import first_of_duplicates
 from penstock.stores.id_runs import Run, RunWriter
-from penstock.stores.ids import IdIndex
+from penstock.stores.ids import IdIndex, claimed
 
 STORE = "5a" * 16
 
@@ -204,3 +204,39 @@ def test_a_failure_in_the_background_is_raised_and_made_good(tmp_path, monkeypat
 def test_first_of_duplicates(hashes):
     first = first_of_duplicates(np.array(hashes, np.uint64))
     assert first.tolist() == [hashes.index(h) for h in hashes]
+
+
+def test_a_writer_goes_on_with_the_folder_of_the_one_before_which_has_it_no_more(tmp_path):
+    log, before = Log(), claimed(tmp_path / "ids", 4)
+    frozen = opened(before, log)
+    filled(frozen, log, 40)
+    frozen.settle()
+    own = claimed(tmp_path / "ids", 5)
+    assert not before.exists()
+    with opened(own, log) as index:
+        assert index.runs == 2
+        assert_finds_everything(index, log)
+    files = sorted(own.iterdir())
+    frozen.add(np.arange(8, dtype=np.uint64), np.arange(1000, 1008))
+    with pytest.raises(StoreError, match="could not be written"):
+        frozen.settle()
+    frozen.close()
+    assert sorted(own.iterdir()) == files
+
+
+def test_a_folder_of_an_earlier_writer_is_not_believed(tmp_path):
+    for stale in (3, 7):
+        path = tmp_path / "ids" / str(stale)
+        path.mkdir(parents=True)
+        (path / "0-1.run").touch()
+    (tmp_path / "ids" / "0-1.run").touch()
+    own = claimed(tmp_path / "ids", 7)
+    assert not own.exists()
+    assert [path.name for path in (tmp_path / "ids").iterdir()] == []
+
+
+def test_a_writer_leaves_the_folder_of_a_later_one_alone(tmp_path):
+    later = claimed(tmp_path, 9)
+    later.mkdir()
+    claimed(tmp_path, 8)
+    assert later.is_dir()

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 WAIT_S = 5.0
 """How long a new writer waits for one whose end the server has not noticed yet."""
 
+TAKE_OVER_S = 0.5
+"""How long one that takes over lets the holder go by itself."""
+
 _POLL_S = 0.05
 _KEY = "hashtextextended('penstock ' || ?::text, 0)"
 _HOLDER = f"""SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1
@@ -43,18 +46,24 @@ class Fence:
 
         Raises `BusyError` naming the process that holds it.
         """
-        give_up = time.monotonic() + WAIT_S
+        give_up = time.monotonic() + (TAKE_OVER_S if take_over else WAIT_S)
         while not self._locked():
             holder = self._holder()
-            if take_over and holder is not None:
+            late = time.monotonic() > give_up
+            if take_over and late and holder is not None:
                 self._end(holder)
-            elif time.monotonic() > give_up:
+            elif late and not take_over:
                 raise BusyError(
                     f"store {self._target}: {self._name_of(holder)} is writing to it, and only one may. Stop that process "
                     "first; `penstock status` and `penstock audit` read beside it."
                 )
             time.sleep(_POLL_S)
         self._backend = self._session.backend
+
+    @property
+    def epoch(self) -> int:
+        """Which writer this is, counted from the first; -1 before `begin`."""
+        return self._epoch
 
     def begin(self) -> None:
         """Let every commit of writers before this one fail from now on."""
@@ -64,7 +73,7 @@ class Fence:
         self._epoch, self.commits = row or (0, 0)
 
     def pass_commit(self) -> None:
-        """Count a commit, in its transaction; raises `StoreError` where another took over."""
+        """Count a commit, in its transaction; raises `BusyError` where another took over."""
         done = self._session.execute(
             "UPDATE writer SET commits = commits + 1 WHERE epoch = ? AND commits = ?",
             (self._epoch, self.commits),
@@ -120,9 +129,9 @@ class Fence:
             raise self._lost()
         return int(row[0])
 
-    def _lost(self) -> StoreError:
+    def _lost(self) -> BusyError:
         row = self._session.execute("SELECT holder FROM writer").fetchone()
-        return StoreError(
+        return BusyError(
             f"store {self._target}: {row[0] if row else 'another process'} took over writing to it, and only one may. Nothing "
             "more was stored by this process; open the project again where it shall run."
         )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import secrets
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -24,6 +25,7 @@ NEWEST = "0001"
 """The step that this version of Penstock needs: the newest in `migrations/versions`."""
 
 
+_ONE_AT_A_TIME = Lock()  # Alembic keeps what it works on in globals of its modules
 _IDENTITY = "INSERT INTO meta SELECT %s, %s WHERE NOT EXISTS (SELECT 1 FROM meta)"
 
 
@@ -117,7 +119,7 @@ def _run(target: Target) -> None:
         return driver
 
     engine = sqlalchemy.create_engine("postgresql+psycopg://", creator=connected, poolclass=NullPool)
-    with engine.begin() as connection:
+    with _ONE_AT_A_TIME, engine.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
         connection.exec_driver_sql(_IDENTITY, _identity())

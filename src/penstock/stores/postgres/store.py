@@ -188,6 +188,11 @@ class PostgresStore(PostgresReader, WritableStore):
             undo.pop_all()
         return store
 
+    @property
+    def epoch(self) -> int:
+        """See `WritableStore.epoch`."""
+        return self._fence.epoch
+
     def close(self) -> None:
         """End the connections; another process may write then."""
         with self._writing_lock:
