@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from fractions import Fraction
 
@@ -156,11 +155,13 @@ def test_variances_are_rounded_once(values):
         assert got[-1].tolist() == [float(squares / len(exact)), float(squares / (len(exact) - 1))]
 
 
-def test_quotients_that_lie_between_two_floats_are_rounded_to_even():
-    # Of 0 and x the variance is x² / 4: for odd x of 28 bits it has 55 or 56, of which the last are a half now and then.
-    for x in range(2**27 + 1, 2**27 + 400, 2):
-        values, _ = ViewState(program_of(Function.VAR_POP)).process_floats(
-            *batch(["k", "k"], [0, 1], [0.0, float(x)])
-        )
-        assert values[-1, 0] == float(Fraction(x * x, 4))
-        assert not math.isnan(values[-1, 0])
+@pytest.mark.parametrize("kind", [ViewState, WholeHistory])
+@pytest.mark.parametrize("little", [0.0, 2.0**-30, 2.0**-60])
+def test_quotients_that_lie_between_two_floats_or_next_to_there(kind, little):
+    # Of ±x and ±y the variance is (x² + y²) / 2. For odd x of 27 bits, x² has 54: one more than a float. A y² so small that
+    # 106 bits do not show it says that it is more than half.
+    program = program_of(Function.VAR_POP)
+    for x in range(2**27 - 1, 2**27 - 400, -2):
+        values = [float(x), -float(x), little, -little]
+        found, _ = kind(program).process_floats(*batch(["k"] * 4, range(4), values))
+        assert found[-1, 0] == float((Fraction(x) ** 2 + Fraction(little) ** 2) / 2)
