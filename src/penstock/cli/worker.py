@@ -36,7 +36,7 @@ def worker(
     project: Project = None,
     as_json: AsJson = False,
 ) -> None:
-    """Decide on the partitions of a Kafka topic that a group gives it.
+    """Decide on partitions of a Kafka topic, as one of a group.
 
     Start as many as you like, at most one a partition has work. Each partition is a shard: its keys, with a store of their own. SIGTERM or Ctrl-C
     finishes what is under way, and gives the partitions to the others.
