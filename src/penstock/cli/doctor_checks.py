@@ -145,8 +145,11 @@ def _disk(patient: Patient) -> Iterator[Found]:
     disk = shutil.disk_usage(patient.root)
     share = disk.free / disk.total
     text = f"{disk.free / 1e9:.1f} GB free, {share:.0%}"
-    if disk.free < LEAST_FREE_BYTES or share < LEAST_FREE_SHARE:
-        yield "wrong", text, "make room: without it nothing is committed (docs/operations.md)"
+    room = "make room: without it nothing is committed (docs/operations.md)"
+    if disk.free < LEAST_FREE_BYTES:
+        yield "wrong", text, room
+    elif share < LEAST_FREE_SHARE:
+        yield "note", text, room
     else:
         yield "well", text, ""
 

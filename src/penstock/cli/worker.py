@@ -45,7 +45,7 @@ def worker(
     project: Project = None,
     as_json: AsJson = False,
 ) -> None:
-    """Decide on the partitions of the project's topic that are given to this worker.
+    """Decide on partitions of a Kafka topic, as one of a group.
 
     Start as many as you like, at most one a partition has work. Each partition is a shard: its keys, with a store of their own. SIGTERM or Ctrl-C
     finishes what is under way, and gives the partitions to the others.

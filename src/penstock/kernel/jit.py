@@ -117,12 +117,24 @@ _part_compiler = partial(_compiler, no_cpython_wrapper=True, pipeline_class=_Par
 
 def inner(function: Callable[P, R]) -> Callable[P, R]:
     """Compile `function` as a part of the entries that call it."""
-    return _part(_part_compiler(forceinline=False)(function))
+    return _part(_part_compiler(forceinline=False)(_own_name(function)))
 
 
 def inlined(function: Callable[P, R]) -> Callable[P, R]:
     """Compile `function` into each place that calls it: for the few that every event passes, as a call is dearer."""
-    return _part(_part_compiler(forceinline=True)(function))
+    return _part(_part_compiler(forceinline=True)(_own_name(function)))
+
+
+def _own_name(function: Callable[P, R]) -> Callable[P, R]:
+    """Name a function that closes over others after them, too.
+
+    Cached machine code finds its parts by name and number, and each process numbers anew. Two closures that one function made would have
+    the same name; compiled in two processes they may get the same number, and then one of them runs as the other.
+    """
+    held = [cell.cell_contents for cell in cast("Any", function).__closure__ or ()]
+    names = [one.__qualname__ for one in held if callable(one)]
+    function.__qualname__ = "_of_".join([function.__qualname__, *names])
+    return function
 
 
 def _part(dispatcher: Any) -> Any:

@@ -279,7 +279,8 @@ class Memory:
         """Return what is held."""
         keys, rows = len(self.table), int(self.table.meta[ROWS_HELD])
         slots, newest, counts = (np.empty(keys, np.int64) for _ in range(3))
-        out = np.empty((rows, 2 + int(self.program[LANES])), np.int64)
+        width = 2 + int(self.program[LANES])
+        out = own_memory(rows * width, np.int64).reshape(rows, width)
         _export(self.frame, slots, newest, counts, out)
         evicted = int(self.table.meta[EVICTED])
         return Held(self.table.keys(slots), newest, counts, out, evicted, self.bases_of(slots))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
@@ -38,9 +38,9 @@ def encode(program: Program, held: Held, texts: Mapping[int, Text]) -> bytes:
         parts += [held.bases.words.ravel(), held.bases.values, held.bases.wide]
     for lane in sorted(texts):
         parts += [np.diff(texts[lane].offsets), texts[lane].data]
-    body = b"".join(_packed(part) for part in parts)
-    head = (MAGIC, FORMAT_VERSION, _digest_of(program), len(body))
-    return _HEADER.pack(*head, _checksum(_HEADER.pack(*head, b""), body)) + body
+    body = [piece for part in parts for piece in _packed(part)]  # copied once, into what is returned
+    head = (MAGIC, FORMAT_VERSION, _digest_of(program), sum(map(len, body)))
+    return b"".join([_HEADER.pack(*head, _checksum(_HEADER.pack(*head, b""), body)), *body])
 
 
 def decode(program: Program, data: bytes) -> tuple[Held, dict[int, Text]]:
@@ -98,14 +98,15 @@ class _Parts:
         return Text(offsets, np.frombuffer(self.take(), np.uint8))
 
 
-def _packed(part: npt.NDArray[Any]) -> bytes:
-    data = part.tobytes()
-    return len(data).to_bytes(8, "little") + data.ljust(len(data) + 7 & ~7, b"\0")
+def _packed(part: npt.NDArray[Any]) -> tuple[bytes, memoryview, bytes]:
+    data = memoryview(np.ascontiguousarray(part).view(np.uint8))  # type: ignore[arg-type]
+    return len(data).to_bytes(8, "little"), data, bytes(-len(data) & 7)
 
 
-def _checksum(head: bytes, body: bytes | memoryview) -> bytes:
+def _checksum(head: bytes, body: Iterable[bytes | memoryview]) -> bytes:
     digest = hashlib.blake2b(head, digest_size=_CHECKSUM_BYTES)
-    digest.update(body)
+    for piece in body:
+        digest.update(piece)
     return digest.digest()
 
 
@@ -120,7 +121,7 @@ def _checked_body(program: Program, data: bytes) -> memoryview:
         )
     if version != FORMAT_VERSION:
         raise SnapshotError(f"snapshot: format version {version} found, {FORMAT_VERSION} is read. {_REMEDY}")
-    if len(body) != size or checksum != _checksum(_HEADER.pack(magic, version, digest, size, b""), body):
+    if len(body) != size or checksum != _checksum(_HEADER.pack(magic, version, digest, size, b""), [body]):
         raise SnapshotError(f"snapshot: damaged ({len(body)} bytes found, {size} written). {_REMEDY}")
     if digest != _digest_of(program):
         raise SnapshotError(f"snapshot: it was made by another program. {_REMEDY}")

@@ -100,6 +100,8 @@ def test_a_full_disk_is_found(folder, monkeypatch):
     full = SimpleNamespace(total=100 << 30, free=100 << 20)
     monkeypatch.setattr("shutil.disk_usage", lambda _: full)
     assert about(folder, "disk")[0][:2] == ("wrong", "0.1 GB free, 0%")
+    full.total, full.free = 1000 << 30, 20 << 30
+    assert about(folder, "disk")[0][:2] == ("note", "21.5 GB free, 2%")
 
 
 def test_a_folder_that_cannot_be_written_is_found(folder, monkeypatch):
