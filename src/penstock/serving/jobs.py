@@ -265,6 +265,7 @@ class Jobs:
                     job = min(waiting, key=lambda one: (one.figures == self._figures_last, one.id))
                     self._figures_last = job.figures
                     job.state, job.started_us = "running", self._clock.now_us()
+                    job.version += 1
                     self._note(job)
                     return job
                 self._changed.wait()
@@ -311,14 +312,14 @@ class Jobs:
             job.version += 1
 
     def _end(self, job: Job, state: State, *, error: dict[str, Any] | None = None, log: str = "") -> None:
-        job.state, job.error, job.log, job.ended_us = state, error, log, self._clock.now_us()
-        self._note(job)
+        job.error, job.log, job.ended_us, job.version = error, log, self._clock.now_us(), job.version + 1
+        self._note(msgspec.structs.replace(job, state=state))
+        job.state = state  # what anybody has seen to end has ended after a crash, too
         for old in too_many(sorted(self._jobs.values(), key=lambda one: one.id)):
             self._folder.remove(old)
             del self._jobs[old.id]
 
     def _note(self, job: Job) -> None:
-        job.version += 1
         try:
             self._folder.save(job)
         except StoreError as error:  # it goes on; the next start may see an older state

@@ -234,6 +234,13 @@ def test_unknown_fields_are_counted_and_never_fatal(project):
     assert agreements(project, "frauds")[0].unknown == {}
 
 
+def looked(counting, decoded):
+    """What one more batch of payments adds to the counts."""
+    found = {}
+    counting.look([("payments", decoded)], found)
+    return found
+
+
 def test_the_names_of_unknown_fields_are_bounded(project):
     source = source_node(load_project(project).sources["payments"])
     counting = UnknownFields({"payments": source}, {"unknown.payments.before": 7})
@@ -241,7 +248,7 @@ def test_the_names_of_unknown_fields_are_bounded(project):
     totals = {}
     for i, row in enumerate(payments(EVERY * 40)[::EVERY]):
         sent = [row | {f"x{i}" + "y" * 100: 1}] * EVERY
-        for name, count in counting.look([("payments", contract.decode_dicts(sent))]).items():
+        for name, count in looked(counting, contract.decode_dicts(sent)).items():
             totals[name] = totals.get(name, 0) + count
     assert sum(totals.values()) == 40
     assert len(totals) == MOST_NAMES  # one was known before, and one stands for all others
@@ -253,10 +260,7 @@ def test_the_names_of_unknown_fields_are_bounded(project):
 def test_one_in_so_many_is_looked_at_whatever_the_batches(project, sizes):
     source = source_node(load_project(project).sources["payments"])
     counting, contract, row = UnknownFields({"payments": source}, {}), Contract(source), payments(1)[0]
-    found = sum(
-        sum(counting.look([("payments", contract.decode_dicts([row | {"more": 1}] * n))]).values())
-        for n in sizes
-    )
+    found = sum(sum(looked(counting, contract.decode_dicts([row | {"more": 1}] * n)).values()) for n in sizes)
     assert found == -(-sum(sizes) // EVERY)
 
 
@@ -264,7 +268,7 @@ def test_lines_of_other_formats_are_left_alone(project):
     source = source_node(load_project(project).sources["payments"])
     header = ",".join(f.name for f in source.fields)
     decoded = Contract(source).decode_csv(f"{header},more\np1,1,1,a,2026-01-01T00:00:00Z,1.5,x\n".encode())
-    assert UnknownFields({"payments": source}, {}).look([("payments", decoded)]) == {}
+    assert looked(UnknownFields({"payments": source}, {}), decoded) == {}
 
 
 def test_a_project_that_never_ran(tmp_path):

@@ -144,11 +144,11 @@ async def watch_job(request: Request, job: str) -> Response:
 async def _events(platform: Platform, job: Job) -> AsyncIterator[bytes]:
     platform.job_watchers += 1
     try:
-        seen, beat_s = -1, 0.0
+        seen, beat_s = (-1, False), 0.0
         while True:
             version, ended = job.version, job.ended
-            if version != seen:
-                seen, beat_s = version, 0.0
+            if (version, ended) != seen:
+                seen, beat_s = (version, ended), 0.0
                 data = msgspec.json.encode(shape_of(job).model_dump(mode="json"))
                 yield b"event: job\nid: %d\ndata: %s\n\n" % (version, data)
             elif beat_s >= BEAT_EVERY_S:
