@@ -38,7 +38,7 @@ def nursery():
 def damage(root, chance):
     """Truncate, flip or remove some of what lies beside the store; returns the snapshots that can be no good now."""
     folder = state_folder(root)
-    files = [*folder.glob("snapshots/*"), *folder.glob("ids/*")]
+    files = [path for path in (*folder.glob("snapshots/*"), *folder.glob("ids/**/*")) if path.is_file()]
     spoilt = []
     for path in sorted(files, reverse=True):
         if chance.random() < 0.5:

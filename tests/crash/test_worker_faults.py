@@ -14,7 +14,16 @@ from penstock.app.worker import worker_statuses
 from services.kafka import Kafka
 from services.postgres import Postgres
 from tests import services
-from tests.crash.worker_group import PARTITIONS, Load, group, prepare, received, schemas, wait_for
+from tests.crash.worker_group import (
+    PARTITIONS,
+    Load,
+    group,
+    prepare,
+    received,
+    schemas,
+    start,
+    wait_for,
+)
 from tests.kafka_topics import new_topic
 
 DRAINED_S = 30
@@ -111,6 +120,19 @@ def test_workers_wait_for_a_database_that_is_away(tmp_path, broker, database, fa
 def test_workers_wait_for_a_broker_that_is_away(tmp_path, broker, database, fault, seconds):
     told = through_a_fault(tmp_path, broker, database, broker, fault, seconds)
     assert told & {"payments", "no shards"}
+
+
+def test_a_worker_that_cannot_reach_its_database_says_so_at_once(tmp_path, broker, database):
+    topic = new_topic(broker.address, partitions=PARTITIONS)
+    with schemas(database.address, connect_timeout_s=2) as store:
+        prepare(tmp_path, broker.address, topic, store=store)
+        database.stop()
+        try:
+            with (tmp_path / "workers.log").open("w") as log:
+                assert start(tmp_path, log).wait(60) == 3
+        finally:
+            database.start()
+    assert "Check that the server runs" in (tmp_path / "workers.log").read_text()
 
 
 @pytest.mark.nightly

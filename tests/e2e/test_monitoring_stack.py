@@ -91,8 +91,8 @@ def test_every_panel_and_every_rule_finds_series_in_a_running_project(tmp_path, 
         while empty and time.monotonic() < end:
             traffic.send(3)
             empty = without_a_number(prometheus, empty.items())
+        wrong = prometheus.ask("count(ALERTS{alertname=~'PenstockAudit.*|PenstockDown'}) or vector(0)")
     assert not empty, "\n".join(f"{name}: {expr}" for name, expr in empty.items())
-    wrong = prometheus.ask("count(ALERTS{alertname=~'PenstockAudit.*|PenstockDown'}) or vector(0)")
     assert wrong == [0]
 
 

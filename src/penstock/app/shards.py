@@ -18,12 +18,12 @@ from penstock.app.runtime import Runtime, plan_of
 from penstock.app.settings import Settings
 from penstock.connectors.kafka import KafkaReader, Partition
 from penstock.connectors.kafka_values import Values, values_of
-from penstock.core.errors import BusyError, InputError, PenstockError
+from penstock.core.errors import AwayError, BusyError, InputError, PenstockError
 from penstock.definitions.project import Project
 
 TURN_ROWS = 4_096
 """Most rows of one partition before the next shard's turn."""
-AGAIN_S = 0.05
+AGAIN_S, AWAY_S = 0.05, 0.5
 
 
 def is_lost(error: BaseException) -> bool:
@@ -131,20 +131,32 @@ class Shard:
         topics: Topics,
         wanted: Callable[[], bool],
         take_over: bool,
+        problems: dict[str, str],
+        patience_s: float,
         observing: Callable[[Runtime], Observe | None] = lambda _: None,
     ) -> Shard:
         """Open a shard, as soon as whoever had it has closed it; with `take_over`, in PostgreSQL, from one that does not.
 
-        Raises `StoreError` where it cannot be opened, `BusyError` where it is not wanted any more.
+        A database that is away is waited for, up to `patience_s`, and `problems` says so. Raises `StoreError` where the shard cannot be
+        opened, `BusyError` where it is not wanted any more.
         """
-        while True:
-            try:
-                runtime = Runtime.open(root, project=project, shard=str(number), take_over=take_over)
-                break
-            except BusyError:
-                if not wanted():
-                    raise
-                time.sleep(AGAIN_S)
+        give_up_s, problem = time.monotonic() + patience_s, f"shard {number}, store"
+        try:
+            while True:
+                try:
+                    runtime = Runtime.open(root, project=project, shard=str(number), take_over=take_over)
+                    break
+                except BusyError:
+                    if not wanted():
+                        raise
+                    time.sleep(AGAIN_S)
+                except AwayError as error:
+                    if not wanted() or time.monotonic() > give_up_s:
+                        raise
+                    problems[problem] = str(error)
+                    time.sleep(AWAY_S)
+        finally:
+            problems.pop(problem, None)
         inputs = topics.inputs(number, runtime.problems)
         return cls(number, runtime, inputs, stop=Event(), observe=observing(runtime))
 

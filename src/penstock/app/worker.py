@@ -22,6 +22,7 @@ from penstock.app.running import Observe
 from penstock.app.runtime import Runtime, state_folder
 from penstock.app.settings import load_settings
 from penstock.app.shards import Shard, Topics, is_lost
+from penstock.app.storing import has_run
 from penstock.connectors.kafka_group import Membership
 from penstock.core.errors import PenstockError, StoreError
 from penstock.definitions.project import load_project
@@ -75,6 +76,7 @@ class Worker:
         self._observing = observing
         self._project = load_project(root)
         self._settings = load_settings(root)
+        has_run(root)  # a database that cannot be reached at the start is told at once
         self._topics = Topics(self._project, self._settings)
         config = self._topics.configs[self._topics.main]
         self._member = Membership(
@@ -210,6 +212,8 @@ class Worker:
             topics=self._topics,
             wanted=lambda: number in self._wanted,
             take_over=number not in self._lost,
+            problems=self.problems,
+            patience_s=self._settings.store.patience_s,
             observing=self._observing,
         )
 

@@ -17,7 +17,7 @@ def replica(
     host: Annotated[str | None, typer.Option(help="Listen on this address. [default: 127.0.0.1]")] = None,
     port: Annotated[int | None, typer.Option(help="Listen on this port; 0: any. [default: 8000]")] = None,
 ) -> None:
-    """Preview decisions and read features over HTTP, without a log.
+    """Preview decisions and read features, without a log.
 
     States come from the Redis of [online], where `penstock up` publishes them; nothing is recorded. Start as many as you like. SIGTERM or
     Ctrl-C ends it.

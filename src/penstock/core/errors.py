@@ -50,6 +50,10 @@ class BusyError(StoreError):
     """Another process writes to the store, and only one may."""
 
 
+class AwayError(StoreError):
+    """The server of a store did not answer, went away or took too long; asking again may help, whether it did it is not known."""
+
+
 class UncertainError(StoreError):
     """Whether something was stored is not known; asking again with the same ids tells."""
 

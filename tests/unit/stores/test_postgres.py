@@ -14,10 +14,9 @@ import numpy as np
 import psycopg
 import pytest
 
-from penstock.core.errors import SettingsError, StoreError
+from penstock.core.errors import AwayError, SettingsError, StoreError
 from penstock.core.records import Commit, DeadLetter, DecisionBatch, DecisionRows, Erasure, PendingLabel
 from penstock.stores.postgres import migrating
-from penstock.stores.postgres.errors import AwayError
 from penstock.stores.postgres.session import Session
 from penstock.stores.postgres.store import PROBLEM, PostgresReader, PostgresStore
 from penstock.stores.postgres.target import Target

@@ -6,12 +6,7 @@ from types import TracebackType
 
 import psycopg
 
-from penstock.core.errors import CorruptionError, StoreError
-
-
-class AwayError(StoreError):
-    """The server did not answer, went away or took too long; asking again may help, whether it did it is not known."""
-
+from penstock.core.errors import AwayError, CorruptionError, StoreError
 
 # Classes and codes of https://www.postgresql.org/docs/current/errcodes-appendix.html
 _AWAY = (

@@ -14,11 +14,12 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from penstock.core.errors import AwayError
 from penstock.stores import batches
 from penstock.stores.connection import Transaction
 from penstock.stores.postgres import migrating
 from penstock.stores.postgres.decisions import DecisionTable
-from penstock.stores.postgres.errors import AwayError, translated
+from penstock.stores.postgres.errors import translated
 from penstock.stores.postgres.fencing import Fence
 from penstock.stores.postgres.session import Session
 from penstock.stores.reader import ProjectReader
