@@ -82,9 +82,9 @@ def without_a_number(server, asked):
 def test_every_panel_and_every_rule_finds_series_in_a_running_project(tmp_path, prometheus):
     folder = tmp_path / "shop"
     world = make(folder)
-    with running(folder) as url:
+    with running(folder) as url, httpx.Client(base_url=url, timeout=60) as client:
         prometheus.aim("penstock", url.removeprefix("http://"))
-        traffic = Traffic(folder, url, world)
+        traffic = Traffic(folder, client, world)
         empty = dict(rules()) | dict(queries())
         assert len(empty) > 100
         end = time.monotonic() + 60

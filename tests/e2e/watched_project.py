@@ -85,8 +85,8 @@ def make(folder: Path) -> World:
 class Traffic:
     """Payments over HTTP and files, with all that can be wrong with them."""
 
-    def __init__(self, folder: Path, url: str, world: World) -> None:
-        self._folder, self._world, self._http = folder, world, httpx.Client(base_url=url, timeout=60)
+    def __init__(self, folder: Path, http: httpx.Client, world: World) -> None:
+        self._folder, self._world, self._http = folder, world, http
         self._draw = random.Random(3)
 
     def send(self, seconds: float) -> None:

@@ -21,13 +21,16 @@ from penstock.engine.shard_rows import (
     out_of,
     piece_schema,
 )
-from penstock.engine.shards import ShardedPlan
+from penstock.engine.shards import ShardedPlan, check_keys
 
 
 def sharded_features(
     sharded: ShardedPlan, rows: Mapping[str, Rows], *, parts: int, batch_rows: int, by_time: bool = False
 ) -> pa.Table:
-    """The events of the plan's first service with their features, in the order of their positions."""
+    """The events of the plan's first service with their features, in the order of their positions.
+
+    Raises `InputError` as Spark does where a view has more keys than its `max_keys`.
+    """
     source = sharded.services[0].source
     tables = {name: _table(sharded, name, one) for name, one in rows.items()}
     copies = [
@@ -40,9 +43,13 @@ def sharded_features(
     events = tables[source]
     last = int(events["_row"].to_numpy().max()) + 1
     pieces = [_event_pieces(events, outs=parts, rows=last)]
+    held = np.zeros(len(sharded.plan.views), np.int64)
     for part in _shuffled(copies, _all_copies(sharded), by="part", order=("time", "rank", "row", "copy")):
-        answers = Answerer(sharded, outs=parts, rows=last).answers(_batches(part, batch_rows))
-        pieces += [batch.filter(pa.array(batch["copy"].to_numpy() > KEYS)) for batch in answers]
+        for batch in Answerer(sharded, outs=parts, rows=last).answers(_batches(part, batch_rows)):
+            kinds = batch["copy"].to_numpy()
+            pieces.append(batch.filter(pa.array(kinds > KEYS)))
+            np.add.at(held, KEYS - kinds[kinds <= KEYS], batch["row"].to_numpy()[kinds <= KEYS])
+    check_keys(sharded.plan, held.tolist())
     schema = pa.unify_schemas([piece_schema(sharded), pieces[0].schema])
     gatherer = Gatherer(sharded, flags=True)
     made = [

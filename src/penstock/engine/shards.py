@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from penstock.core.errors import InputError
 from penstock.core.types import Field
 from penstock.plan.nodes import Lookup, Plan, Selected, ServiceNode, SourceNode, ViewNode
 
@@ -113,6 +114,23 @@ def shard_plan(plan: Plan, services: Sequence[ServiceNode]) -> ShardedPlan:
         _shard(sharded, views, [c for c in copies if c.shard == i]) for i, views in enumerate(groups.values())
     )
     return replace(sharded, shards=shards)
+
+
+def check_keys(plan: Plan, keys: Sequence[int]) -> None:
+    """Raise `InputError` where one machine would have had to forget keys, so that its values would differ.
+
+    Parameters
+    ----------
+    keys
+        How many each view of `plan` held in all places together.
+    """
+    for view, found in zip(plan.views, keys, strict=True):
+        allowed = view.program.max_keys
+        if found > allowed:
+            raise InputError(
+                f"feature view {view.name!r}: {found:,} keys found; max_keys={allowed:,} are allowed, and of more one machine forgets "
+                "some, which Spark cannot repeat. Raise max_keys of the view; what was written is not to be used."
+            )
 
 
 def _place(view: ViewNode) -> tuple[object, ...]:

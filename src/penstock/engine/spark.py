@@ -20,6 +20,7 @@ from penstock.core.errors import InputError
 from penstock.engine import shard_rows, spark_tasks
 from penstock.engine.frames import arrow_type
 from penstock.engine.shard_rows import EVENT, KEYS
+from penstock.engine.shards import check_keys
 from penstock.engine.spark_tasks import Recipe, Task
 from penstock.plan.nodes import Plan
 
@@ -60,14 +61,7 @@ class SparkFeatures:
     def check(self) -> None:
         """Raise `InputError` where one machine would have had to forget keys, so that its values would differ."""
         held = self.observation.get
-        for index, view in enumerate(self.plan.views):
-            keys = int(held.get(f"view_{index}") or 0)
-            if keys > view.program.max_keys:
-                raise InputError(
-                    f"feature view {view.name!r}: {keys:,} keys found; max_keys={view.program.max_keys:,} are allowed, and of "
-                    "more one machine forgets some, which Spark cannot repeat. Raise max_keys of the view; what was "
-                    "written is not to be used."
-                )
+        check_keys(self.plan, [int(held.get(f"view_{i}") or 0) for i in range(len(self.plan.views))])
 
 
 def compute(
