@@ -32,12 +32,15 @@ WHAT = (
     "plain River has its rows in memory."
 )
 FOLD, PLATFORM, RIVER = "Penstock, the fold", "Penstock, engine and learner", "River, row by row"
+TREES = "Penstock, enriched trees anew each week"
 DAYS = 28
 BARS = (
     ("ROC AUC", "roc_auc", 0.865),
     ("average precision", "average_precision", 0.609),
     ("CP@100", "card_precision", 0.292),
 )
+BEST_BARS = (("roc_auc", 0.875), ("average_precision", 0.70), ("card_precision", 0.305))
+"""What the best combination is asked for."""
 EVENTS_PER_S = 20_000
 RATE = "events/s"
 
@@ -50,6 +53,17 @@ def run_fold(cache: Path) -> dict[str, Any]:
 
     world = World()
     return _report(judge(logistic_online, world, learning_rows(world), _vectors(cache)))
+
+
+def run_trees() -> dict[str, Any]:
+    """The best combination: trees on the enriched features, fitted anew each week on labels that are known by then."""
+    from examples.fraud.online_definitions import trees_online
+    from examples.fraud.online_run import features_of, judge, learning_rows
+    from examples.fraud.world import World
+
+    world = World()
+    table = learning_rows(world)
+    return _report(judge(trees_online, world, table, features_of(trees_online, world, table)))
 
 
 def run_river(cache: Path) -> dict[str, Any]:
@@ -178,9 +192,10 @@ def _vectors(cache: Path) -> Any:
     from examples.fraud.online_run import features_of, learning_rows
     from examples.fraud.world import World
 
+    world = World()
     if not cache.exists():
         cache.parent.mkdir(parents=True, exist_ok=True)
-        np.save(cache, features_of(logistic_online, learning_rows(World())))
+        np.save(cache, features_of(logistic_online, world, learning_rows(world)))
     return np.load(cache)
 
 
@@ -193,7 +208,7 @@ def measure(*, scale: float = 1.0, say: Callable[[str], None] = print) -> Result
     cache = WORK / "online_learning.npy"
     cache.unlink(missing_ok=True)
 
-    def contestant(name: str, who: str) -> Contestant:
+    def contestant(name: str, who: str, repetitions: int = 3) -> Contestant:
         command: list[str | Path] = [
             sys.executable,
             "-m",
@@ -202,10 +217,16 @@ def measure(*, scale: float = 1.0, say: Callable[[str], None] = print) -> Result
             cache,
             str(max(1, round(DAYS * scale))),
         ]
-        return Contestant(name, lambda: command, repetitions=1 if scale < 1 else 3)
+        return Contestant(name, lambda: command, repetitions=1 if scale < 1 else repetitions)
 
     contest = hold(
-        [contestant(FOLD, "fold"), contestant(PLATFORM, "platform"), contestant(RIVER, "river")], say
+        [
+            contestant(FOLD, "fold"),
+            contestant(PLATFORM, "platform"),
+            contestant(TREES, "trees", 1),
+            contestant(RIVER, "river"),
+        ],
+        say,
     )
     figures = tuple(
         Figure.median(
@@ -218,9 +239,10 @@ def measure(*, scale: float = 1.0, say: Callable[[str], None] = print) -> Result
     )
     reached = contest.runs[FOLD][0].report if FOLD in contest.runs else {}
     theirs = contest.runs[RIVER][0].report if RIVER in contest.runs else {}
+    best = contest.runs[TREES][0].report if TREES in contest.runs else {}
     quality = [
         Figure(f"{name}, {label}", "", found[key], (found[key],))
-        for name, found in ((FOLD, reached), (RIVER, theirs))
+        for name, found in ((FOLD, reached), (TREES, best), (RIVER, theirs))
         for label, key, _ in BARS
         if key in found
     ]
@@ -231,6 +253,10 @@ def measure(*, scale: float = 1.0, say: Callable[[str], None] = print) -> Result
         figures=(*figures, *quality),
         bars=(
             *(Bar(label, reached.get(key), limit) for label, key, limit in BARS),
+            *(
+                Bar(f"{label}, the best", best.get(key), limit)
+                for (label, *_), (key, limit) in zip(BARS, BEST_BARS, strict=True)
+            ),
             Bar("engine and learner", rate, EVENTS_PER_S, RATE),
         ),
         failed=contest.failed,
@@ -241,12 +267,13 @@ def measure(*, scale: float = 1.0, say: Callable[[str], None] = print) -> Result
 
 def main(who: str, cache: Path, days: int) -> None:
     """Run one contestant and print its report."""
-    report = {
+    turns: dict[str, Callable[[], dict[str, Any]]] = {
         "fold": lambda: run_fold(cache),
+        "trees": run_trees,
         "river": lambda: run_river(cache),
         "platform": lambda: run_platform(days),
-    }[who]()
-    print(json.dumps(report))
+    }
+    print(json.dumps(turns[who]()))
 
 
 if __name__ == "__main__":

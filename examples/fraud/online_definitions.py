@@ -6,6 +6,7 @@ from xgboost import XGBClassifier
 from penstock import Model, Online
 
 from .definitions import chargebacks, fraud_features
+from .enriched_definitions import chargebacks as located_chargebacks
 from .enriched_definitions import enriched_features
 
 logistic_online = Model(
@@ -21,7 +22,7 @@ WEEK = 67_000
 trees_online = Model(
     name="trees_online",
     features=enriched_features,
-    label=chargebacks,
+    label=located_chargebacks,
     estimator=XGBClassifier(
         n_estimators=400,
         max_depth=4,

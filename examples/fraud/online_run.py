@@ -19,6 +19,7 @@ from penstock.models.prequential_scores import prequential_scores, stretches_by_
 from penstock.monitoring.report import Grid
 from penstock.monitoring.terminal import render_grid
 
+from .enrichment import Enrichment
 from .protocol import day_number, split, utc_days
 from .simulator import PUBLISHED
 from .world import LABEL_DELAY, World, events_of, labels_of
@@ -65,7 +66,7 @@ def run_online(console: Console, world: World) -> int:
     for model in (logistic_online, trees_online):
         table = learning_rows(world)
         console.print(f"{model.name}: features of {table.num_rows:,} payments", highlight=False)
-        vectors = features_of(model, table)
+        vectors = features_of(model, world, table)
         judged = judge(model, world, table, vectors)
         figures = (f"{value:.3f}" for value in judged.score)
         rows.append((model.name, str(vectors.shape[1]), *figures, f"{judged.rows_per_s:,.0f}"))
@@ -84,12 +85,15 @@ def learning_rows(world: World, weeks: int = WEEKS) -> pa.Table:
     return world.between(FIRST_DAY, world.protocol.test_start + weeks * WEEK)
 
 
-def features_of(model: Model, table: pa.Table) -> NDArray[np.float64]:
+def features_of(model: Model, world: World, table: pa.Table) -> NDArray[np.float64]:
     """The model's features of payments that are their own history, point-in-time correct."""
-    history = {"transactions": events_of(table), "chargebacks": labels_of(table)}
-    vectors: NDArray[np.float64] = model.features.get_features_for_events(
-        events_of(table), history=history
-    ).to_numpy()
+    assert model.label is not None
+    events, history = events_of(table), {model.label.name: labels_of(table)}
+    if model.label.of.name != "transactions":  # the enriched ones
+        extra = Enrichment(world.config)
+        events, history["customers"] = extra.located(events), extra.profiles()
+    history[model.label.of.name] = events
+    vectors: NDArray[np.float64] = model.features.get_features_for_events(events, history=history).to_numpy()
     return vectors
 
 

@@ -28,6 +28,8 @@ from examples.fraud.enriched_run import (
     weeks_of,
 )
 from examples.fraud.enrichment import Enrichment
+from examples.fraud.online_definitions import logistic_online, trees_online
+from examples.fraud.online_run import FIRST_DAY, features_of
 from examples.fraud.protocol import utc_days
 from examples.fraud.world import SMALL, World, events_of, labels_of
 from penstock import FeatureService
@@ -65,6 +67,17 @@ def test_the_published_features_of_the_richer_stream_are_the_published_ones(worl
     own = weeks.only(columns_of("published"))
     assert own.names == frame.feature_names
     np.testing.assert_array_equal(own.features, frame.to_numpy())
+
+
+@pytest.mark.parametrize(
+    ("model", "features"), [(logistic_online, fraud_features), (trees_online, enriched_features)]
+)
+def test_models_that_go_on_learning_get_their_features(world, model, features):
+    table = world.between(FIRST_DAY, FIRST_DAY + timedelta(days=5))
+    vectors = features_of(model, world, table)
+    assert model.features is features
+    assert vectors.shape == (table.num_rows, 15 if features is fraud_features else 65)
+    assert np.isfinite(vectors[:, 0]).all()
 
 
 def test_every_feature_is_in_one_group(weeks):

@@ -20,7 +20,7 @@ from msgspec import structs
 from penstock.connectors.postgres_changes import TableChanges
 from penstock.core.errors import InputError, StoreError
 from penstock.core.time import from_us
-from penstock.core.types import Bool, Float64, Int64, Timestamp
+from penstock.core.types import Bool, Float32, Float64, Int32, Int64, Timestamp
 from penstock.definitions.postgres_configs import with_environment
 
 if TYPE_CHECKING:
@@ -209,7 +209,9 @@ def _boolean(text: str) -> bool:
 
 
 _READERS: dict[object, Callable[[str], object]] = {
+    Int32: int,
     Int64: int,
+    Float32: float,
     Float64: float,
     Bool: _boolean,
     Timestamp: datetime.fromisoformat,
