@@ -74,7 +74,10 @@ class TableInput:
         self, contract: Contract, offset: str | None, *, rows: int, final: bool, stop: Event
     ) -> Iterator[tuple[Decoded, RowOffsets]]:
         """See `Input.read`."""
-        if offset is None or offset != self._offset:
+        if self._rows is not None and self._rows.source != contract.source:
+            self.close()  # its schema has changed
+            self._go_to(offset)
+        elif offset is None or offset != self._offset:
             self._go_to(offset)
         while not stop.is_set():
             page = self._page(contract, rows, final=final, stop=stop)
@@ -86,8 +89,7 @@ class TableInput:
                 self._ask(contract, rows)
             if page.lines:
                 self._offset = page.place.to_text()
-                offsets = RowOffsets(self._offset, lambda count, page=page: page.place_after(count).to_text())
-                yield contract.decode_messages(page.lines), offsets
+                yield contract.decode_messages(page.lines), RowOffsets(self._offset, page.offset_after)
             if not page.more:
                 self._rest()
                 return

@@ -67,8 +67,11 @@ class Page:
     more: bool
     note: str = ""
 
-    def place_after(self, rows: int) -> TablePlace:
-        """The place behind so many of the rows; among rows of equal cursors it is before them."""
+    def offset_after(self, rows: int) -> str:
+        """The place behind so many of the rows, as a text; among rows of equal cursors it is before them."""
+        return self._place_after(rows).to_text()
+
+    def _place_after(self, rows: int) -> TablePlace:
         while 0 < rows < len(self.cursors) and self.cursors[rows - 1] == self.cursors[rows]:
             rows -= 1
         if rows == len(self.cursors):
@@ -90,7 +93,7 @@ class TableRows:
     def __init__(self, config: PostgresStreamConfig, source: SourceNode) -> None:
         _library()
         self._config = config
-        self._source = source
+        self.source = source
         self._owner = f"source {source.name!r}"
         self._floats = [f.name for f in source.fields if f.dtype.kind == "float"]
         self._connection: psycopg.Connection[Any] | None = None
@@ -185,7 +188,7 @@ class TableRows:
         return place.looking(now, newest)
 
     def _made_anew(self, columns: TableColumns, now: Horizon, newest: str | None) -> TablePlace:
-        if self._source.id_field is None:
+        if self.source.id_field is None:
             raise InputError(
                 f"{self._owner}: {self._config.table} was dropped and made anew since it was last read, and without event ids it is not known "
                 "which of its rows the log has. Rename the source to read all of it, or give it an event_id_field."
@@ -242,7 +245,7 @@ class TableRows:
             SQL("{0}::timestamp AS {1}" if f.name in columns.dates else "{0} AS {1}").format(
                 Identifier("r", f.name), Identifier(f.name)
             )
-            for f in self._source.fields
+            for f in self.source.fields
         )
         statement = SQL(
             "SELECT * FROM (SELECT convert_to((SELECT row_to_json(one) FROM (SELECT {values}) one)::text, 'UTF8') AS line, {keys} "
@@ -365,7 +368,7 @@ class TableRows:
         )
         try:
             self._columns = columns_of(
-                connection, self._config, list(self._source.fields), owner=self._owner
+                connection, self._config, list(self.source.fields), owner=self._owner
             )
         except BaseException:
             connection.close()

@@ -87,8 +87,9 @@ class TablePlace:
 
     def looking(self, now: Horizon, newest: str | None) -> TablePlace:
         """The place when a look begins, with the transactions that have ended by now and the table's greatest cursor."""
-        older = self.younger if self.younger.number <= self.seen.oldest else self.older
-        younger = Mark(now.end, newest)
+        older, younger = self.older, self.younger
+        if younger.number <= self.seen.oldest:
+            older, younger = younger, Mark(now.end, newest)
         if self.after is None:
             return replace(self, seen=now, older=older, younger=younger)
         return replace(self, now=now, late=None, older=older, younger=younger)
