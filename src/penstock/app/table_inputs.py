@@ -96,10 +96,12 @@ class TableInput:
 
     def close(self) -> None:
         """End the connection; the next reading makes another."""
-        self._asked = None
-        if self._rows is not None:
-            self._rows.close()
-            self._rows = None
+        rows, asked = self._rows, self._asked
+        self._rows = self._asked = None
+        if rows is not None and asked is not None:
+            asked.page.add_done_callback(lambda _: rows.close())  # a connection is its thread's until then
+        elif rows is not None:
+            rows.close()
 
     def _go_to(self, offset: str | None) -> None:
         """Read from `offset` on, whatever was read ahead."""
@@ -167,7 +169,12 @@ class TableInput:
     def _failed(self, error: PenstockError, *, raises: bool, final: bool) -> None:
         """Note why there is no page, or raise it where waiting would not help."""
         away = isinstance(error, UnreachableError)
-        if not (away or isinstance(error, InputError)) or raises or (not away and (final or not self._worked)):
+        if (
+            not (away or isinstance(error, InputError))
+            or raises
+            or (not away and (final or not self._worked))
+        ):
+            self.close()
             raise error
         self.problems[self.source] = str(error)
         self._more, self._next_s = False, self.now_s() + AGAIN_S

@@ -125,14 +125,14 @@ class TableRows:
             if place == self._complete:
                 return self._ended(place)
             if place.now is not None:
-                found = self._rows(connection, columns, place, self._late(columns, place), rows)
+                found = self._rows(connection, columns, self._late(columns, place), rows)
                 if found:
                     settled = len(found) < rows
                     end = place.settled() if settled else place.behind(found[-1][1:])
                     return self._paged(found, place, end, more=True)
                 place = place.settled()
-            found = self._rows(connection, columns, place, self._new(columns, place), rows)
-            if len(found) < rows and not found:
+            found = self._rows(connection, columns, self._new(columns, place), rows)
+            if not found:
                 self._complete = place
                 return self._ended(place)
             return self._paged(found, place, place.behind(found[-1][1:]), more=len(found) >= rows)
@@ -235,7 +235,6 @@ class TableRows:
         self,
         connection: psycopg.Connection[Any],
         columns: TableColumns,
-        place: TablePlace,
         where: Composable,
         rows: int,
     ) -> list[tuple[Any, ...]]:
@@ -323,14 +322,14 @@ class TableRows:
 
         if columns.ordered_by_time:
             text = "({0}::{1} - make_interval(secs => {2}))"
-            return SQL(text).format(Literal(newest), SQL(columns.cursor[0]), Literal(columns.look_back))  # type: ignore[arg-type]
+            return SQL(text).format(Literal(newest), SQL(columns.cursor[0]), Literal(columns.look_back))
         return SQL("({}::bigint - {}::bigint)").format(Literal(newest), Literal(columns.look_back))
 
     def _value(self, columns: TableColumns, cursor: tuple[str, ...]) -> Composable:
         from psycopg.sql import SQL, Literal
 
         pairs = zip(cursor, columns.cursor, strict=True)
-        values = [SQL("{}::{}").format(Literal(value), SQL(kind)) for value, kind in pairs]  # type: ignore[arg-type]
+        values = [SQL("{}::{}").format(Literal(value), SQL(kind)) for value, kind in pairs]
         return SQL("({})").format(SQL(", ").join(values))
 
     def _cursor(self) -> Composable:
@@ -367,9 +366,7 @@ class TableRows:
             "-c statement_timeout=120s -c lock_timeout=30s",
         )
         try:
-            self._columns = columns_of(
-                connection, self._config, list(self.source.fields), owner=self._owner
-            )
+            self._columns = columns_of(connection, self._config, list(self.source.fields), owner=self._owner)
         except BaseException:
             connection.close()
             raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from penstock.core.errors import InputError
@@ -88,12 +89,13 @@ def columns_of(
             "BatchSource with PostgresConfig."
         )
     types = {row[3]: row[6] for row in rows}
+    check = partial(_check, types, table=config.table, owner=owner)
     for field in fields:
-        _check(types, field.name, ALLOWED[field.dtype.kind], config, f"a field of type {field.dtype}", owner)
+        check(field.name, ALLOWED[field.dtype.kind], what=f"a field of type {field.dtype}")
     first, *others = config.cursor
-    _check(types, first, (*WHOLE, *TIMES), config, "the beginning of the cursor", owner)
+    check(first, (*WHOLE, *TIMES), what="the beginning of the cursor")
     for name in others:
-        _check(types, name, (*WHOLE, "numeric", *TEXTS, *TIMES), config, "a part of the cursor", owner)
+        check(name, (*WHOLE, "numeric", *TEXTS, *TIMES), what="a part of the cursor")
     by_name = {row[3]: row for row in rows}
     missed = size >= UNINDEXED_ROWS and not by_name[first][7]
     return TableColumns(
@@ -110,22 +112,17 @@ def columns_of(
 
 
 def _check(
-    types: Mapping[str, str],
-    name: str,
-    allowed: tuple[str, ...],
-    config: PostgresStreamConfig,
-    what: str,
-    owner: str,
+    types: Mapping[str, str], name: str, allowed: tuple[str, ...], *, what: str, table: str, owner: str
 ) -> None:
     """Raise unless the column is there, and of a type that is allowed."""
     if name not in types:
         raise InputError(
-            f"{owner}: {config.table} has no column {name!r}, which is {what}; it has {', '.join(sorted(types))}. Correct the schema or the "
+            f"{owner}: {table} has no column {name!r}, which is {what}; it has {', '.join(sorted(types))}. Correct the schema or the "
             "cursor, or add the column."
         )
     if types[name] not in allowed:
         raise InputError(
-            f"{owner}: the column {name!r} of {config.table} is of type {types[name]}; allowed for {what} are {', '.join(allowed)}. Change the "
+            f"{owner}: the column {name!r} of {table} is of type {types[name]}; allowed for {what} are {', '.join(allowed)}. Change the "
             "field's type, or the column's."
         )
 
