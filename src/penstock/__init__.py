@@ -20,6 +20,7 @@ from penstock.definitions.models import Model, TimeSplit
 from penstock.definitions.monitors import Monitor
 from penstock.definitions.policies import AlertBudget, CostMatrix, CostOptimal, Policy, Rule
 from penstock.definitions.postgres_configs import PostgresChangesConfig, PostgresConfig
+from penstock.definitions.postgres_stream_configs import PostgresStreamConfig
 from penstock.definitions.retraining import Retraining
 from penstock.definitions.services import FeatureService
 from penstock.definitions.sources import LabelSource, PushConfig, RequestSource, StreamSource
@@ -70,6 +71,7 @@ __all__ = [
     "Policy",
     "PostgresChangesConfig",
     "PostgresConfig",
+    "PostgresStreamConfig",
     "PushConfig",
     "RealtimeFeatureView",
     "RequestSource",

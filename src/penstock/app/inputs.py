@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Protocol
 
 from penstock.app.batch_inputs import batch_inputs
 from penstock.app.kafka_inputs import kafka_inputs
+from penstock.app.table_inputs import table_inputs
 from penstock.connectors.files import SUFFIXES, FileReader, decode
 from penstock.core.errors import InputError
 from penstock.core.limits import MAX_EVENT_BYTES
@@ -20,6 +21,7 @@ from penstock.definitions.sources import LabelSource, StreamSource
 from penstock.plan.nodes import Plan, SourceNode
 
 if TYPE_CHECKING:
+    from penstock.app.merging import Behind
     from penstock.app.runtime import Runtime
     from penstock.engine.contract import Contract, Decoded
 
@@ -40,7 +42,7 @@ class Input(Protocol):
 
     def read(
         self, contract: Contract, offset: str | None, *, rows: int, final: bool, stop: Event
-    ) -> Iterator[tuple[Decoded, str | None]]:
+    ) -> Iterator[tuple[Decoded, Behind]]:
         """Decoded blocks from `offset` to the present end, each with the offset behind it.
 
         An unfinished last line is left for later unless reading is `final`.
@@ -103,7 +105,7 @@ class _OnePass:
 
 
 def inputs_of(runtime: Runtime, given: Mapping[str, Path | IO[bytes]]) -> list[Input]:
-    """What a run reads: `given` by hand, or else every source with a file or a topic; the plan's batch tables in any case."""
+    """What a run reads: `given` by hand, or else every source with a file, a topic or a table; the plan's batch tables in any case."""
     plan, root = runtime.plan, runtime.project.root
     batch = {name for name, node in plan.sources.items() if node.is_batch}
     tables = {name: _table(name, place) for name, place in given.items() if name in batch}
@@ -112,7 +114,7 @@ def inputs_of(runtime: Runtime, given: Mapping[str, Path | IO[bytes]]) -> list[I
     if given:
         return [*batches, *given_inputs(streams, plan.sources, root=root)]
     topics = kafka_inputs(runtime.project, plan, runtime.settings.kafka, runtime.problems)
-    return [*batches, *configured_inputs(runtime.project, plan), *topics]
+    return [*batches, *configured_inputs(runtime.project, plan), *topics, *table_inputs(runtime)]
 
 
 def _table(name: str, place: Path | IO[bytes]) -> FileConfig:

@@ -29,6 +29,19 @@ Bound = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
+class RowOffsets:
+    """The offset behind a block, of a reader that has one behind each of its rows, too: what it reads again need not be the same rows."""
+
+    behind: str
+    after: Callable[[int], str]
+    """The offset behind so many of the block's rows."""
+
+
+Behind = str | RowOffsets | None
+"""Where to go on reading behind a block; None where reading cannot be resumed."""
+
+
+@dataclass(frozen=True, slots=True)
 class Resume:
     """Where to go on reading: a reader's own offset, and how many input rows after it are done."""
 
@@ -85,7 +98,7 @@ class Feed:
     def __init__(
         self,
         source: SourceNode,
-        blocks: Iterator[tuple[Decoded, str | None]],
+        blocks: Iterator[tuple[Decoded, Behind]],
         *,
         resume: Resume,
         order: int,
@@ -98,6 +111,7 @@ class Feed:
         self._skip = resume.skip
         self._before = resume.at
         self._after = resume.at
+        self._within: Callable[[int], str] | None = None
         self._head: Decoded | None = None
         self._times: IntArray = np.zeros(0, np.int64)
         self._latest = np.iinfo(np.int64).min
@@ -109,7 +123,9 @@ class Feed:
             block = next(self._blocks, None)
             if block is None:
                 return False
-            decoded, self._after = block
+            decoded, behind = block
+            self._within = behind.after if isinstance(behind, RowOffsets) else None
+            self._after = behind.behind if isinstance(behind, RowOffsets) else behind
             done = min(self._skip, decoded.received)
             self._skip -= done
             self._taken = done
@@ -140,7 +156,8 @@ class Feed:
         part = rows_between(head, self._taken, stop)
         self._head = rows_between(head, stop, self._taken + head.received)
         taken, self._times, self._taken = self._times[:count], self._times[count:], stop
-        return Part(self.source.name, part, Resume(self._before, stop), taken, self.key)
+        resume = Resume(self._before, stop) if self._within is None else Resume(self._within(stop))
+        return Part(self.source.name, part, resume, taken, self.key)
 
     def _running(self, head: Decoded) -> IntArray:
         times = row_times(head.columns, self.source)

@@ -24,6 +24,7 @@ from penstock.app.guarding import GuardWatch
 from penstock.app.kafka_inputs import KafkaInput
 from penstock.app.merging import Feed, Resume, by_source, merged
 from penstock.app.route_watch import RouteWatch
+from penstock.app.table_inputs import TableInput
 from penstock.monitoring.live import LiveMetrics, LiveSummary
 
 if TYPE_CHECKING:
@@ -286,7 +287,7 @@ class Runner:
         self._adoption.close()
         self._runtime.engine.flush()
         for one in self._inputs:
-            if isinstance(one, ChangeInput):
+            if isinstance(one, ChangeInput | TableInput):
                 one.close()
         return self.summary()
 

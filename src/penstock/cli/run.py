@@ -40,7 +40,7 @@ Files = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="SOURCE=FILE",
-        help="NDJSON, CSV or Parquet files or folders by source; - is NDJSON from stdin. Default: every source with a FileConfig or KafkaConfig.",
+        help="NDJSON, CSV or Parquet files or folders by source; - is NDJSON from stdin. Default: every source with a FileConfig, KafkaConfig or PostgresStreamConfig.",
         show_default=False,
     ),
 ]
@@ -173,8 +173,8 @@ def _inputs(runtime: Runtime, given: Mapping[str, Path | IO[bytes]], *, follow: 
     inputs = inputs_of(runtime, given)
     if not inputs and not follow:
         raise InputError(
-            f"run: no source of project {runtime.project.name!r} has a FileConfig or a KafkaConfig, or is a batch source, so there is nothing "
-            f"to read. Name files: penstock run {next(iter(runtime.plan.sources))}=FILE"
+            f"run: no source of project {runtime.project.name!r} has a FileConfig, KafkaConfig or PostgresStreamConfig, or is a batch source, so "
+            f"there is nothing to read. Name files: penstock run {next(iter(runtime.plan.sources))}=FILE"
         )
     return inputs
 

@@ -13,6 +13,7 @@ from penstock.core.types import Field, Timestamp, check_name
 from penstock.definitions.batch_configs import BatchConfig, FileConfig, check_batch_config
 from penstock.definitions.entities import fields_of
 from penstock.definitions.kafka_configs import KafkaConfig
+from penstock.definitions.postgres_stream_configs import PostgresStreamConfig
 from penstock.definitions.tags import Tags, tags_of
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class PushConfig:
     timestamp_field: str | None = None
 
 
-StreamConfig = PushConfig | FileConfig | KafkaConfig
+StreamConfig = PushConfig | FileConfig | KafkaConfig | PostgresStreamConfig
 
 CardNumbers = Literal["refuse", "tokenise", "keep"]
 """What happens to an event with the number of a payment card."""
@@ -52,7 +53,7 @@ class StreamSource:
     name
         The source's name.
     stream_config
-        How events arrive: `PushConfig`, `FileConfig` or `KafkaConfig`.
+        How events arrive: `PushConfig`, `FileConfig`, `KafkaConfig` or `PostgresStreamConfig`.
     schema
         The columns of an event. An event with a missing or mistyped column becomes a dead letter; unknown
         columns are ignored.
@@ -280,10 +281,10 @@ EventSource: TypeAlias = "StreamSource | LabelSource | BatchSource"
 
 def check_stream_config(config: object, *, owner: str) -> None:
     """Raise unless `config` says how events arrive."""
-    if not isinstance(config, PushConfig | FileConfig | KafkaConfig):
+    if not isinstance(config, StreamConfig):
         raise DefinitionError(
-            f"{owner}: stream_config is {config!r}; allowed are PushConfig(), FileConfig(uri, file_format) and KafkaConfig(servers, topics). "
-            "Write PushConfig() where events are sent to Penstock."
+            f"{owner}: stream_config is {config!r}; allowed are PushConfig(), FileConfig(uri, file_format), KafkaConfig(servers, topics) and "
+            "PostgresStreamConfig(url, table, cursor). Write PushConfig() where events are sent to Penstock."
         )
     if isinstance(config, FileConfig):
         _check_no_delay(config, owner=owner)

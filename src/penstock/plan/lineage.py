@@ -28,6 +28,7 @@ from penstock.definitions.models import Model
 from penstock.definitions.monitors import Monitor
 from penstock.definitions.policies import CostMatrix
 from penstock.definitions.postgres_configs import PostgresChangesConfig, PostgresConfig
+from penstock.definitions.postgres_stream_configs import PostgresStreamConfig
 from penstock.definitions.project import Project
 from penstock.definitions.services import FeatureService
 from penstock.definitions.sources import EventSource, LabelSource, RequestSource, StreamSource
@@ -205,6 +206,7 @@ def _way_of(config: object) -> str:
         DuckDBConfig: "DuckDB query",
         PostgresConfig: "PostgreSQL table",
         PostgresChangesConfig: "changes of a PostgreSQL table",
+        PostgresStreamConfig: "rows of a PostgreSQL table",
     }.get(type(config), "pushed")
 
 
