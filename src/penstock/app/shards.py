@@ -12,6 +12,7 @@ from penstock.app.guarding import GuardWatch
 from penstock.app.kafka_following import sending_results
 from penstock.app.kafka_inputs import KafkaInput, kafka_sources, reader_of, registry_settings
 from penstock.app.merging import Resume
+from penstock.app.partition_keys import check_partition_key
 from penstock.app.route_watch import RouteWatch
 from penstock.app.running import Observe, Runner
 from penstock.app.runtime import Runtime, plan_of
@@ -70,6 +71,8 @@ class Topics:
                     f"worker: the topics have {found} partitions; allowed is the same number, so that the events of a key and their labels meet. "
                     "Create them anew with one number."
                 )
+            if counts[self.main] > 1:
+                check_partition_key(self.plan, self.main, key=configs[self.main].key_field, read=configs)
         except PenstockError:
             self.close()
             raise
