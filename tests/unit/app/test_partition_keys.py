@@ -16,7 +16,7 @@ from penstock import (
     StreamFeatureView,
     StreamSource,
 )
-from penstock.app.partition_keys import check_partition_key
+from penstock.app.partition_keys import check_partition_key, check_read
 from penstock.core.errors import DefinitionError, InputError
 from penstock.plan.compile import compile_plan
 from penstock.types import Bool, Field, Float64, Int64, String, Timestamp
@@ -39,7 +39,8 @@ def view(name, *keys, source=payments, features=SUM):
 
 def check(*views, key=None, read=READ):
     plan = compile_plan([(FeatureService("all", features=[*views]), payments)])
-    check_partition_key(plan, "payments", key=key, read=read)
+    check_read(plan, "payments", read=read)
+    check_partition_key(plan, "payments", key=key)
 
 
 by_card, by_shop, by_both = view("by_card", CARD), view("by_shop", SHOP), view("by_both", CARD, SHOP)
