@@ -59,6 +59,11 @@ class KafkaInput:
         """See `Input.key`."""
         return f"{self.source}:kafka:{self.partition.topic}:{self.partition.number}"
 
+    @property
+    def at_rest(self) -> bool:
+        """Whether all that is there was taken."""
+        return self.reader.is_at_end(self.partition) and not self._again_s
+
     def read(
         self, contract: Contract, offset: str | None, *, rows: int, final: bool, stop: Event
     ) -> Iterator[tuple[Decoded, str | None]]:

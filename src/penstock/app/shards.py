@@ -166,7 +166,8 @@ class Shard:
         if self.runner.step():
             self._rest_at = None
             return True
-        if self._sent_on is not None and self._rest_at is None:
+        at_rest = all(one.at_rest for one in self.inputs)
+        if self._sent_on is not None and self._rest_at is None and at_rest:
             self.runtime.engine.flush()
             self._rest_at = self.runtime.engine.position
             self._sent_on.wake()

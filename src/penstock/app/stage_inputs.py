@@ -62,12 +62,13 @@ class _Rows:
     keys: IntArray
 
     def split(self, count: int) -> tuple[_Rows, _Rows]:
+        """The first `count` rows, and the others."""
         return self._between(slice(0, count)), self._between(slice(count, len(self.keys)))
 
     def _between(self, part: slice) -> _Rows:
-        return _Rows(
-            self.columns.take(np.arange(len(self.keys))[part]), self.positions[part], self.keys[part]
-        )
+        if part == slice(0, len(self.keys)):
+            return self
+        return _Rows(self.columns.take(part), self.positions[part], self.keys[part])
 
 
 @dataclass(slots=True, eq=False)
@@ -159,6 +160,11 @@ class StageInput:
     def key(self) -> str:
         """See `Input.key`."""
         return f"{self.source}:stage:{self.partition.topic}:{self.partition.number}"
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether nothing is there, and nobody is known to send more soon."""
+        return all(self._rests(one) and not one.waiting for one in self._shards)
 
     def step(self, offsets: Mapping[str, str]) -> Taken | None:
         """The next rows in order, and what to keep with them; no rows but something to keep; or None where there is nothing now.

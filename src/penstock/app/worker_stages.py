@@ -15,7 +15,7 @@ from penstock.app.runtime import plan_of
 from penstock.app.shard_plans import project_stages
 from penstock.app.shards import Topics
 from penstock.app.stage_inputs import StageInput
-from penstock.connectors.kafka import KafkaReader, Partition
+from penstock.connectors.kafka import START, KafkaReader, Partition
 from penstock.connectors.kafka_stage import ensure_topic
 from penstock.core.errors import PenstockError, ProjectError
 from penstock.plan.stages import Stage
@@ -40,7 +40,8 @@ class StageTopics:
             name: node for name, node in stage.plan.sources.items() if self.main in {name, node.label_of}
         }
         ensure_topic(self.client, topic, partitions=self.partitions)
-        self.readers = {self.main: KafkaReader(self.client, owner=f"stage {stage.column!r}")}
+        settings = {name: value for name, value in self.client.items() if name != START}
+        self.readers = {self.main: KafkaReader(settings, owner=f"stage {stage.column!r}")}
 
     def tell(self, arrived: Callable[[], None]) -> None:
         """Call `arrived` when something comes."""
