@@ -24,7 +24,6 @@ from penstock.app.guarding import GuardWatch
 from penstock.app.kafka_inputs import KafkaInput
 from penstock.app.merging import Feed, Resume, by_source, merged, next_parts
 from penstock.app.route_watch import RouteWatch
-from penstock.app.stage_inputs import StageInput
 from penstock.monitoring.live import LiveMetrics, LiveSummary
 
 if TYPE_CHECKING:
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from penstock.app.inputs import Input
     from penstock.app.merging import Part
     from penstock.app.runtime import Runtime
+    from penstock.app.stage_inputs import StageInput
     from penstock.engine.local import Processed
 
 POLL_S = 0.2
@@ -116,6 +116,8 @@ class Runner:
         Called with each micro-batch that was processed and when it was begun, in the engine's thread.
     answering
         Requests that are served between two micro-batches of the inputs, while `follow` runs.
+    stage
+        A stage before, in place of `inputs`; read by `step`.
     beside
         Gives more to be kept with the offsets of each micro-batch.
     """
@@ -130,6 +132,7 @@ class Runner:
         decide: bool = True,
         observe: Observe | None = None,
         answering: Answering | None = None,
+        stage: StageInput | None = None,
         beside: Callable[[], Mapping[str, str]] = dict,
         now_s: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -140,6 +143,7 @@ class Runner:
         self._decide = decide
         self._observe = observe
         self._answering = answering
+        self._stage = stage
         self._beside = beside
         self._now_s = now_s
         self._offsets: dict[str, str] = dict(runtime.store.offsets())
@@ -175,9 +179,8 @@ class Runner:
         """Process the next micro-batch of the topics or the stage that are its inputs; whether there was one."""
         if self._adopt():
             self._lasting = None
-        stages = [one for one in self._inputs if isinstance(one, StageInput)]
-        if stages:
-            found = stages[0].step(self._offsets)
+        if self._stage is not None:
+            found = self._stage.step(self._offsets)
             if found is not None:
                 self._process(*found)
             return found is not None and bool(found[0])

@@ -24,6 +24,7 @@ from penstock.app.running import Observe, Runner
 from penstock.app.runtime import Runtime, plan_of
 from penstock.app.settings import Settings
 from penstock.app.shard_plans import main_stream
+from penstock.app.stage_inputs import StageInput
 from penstock.app.stage_sending import SentOn
 from penstock.connectors.kafka import KafkaReader, Partition
 from penstock.connectors.kafka_values import Values, values_of
@@ -115,7 +116,14 @@ class Shard:
         self._watching = ExitStack()
         self._sent_on = self._sending_on(stage)
         beside = dict if self._sent_on is None else self._sent_on.noted
-        self.runner = Runner(runtime, self.inputs, stop=stop, observe=observe, beside=beside)
+        self.runner = Runner(
+            runtime,
+            [one for one in self.inputs if isinstance(one, KafkaInput)],
+            stop=stop,
+            observe=observe,
+            stage=next((one for one in self.inputs if isinstance(one, StageInput)), None),
+            beside=beside,
+        )
         self._watching.enter_context(RouteWatch(runtime))
         self._watching.enter_context(GuardWatch(runtime))
         self._watching.enter_context(sending_results(runtime))

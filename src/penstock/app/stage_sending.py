@@ -188,7 +188,7 @@ class StageSender:
             return
         event = columns[EVENT]
         assert isinstance(event, Numeric)
-        there = np.flatnonzero(event.values >= 0)  # the others go with their events
+        there = np.flatnonzero(event.values.astype(np.int64) >= 0)  # the others go with their events
         if len(there):
             events = self._reader.events(self._source, event.values[there].astype(np.int64))
             columns = columns.select([f.name for f in node.fields]).take(there)
@@ -259,22 +259,13 @@ class SentOn:
         rest_at: Callable[[], int | None],
     ) -> None:
         self._problems, self._settings, self._topic = runtime.problems, settings, topic
-        self._rest_at = rest_at
+        self._rest_at, self._stage, self._source = rest_at, stage, source
+        self._shard, self._partitions = shard, partitions
         self._log = open_reader(runtime.project.root, runtime.shard)
         noted = runtime.store.offsets().get(SENT)
         sent = Sent() if noted is None else msgspec.json.decode(noted, type=Sent)
-        self._sender_from = lambda sent, producer: StageSender(
-            self._log,
-            stage,
-            source,
-            shard=shard,
-            partitions=partitions,
-            sent=sent,
-            send=producer.send,
-            flush=lambda: producer.flush(FLUSH_S),
-        )
         self._producer = StageProducer(settings, topic)
-        self._sender: StageSender = self._sender_from(sent, self._producer)
+        self._sender = self._sender_from(sent)
         self._stop, self._news = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="penstock-stage", daemon=True)
         self._thread.start()
@@ -313,8 +304,21 @@ class SentOn:
             self._news.wait(wait_s)
             self._news.clear()
 
+    def _sender_from(self, sent: Sent) -> StageSender:
+        producer = self._producer
+        return StageSender(
+            self._log,
+            self._stage,
+            self._source,
+            shard=self._shard,
+            partitions=self._partitions,
+            sent=sent,
+            send=producer.send,
+            flush=lambda: producer.flush(FLUSH_S),
+        )
+
     def _begin_anew(self) -> None:
         """With another producer: what the one before had under way is sent again, and nothing of it comes later."""
         self._producer.close()
         self._producer = StageProducer(self._settings, self._topic)
-        self._sender = self._sender_from(self._sender.sent, self._producer)
+        self._sender = self._sender_from(self._sender.sent)

@@ -32,11 +32,13 @@ def ensure_topic(settings: Mapping[str, str], topic: str, *, partitions: int) ->
         No broker answers.
     """
     kafka = library()
-    from confluent_kafka.admin import AdminClient, NewTopic
+    from confluent_kafka import admin as admin_of
 
-    admin = AdminClient({**_own(settings), "logger": Quiet()})
+    given: dict[str, Any] = {**_own(settings), "logger": Quiet()}
+    admin: Any = admin_of.AdminClient(given)
+    new: Any = admin_of.NewTopic  # type: ignore[attr-defined]
     owner = f"worker: topic {topic!r} between stages"
-    made = admin.create_topics([NewTopic(topic, partitions, config=_CONFIG)], operation_timeout=REACH_S)
+    made = admin.create_topics([new(topic, partitions, config=_CONFIG)], operation_timeout=REACH_S)
     try:
         made[topic].result(2 * REACH_S)
     except kafka.KafkaException as error:

@@ -141,7 +141,7 @@ def compare_carried(service: ServiceNode, replayed: Replayed, report: AuditRepor
         report.values += int((~failed).sum())
         report.differing += len(different)
         for row in different[: 10 - len(report.examples)].tolist():
-            two = [float("nan") if isinstance(c, Text) else float(c.values[row]) for c in (served, again)]  # type: ignore[arg-type]
+            two = [float("nan") if isinstance(c, Text) else float(c.values[row]) for c in (served, again)]
             report.examples.append(Mismatch(int(rows.positions[row]), output.name, *two))
 
 

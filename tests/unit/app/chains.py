@@ -17,6 +17,7 @@ START_US, SECOND = 1_767_225_600_000_000, 1_000_000
 PARTITIONS = 3
 DEFINITIONS = """
 import numpy as np
+from datetime import timedelta
 from penstock import *
 from penstock.types import Bool, Field, Float64, Int64, String, Timestamp
 
@@ -34,12 +35,16 @@ risk = StreamFeatureView("risk", source=frauds, entities=[Entity("shop", [shop])
     features=[Aggregate(Field("is_fraud", Bool), f, time_window=48 * HOUR) for f in ("count", "mean")])
 
 
-@realtime_feature_view(sources=[by_card, by_shop], features=[Attribute("ratio", Float64)])
+@realtime_feature_view(sources=[by_card, by_shop], mode="python",
+    features=[Attribute("ratio", Float64), Attribute("noted", Float64)])
 def compared(card, shop):
-    return {"ratio": card["amount_sum_1h"] / shop["amount_sum_1h"]}
+    note = next(value for name, value in card.items() if name.startswith("note"))
+    sums = [next(value for name, value in one.items() if "sum_1h" in name) for one in (card, shop)]
+    return {"ratio": sums[0] / sums[1], "noted": None if note is None else float(note[1:])}
 
 
-features = FeatureService("features", features=[by_shop, by_card, compared, risk])
+numbers = by_card[[name for name in by_card.feature_types if not name.startswith("note")]]
+features = FeatureService("features", features=[by_shop, numbers, compared, risk])
 
 
 class NoEstimator:
@@ -117,7 +122,9 @@ def history(count, seed, *, late=0.0):
         event |= {"amount": float(draw.gamma(2.0, 30.0)), "note": None if i % 5 else f"n{i}"}
         events[card % PARTITIONS].append(event)
         if draw.random() < 0.4:
-            known = at + int(draw.integers(0, 7200)) * SECOND
+            known = (
+                at + (draw.random() < 0.9) * int(draw.integers(0, 7200)) * SECOND
+            )  # some at once: these come first
             label = {"id": f"e{i}", "is_fraud": bool(draw.random() < 0.3), "known_at": known}
             labels[card % PARTITIONS].append(label)
     for some in labels:

@@ -1,6 +1,7 @@
 """Stages of workers without their servers: the same bits as one engine, whatever is sent twice, cut, or comes in whatever order."""
 
 from contextlib import ExitStack
+from threading import Event
 
 import msgspec
 import pytest
@@ -41,11 +42,12 @@ def sent_by_first_stage(project, topic, events, labels):
                 pass
             report = audit(runtime.store, runtime.plan)
             assert report.clean
+            assert report.vectors == len(events[number])
 
 
 def work(runtime, one):
     """Process what a shard of the second stage reads, as a runner does."""
-    runner = Runner(runtime, [one], stop=None)
+    runner = Runner(runtime, [], stop=Event(), stage=one)
     while runner.step():
         pass
     runner.finish()
@@ -93,7 +95,8 @@ def test_what_is_sent_again_and_in_other_blocks_counts_once(tmp_path, monkeypatc
     assert decided_in_stages(project, topic) == expected
 
 
-def test_a_shard_of_a_later_stage_goes_on_where_its_commit_stands(tmp_path):
+def test_a_shard_of_a_later_stage_goes_on_where_its_commit_stands(tmp_path, monkeypatch):
+    monkeypatch.setattr(stage_sending, "STRETCH_ROWS", 60)
     events, labels = history(600, 5)
     expected = one_engine(tmp_path / "one", events, labels)
     project, topic = write_project(tmp_path / "many"), Topic(PARTITIONS)
@@ -103,7 +106,7 @@ def test_a_shard_of_a_later_stage_goes_on_where_its_commit_stands(tmp_path):
         moved = True
         while moved:  # one micro-batch, then another process has it
             with opened(project, f"shop-{number}", plan) as runtime:
-                runner = Runner(runtime, [reading(runtime, topic, number)], stop=None)
+                runner = Runner(runtime, [], stop=Event(), stage=reading(runtime, topic, number))
                 moved = runner.step()
                 runner.finish()
                 opened_times += 1
