@@ -78,6 +78,7 @@ class StageWorker:
         self._opening: dict[int, Future[Shard]] = {}
         self._pool = ThreadPoolExecutor(OPENED_AT_ONCE, "penstock-open")
         self._arrived = threading.Event()
+        self._ended = False
         self.shards: dict[int, Shard] = {}
         """Those that are open, by partition."""
         self.name = stage.name
@@ -91,6 +92,7 @@ class StageWorker:
                 try:
                     self._work(stop)
                 finally:
+                    self._ended = True
                     self._give_up_all()
         finally:
             self._pool.shutdown()
@@ -104,6 +106,8 @@ class StageWorker:
     def report(self, problems: dict[str, str]) -> dict[str, ShardStatus]:
         """How its shards stand, by name, with what does not work added to `problems`; the group is told, too."""
         open_now = dict(self.shards)
+        if self._ended:
+            return {}
         offsets: dict[tuple[str, int], int] = {}
         for shard in open_now.values():
             offsets |= shard.offsets()
