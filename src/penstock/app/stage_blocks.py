@@ -66,7 +66,14 @@ _decode = msgspec.msgpack.Decoder(Block).decode
 
 
 def order_keys(columns: Columns, source: SourceNode) -> IntArray:
-    """Where rows stand among those of other shards, before the running maximum: by time, at equal times labels first."""
+    """Where rows stand among those of other shards, before the running maximum: by time, at equal times labels first.
+
+    Rows that have come through a stage stand where they stood there, however late they were.
+    """
+    if KEY in columns:
+        kept = columns[KEY]
+        assert isinstance(kept, Numeric)
+        return kept.values.astype(np.int64)
     keys: IntArray = 2 * row_times(columns, source) + int(not source.comes_first)
     return keys
 
@@ -77,8 +84,8 @@ def marked(columns: Columns, positions: IntArray, keys: IntArray) -> Columns:
 
 
 def unmarked(columns: Columns) -> tuple[Columns, IntArray, IntArray]:
-    """What `marked` has put together: rows, positions, keys."""
+    """What `marked` has put together: rows, which keep their keys for the stage behind, positions and keys."""
     position, key = columns[POSITION], columns[KEY]
     assert isinstance(position, Numeric) and isinstance(key, Numeric)  # noqa: PT018
-    rest = {name: column for name, column in columns.columns.items() if name not in {POSITION, KEY}}
+    rest = {name: column for name, column in columns.columns.items() if name != POSITION}
     return Columns(columns.length, rest), position.values.astype(np.int64), key.values.astype(np.int64)

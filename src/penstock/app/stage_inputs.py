@@ -130,7 +130,7 @@ class StageInput:
     source
         The stream that is decided on.
     nodes
-        The sources of the rows.
+        The sources of the rows, as the stage before has them.
     shards
         How many shards the stage before has.
     problems

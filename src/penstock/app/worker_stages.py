@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 class StageTopics:
     """The topic that a stage reads from the one before; see `Topics`, whose form it has."""
 
-    def __init__(self, first: Topics, stage: Stage, topic: str) -> None:
+    def __init__(self, first: Topics, before: Stage, stage: Stage, topic: str) -> None:
         self.main, self.client, self.partitions, self.topic = (
             first.main,
             first.client,
@@ -37,7 +37,7 @@ class StageTopics:
             topic,
         )
         self._nodes = {
-            name: node for name, node in stage.plan.sources.items() if self.main in {name, node.label_of}
+            name: node for name, node in before.plan.sources.items() if self.main in {name, node.label_of}
         }
         ensure_topic(self.client, topic, partitions=self.partitions)
         settings = {name: value for name, value in self.client.items() if name != START}
@@ -115,8 +115,8 @@ def worker_stages(project: Project, settings: Settings, *, group: str) -> list[W
             return [WorkerStage("", topics, group, _checking(topics))]
         check_read(topics.plan, topics.main, read=topics.configs)
         names = [topic_between(group, stage.column) for stage in stages[1:]]
-        for stage, name in zip(stages[1:], names, strict=True):
-            made.append(StageTopics(topics, stage, name))
+        for before, stage, name in zip(stages[:-1], stages[1:], names, strict=True):
+            made.append(StageTopics(topics, before, stage, name))
     except PenstockError:
         for one in made:
             one.close()

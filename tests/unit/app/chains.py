@@ -21,9 +21,10 @@ from datetime import timedelta
 from penstock import *
 from penstock.types import Bool, Field, Float64, Int64, String, Timestamp
 
-card, shop, amount = Field("card", String), Field("shop", Int64), Field("amount", Float64)
+card, shop, device = Field("card", String), Field("shop", Int64), Field("device", String)
+amount = Field("amount", Float64)
 payments = StreamSource("payments", KafkaConfig("localhost:1", "payments", key_field="card"), schema=[
-    Field("id", String), card, shop, Field("at", Timestamp), amount, Field("note", String, optional=True)],
+    Field("id", String), card, shop, device, Field("at", Timestamp), amount, Field("note", String, optional=True)],
     event_id_field="id")
 HOUR = timedelta(hours=1)
 totals = [Aggregate(amount, f, time_window=w) for w in (HOUR, 24 * HOUR) for f in ("sum", "count", "stddev_samp")]
@@ -44,7 +45,8 @@ def compared(card, shop):
 
 
 numbers = by_card[[name for name in by_card.feature_types if not name.startswith("note")]]
-features = FeatureService("features", features=[by_shop, numbers, compared, risk])
+by_device = StreamFeatureView("by_device", source=payments, entities=[Entity("device", [device])], features=totals)
+features = FeatureService("features", features=[by_shop, numbers, compared, risk{more}])
 
 
 class NoEstimator:
@@ -96,10 +98,12 @@ class Message:
         return 2, self._sent_ms
 
 
-def write_project(root):
+def write_project(root, *, devices=False):
+    """The project; with features by device, too, there are three stages."""
     root.mkdir(parents=True, exist_ok=True)
     (root / "penstock.toml").write_text('[project]\nname = "shop"\n[engine]\ndurability = "process"\n')
-    (root / "definitions.py").write_text(DEFINITIONS)
+    more = ", by_device" if devices else ""
+    (root / "definitions.py").write_text(DEFINITIONS.replace("{more}", more))
     return load_project(root)
 
 
@@ -110,15 +114,17 @@ def opened(project, shard="", plan=None):
     )
 
 
-def history(count, seed, *, late=0.0):
-    """By partition events and labels: in the order of time but for a share of events that come late."""
+def history(count, seed, *, late=0.0, ties=True):
+    """By partition events and labels: in the order of time but for a share of events that come late; with `ties` three at a time."""
     draw = np.random.default_rng(seed)
     events, labels = [[] for _ in range(PARTITIONS)], [[] for _ in range(PARTITIONS)]
     for i in range(count):
         card, at = int(draw.integers(0, 40)), START_US + 60 * SECOND * (i // 3)
         if draw.random() < late:
             at -= int(draw.integers(1, 1800)) * SECOND
+        at += 0 if ties else i
         event = {"id": f"e{i}", "card": f"c{card}", "shop": int(draw.integers(0, 9)), "at": at}
+        event["device"] = f"d{draw.integers(0, 15)}"
         event |= {"amount": float(draw.gamma(2.0, 30.0)), "note": None if i % 5 else f"n{i}"}
         events[card % PARTITIONS].append(event)
         if draw.random() < 0.4:
@@ -165,9 +171,9 @@ def decided(runtime):
     return found
 
 
-def chain(project):
-    """The two stages."""
-    return stages_of(plan_of(project), "payments", ["card", "shop"])
+def chain(project, *columns):
+    """The stages."""
+    return stages_of(plan_of(project), "payments", columns or ["card", "shop"])
 
 
 def sender(runtime, stage, number, topic, sent=None, *, now_s=lambda: 0.0):
@@ -184,12 +190,12 @@ def sender(runtime, stage, number, topic, sent=None, *, now_s=lambda: 0.0):
     )
 
 
-def reading(runtime, topic, number, *, now_s=lambda: 0.0):
+def reading(runtime, topic, number, *, before=None, now_s=lambda: 0.0):
     return StageInput(
         "payments",
         Partition("t", number),
         topic,
-        nodes=runtime.plan.sources,
+        nodes=(before or chain(runtime.project)[0]).plan.sources,
         shards=PARTITIONS,
         problems=runtime.problems,
         now_s=now_s,

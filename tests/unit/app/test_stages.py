@@ -1,5 +1,6 @@
 """Stages of workers without their servers: the same bits as one engine, whatever is sent twice, cut, or comes in whatever order."""
 
+import random
 from contextlib import ExitStack
 from threading import Event
 
@@ -8,9 +9,11 @@ import pytest
 
 from penstock.app import stage_sending
 from penstock.app.running import Runner
+from penstock.app.stage_blocks import Block
 from penstock.app.stage_inputs import FIRST_S, PATIENCE_S, STALE_MS, TIDY_MESSAGES
 from penstock.app.stage_sending import SENT, Sent
 from penstock.engine.audit import audit
+from penstock.kernel.columns import Columns
 from tests.unit.app.chains import (
     PARTITIONS,
     Topic,
@@ -37,9 +40,7 @@ def sent_by_first_stage(project, topic, events, labels):
     for number in range(PARTITIONS):
         with opened(project, f"card-{number}", stage.plan) as runtime:
             process(runtime, [events[number]], [labels[number]])
-            sending = sender(runtime, stage, number, topic)
-            while sending.step(rest_at=runtime.engine.position):
-                pass
+            send_all(runtime, stage, number, topic)
             report = audit(runtime.store, runtime.plan)
             assert report.clean
             assert report.vectors == len(events[number])
@@ -53,11 +54,11 @@ def work(runtime, one):
     runner.finish()
 
 
-def decided_in_stages(project, topic):
-    found = {}
+def decided_in_stages(project, topic, stages=None):
+    found, (*_, before, stage) = {}, stages or chain(project)
     for number in range(PARTITIONS):
-        with opened(project, f"shop-{number}", chain(project)[1].plan) as runtime:
-            work(runtime, reading(runtime, topic, number))
+        with opened(project, f"shop-{number}", stage.plan) as runtime:
+            work(runtime, reading(runtime, topic, number, before=before))
             report = audit(runtime.store, runtime.plan)
             assert report.clean
             assert report.vectors == len(decided(runtime))
@@ -75,6 +76,70 @@ def test_stages_have_the_bits_of_one_engine(tmp_path, seed, late):
     found = decided_in_stages(project, topic)
     assert found.keys() == expected.keys()
     assert sum(found[one] != expected[one] for one in expected) == 0
+
+
+def test_three_stages_have_the_bits_of_one_engine(tmp_path, monkeypatch):
+    monkeypatch.setattr(stage_sending, "STRETCH_ROWS", 50)
+    events, labels = history(600, 8, late=0.05, ties=False)
+    with opened(write_project(tmp_path / "one", devices=True)) as runtime:
+        process(runtime, events, labels)
+        expected = decided(runtime)
+    project = write_project(tmp_path / "many", devices=True)
+    stages, topics = chain(project, "card", "device", "shop"), [Topic(PARTITIONS), Topic(PARTITIONS)]
+    assert [[view.name for view in stage.plan.views if not view.given] for stage in stages] == [
+        ["by_card"],
+        ["by_device"],
+        ["by_shop", "risk"],
+    ]
+    for at, stage in enumerate(stages[:2]):
+        for number in range(PARTITIONS):
+            with opened(project, f"{stage.column}-{number}", stage.plan) as runtime:
+                if at:
+                    work(runtime, reading(runtime, topics[0], number, before=stages[0]))
+                else:
+                    process(runtime, [events[number]], [labels[number]])
+                send_all(runtime, stage, number, topics[at])
+                assert audit(runtime.store, runtime.plan).clean
+    assert decided_in_stages(project, topics[1], stages) == expected
+
+
+def send_all(runtime, stage, number, topic):
+    one = sender(runtime, stage, number, topic)
+    while one.step(rest_at=runtime.engine.position):
+        pass
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_order_does_not_depend_on_who_is_first(tmp_path, monkeypatch, seed):
+    """Shards of both stages take turns as they like; nobody is at rest before its end."""
+    monkeypatch.setattr(stage_sending, "STRETCH_ROWS", 20)
+    events, labels = history(500, 20 + seed, late=0.05)
+    expected = one_engine(tmp_path / "one", events, labels)
+    project, topic, turns = write_project(tmp_path / "many"), Topic(PARTITIONS), random.Random(seed)
+    first, last = chain(project)
+    with ExitStack() as stack:
+        senders, runners, runtimes = [], [], []
+        for number in range(PARTITIONS):
+            runtime = stack.enter_context(opened(project, f"card-{number}", first.plan))
+            process(runtime, [events[number]], [labels[number]])
+            senders.append((sender(runtime, first, number, topic), runtime.engine.position))
+            runtimes.append(stack.enter_context(opened(project, f"shop-{number}", last.plan)))
+            one = reading(runtimes[-1], topic, number)
+            runners.append(Runner(runtimes[-1], [], stop=Event(), stage=one))
+        early = 0
+        for _ in range(400):
+            one, end = turns.choice(senders)
+            one.step(rest_at=end)
+            early += turns.choice(runners).step()
+        for runner in runners:
+            while runner.step():
+                pass
+            runner.finish()
+        assert early > 10
+        found = {}
+        for runtime in runtimes:
+            found |= decided(runtime)
+    assert found == expected
 
 
 def test_what_is_sent_again_and_in_other_blocks_counts_once(tmp_path, monkeypatch):
@@ -146,8 +211,9 @@ class Times:
 
 
 @pytest.fixture
-def two(tmp_path):
+def two(tmp_path, monkeypatch):
     """Shards 0 and 1 of the first stage with their senders, shard 0 of the second, and a clock; shard 2 is at rest."""
+    monkeypatch.setattr(stage_sending, "STRETCH_ROWS", 15)
     project, topic, clock = write_project(tmp_path), Topic(PARTITIONS), Times()
     first, last = chain(project)
     events, labels = history(200, 7)
@@ -158,10 +224,19 @@ def two(tmp_path):
             if number < 2:
                 process(runtime, [events[number]], [labels[number]])
             senders.append(sender(runtime, first, number, topic))
-            runtime.end = runtime.engine.position
-            senders[-1].end = runtime.end
+            senders[-1].end = runtime.engine.position
         after = stack.enter_context(opened(project, "shop-0", last.plan))
         yield senders, topic, after, reading(after, topic, 0, now_s=clock), clock
+
+
+def rows_in(messages):
+    blocks = [Block.from_bytes(message.value()) for message in messages]
+    return sum(Columns.from_bytes(payload).length for block in blocks for payload in block.rows.values())
+
+
+def send_rest(one):
+    while one.step(rest_at=one.end):
+        pass
 
 
 def taken(one):
@@ -178,7 +253,7 @@ def all_taken(one):
 
 def test_a_shard_that_was_never_heard_is_waited_for_longest(two):
     senders, _, after, one, clock = two
-    senders[0].step(rest_at=senders[0].end)
+    send_rest(senders[0])
     assert taken(one) == 0
     clock.s = FIRST_S - 1
     assert taken(one) == 0
@@ -188,37 +263,39 @@ def test_a_shard_that_was_never_heard_is_waited_for_longest(two):
     clock.s += FIRST_S + 1
     assert all_taken(one) > 0
     assert "said nothing for a while" in after.problems["stage 1"]
-    senders[1].step(rest_at=senders[1].end)
+    send_rest(senders[1])
     assert all_taken(one) > 0
     assert "stage 1" not in after.problems
 
 
 def test_nobody_waits_for_a_shard_at_rest_and_all_for_one_that_has_more(two):
     senders, _, _, one, clock = two
-    senders[2].step(rest_at=senders[2].end)
-    senders[1].step(rest_at=None)
-    senders[0].step(rest_at=senders[0].end)
+    for number in (2, 0):
+        send_rest(senders[number])
+    senders[1].step(rest_at=senders[1].end)
     some = all_taken(one)
     assert some > 0
     assert not one.at_rest
-    senders[1].step(rest_at=senders[1].end)
-    assert all_taken(one) > 0
+    send_rest(senders[1])
+    assert all_taken(one) > some
     assert one.at_rest
-    del clock
+    assert clock.s == 0
 
 
 def test_a_word_that_is_old_does_not_count(two):
     senders, topic, _, one, clock = two
-    senders[2].step(rest_at=senders[2].end)
-    senders[1].step(rest_at=senders[1].end)
+    for number in (2, 1):
+        send_rest(senders[number])
     topic.now_ms += STALE_MS + 1
-    senders[0].step(rest_at=senders[0].end)
-    before = all_taken(one)
-    clock.s += PATIENCE_S + 1
-    between = all_taken(one)
-    clock.s += PATIENCE_S + 1
-    assert all_taken(one) + between > 0
-    assert before + between > 0
+    send_rest(senders[0])
+    count = all_taken(one)  # up to what is known of the others
+    assert not one.at_rest
+    for _ in range(2):  # one after the other
+        clock.s += PATIENCE_S - 1
+        assert taken(one) == 0
+        clock.s += 2
+        count += all_taken(one)
+    assert count == rows_in(topic.messages[0])
 
 
 def test_the_offset_moves_though_nothing_comes(two):
