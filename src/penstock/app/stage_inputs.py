@@ -1,6 +1,6 @@
 """What a shard of a later stage reads: one partition that all shards of the stage before write to, each in its own order.
 
-1. Rows of each of those are kept apart, and merged by their order keys (`stage_blocks`), as the partitions of a topic are merged by event time.
+1. Rows of each of those are kept apart, and merged by their places (`stage_blocks`), as the partitions of a topic are merged by event time.
 2. Rows up to a bound are taken: no shard that has more to say will send any before it. A shard that is at rest sets no bound, so at the ends of the
    topics nobody waits; one that has said nothing for a while does not count as at rest.
 3. A shard that keeps others waiting and says nothing is waited for `PATIENCE_S`, since it is on its way to another worker; at the very first start,
@@ -21,7 +21,7 @@ import msgspec
 import numpy as np
 
 from penstock.app.merging import Part, Resume
-from penstock.app.stage_blocks import FIRST_KEY, Block, unmarked
+from penstock.app.stage_blocks import FIRST, LAST, Block, Place, Places, unmarked
 from penstock.connectors.kafka import behind
 from penstock.engine.contract import Decoded
 from penstock.engine.given import completed
@@ -43,8 +43,6 @@ AT_ONCE = 256
 TIDY_MESSAGES = 1_000
 """After so many messages without rows the offset is kept all the same, since Kafka deletes what is old."""
 
-_LAST_KEY = int(np.iinfo(np.int64).max)
-Bound = tuple[int, int]
 Taken = tuple[list[Part], dict[str, str]]
 
 
@@ -59,26 +57,26 @@ class Cursor(msgspec.Struct, frozen=True, array_like=True):
 class _Rows:
     columns: Columns
     positions: IntArray
-    keys: IntArray
+    places: Places
 
     def split(self, count: int) -> tuple[_Rows, _Rows]:
         """The first `count` rows, and the others."""
-        return self._between(slice(0, count)), self._between(slice(count, len(self.keys)))
+        return self._between(slice(0, count)), self._between(slice(count, self.columns.length))
 
     def _between(self, part: slice) -> _Rows:
-        if part == slice(0, len(self.keys)):
+        if part == slice(0, self.columns.length):
             return self
-        return _Rows(self.columns.take(part), self.positions[part], self.keys[part])
+        return _Rows(self.columns.take(part), self.positions[part], self.places.take(part))
 
 
 @dataclass(slots=True, eq=False)
 class _Waiting:
-    """Rows of one message that were not taken yet, and the order key of what the shard sends behind it."""
+    """Rows of one message that were not taken yet, and the place that the shard had come to."""
 
     offset: int
     series: str
     stop: int
-    key: int
+    place: Place
     rows: dict[str, _Rows]
     size: int
 
@@ -92,24 +90,22 @@ class _Shard:
     read: dict[str, int] = field(default_factory=dict)
     """By log the position behind what was read."""
     waiting: deque[_Waiting] = field(default_factory=deque)
-    key: int = FIRST_KEY
+    place: Place = FIRST
     rest: bool = False
     heard_ms: int | None = None
     waits_since_s: float | None = None
     is_away: bool = False
 
-    def take(self, bound: Bound) -> dict[str, list[_Rows]]:
+    def take(self, bound: Place) -> dict[str, list[_Rows]]:
         """The rows up to `bound`, by source."""
-        side = "right" if self.number <= bound[1] else "left"
         found: dict[str, list[_Rows]] = {}
         while self.waiting:
             first, left = self.waiting[0], {}
             for source, rows in first.rows.items():
-                count = int(np.searchsorted(rows.keys, bound[0], side))  # type: ignore[call-overload]
-                taken, later = rows.split(count)
-                if count:
+                taken, later = rows.split(rows.places.up_to(bound))
+                if taken.columns.length:
                     found.setdefault(source, []).append(taken)
-                if len(later.keys):
+                if later.columns.length:
                     left[source] = later
             if left:
                 first.rows = left
@@ -202,7 +198,7 @@ class StageInput:
         block = Block.from_bytes(value)
         one = self._shards[block.shard]
         begin = one.read.get(block.series, 0)
-        one.key, one.rest = max(one.key, block.key), block.rest
+        one.place, one.rest = max(one.place, block.place), block.rest
         one.heard_ms = int(message.timestamp()[1])
         self._newest_ms = max(self._newest_ms, one.heard_ms)
         self._read_to = behind(message)
@@ -216,23 +212,22 @@ class StageInput:
         for source, payload in block.rows.items():
             whole = _Rows(*unmarked(Columns.from_bytes(payload)))
             new = whole.split(int(np.searchsorted(whole.positions, begin)))[1]
-            if len(new.keys):
+            if new.columns.length:
                 rows[source] = new
         if rows:
             offset = message.offset()
             assert offset is not None  # what was received has one
-            one.waiting.append(_Waiting(offset, block.series, block.stop, block.key, rows, len(value)))
+            one.waiting.append(_Waiting(offset, block.series, block.stop, block.place, rows, len(value)))
             self._size += len(value)
 
-    def _bound(self) -> tuple[Bound, _Shard | None]:
+    def _bound(self) -> tuple[Place, _Shard | None]:
         """Up to where rows may be taken, and the shard that sets it by what it has not sent yet."""
-        bound: Bound = (_LAST_KEY, len(self._shards))
-        who = None
+        bound, who = LAST, None
         for one in self._shards:
             if len(one.waiting) > 1:  # in parts, so that micro-batches do not grow with what is piled up
-                mine, waits = (one.waiting[0].key, one.number), None
+                mine, waits = one.waiting[0].place, None
             elif not self._rests(one):
-                mine, waits = (one.key, one.number), one
+                mine, waits = one.place, one
             else:
                 continue
             if mine < bound:
@@ -258,11 +253,21 @@ class StageInput:
         )
         return True
 
-    def _take(self, bound: Bound) -> list[Part]:
-        parts = []
-        for one in self._shards:
-            for source, found in one.take(bound).items():
-                parts += [Part(source, self._decoded(source, rows), Resume(), rows.keys) for rows in found]
+    def _take(self, bound: Place) -> list[Part]:
+        """The rows up to `bound`; where they stand among each other takes the place of their times."""
+        found = [
+            (source, rows)
+            for one in self._shards
+            for source, some in one.take(bound).items()
+            for rows in some
+        ]
+        parts, start = [], 0
+        ranks = Places.concat([rows.places for _, rows in found]).ranks() if found else None
+        for source, rows in found:
+            assert ranks is not None
+            stop = start + rows.columns.length
+            parts.append(Part(source, self._decoded(source, rows), Resume(), ranks[start:stop]))
+            start = stop
         self._size = sum(waiting.size for one in self._shards for waiting in one.waiting)
         return parts
 

@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 
 from penstock.app.runtime import open_reader
-from penstock.app.stage_blocks import FIRST_KEY, POSITION, Block, marked, order_keys
+from penstock.app.stage_blocks import FIRST, KEY, POSITION, Block, Place, Places, marked, places_of
 from penstock.connectors.kafka_stage import MOST_BYTES, StageProducer
 from penstock.core.errors import PenstockError
 from penstock.engine.labels import EVENT
@@ -45,10 +45,10 @@ SEED = 0x5747
 
 
 class Sent(msgspec.Struct, frozen=True, array_like=True):
-    """Up to which log position all was sent, and the order key there."""
+    """Up to which log position all was sent, and the place there."""
 
     position: int = 0
-    key: int = FIRST_KEY
+    place: Place = FIRST
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,7 +58,7 @@ class _Rows:
     source: str
     columns: Columns
     positions: IntArray
-    keys: IntArray
+    places: Places
     partitions: IntArray
 
 
@@ -123,16 +123,18 @@ class StageSender:
 
     def say_goodbye(self) -> None:
         """Tell all partitions that the shard is on its way to another worker, who will have more to say."""
-        mark = Block(self._log.store_id, self._shard, self.sent.position, self.sent.key, rest=False, rows={})
+        mark = Block(
+            self._log.store_id, self._shard, self.sent.position, self.sent.place, rest=False, rows={}
+        )
         for partition in range(self._partitions):
             self._send(partition, mark.to_bytes())
 
     def _send_stretch(self, rest_at: int | None) -> Sent:
         start, stop = self.sent.position, min(self._log.next_position, self.sent.position + STRETCH_ROWS)
         while True:
-            found, key = self._stretch(start, stop) if stop > start else ([], self.sent.key)
+            found, place = self._stretch(start, stop) if stop > start else ([], self.sent.place)
             rest = rest_at == stop
-            blocks = [self._block(n, found, stop, key, rest=rest) for n in range(self._partitions)]
+            blocks = [self._block(n, found, stop, place, rest=rest) for n in range(self._partitions)]
             if stop - start < 2 or max(map(len, blocks)) < MOST_BYTES // 2:
                 break
             stop = start + (stop - start) // 2
@@ -143,48 +145,56 @@ class StageSender:
             if news or self._now_s() - told_s >= TELL_S:
                 self._send(partition, value)
                 self._told[partition] = (rest, self._now_s())
-        return Sent(stop, key)
+        return Sent(stop, place)
 
-    def _block(self, partition: int, found: Sequence[_Rows], stop: int, key: int, *, rest: bool) -> bytes:
+    def _block(self, partition: int, found: Sequence[_Rows], stop: int, place: Place, *, rest: bool) -> bytes:
         rows: dict[str, list[Columns]] = {}
         for one in found:
             at = np.flatnonzero(one.partitions == partition)
             if len(at):
-                part = marked(one.columns.take(at), one.positions[at], one.keys[at])
+                part = marked(one.columns.take(at), one.positions[at], one.places.take(at))
                 rows.setdefault(one.source, []).append(part)
         payloads = {source: _in_order(parts).to_bytes() for source, parts in rows.items()}
-        return Block(self._log.store_id, self._shard, stop, key, rest, payloads).to_bytes()
+        return Block(self._log.store_id, self._shard, stop, place, rest, payloads).to_bytes()
 
-    def _stretch(self, start: int, stop: int) -> tuple[list[_Rows], int]:
-        """The rows of a stretch of the log, and the order key at its end."""
-        batches = []
+    def _stretch(self, start: int, stop: int) -> tuple[list[_Rows], Place]:
+        """The rows of a stretch of the log, and the place at its end."""
+        batches: list[tuple[SourceNode, Columns, IntArray]] = []
         for batch in self._log.read_log(start, stop, sources=set(self._nodes)):
             node = self._nodes[batch.source]
-            columns, places = _between(batch, node, start, stop)
-            if len(places):
-                batches.append((node, columns, places))
+            columns, positions = _between(batch, node, start, stop)
+            if len(positions):
+                batches.append((node, columns, positions))
         if not batches:
-            return [], self.sent.key
+            return [], self.sent.place
         positions = np.concatenate([one[2] for one in batches])
-        keys = np.concatenate([order_keys(columns, node) for node, columns, _ in batches])
+        own = [places_of(columns, node, at, shard=self._shard) for node, columns, at in batches]
         order = np.argsort(positions)
-        running = np.maximum.accumulate(np.concatenate([[self.sent.key], keys[order]]))[1:]
-        keys[order] = running
+        running = self._running(Places.concat(own).take(order), is_first=KEY not in batches[0][1])
+        places = running.take(np.argsort(order))
         found: list[_Rows] = []
         at = 0
-        for node, columns, places in batches:
-            part = keys[at : at + len(places)]
-            at += len(places)
-            found += self._parted(node, columns, places, part)
-        return found, int(running[-1])
+        for node, columns, mine in batches:
+            part = places.take(slice(at, at + len(mine)))
+            at += len(mine)
+            found += self._parted(node, columns, mine, part)
+        return found, (int(running.keys[-1]), int(running.origins[-1]))
+
+    def _running(self, places: Places, *, is_first: bool) -> Places:
+        """Places that do not go back; in the first stage late rows stand behind the row before them, each for itself."""
+        if is_first:
+            places = Places(
+                np.maximum(np.maximum.accumulate(places.keys), self.sent.place[0]), places.origins
+            )
+        return places.ascending(self.sent.place)
 
     def _parted(
-        self, node: SourceNode, columns: Columns, positions: IntArray, keys: IntArray
+        self, node: SourceNode, columns: Columns, positions: IntArray, places: Places
     ) -> Iterator[_Rows]:
         if node.label_of is None:
             partitions = self._partition_of(columns)
-            yield _Rows(node.name, columns, positions, keys, partitions)
-            yield from self._waited(positions, keys, partitions)
+            yield _Rows(node.name, columns, positions, places, partitions)
+            yield from self._waited(positions, places, partitions)
             return
         event = columns[EVENT]
         assert isinstance(event, Numeric)
@@ -192,9 +202,9 @@ class StageSender:
         if len(there):
             events = self._reader.events(self._source, event.values[there].astype(np.int64))
             columns = columns.select([f.name for f in node.fields]).take(there)
-            yield _Rows(node.name, columns, positions[there], keys[there], self._partition_of(events))
+            yield _Rows(node.name, columns, positions[there], places.take(there), self._partition_of(events))
 
-    def _waited(self, positions: IntArray, keys: IntArray, partitions: IntArray) -> Iterator[_Rows]:
+    def _waited(self, positions: IntArray, places: Places, partitions: IntArray) -> Iterator[_Rows]:
         """The labels that had waited for events: they go where these go, with them."""
         if not self._log.counters().get("labels_early", 0):
             return
@@ -208,7 +218,7 @@ class StageSender:
             waited = np.flatnonzero(columns[EVENT].values < 0)  # type: ignore[union-attr, operator]
             rows = np.searchsorted(positions, events[mine[waited]])
             columns = columns.select([f.name for f in self._nodes[source].fields]).take(waited)
-            yield _Rows(source, columns, positions[rows], keys[rows], partitions[rows])
+            yield _Rows(source, columns, positions[rows], places.take(rows), partitions[rows])
 
     def _partition_of(self, columns: Columns) -> IntArray:
         hashes = hash_text(encode_keys([columns[self._column]]), SEED)

@@ -114,15 +114,14 @@ def opened(project, shard="", plan=None):
     )
 
 
-def history(count, seed, *, late=0.0, ties=True):
-    """By partition events and labels: in the order of time but for a share of events that come late; with `ties` three at a time."""
+def history(count, seed, *, late=0.0):
+    """By partition events and labels: three at a time, in the order of time but for a share of events that come late."""
     draw = np.random.default_rng(seed)
     events, labels = [[] for _ in range(PARTITIONS)], [[] for _ in range(PARTITIONS)]
     for i in range(count):
         card, at = int(draw.integers(0, 40)), START_US + 60 * SECOND * (i // 3)
         if draw.random() < late:
             at -= int(draw.integers(1, 1800)) * SECOND
-        at += 0 if ties else i
         event = {"id": f"e{i}", "card": f"c{card}", "shop": int(draw.integers(0, 9)), "at": at}
         event["device"] = f"d{draw.integers(0, 15)}"
         event |= {"amount": float(draw.gamma(2.0, 30.0)), "note": None if i % 5 else f"n{i}"}

@@ -80,7 +80,7 @@ def test_stages_have_the_bits_of_one_engine(tmp_path, seed, late):
 
 def test_three_stages_have_the_bits_of_one_engine(tmp_path, monkeypatch):
     monkeypatch.setattr(stage_sending, "STRETCH_ROWS", 50)
-    events, labels = history(600, 8, late=0.05, ties=False)
+    events, labels = history(600, 8, late=0.05)
     with opened(write_project(tmp_path / "one", devices=True)) as runtime:
         process(runtime, events, labels)
         expected = decided(runtime)
