@@ -78,6 +78,7 @@ class Load(threading.Thread):
         while not self.ended.is_set():
             while self.sent < (time.monotonic() - began) * RATE:
                 event = {"id": f"e{self.sent}", "card": f"c{self.sent % 97}", "amount": 1.5}
+                event["shop"] = f"s{self.sent % 31}"
                 event["at"] = CLOCK.now_us()
                 producer.produce(
                     self.topic, json.dumps(event), event["card"], partition=self.sent % PARTITIONS
@@ -101,13 +102,13 @@ def start(root, log):
 
 
 @contextmanager
-def group(root, count):
-    """A list of so many workers; whoever is in it at the end is stopped."""
+def group(root, count, *, shards=PARTITIONS):
+    """A list of so many workers, once they have all shards; whoever is in it at the end is stopped."""
     workers = []
     with (root / "workers.log").open("w") as log:
         try:
             workers += [start(root, log) for _ in range(count)]
-            wait_for(lambda: working(root, {w.pid for w in workers}), STARTED_S)
+            wait_for(lambda: working(root, {w.pid for w in workers}, shards=shards), STARTED_S)
             yield workers, log
         finally:
             for one in workers:
@@ -117,13 +118,13 @@ def group(root, count):
                 one.wait(30)
 
 
-def prepare(root, address, topic, *, store=""):
+def prepare(root, address, topic, *, store="", definitions=DEFINITIONS):
     """A project over the topic; `store` is what its settings say of the store."""
     (root / "penstock.toml").write_text(
-        f'[project]\nname = "shop"\n[engine]\ndurability = "process"\n{store}'
+        f'[project]\nname = "{topic}"\n[engine]\ndurability = "process"\n{store}'
     )
     (root / "definitions.py").write_text(
-        DEFINITIONS.format(address=address, topic=topic, session=SESSION_S * 1000)
+        definitions.format(address=address, topic=topic, session=SESSION_S * 1000)
     )
 
 
@@ -138,14 +139,14 @@ def schemas(url, **more):
         yield f'[store]\nurl = "{url}"\nnamespace = "{name}"\n{rest}'
     finally:
         with closing(connect(url, autocommit=True)) as connection:
-            for number in range(PARTITIONS):
-                schema = sql.Identifier(f"{name}_{number}")
-                connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(schema))
+            made = "SELECT nspname FROM pg_namespace WHERE starts_with(nspname, %s)"
+            for (schema,) in connection.execute(made, [name]).fetchall():
+                connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(schema)))
 
 
-def working(root, pids):
+def working(root, pids, *, shards=PARTITIONS):
     statuses = [one for one in worker_statuses(root) if one.pid in pids]
-    return sum(len(one.shards) for one in statuses) == PARTITIONS and len(statuses) == len(pids)
+    return sum(len(one.shards) for one in statuses) == shards and len(statuses) == len(pids)
 
 
 def shared(root, workers):
@@ -166,11 +167,11 @@ def check_decided(reader):
     assert len(np.unique(decided)) == len(decided) == reader.next_position
 
 
-def received(root, *, final=False):
+def received(root, *, final=False, stage=""):
     """Ids of the decided events of all shards, and by shard the times at which their rows were taken."""
     ids, times = Counter(), {}
     for number in range(PARTITIONS):
-        with open_reader(root, str(number)) as reader:
+        with open_reader(root, f"{stage}{number}") as reader:
             if final:
                 check_decided(reader)
             for batch in reader.read_log():

@@ -17,6 +17,8 @@ from penstock.definitions.kafka_configs import KafkaConfig
 from penstock.definitions.sources import LabelSource, StreamSource
 
 if TYPE_CHECKING:
+    from confluent_kafka import Message
+
     from penstock.app.settings import KafkaSettings
     from penstock.definitions.project import Project
     from penstock.engine.contract import Contract, Decoded
@@ -42,8 +44,6 @@ class KafkaInput:
         Whose events they are, where they lie, and what reads them; `reader` may be shared.
     problems
         Where it is noted, under the source, that reading does not go on.
-    most_rows
-        Most rows of one pass that does not read to the end; None for all that is there.
     """
 
     source: str
@@ -51,7 +51,6 @@ class KafkaInput:
     reader: KafkaReader
     values: Values | None
     problems: dict[str, str] = field(default_factory=dict)
-    most_rows: int | None = None
     now_s: Callable[[], float] = time.monotonic
     _again_s: float = 0.0
 
@@ -60,6 +59,11 @@ class KafkaInput:
         """See `Input.key`."""
         return f"{self.source}:kafka:{self.partition.topic}:{self.partition.number}"
 
+    @property
+    def at_rest(self) -> bool:
+        """Whether all that is there was taken."""
+        return self.reader.is_at_end(self.partition) and not self._again_s
+
     def read(
         self, contract: Contract, offset: str | None, *, rows: int, final: bool, stop: Event
     ) -> Iterator[tuple[Decoded, str | None]]:
@@ -67,17 +71,35 @@ class KafkaInput:
         if self.now_s() < self._again_s:
             return
         self.reader.read_from(self.partition, _parsed(offset))
-        left = None if final else self.most_rows
-        while not stop.is_set() and left != 0:
-            found = self.reader.take(self.partition, rows if left is None else min(rows, left))
+        while not stop.is_set():
+            found = self.reader.take(self.partition, rows)
             if found:
-                left = None if left is None else left - len(found)
                 decoded = self._decoded(contract, [message.value() for message in found], final=final)
                 if decoded is None:
                     return
                 yield decoded, str(behind(found[-1]))
             elif not self._more(final=final, stop=stop):
                 return
+
+    def follow(
+        self, contract: Contract, offset: str | None, *, rows: int, stop: Event
+    ) -> Iterator[tuple[Decoded, str] | None]:
+        """As `read` gives them, without end: None where nothing is there now."""
+        self.reader.read_from(self.partition, _parsed(offset))
+        found: list[Message] = []
+        while not stop.is_set():
+            if not found and (self.now_s() < self._again_s or not self._more(final=False, stop=stop)):
+                yield None
+                continue
+            found = found or self.reader.take(self.partition, rows)
+            decoded = None
+            if found and self.now_s() >= self._again_s:
+                decoded = self._decoded(contract, [message.value() for message in found], final=False)
+            if decoded is None:
+                yield None
+                continue
+            yield decoded, str(behind(found[-1]))
+            found = []
 
     def _more(self, *, final: bool, stop: Event) -> bool:
         """Wait until there is more, or the partition's end; whether there may be more."""

@@ -20,7 +20,8 @@ def kafka_target(root: Path, sources: Iterable[str], *, key: str | None = None) 
     Parameters
     ----------
     key
-        The field whose value is the messages' key; default: the only entity's of the views over a source. Labels get the key of their event.
+        The field whose value is the messages' key; default: the `key_field` of a source's KafkaConfig, else the only entity's of the views over
+        it. Labels get the key of their event.
 
     Raises
     ------
@@ -42,7 +43,7 @@ def kafka_target(root: Path, sources: Iterable[str], *, key: str | None = None) 
                 'value_format="json"); leave --kafka out to send over HTTP.'
             )
         node = plan.sources[source]
-        field = None if node.label_of is not None else key_field(plan, source, key)
+        field = None if node.label_of is not None else key_field(plan, source, key or config.key_field)
         client = tuple(sorted(client_settings(config, settings).items()))
         topics[source] = Topic(config.topic_names[0], field, node.id_field, client)
     return KafkaPush(topics)
@@ -64,6 +65,7 @@ def key_field(plan: Plan, source: str, given: str | None = None) -> str:
     if len(keys) != 1:
         found = f"the keys {', '.join(keys)}" if keys else "none with a key"
         raise InputError(
-            f"source {source!r}: its messages need one key, and of the views over it there are {found}. Name a field: --kafka-key FIELD."
+            f"source {source!r}: its messages need one key, and of the views over it there are {found}. Name a field: key_field of its "
+            "KafkaConfig, or --kafka-key FIELD."
         )
     return next(iter(keys))

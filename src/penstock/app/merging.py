@@ -86,7 +86,7 @@ class Feed:
     source
         Whose events they are.
     blocks
-        Decoded blocks, each with the reader's offset behind it.
+        Decoded blocks, each with the reader's offset behind it; None where there is nothing now, and may be later.
     resume
         Where `blocks` start, and how many of their first rows are done.
     order
@@ -98,7 +98,7 @@ class Feed:
     def __init__(
         self,
         source: SourceNode,
-        blocks: Iterator[tuple[Decoded, Behind]],
+        blocks: Iterator[tuple[Decoded, Behind] | None],
         *,
         resume: Resume,
         order: int,
@@ -118,7 +118,7 @@ class Feed:
         self._taken = 0
 
     def load(self) -> bool:
-        """Fill the head where it is empty; False at the end."""
+        """Fill the head where it is empty; False at the end, or where there is nothing now."""
         while self._head is None:
             block = next(self._blocks, None)
             if block is None:
@@ -169,9 +169,17 @@ class Feed:
 
 def merged(feeds: Sequence[Feed]) -> Iterator[list[Part]]:
     """The feeds' rows as micro-batches, in the order of event time; one feed alone comes as it is."""
-    while live := [feed for feed in feeds if feed.load()]:
-        bound = min(feed.bound for feed in live)
-        yield [part for feed in live if (part := feed.take(bound)) is not None]
+    while (parts := next_parts(feeds)) is not None:
+        yield parts
+
+
+def next_parts(feeds: Sequence[Feed]) -> list[Part] | None:
+    """The next micro-batch; None where no feed has anything now."""
+    live = [feed for feed in feeds if feed.load()]
+    if not live:
+        return None
+    bound = min(feed.bound for feed in live)
+    return [part for feed in live if (part := feed.take(bound)) is not None]
 
 
 def by_source(parts: Sequence[Part]) -> list[tuple[str, Decoded]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Event
@@ -22,7 +22,7 @@ from penstock.app.batch_inputs import BatchInput
 from penstock.app.change_inputs import ChangeInput
 from penstock.app.guarding import GuardWatch
 from penstock.app.kafka_inputs import KafkaInput
-from penstock.app.merging import Feed, Resume, by_source, merged
+from penstock.app.merging import Feed, Resume, by_source, merged, next_parts
 from penstock.app.route_watch import RouteWatch
 from penstock.app.table_inputs import TableInput
 from penstock.monitoring.live import LiveMetrics, LiveSummary
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from penstock.app.inputs import Input
     from penstock.app.merging import Part
     from penstock.app.runtime import Runtime
+    from penstock.app.stage_inputs import StageInput
     from penstock.engine.local import Processed
 
 POLL_S = 0.2
@@ -116,6 +117,10 @@ class Runner:
         Called with each micro-batch that was processed and when it was begun, in the engine's thread.
     answering
         Requests that are served between two micro-batches of the inputs, while `follow` runs.
+    stage
+        A stage before, in place of `inputs`; read by `step`.
+    beside
+        Gives more to be kept with the offsets of each micro-batch.
     """
 
     def __init__(
@@ -128,6 +133,8 @@ class Runner:
         decide: bool = True,
         observe: Observe | None = None,
         answering: Answering | None = None,
+        stage: StageInput | None = None,
+        beside: Callable[[], Mapping[str, str]] = dict,
         now_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._runtime = runtime
@@ -137,10 +144,13 @@ class Runner:
         self._decide = decide
         self._observe = observe
         self._answering = answering
+        self._stage = stage
+        self._beside = beside
         self._now_s = now_s
         self._offsets: dict[str, str] = dict(runtime.store.offsets())
         self._adoption = Adoption(runtime, now_s=now_s)
         self._topics = [one for one in inputs if isinstance(one, KafkaInput)]
+        self._lasting: list[Feed] | None = None
         self._arrived = Event()
         self._durable: deque[tuple[float, float]] = deque()
         self.metrics = LiveMetrics(now_s(), default_action=_default_action(runtime))
@@ -167,8 +177,20 @@ class Runner:
         return self._finish()
 
     def step(self) -> bool:
-        """Process what the inputs hold now; whether there was anything."""
-        return self._pass(final=False).batches > 0
+        """Process the next micro-batch of the topics or the stage that are its inputs; whether there was one."""
+        if self._adopt():
+            self._lasting = None
+        if self._stage is not None:
+            found = self._stage.step(self._offsets)
+            if found is not None:
+                self._process(*found)
+            return found is not None and bool(found[0])
+        if self._lasting is None:
+            self._lasting = [self._lasting_feed(i, one) for i, one in enumerate(self._topics)]
+        parts = next_parts(self._lasting)
+        if parts is not None:
+            self._process(parts, _offsets(parts))
+        return parts is not None
 
     def finish(self) -> LiveSummary:
         """Wait until what was processed is durable."""
@@ -191,7 +213,7 @@ class Runner:
         count = 0
         self._adopt()
         for parts in merged([self._feed(i, one, final=final) for i, one in enumerate(self._inputs)]):
-            self._process(parts)
+            self._process(parts, _offsets(parts))
             self._answer()
             count += 1
             if self._stop.is_set() or self._adopt():
@@ -235,9 +257,17 @@ class Runner:
         blocks = one.read(contract, resume.at, rows=rows, final=final, stop=self._stop)
         return Feed(contract.source, blocks, resume=resume, order=order, key=one.key)
 
-    def _process(self, parts: Sequence[Part]) -> None:
+    def _lasting_feed(self, order: int, one: KafkaInput) -> Feed:
+        """What is kept over steps, so that what is piled up is merged however many they are."""
+        resume = Resume.parse(self._offsets.get(one.key))
+        rows = self._runtime.settings.engine.batch_rows
+        contract = self._runtime.engine.contract(self._runtime.plan.sources[one.source])
+        blocks = one.follow(contract, resume.at, rows=rows, stop=self._stop)
+        return Feed(contract.source, blocks, resume=resume, order=order, key=one.key)
+
+    def _process(self, parts: Sequence[Part], offsets: Mapping[str, str]) -> None:
         started = self._now_s()
-        offsets = {part.key: str(part.resume) for part in parts if part.key is not None}
+        offsets = {**offsets, **self._beside()}
         inputs = by_source(parts)
         processed = self._runtime.process(
             inputs,
@@ -245,7 +275,7 @@ class Runner:
             decide=self._decide,
             offsets=offsets,
         )
-        self._offsets |= offsets
+        self._offsets.update(offsets)
         self._note(processed, started)
         self._watch(self.summary())
 
@@ -290,6 +320,10 @@ class Runner:
             if isinstance(one, ChangeInput | TableInput):
                 one.close()
         return self.summary()
+
+
+def _offsets(parts: Sequence[Part]) -> dict[str, str]:
+    return {part.key: str(part.resume) for part in parts if part.key is not None}
 
 
 def _default_action(runtime: Runtime) -> str:

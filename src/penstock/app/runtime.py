@@ -148,7 +148,9 @@ class Runtime:
         registry: ModelRegistry,
         clock: Clock,
         shard: str = "",
+        planned: Callable[[Project], Plan] = plan_of,
     ) -> None:
+        self._planned = planned
         self.shard = shard
         """Which part of the keys it has; empty where it has all."""
         self.project = project
@@ -193,6 +195,7 @@ class Runtime:
         progress: Progress = no_progress,
         connection_factory: ConnectionFactory = connect,
         take_over: bool = False,
+        planned: Callable[[Project], Plan] = plan_of,
     ) -> Runtime:
         """Open the project in `root`: recover state as newest good snapshot plus log tail, load the champions.
 
@@ -210,12 +213,14 @@ class Runtime:
             Opens the connections to a SQLite file; tests put a failing disk under it.
         take_over
             Whether to end another writer of a store in PostgreSQL, which may be frozen or cut off, instead of being refused.
+        planned
+            Gives the plan of a project, now and whenever other definitions are to be taken over; raises where these cannot be.
         """
         path = Path(root)
         loaded = project or load_project(path)
         chosen = settings or load_settings(path)
         now = clock or SystemClock()
-        plan = plan_of(loaded)
+        plan = planned(loaded)
         folder = shard_folder(path, shard)
         with ExitStack() as undo:
             store = open_store(
@@ -246,6 +251,7 @@ class Runtime:
                 registry=registry,
                 clock=now,
                 shard=shard,
+                planned=planned,
             )
             runtime.contract_changes = tuple(one.text for one in changed)
             runtime._start(rebuild=rebuild, progress=progress)
@@ -368,7 +374,7 @@ class Runtime:
 
         Folds what new views need from the log, and loads and verifies the models of new endpoints. `stop` ends it early.
         """
-        plan = plan_of(project)
+        plan = self._planned(project)
         contracts.check(contracts.judge(project, plan, self.store, self._contracts))
         fold = Fold(self.store, self.plan, plan)
         fold.approach(stop=stop)

@@ -164,6 +164,10 @@ class KafkaSettings(BaseModel):
     schema_registry_options: dict[str, SecretStr] = Field(
         {}, description="Settings of the registry's client, such as `basic.auth.user.info`."
     )
+    repartition_by: list[str] = Field(
+        [],
+        description="Columns by which workers send events on, one after another, for views by other keys than the topic's.",
+    )
     predictions_topic: str | None = Field(
         None, min_length=1, description="Where each decision is sent, under its event's id."
     )

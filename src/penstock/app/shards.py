@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from threading import Event
+from typing import TYPE_CHECKING
 
 from penstock.app.guarding import GuardWatch
 from penstock.app.kafka_following import sending_results
-from penstock.app.kafka_inputs import KafkaInput, kafka_sources, reader_of, registry_settings
+from penstock.app.kafka_inputs import (
+    KafkaInput,
+    client_settings,
+    kafka_sources,
+    reader_of,
+    registry_settings,
+)
 from penstock.app.merging import Resume
 from penstock.app.route_watch import RouteWatch
 from penstock.app.running import Observe, Runner
 from penstock.app.runtime import Runtime, plan_of
 from penstock.app.settings import Settings
+from penstock.app.shard_plans import main_stream
+from penstock.app.stage_inputs import StageInput
+from penstock.app.stage_sending import SentOn
 from penstock.connectors.kafka import KafkaReader, Partition
 from penstock.connectors.kafka_values import Values, values_of
 from penstock.core.errors import AwayError, BusyError, InputError, PenstockError
 from penstock.definitions.project import Project
 
-TURN_ROWS = 4_096
-"""Most rows of one partition before the next shard's turn."""
+if TYPE_CHECKING:
+    from penstock.app.worker_stages import WorkerStage
+
 AGAIN_S, AWAY_S = 0.05, 0.5
 
 
@@ -32,30 +43,23 @@ def is_lost(error: BaseException) -> bool:
 
 
 class Topics:
-    """The topics that a worker reads: of each source one, all with the same number of partitions.
-
-    Parameters
-    ----------
-    main
-        The source whose topic the group shares out: the one that is decided on.
-    """
+    """The topics that a worker reads: of each source one, all with the same number of partitions."""
 
     def __init__(self, project: Project, settings: Settings) -> None:
-        self.plan = plan_of(project)
+        self.project, self.plan = project, plan_of(project)
         configs = kafka_sources(project, self.plan)
         for name, config in configs.items():
             if len(config.topic_names) > 1:
                 raise InputError(
                     f"worker: source {name!r} has the topics {config.topics}; allowed is one, whose partitions are shards. Join them."
                 )
-        streams = [name for name in configs if self.plan.sources[name].label_of is None]
-        if len(streams) != 1:
-            raise InputError(
-                f"worker: of the project's streams {', '.join(streams) or 'none'} come from Kafka; allowed is one (and labels of it), whose "
-                "partitions are shards. Give it a KafkaConfig, or use penstock up."
-            )
-        self.main = streams[0]
+        self.main = main_stream(project, self.plan)
+        """The source whose topic the group shares out: the one that is decided on."""
         self.configs = configs
+        self.client = client_settings(configs[self.main], settings.kafka)
+        """Settings of librdkafka."""
+        self.topic = configs[self.main].topic_names[0]
+        """The topic that the group shares out."""
         self.readers: dict[str, KafkaReader] = {}
         self.values: dict[str, Values | None] = {}
         try:
@@ -89,7 +93,6 @@ class Topics:
                 self.readers[name],
                 self.values[name],
                 problems,
-                TURN_ROWS,
             )
             for name, config in self.configs.items()
         ]
@@ -104,19 +107,23 @@ class Shard:
     """A shard that is open: takes turns with others in one thread."""
 
     def __init__(
-        self,
-        number: int,
-        runtime: Runtime,
-        inputs: Sequence[KafkaInput],
-        *,
-        stop: Event,
-        observe: Observe | None,
+        self, number: int, runtime: Runtime, stage: WorkerStage, *, stop: Event, observe: Observe | None
     ) -> None:
         self.number = number
         self.runtime = runtime
-        self.inputs = inputs
-        self.runner = Runner(runtime, inputs, stop=stop, observe=observe)
+        self.inputs = stage.topics.inputs(number, runtime.problems)
+        self._rest_at: int | None = None
         self._watching = ExitStack()
+        self._sent_on = self._sending_on(stage)
+        beside = dict if self._sent_on is None else self._sent_on.noted
+        self.runner = Runner(
+            runtime,
+            [one for one in self.inputs if isinstance(one, KafkaInput)],
+            stop=stop,
+            observe=observe,
+            stage=next((one for one in self.inputs if isinstance(one, StageInput)), None),
+            beside=beside,
+        )
         self._watching.enter_context(RouteWatch(runtime))
         self._watching.enter_context(GuardWatch(runtime))
         self._watching.enter_context(sending_results(runtime))
@@ -128,7 +135,7 @@ class Shard:
         number: int,
         *,
         project: Project,
-        topics: Topics,
+        stage: WorkerStage,
         wanted: Callable[[], bool],
         take_over: bool,
         problems: dict[str, str],
@@ -140,11 +147,14 @@ class Shard:
         A database that is away is waited for, up to `patience_s`, and `problems` says so. Raises `StoreError` where the shard cannot be
         opened, `BusyError` where it is not wanted any more.
         """
-        give_up_s, problem = time.monotonic() + patience_s, f"shard {number}, store"
+        shard = stage.shard(number)
+        give_up_s, problem = time.monotonic() + patience_s, f"shard {shard}, store"
         try:
             while True:
                 try:
-                    runtime = Runtime.open(root, project=project, shard=str(number), take_over=take_over)
+                    runtime = Runtime.open(
+                        root, project=project, shard=shard, take_over=take_over, planned=stage.planned
+                    )
                     break
                 except BusyError:
                     if not wanted():
@@ -157,12 +167,36 @@ class Shard:
                     time.sleep(AWAY_S)
         finally:
             problems.pop(problem, None)
-        inputs = topics.inputs(number, runtime.problems)
-        return cls(number, runtime, inputs, stop=Event(), observe=observing(runtime))
+        return cls(number, runtime, stage, stop=Event(), observe=observing(runtime))
 
     def step(self) -> bool:
-        """Process what is there now, up to one micro-batch of each topic; whether there was anything."""
-        return self.runner.step()
+        """Process the next micro-batch; whether there was one."""
+        if self.runner.step():
+            self._rest_at = None
+            return True
+        at_rest = all(one.at_rest for one in self.inputs)
+        if self._sent_on is not None and self._rest_at is None and at_rest:
+            self.runtime.engine.flush()
+            self._rest_at = self.runtime.engine.position
+            self._sent_on.wake()
+        return False
+
+    def _sending_on(self, stage: WorkerStage) -> SentOn | None:
+        """What sends the shard's rows to the next stage, if there is one."""
+        if stage.next_topic is None or stage.stage is None:
+            return None
+        sent_on = SentOn(
+            self.runtime,
+            stage.stage,
+            stage.topics.main,
+            shard=self.number,
+            settings=stage.topics.client,
+            topic=stage.next_topic,
+            partitions=stage.topics.partitions,
+            rest_at=lambda: self._rest_at,
+        )
+        self._watching.callback(sent_on.close)
+        return sent_on
 
     def offsets(self) -> dict[tuple[str, int], int]:
         """Up to where its partitions were processed."""

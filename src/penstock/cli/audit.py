@@ -14,11 +14,12 @@ from penstock.cli.output import hint, number, print_facts, print_json, print_tab
 
 def audit(
     shard: Annotated[
-        int | None,
+        str,
         typer.Option(
-            min=0, help="Audit this shard of workers, instead of a project that is whole.", show_default=False
+            help="Audit this shard of workers (its number, or COLUMN-NUMBER), instead of a project that is whole.",
+            show_default=False,
         ),
-    ] = None,
+    ] = "",
     project: Project = None,
     as_json: AsJson = False,
 ) -> None:
@@ -26,13 +27,15 @@ def audit(
 
     Every logged vector is compared with its recomputation from the log, bit for bit; exit code 1 if any differs. Works beside a running engine.
     """
-    from penstock.app.runtime import open_reader, plan_of
+    from penstock.app.runtime import open_reader
+    from penstock.app.settings import load_settings
+    from penstock.app.shard_plans import shard_plan
     from penstock.definitions.project import load_project
     from penstock.engine.audit import audit as compare
 
     root = project_root(project)
-    plan = plan_of(load_project(root))
-    with open_reader(root, "" if shard is None else str(shard)) as store, progress_bar("audit") as progress:
+    plan = shard_plan(load_project(root), load_settings(root), shard)
+    with open_reader(root, shard) as store, progress_bar("audit") as progress:
         report = compare(store, plan, progress=progress)
     if as_json:
         print_json({"clean": report.clean, **asdict(report)})

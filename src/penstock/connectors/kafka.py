@@ -182,6 +182,14 @@ class KafkaReader:
                 self._changed.notify_all()
             self._thread.join()
             self._consumer.close()
+            self._refuse_orders()
+
+    def _refuse_orders(self) -> None:
+        """Let nobody wait for what is not done any more."""
+        with self._changed:
+            while self._orders:
+                _, done = self._orders.popleft()
+                done.set_exception(UnreachableError(f"{self._owner}: reading has ended."))
 
     def _order(self, work: Callable[[], WorkT]) -> WorkT:
         """What `work` gives, done by the reading thread between two of its calls.
@@ -192,6 +200,8 @@ class KafkaReader:
         self._orders.append((work, done))
         with self._changed:
             self._changed.notify_all()
+        if not self._thread.is_alive():
+            self._refuse_orders()
         try:
             return done.result(2 * REACH_S)
         except TimeoutError as error:

@@ -42,6 +42,9 @@ class KafkaConfig:
         The topic's name, or several with commas between.
     timestamp_field
         The column with the event time; needed only where the schema has several Timestamp fields.
+    key_field
+        The column whose value is the key of the messages. Needed only where views have several entities, or where messages are keyed by
+        none of theirs: workers refuse views whose keys are spread over partitions.
     watermark_delay_threshold
         The source's `allowed_lateness`, by the name that Tecton has for it.
     options
@@ -66,6 +69,7 @@ class KafkaConfig:
     kafka_bootstrap_servers: str
     topics: str
     timestamp_field: str | None
+    key_field: str | None
     watermark_delay_threshold: timedelta | None
     options: Tags
     security_protocol: str
@@ -81,6 +85,7 @@ class KafkaConfig:
         topics: str,
         *,
         timestamp_field: str | None = None,
+        key_field: str | None = None,
         watermark_delay_threshold: timedelta | None = None,
         options: Mapping[str, str] | None = None,
         security_protocol: str = "PLAINTEXT",
@@ -99,6 +104,7 @@ class KafkaConfig:
             ("kafka_bootstrap_servers", kafka_bootstrap_servers),
             ("topics", topics),
             ("timestamp_field", timestamp_field),
+            ("key_field", key_field),
             ("watermark_delay_threshold", watermark_delay_threshold),
             ("options", _options(options, owner=f"KafkaConfig {topics!r}")),
             ("security_protocol", security_protocol),

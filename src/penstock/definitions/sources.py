@@ -119,6 +119,7 @@ class StreamSource:
         what = f"StreamSource {check_name(name, what='StreamSource')!r}"
         check_stream_config(stream_config, owner=what)
         fields = fields_of(schema, owner=what, argument="schema")
+        _check_key_field(stream_config, [f.name for f in fields], owner=what)
         check_not_negative(allowed_lateness, owner=what, argument="allowed_lateness")
         allowed_lateness = _lateness(stream_config, allowed_lateness, owner=what)
         check_not_negative(max_future_skew, owner=what, argument="max_future_skew")
@@ -221,6 +222,7 @@ class LabelSource:
         check_name(known_at, what=f"{what}, known_at")
         config = PushConfig() if stream_config is None else stream_config
         check_stream_config(config, owner=what)
+        _check_key_field(config, [], owner=what)
         check_not_negative(allowed_lateness, owner=what, argument="allowed_lateness")
         allowed_lateness = _lateness(config, allowed_lateness, owner=what)
         check_not_negative(max_future_skew, owner=what, argument="max_future_skew")
@@ -288,6 +290,19 @@ def check_stream_config(config: object, *, owner: str) -> None:
         )
     if isinstance(config, FileConfig):
         _check_no_delay(config, owner=owner)
+
+
+def _check_key_field(config: StreamConfig, columns: Sequence[str], *, owner: str) -> None:
+    name = config.key_field if isinstance(config, KafkaConfig) else None
+    if name is not None and name not in columns:
+        found = (
+            f"allowed are columns of the schema: {', '.join(columns)}"
+            if columns
+            else "labels have the key of their event"
+        )
+        raise DefinitionError(
+            f"{owner}: key_field of its KafkaConfig is {name!r}; {found}. Name the column that keys the messages, or leave it out."
+        )
 
 
 def _lateness(config: StreamConfig, given: timedelta, *, owner: str) -> timedelta:

@@ -7,14 +7,16 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from penstock.core.errors import InputError
+from penstock.engine.admission import same_values
 from penstock.engine.decisions import Decisions, Flag
 from penstock.engine.features import FeatureState
+from penstock.engine.given import FAILED
 from penstock.engine.kernel_rows import FloatMatrix
 from penstock.engine.ports import LogReader
 from penstock.engine.recovery import Progress, no_progress
 from penstock.engine.replay import Replayed, replay
-from penstock.kernel.columns import BoolArray, IntArray
-from penstock.plan.nodes import EndpointNode, Plan
+from penstock.kernel.columns import BoolArray, Column, IntArray, Numeric, Text
+from penstock.plan.nodes import EndpointNode, Plan, ServiceNode
 
 OTHER_DEFINITIONS = "served by other definitions"
 """Why a vector was skipped whose service has another fingerprint now."""
@@ -74,7 +76,11 @@ def audit(
     end = store.next_position if stop is None else min(stop, store.next_position)
     services = [plan.services[e.service] for e in plan.endpoints.values()]
     deciding_from = {name: first_decision(store, endpoint, end) for name, endpoint in plan.endpoints.items()}
-    for replayed in replay(store, FeatureState(plan), stop=end, services=services):
+    exact = plan.carried is not None
+    services += [] if plan.carried is None else [plan.carried]
+    for replayed in replay(store, FeatureState(plan), stop=end, services=services, exact=exact):
+        if plan.carried is not None:
+            compare_carried(plan.carried, replayed, report)
         for name, endpoint in plan.endpoints.items():
             compare(store, plan, endpoint, replayed, report, deciding_from=deciding_from[name])
         progress(replayed.chunk.stop, end)
@@ -119,6 +125,30 @@ def compare(
     history = rows.positions < deciding_from
     _skip(report, "history, loaded before the first decision", int((~found & history).sum()))
     report.missing += int((~found & ~history).sum())
+
+
+def compare_carried(service: ServiceNode, replayed: Replayed, report: AuditReport) -> None:
+    """Compare what a stage handed on with its events in a replayed stretch, into `report`."""
+    rows = replayed.chunk.rows.get(service.source)
+    if rows is None:
+        return
+    failed = rows.columns[FAILED].values.astype(np.bool_)  # type: ignore[union-attr]
+    _skip(report, "handed on without features", int(failed.sum()))
+    report.vectors += int((~failed).sum())
+    for at, output in enumerate(service.outputs):
+        served, again = rows.columns[output.name], replayed.features[service.name].columns[at]
+        different = np.flatnonzero(~same_values(_as_bits(served), _as_bits(again)) & ~failed)
+        report.values += int((~failed).sum())
+        report.differing += len(different)
+        for row in different[: 10 - len(report.examples)].tolist():
+            two = [float("nan") if isinstance(c, Text) else float(c.values[row]) for c in (served, again)]
+            report.examples.append(Mismatch(int(rows.positions[row]), output.name, *two))
+
+
+def _as_bits(column: Column) -> Column:
+    if isinstance(column, Text) or column.values.dtype.kind != "f":
+        return column
+    return Numeric(column.values.view(np.int64), column.valid)
 
 
 def first_decision(store: LogReader, endpoint: EndpointNode, end: int) -> int:

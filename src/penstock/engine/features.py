@@ -21,6 +21,7 @@ import numpy as np
 
 from penstock.core.errors import TransformError
 from penstock.engine.assembly import Assembler, FeatureRows, LookedUp
+from penstock.engine.given import given_output
 from penstock.engine.kernel_rows import KernelRows, Rows, ViewPreparer, asking_rows
 from penstock.engine.view_states import KeyedState, new_state
 from penstock.kernel.columns import Columns, IntArray
@@ -78,7 +79,11 @@ class FeatureState:
         # Rows of streams are counted where they are decided; of others nobody else would tell.
         self._tells = [plan.sources[view.source].comes_first for view in plan.views]
         self._preparers_of = {
-            name: [(i, self._preparers[i]) for i, view in enumerate(plan.views) if view.source == name]
+            name: [
+                (i, self._preparers[i])
+                for i, view in enumerate(plan.views)
+                if view.source == name and not view.given
+            ]
             for name in plan.sources
         }
 
@@ -198,10 +203,11 @@ class FeatureState:
                 for j, lookup in enumerate(service.lookups)
                 if lookup.view == i
             ]
-            owners = tuple(name for name, _, lookup in lookups if lookup.own)
-            asked = tuple(one for one in lookups if not one[2].own)
-            if view.source in sources or lookups:
-                runs.append(_ViewRun(i, view.source in sources, owners, asked))
+            owners = tuple(name for name, _, lookup in lookups if lookup.own and not view.given)
+            asked = tuple(one for one in lookups if view.given or not one[2].own)
+            own = view.source in sources and not view.given
+            if own or lookups:
+                runs.append(_ViewRun(i, own, owners, asked))
         parts = [
             (
                 service,
@@ -268,6 +274,11 @@ class FeatureState:
         if not run.asked:
             return {} if own is None else dict.fromkeys(run.owners, self._process_own(run.index, own))
         view = self.plan.views[run.index]
+        if view.given:
+            return {
+                name: given_output(view, lookup, batch[service.source].columns)
+                for name, service, lookup in run.asked
+            }
         asked = []
         for name, service, lookup in run.asked:
             time = self.plan.sources[service.source].time_field

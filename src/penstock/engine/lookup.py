@@ -10,6 +10,7 @@ import numpy as np
 from penstock.core.errors import CorruptionError, StoreError
 from penstock.core.types import Field
 from penstock.engine.decisions import Decisions
+from penstock.engine.given import completed
 from penstock.engine.ports import LogReader
 from penstock.engine.schema_versions import SchemaVersion
 from penstock.engine.values import nulls
@@ -127,6 +128,7 @@ def conformed(columns: Columns, source: SourceNode) -> Columns:
 
     Raises `StoreError` where the log lacks a required field, or holds another type.
     """
+    columns = completed(columns, source)
     missing = {f.name: f for f in source.fields if f.name not in columns}
     changed = [f for f in source.fields if f.name in columns and not _is_of(columns[f.name], f)]
     required = [f for f in missing.values() if not f.optional]

@@ -29,6 +29,7 @@ from penstock.engine.contract import Decoded, Refused
 from penstock.engine.decisions import Decisions, decide
 from penstock.engine.effects import NO_CHANGES, LetterChanges, Outcome, commit_of, event_ids_of
 from penstock.engine.features import FeatureState
+from penstock.engine.given import with_given
 from penstock.engine.kernel_rows import KernelRows, Rows
 from penstock.engine.labels import JoinedLabels, LabelJoin, NewEvents, entering_rows
 from penstock.engine.lookup import RowReader
@@ -129,6 +130,9 @@ class Stepper:
         self._has_views = {name: any(view.source == name for view in plan.views) for name in plan.sources}
         # Only what somebody reads is computed: services that an endpoint decides with.
         self._services = [plan.services[n] for n in dict.fromkeys(e.service for e in plan.endpoints.values())]
+        self._carried = plan.carried
+        if self._carried is not None:
+            self._services.append(self._carried)
         self._joins = {
             name: LabelJoin(store, ids, self._admission, label=source, of=plan.sources[str(source.label_of)])
             for name, source in plan.sources.items()
@@ -154,8 +158,14 @@ class Stepper:
         self._enter(batch)
         self._join_labels(batch)
         features = self.features.advance(
-            batch.rows, services=self._services, prepared=batch.prepared, skip_failing=True
+            batch.rows,
+            services=self._services,
+            prepared=batch.prepared,
+            exact=self._carried is not None,
+            skip_failing=True,
         )
+        if self._carried is not None:
+            batch.inputs = [self._with_given(admitted, features) for admitted in batch.inputs]
         outcomes = [
             Outcome(admitted, positions, self._decide(admitted, positions, features) if decide else None)
             for admitted, positions in zip(batch.inputs, batch.positions, strict=True)
@@ -259,6 +269,15 @@ class Stepper:
         names = [f.name for f in self._plan.sources[str(label.label_of)].fields]
         columns = labelled_events(self._rows, str(label.label_of), wanted, fresh, events).select(names)
         return entering_rows(entering, columns, label)
+
+    def _with_given(self, admitted: Admitted, features: Mapping[str, FeatureRows]) -> Admitted:
+        """The events with what this stage computed for them, as the log keeps them."""
+        carried = self._carried
+        if carried is None or carried.source != admitted.source.name or carried.name not in features:
+            return admitted
+        return structs.replace(
+            admitted, columns=with_given(admitted.columns, carried, features[carried.name])
+        )
 
     def _decide(
         self, admitted: Admitted, positions: IntArray, features: Mapping[str, FeatureRows]

@@ -120,8 +120,12 @@ def compile_demands(
     nodes = {d.name: _ServiceCompiler(d, views, index, sources).compile() for d in demands}
     served = {endpoint.name: _endpoint_node(endpoint) for endpoint in endpoints}
     pruned = tuple(_pruned(definitions, views))
-    fingerprint = _digest(*map(_source_text, sources.values()), *map(_view_text, views))
-    return Plan(sources, views, nodes, served, pruned, fingerprint)
+    return Plan(sources, views, nodes, served, pruned, plan_fingerprint(sources, views))
+
+
+def plan_fingerprint(sources: Mapping[str, SourceNode], views: Iterable[ViewNode]) -> str:
+    """Equal for two plans if their states are."""
+    return _digest(*map(_source_text, sources.values()), *map(_view_text, views))
 
 
 def _check_endpoints(endpoints: Sequence[Endpoint]) -> None:
@@ -479,6 +483,7 @@ def _view_text(view: ViewNode) -> str:
         view.program,
         *_batch_meaning(view),
         *_meaning_beside(view),
+        *(("given",) if view.given else ()),
     )
     return repr(parts)
 

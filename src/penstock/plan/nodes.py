@@ -19,6 +19,7 @@ class SourceNode:
 
     `label_of` names the labelled stream where the source is a `LabelSource`. `is_batch` says that it is a `BatchSource`,
     whose rows count `data_delay_us` after their timestamps. `card_numbers` is no part of a fingerprint: what the log holds, it means.
+    Nor is `given`: names and types of the features that stages have put beside the source's own columns.
     """
 
     name: str
@@ -32,6 +33,7 @@ class SourceNode:
     is_batch: bool = False
     data_delay_us: int = 0
     card_numbers: CardNumbers = field(default="refuse", repr=False)
+    given: tuple[tuple[str, DataType], ...] = field(default=(), repr=False)
 
     @property
     def comes_first(self) -> bool:
@@ -91,7 +93,7 @@ class ViewNode:
 
     `reads` are the source columns that the function reads; the others are not given to it. Rows count `delay_us` after
     their time; those before `start_us` do not enter. `folds` are made beside the kernel; with a `secondary` key the kernel's keys are
-    those of the view and it, and all values are lists.
+    those of the view and it, and all values are lists. The values of a view that is `given` come with the events, from a stage before.
     """
 
     name: str
@@ -110,6 +112,7 @@ class ViewNode:
     start_us: int | None = None
     folds: tuple[FoldNode, ...] = ()
     secondary: SecondaryNode | None = None
+    given: bool = False
 
     @property
     def output_kinds(self) -> tuple[LaneKind, ...]:
@@ -253,6 +256,8 @@ class Plan:
     endpoints: Mapping[str, EndpointNode]
     pruned: tuple[str, ...]
     fingerprint: str
+    carried: ServiceNode | None = None
+    """Whose features the log keeps beside the events, for the stages behind."""
 
     @cached_property
     def endpoint_of(self) -> dict[str, EndpointNode]:

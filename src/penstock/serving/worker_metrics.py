@@ -1,6 +1,6 @@
-"""``GET /metrics`` of a worker: what `serving.prometheus` shows of a run, of each of its shards, with the label ``shard``.
+"""``GET /metrics`` of a worker: what `serving.prometheus` shows of a run, of each of its shards.
 
-A small server with a thread of its own, since a worker has no HTTP API. It lets in whom the API would: this machine as long as the project
+The label ``shard`` is a shard's number, ``stage`` the column that parts its events, where there are several stages. A small server with a thread of its own, since a worker has no HTTP API. It lets in whom the API would: this machine as long as the project
 has no keys, and else who shows a key with the scope ``read``.
 """
 
@@ -79,9 +79,12 @@ class WorkerMetrics(Collector):
         found: dict[str, Family] = {}
         if self._worker is None:
             return iter(())
-        for shard in list(self._worker.shards.values()):
+        shards = [
+            (stage.name, shard) for stage in self._worker.stages for shard in list(stage.shards.values())
+        ]
+        for stage, shard in shards:
+            label = {"shard": str(shard.number)} | ({"stage": stage} if stage else {})
             for family in self._of(shard):
-                label = {"shard": str(shard.number)}
                 family.samples = [one._replace(labels=one.labels | label) for one in family.samples]
                 known = found.setdefault(family.name, family)
                 if known is not family:

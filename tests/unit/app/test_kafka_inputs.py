@@ -250,3 +250,12 @@ def test_a_small_buffer_neither_stalls_nor_changes_the_order(project, kafka, mon
         produce(kafka.address, topic, [(b"k", json.dumps(event).encode(), number) for event in mine])
     _, ids = run(project(topic))
     assert ids == [event["id"] for event in sent]
+
+
+def test_a_reader_that_was_closed_says_so_at_once(kafka):
+    from penstock.connectors.kafka import KafkaReader
+
+    reader = KafkaReader({"bootstrap.servers": kafka.address}, owner="source 'payments'")
+    reader.close()
+    with pytest.raises(UnreachableError, match="reading has ended"):
+        reader.lag()

@@ -6,6 +6,7 @@ import pytest
 
 pytest.importorskip("confluent_kafka")
 from penstock.app import shards
+from penstock.app.worker_stages import WorkerStage
 from penstock.core.errors import AwayError, BusyError, StoreError
 
 
@@ -31,7 +32,7 @@ def opening(monkeypatch, tmp_path):
                 tmp_path,
                 3,
                 project=None,
-                topics=None,
+                stage=WorkerStage("", None, "", None),
                 wanted=wanted,
                 take_over=True,
                 problems=problems,

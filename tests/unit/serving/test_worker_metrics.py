@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from penstock.app import Runtime
 from penstock.app.api_keys import create_key
-from penstock.app.worker import ShardStatus, WorkerStatus
+from penstock.app.stage_worker import ShardStatus
+from penstock.app.worker import WorkerStatus
 from penstock.cli.main import app
 from penstock.core.clock import SystemClock
 from penstock.core.errors import SettingsError
@@ -31,7 +32,8 @@ def served(tmp_path):
             note = shown.observing(runtime)
             note(runtime.process([("payments", runtime.decode("payments", events(0, count)))]), 0.0)
             runtime.engine.flush()
-        shown.show(SimpleNamespace(shards=shards, source="payments", status=WorkerStatus(1, status, [], {})))
+        stages = [SimpleNamespace(name="", shards=shards)]
+        shown.show(SimpleNamespace(stages=stages, source="payments", status=WorkerStatus(1, status, [], {})))
         with serving_metrics(root, shown, port=0) as url:
             yield root, url, shown
     finally:

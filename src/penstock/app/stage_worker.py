@@ -1,0 +1,232 @@
+"""The shards of one stage that a worker has: a member of a consumer group, with a shard for each partition that it is given.
+
+One thread takes turns with all shards; another keeps the membership; shards are opened beside both. A partition is given up only when its
+shard is closed, and what a shard goes on with stands in its own store, so no event is lost or decided twice, whoever has the shard.
+
+A worker that was frozen thaws as one whose shards others have taken over: its commits fail, and it works on with what the group gives it then.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+
+import msgspec
+
+from penstock.app.running import Observe
+from penstock.app.runtime import Runtime
+from penstock.app.settings import Settings
+from penstock.app.shards import Shard, is_lost
+from penstock.app.worker_stages import WorkerStage
+from penstock.connectors.kafka_group import Membership
+from penstock.core.errors import StoreError
+from penstock.definitions.project import Project
+
+IDLE_S = 0.05
+GIVE_UP_S = 60.0
+OPENED_AT_ONCE = 4
+
+
+class ShardStatus(msgspec.Struct, frozen=True):
+    """A shard of a worker: length of its log, and messages of its topics that were not taken yet."""
+
+    log_length: int
+    lag: int
+
+
+class StageWorker:
+    """Works on the shards of a stage that the group gives it.
+
+    Parameters
+    ----------
+    project, settings, stage
+        The project, and which of its stages.
+    name
+        Makes it a static member; see `penstock.connectors.kafka_group.Membership`.
+    observing
+        See `penstock.app.worker.Worker`.
+    problems
+        What does not work, besides problems of shards.
+    """
+
+    def __init__(
+        self,
+        project: Project,
+        settings: Settings,
+        stage: WorkerStage,
+        *,
+        name: str | None,
+        observing: Callable[[Runtime], Observe | None],
+        problems: dict[str, str],
+    ) -> None:
+        self._project, self._settings, self._stage = project, settings, stage
+        self._observing, self._problems = observing, problems
+        self._topics = stage.topics
+        self._member = Membership(
+            self._topics.client,
+            group=stage.group,
+            topic=self._topics.topic,
+            name=name,
+            given=self._given,
+            taken=self._taken,
+        )
+        self._changed = threading.Condition()
+        self._wanted: set[int] = set()
+        self._lost: set[int] = set()  # ours as far as we know, and another process works on them
+        self._opening: dict[int, Future[Shard]] = {}
+        self._pool = ThreadPoolExecutor(OPENED_AT_ONCE, "penstock-open")
+        self._arrived = threading.Event()
+        self._ended = False
+        self.shards: dict[int, Shard] = {}
+        """Those that are open, by partition."""
+        self.name = stage.name
+        """The column that parts its events; empty where there is one stage only."""
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until stopped, then close all shards and leave the group; raises what stops a shard."""
+        self._topics.tell(self._arrived.set)
+        try:
+            with self._member:
+                try:
+                    self._work(stop)
+                finally:
+                    self._ended = True
+                    self._give_up_all()
+        finally:
+            self._pool.shutdown()
+            self._topics.close()
+
+    @property
+    def opening(self) -> list[str]:
+        """The shards that are being opened."""
+        return [self._stage.shard(number) for number in sorted(self._opening)]
+
+    def report(self, problems: dict[str, str]) -> dict[str, ShardStatus]:
+        """How its shards stand, by name, with what does not work added to `problems`; the group is told, too."""
+        open_now = dict(self.shards)
+        if self._ended:
+            return {}
+        offsets: dict[tuple[str, int], int] = {}
+        for shard in open_now.values():
+            offsets |= shard.offsets()
+        self._member.tell(offsets)
+        lags = {name: reader.lag() for name, reader in self._topics.readers.items()}
+        for number, shard in open_now.items():
+            for what, text in dict(shard.runtime.problems).items():
+                problems[f"shard {self._stage.shard(number)}, {what}"] = text
+        for name, reader in self._topics.readers.items():
+            if reader.problem:
+                problems[f"source {name}"] = reader.problem
+        return {
+            self._stage.shard(number): ShardStatus(
+                shard.runtime.engine.position,
+                sum(lags[one.source].get(one.partition, 0) for one in shard.inputs),
+            )
+            for number, shard in open_now.items()
+        }
+
+    def _work(self, stop: threading.Event) -> None:
+        while not stop.is_set():
+            self._settle()
+            moved = [self._turn(shard, shard.step) for shard in list(self.shards.values())]
+            if not any(moved):
+                for shard in list(self.shards.values()):
+                    self._turn(shard, shard.runtime.engine.flush)
+                self._arrived.wait(IDLE_S)
+                self._arrived.clear()
+
+    def _turn(self, shard: Shard, work: Callable[[], bool | None]) -> bool | None:
+        """What `work` gives; a shard that another process took over is closed."""
+        try:
+            return work()
+        except StoreError as error:
+            if not is_lost(error):
+                raise
+            self._lost.add(shard.number)
+            self._close(shard.number)
+            return False
+
+    def _given(self, numbers: Sequence[int]) -> None:
+        with self._changed:
+            self._wanted |= set(numbers)
+            self._lost -= set(numbers)
+        self._arrived.set()
+
+    def _taken(self, numbers: Sequence[int]) -> None:
+        """In the member's thread: return when the shards are closed."""
+        with self._changed:
+            self._wanted -= set(numbers)
+            self._arrived.set()
+            self._changed.wait_for(lambda: not self._has(numbers), GIVE_UP_S)
+
+    def _has(self, numbers: Sequence[int]) -> bool:
+        return any(number in self.shards or number in self._opening for number in numbers)
+
+    def _settle(self) -> None:
+        """Open what is given, close what is taken."""
+        if self._member.failed is not None:
+            raise StoreError(
+                f"worker: it is in its group no more ({self._member.failed})."
+            ) from self._member.failed
+        for number in sorted(self._wanted - set(self.shards) - set(self._opening)):
+            self._opening[number] = self._pool.submit(self._open, number)
+        for number, future in list(self._opening.items()):
+            if future.done():
+                self._take_over(number, future)
+        for number in set(self.shards) - self._wanted:
+            self._close(number)
+
+    def _take_over(self, number: int, future: Future[Shard]) -> None:
+        try:
+            self.shards[number] = future.result()
+        except StoreError:
+            if number in self._wanted:
+                raise
+        finally:
+            with self._changed:
+                del self._opening[number]
+                self._changed.notify_all()
+
+    def _open(self, number: int) -> Shard:
+        return Shard.open(
+            self._project.root,
+            number,
+            project=self._project,
+            stage=self._stage,
+            wanted=lambda: number in self._wanted,
+            take_over=number not in self._lost,
+            problems=self._problems,
+            patience_s=self._settings.store.patience_s,
+            observing=self._observing,
+        )
+
+    def _close(self, number: int) -> None:
+        shard = self.shards[number]
+        try:
+            shard.close()
+            self._member.tell(shard.offsets())
+        except StoreError as error:
+            if not is_lost(error):
+                raise
+        finally:
+            with self._changed:
+                del self.shards[number]
+                self._changed.notify_all()
+
+    def _give_up_all(self) -> None:
+        """Close every shard, whatever goes wrong with another: the group waits for each."""
+        with self._changed:
+            self._wanted.clear()
+        with ExitStack() as each:
+            for number in list(self.shards):
+                each.callback(self._close, number)
+            for number, future in list(self._opening.items()):
+                each.callback(self._end_opening, number, future)
+
+    def _end_opening(self, number: int, future: Future[Shard]) -> None:
+        future.exception()
+        self._take_over(number, future)
+        if number in self.shards:
+            self._close(number)
