@@ -18,6 +18,7 @@ logistic_online = Model(
 )
 
 # Some 67,000 payments are a week. Fitted anew each week on ten, of whose genuine payments one in five is kept.
+# In the four weeks before those that are judged, windows of 5, 10 and 13 weeks reach average precisions of .743, .750 and .751.
 WEEK = 67_000
 trees_online = Model(
     name="trees_online",
