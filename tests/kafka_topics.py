@@ -23,7 +23,13 @@ def new_topic(address, *, partitions=1, name="t"):
 def produce(address, topic, messages, **settings):
     """Send ``(key, value)`` or ``(key, value, partition)``, and wait until all are there."""
     failed = []
-    own = {"bootstrap.servers": address, "partitioner": "murmur2_random", "linger.ms": 5}
+    # Idempotent, or what is sent again would come behind what was sent later.
+    own = {
+        "bootstrap.servers": address,
+        "partitioner": "murmur2_random",
+        "linger.ms": 5,
+        "enable.idempotence": True,
+    }
     producer = Producer(own | settings | {"on_delivery": lambda error, _: error and failed.append(error)})
     for message in messages:
         key, value, *partition = message

@@ -73,7 +73,9 @@ class Load(threading.Thread):
     def run(self):
         from confluent_kafka import Producer
 
-        producer = Producer({"bootstrap.servers": self.address, "linger.ms": 2, "log_level": 2})
+        producer = Producer(
+            {"bootstrap.servers": self.address, "linger.ms": 2, "log_level": 2, "enable.idempotence": True}
+        )
         began = time.monotonic()
         while not self.ended.is_set():
             while self.sent < (time.monotonic() - began) * RATE:
