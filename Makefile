@@ -25,7 +25,7 @@ services-stop: setup ## Stop them
 run: setup ## Run the fraud example end to end: data, training, live stream, report
 	$(PY) -m examples.fraud
 
-test: setup ## Run the tests (ten minutes on two cores, a quarter of an hour with all servers)
+test: setup ## Run the tests (under twenty minutes on two cores with all servers)
 	$(PY) -m pytest --numprocesses auto --dist worksteal
 
 check: setup ## Check format, lint, types, the direction of imports, and the generated tables

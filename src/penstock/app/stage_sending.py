@@ -121,6 +121,11 @@ class StageSender:
         self.sent, self._under_way = self._under_way, None
         return moved
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether what was sent last is not there yet."""
+        return self._under_way is not None
+
     def say_goodbye(self) -> None:
         """Tell all partitions that the shard is on its way to another worker, who will have more to say."""
         mark = Block(
@@ -307,7 +312,12 @@ class SentOn:
             wait_s = POLL_S
             try:
                 wait_s = 0.0 if self._sender.step(rest_at=self._rest_at()) else POLL_S
-                self._problems.pop(PROBLEM, None)
+                if self._sender.is_waiting:
+                    self._problems[PROBLEM] = (
+                        f"topic {self._topic!r} between stages: no broker takes what is sent. It is sent when one does."
+                    )
+                else:
+                    self._problems.pop(PROBLEM, None)
             except PenstockError as error:
                 self._problems[PROBLEM], wait_s = str(error), AGAIN_S
                 self._begin_anew()

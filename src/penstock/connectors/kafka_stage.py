@@ -82,27 +82,30 @@ class StageProducer:
         )
 
     def send(self, partition: int, value: bytes) -> None:
-        """Send a message; it is there when `flush` has said so."""
-        while True:
-            try:
-                self._producer.produce(self._topic, value, partition=partition, on_delivery=self._delivered)
-            except BufferError:
-                self._producer.poll(0.1)
-            else:
-                self._producer.poll(0)
-                return
+        """Send a message; it is there when `flush` has said so. Raises as `flush` does."""
+        try:
+            self._producer.produce(self._topic, value, partition=partition, on_delivery=self._delivered)
+        except (BufferError, library().KafkaException) as error:
+            raise self._not_there(str(error)) from error
+        self._producer.poll(0)
 
     def flush(self, wait_s: float) -> bool:
         """Whether all that was sent is there; raises `UnreachableError` where something never will be, and this producer is to be closed."""
         left = int(self._producer.flush(wait_s))
         if self._failed:
-            raise UnreachableError(f"topic {self._topic!r} between stages: {self._failed}. It is sent again.")
+            raise self._not_there(self._failed)
         return not left
 
     def close(self) -> None:
         """Drop what is under way."""
         self._producer.purge()
         self._producer.flush(1.0)
+
+    def _not_there(self, why: str) -> UnreachableError:
+        return UnreachableError(
+            f"topic {self._topic!r} between stages: what was sent is not there ({why}). It is sent again; look at the brokers, and whether the "
+            "topic is there."
+        )
 
     def _delivered(self, error: Any, _: Any) -> None:
         if error is not None:
