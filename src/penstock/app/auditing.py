@@ -8,7 +8,6 @@ It reads the log and the decisions through a reader of its own, recomputes, comp
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -21,7 +20,7 @@ import msgspec
 import numpy as np
 
 from penstock.app.applied import AppliedHistory
-from penstock.app.child import Child, told
+from penstock.app.child import Child, stand_back, told
 from penstock.app.runtime import open_reader, plan_of, state_folder
 from penstock.app.settings import load_settings
 from penstock.app.storing import snapshots_of
@@ -321,7 +320,7 @@ class AuditBeside:
 
 def main(root: Path) -> int:
     """Audit until stdin is closed; what goes wrong is written into the totals."""
-    os.nice(10)
+    stand_back()
     try:
         follow(root, rate=load_settings(root).audit.rate, ended=lambda seconds: told(seconds) is not None)
     except (PenstockError, OSError) as error:

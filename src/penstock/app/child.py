@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import IO
 
 
@@ -76,6 +77,23 @@ class Child:
         assert self._process.stdin is not None
         with suppress(OSError):
             self._process.stdin.close()
+
+
+def stand_back() -> None:
+    """In a child: take only the processor time that nobody else wants, and make way at once for who does."""
+    be_nice(19)
+    if hasattr(os, "SCHED_IDLE"):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+
+
+def be_nice(level: int) -> None:
+    """In a child: run at a priority that is lower by so much, 1 to 19, among all processes.
+
+    Linux gives each session a fair share of the processors, however nice what runs in it is, unless the session is nice itself (sched(7), autogroup).
+    """
+    os.nice(level)
+    with suppress(OSError):
+        Path("/proc/self/autogroup").write_text(str(level))
 
 
 def told(seconds: float) -> bytes | None:

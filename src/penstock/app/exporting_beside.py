@@ -8,7 +8,6 @@ position, from which the next export goes on.
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING, Self
 import msgspec
 
 from penstock.app.applied import AppliedHistory
-from penstock.app.child import Child, told
+from penstock.app.child import Child, stand_back, told
 from penstock.app.exporting import exporter_of
 from penstock.app.runtime import plan_of, state_folder
 from penstock.app.settings import load_settings
@@ -167,7 +166,7 @@ class ExportBeside:
 
 def main(root: Path) -> int:
     """Export until stdin is closed."""
-    os.nice(10)
+    stand_back()
     try:
         follow(root, wait=lambda seconds: told(seconds) is not None)
     except (PenstockError, OSError) as error:

@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from penstock.app.applied import AppliedHistory
-from penstock.app.child import Child, told
+from penstock.app.child import Child, stand_back, told
 from penstock.app.guard_labels import LabelGuard, is_to_be_judged
 from penstock.app.retraining import Retrainer, described, retrained_models
 from penstock.app.retraining_journal import Journal
@@ -160,7 +160,7 @@ def _told(seconds: float) -> str:
 
 def main(root: Path) -> int:
     """Retrain until stdin is closed."""
-    os.nice(19)
+    stand_back()
     try:
         follow(root, wait=_told, clock=SystemClock())
     except (PenstockError, OSError) as error:
