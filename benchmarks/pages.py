@@ -64,7 +64,7 @@ def main(url: str) -> None:
 
 def _make_way() -> None:
     """Sessions share processors fairly, however low the priority of what is in them, where Linux groups processes by session."""
-    for session in {os.getsid(one.pid) for one in psutil.Process().children(recursive=True)}:
+    for session in {os.getsid(one.pid) for one in psutil.Process().children(recursive=True)} - {os.getsid(0)}:
         with suppress(OSError):
             Path(f"/proc/{session}/autogroup").write_text("19")
 
