@@ -20,14 +20,17 @@ SLOWER = 5.0
 """How many times slower a resource is read that cannot be read."""
 
 MOST = 256
+BREATH_S = 0.002
+"""Between two pieces of work for pages the event loop sees to requests: what all pages show would else hold it up in one go."""
 _log = logging.getLogger(__name__)
 
 
 class Feed:
     """One resource as one identity sees it: its newest value, and who watches it."""
 
-    def __init__(self, read: Callable[[], Awaitable[Any]]) -> None:
+    def __init__(self, read: Callable[[], Awaitable[Any]], turn: asyncio.Lock) -> None:
         self._read = read
+        self._turn = turn
         self._reading = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         self._watchers: dict[Show, float] = {}
@@ -67,20 +70,23 @@ class Feed:
         while self._watchers:
             every_s = min(self._watchers.values())
             try:
+                async with self._turn:
+                    await asyncio.sleep(BREATH_S)
                 if await self.get(every_s / 2) != self._told:
-                    self._tell()
+                    await self._tell()
             except PenstockError as error:
                 _log.debug("a page cannot be kept up to date: %s", error)
                 every_s *= SLOWER
             await asyncio.sleep(every_s)
 
-    def _tell(self) -> None:
+    async def _tell(self) -> None:
         self._told = self.value
         loop = asyncio.get_running_loop()
         for show in list(self._watchers):
-            loop.call_soon(
-                show, self.value
-            )  # one that fails is logged by the loop, and keeps no other from its news
+            async with self._turn:
+                # One that fails is logged by the loop, and keeps no other from its news.
+                loop.call_soon(show, self.value)
+                await asyncio.sleep(BREATH_S)
 
 
 class Feeds:
@@ -94,6 +100,7 @@ class Feeds:
 
     def __init__(self, read: Read) -> None:
         self._read = read
+        self._turn = asyncio.Lock()
         self._feeds: dict[tuple[Identity, str], Feed] = {}
 
     def feed(self, who: Identity, path: str) -> Feed:
@@ -101,7 +108,7 @@ class Feeds:
         found = self._feeds.get((who, path))
         if found is None:
             self._forget()
-            found = self._feeds[who, path] = Feed(lambda: self._read(who, path))
+            found = self._feeds[who, path] = Feed(lambda: self._read(who, path), self._turn)
         return found
 
     @property
