@@ -16,9 +16,36 @@ from penstock.core.errors import DefinitionError, ProjectError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from types import ModuleType
+    from types import CodeType, ModuleType
 
 SETTINGS_FILE = "penstock.toml"
+_PACKAGE = "penstock_project_"
+
+
+class _AsWritten(importlib.machinery.SourceFileLoader):
+    """Compiles a file as it is now. Python's cache tells files apart by second and size only: a threshold changed twice in one second is not seen."""
+
+    def get_code(self, fullname: str) -> CodeType:  # noqa: ARG002 - the protocol of loaders
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
+class _Projects:
+    """Finds the modules of projects."""
+
+    @staticmethod
+    def find_spec(
+        fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if not fullname.startswith(_PACKAGE):
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
+        if spec is not None and type(spec.loader) is importlib.machinery.SourceFileLoader:
+            spec.loader = _AsWritten(spec.loader.name, spec.loader.path)
+            spec.cached = None
+        return spec
+
+
+sys.meta_path.insert(0, _Projects)
 
 
 def run_files(root: Path, files: Sequence[Path]) -> list[tuple[Path, ModuleType]]:
@@ -26,7 +53,7 @@ def run_files(root: Path, files: Sequence[Path]) -> list[tuple[Path, ModuleType]
 
     The package is named after the folder's whole path, so that two projects of one process never mix.
     """
-    package = f"penstock_project_{zlib.crc32(str(root).encode()):08x}"
+    package = f"{_PACKAGE}{zlib.crc32(str(root).encode()):08x}"
     _forget(package)
     importlib.invalidate_caches()
     complete = False
@@ -56,7 +83,7 @@ def _run_package(root: Path, package: str) -> ModuleType:
     spec = importlib.machinery.ModuleSpec(package, None, is_package=True)
     init = root / "__init__.py"
     if init.is_file():
-        loader = importlib.machinery.SourceFileLoader(package, str(init))
+        loader = _AsWritten(package, str(init))
         spec = importlib.machinery.ModuleSpec(package, loader, origin=str(init), is_package=True)
         spec.has_location = True
     spec.submodule_search_locations = [str(root)]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from textwrap import dedent
 
 import pytest
 
 from penstock.core.errors import DefinitionError, ProjectError, SettingsError
+from penstock.definitions.loading import run_files
 from penstock.definitions.project import find_project, load_project
 
 ENTITIES = """
@@ -232,3 +234,18 @@ def test_the_project_is_found_from_inside(project):
 def test_outside_of_any_project_the_way_to_make_one_is_told(tmp_path):
     with pytest.raises(ProjectError, match="penstock init"):
         find_project(tmp_path)
+
+
+def test_files_are_read_as_they_are_even_when_changed_twice_in_a_second(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    for name in ("__init__.py", "definitions.py"):
+        file = tmp_path / name
+        for source in (
+            "first",
+            "other",
+        ):  # of one length, and of one second: Python's cache takes one for the other
+            file.write_text(f"WHO = '{source}'\n")
+            os.utime(file, (1, 1))
+            ((_, module),) = run_files(tmp_path, [file])
+            assert source == module.WHO
+    assert not list(tmp_path.rglob("*.pyc"))
