@@ -17,7 +17,7 @@ from .world import simulate, write
 
 HERE = Path(__file__).parent
 COUNT = 120_000
-MODELS = ("logistic", "boosted")
+MODELS = ("logistic", "boosted", "online")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -7,7 +7,9 @@ view, a version to its model (`Node.of`). An edge says that a change of one end 
   straight into its features, so that one sees which ones it makes;
 - keys and time go into the view, and the view into each of its features;
 - features go into realtime views, services and on into models and endpoints; a label goes into the models that learn it;
-- an endpoint goes into its guard, its monitor, and the alerts on its decisions and metrics.
+- an endpoint goes into its guard, its monitor, and the alerts on its decisions and metrics;
+- a model goes into the versions whose features are computed as they were for their training. Any other version hangs on what was kept
+  with it: the views of then, as nodes ``former:VIEW@FINGERPRINT``, and the columns that they read.
 """
 
 from __future__ import annotations
@@ -42,11 +44,25 @@ from penstock.definitions.views import (
 from penstock.plan.aggregates import windows_of
 from penstock.plan.describe import window_text
 from penstock.plan.functions import columns_read
+from penstock.plan.origins import Origin
 from penstock.plan.watching import KINDS as WATCHING
 from penstock.plan.watching import guard_text, monitor_text
 
 CATALOG_KINDS = ("source", "view", "feature", "service", "model", "endpoint", *WATCHING)
-KINDS = ("source", "column", "view", "feature", "service", "model", "version", "endpoint", *WATCHING)
+KINDS = (
+    "source",
+    "column",
+    "view",
+    "feature",
+    "service",
+    "former",
+    "model",
+    "version",
+    "endpoint",
+    *WATCHING,
+)
+"""``former`` is what is defined no more, or otherwise, and a version was made from."""
+GONE = "not defined any more"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,10 +109,16 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A registered version of a model: its number and its stage."""
+    """A registered version of a model: its number and its stage, and what it was made from, where that is known.
+
+    `in_force` says that its features are computed so now; `data` tells of what it was trained on, in words.
+    """
 
     number: int
     stage: str
+    origin: Origin | None = None
+    in_force: bool = True
+    data: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +198,8 @@ def lineage(
         building.model(model, versions.get(model.name, ()))
     for endpoint in project.endpoints.values():
         building.endpoint(endpoint, versions)
+    for name, found in versions.items():
+        building.former_model(name, found)
     for monitor in project.monitors.values():
         building.monitor(monitor)
     for endpoint in project.endpoints.values():
@@ -314,8 +338,14 @@ class _Builder:
             for name in (label.label.name, label.known_at):
                 self._link(f"column:{label.name}.{name}", top)
         for version in versions:
-            stage = "no stage" if version.stage == "None" else version.stage
-            self._link(top, self._add("version", f"{model.name}:{version.number}", stage, of=top))
+            self._version(top, version)
+
+    def former_model(self, name: str, versions: Iterable[Version]) -> None:
+        """A model that is defined no more, of which there are versions."""
+        if f"model:{name}" not in self.nodes:
+            top = self._add("model", name, GONE)
+            for version in versions:
+                self._version(top, version)
 
     def endpoint(self, endpoint: Endpoint, versions: Mapping[str, Iterable[Version]]) -> None:
         what = f"decides on {endpoint.source.name}"
@@ -344,6 +374,33 @@ class _Builder:
     def alert(self, alert: Alert) -> None:
         top = self._add("alert", alert.name, alert.on.text, of_definition=alert)
         self._link(f"endpoint:{alert.on.endpoint.name}", top)
+
+    def _version(self, model: str, version: Version) -> None:
+        stage = "no stage" if version.stage == "None" else version.stage
+        name = f"{self.nodes[model].name}:{version.number}"
+        top = self._add("version", name, stage, of=model, text=version.data)
+        if version.origin is None or version.in_force:
+            self._link(model, top)
+        else:
+            for view in version.origin.views:
+                self._link(self._former_view(view, version.origin), top)
+
+    def _former_view(self, name: str, origin: Origin) -> str:
+        """A view as it was, with what it read: columns that are still there, or the names of what is gone."""
+        view = origin.views[name]
+        title = f"{name}@{view.fingerprint[:8]}"
+        if f"former:{title}" in self.nodes:
+            return f"former:{title}"
+        top = self._add("former", title, "a view as it was")
+        for read in view.reads:
+            kind, _, what = read.partition(":")
+            if kind == "view":
+                self._link(self._former_view(what, origin), top)
+            elif read in self.nodes:
+                self._link(read, top)
+            else:
+                self._link(self._add("former", what, f"a column, {GONE}"), top)
+        return top
 
     def _shared(self, view: StreamFeatureView) -> Iterable[str]:
         """The columns that every feature of a view without a function depends on."""
