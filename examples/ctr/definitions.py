@@ -1,4 +1,4 @@
-"""Click-through rate: impressions, clicks, hashed ids, click rates as far as known, two models."""
+"""Click-through rate: impressions, clicks, hashed ids, click rates as far as known, three models."""
 
 from datetime import timedelta
 
@@ -119,12 +119,12 @@ boosted = Model(
     estimator=XGBClassifier(n_estimators=80, max_depth=3, learning_rate=0.1, n_jobs=1, random_state=0),
     split=split,
 )
-# Learns each click half an hour after its impression, and each impression without one.
+# Learns half an hour after each impression whether it was clicked, from the first on. The rate is the best on the day before the last.
 online = Model(
     "online",
     features=ctr_features,
     label=clicks,
-    estimator=preprocessing.StandardScaler() | linear_model.LogisticRegression(optim.Adam(1e-3)),
+    estimator=preprocessing.StandardScaler() | linear_model.LogisticRegression(optim.SGD(5e-4)),
     split=split,
     learning=Online(publish_every=100),
 )
