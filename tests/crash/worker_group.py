@@ -112,7 +112,7 @@ def group(root, count, *, shards=PARTITIONS):
     with (root / "workers.log").open("w") as log:
         try:
             workers += [start(root, log) for _ in range(count)]
-            wait_for(lambda: working(root, {w.pid for w in workers}, shards=shards), STARTED_S)
+            wait_for(lambda: begun(root, workers, shards=shards), STARTED_S)
             yield workers, log
         except AssertionError as error:
             error.add_note(state_of(root, workers))
@@ -167,6 +167,12 @@ def schemas(url, **more):
 def working(root, pids, *, shards=PARTITIONS):
     statuses = [one for one in worker_statuses(root) if one.pid in pids]
     return sum(len(one.shards) for one in statuses) == shards and len(statuses) == len(pids)
+
+
+def begun(root, workers, *, shards):
+    """Whether they work on all shards; none may end on the way there."""
+    assert [one.poll() for one in workers] == [None] * len(workers), "a worker ended of itself"
+    return working(root, {one.pid for one in workers}, shards=shards)
 
 
 def shared(root, workers):

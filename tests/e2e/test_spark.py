@@ -17,6 +17,8 @@ from tests.e2e.spark import rows
 from tests.external_environments import environment_python
 from tests.laws.parity import engine_of, store_in
 
+pytestmark = pytest.mark.early
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):

@@ -20,6 +20,8 @@ from tests.laws.parity import engine_of, store_in
 pytest.importorskip("confluent_kafka")
 from tests.e2e.spark.make_kafka import NO_JSON, NO_TIME, PARTITIONS, partition_of, records
 
+pytestmark = pytest.mark.early
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, kafka):
