@@ -3,6 +3,8 @@
 import json
 import shutil
 from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -129,3 +131,15 @@ def test_a_version_of_an_older_penstock_is_told_by_its_record_and_definitions(sh
     assert (found.views, found.sources, found.tables, found.log_position) == ({}, {}, {}, None)
     assert found.dataset == then.dataset
     assert "not recorded" in called(shop, "registry", "lineage", "fraud", "1")
+
+
+def test_a_version_that_was_trained_on_files_names_them(shop, tmp_path):
+    root = copied(shop, tmp_path)
+    given = [str(root / "data" / name) for name in ("payments.ndjson", "chargebacks.ndjson")]
+    called(root, "train", "fraud", "--events", given[0], "--labels", given[1])
+    found = model_lineage(root, "fraud", 3)
+    assert found.files == {Path(one).name: sha256(Path(one).read_bytes()).hexdigest() for one in given}
+    assert (found.tables, found.log_position, found.in_force) == ({}, None, True)
+    assert f"payments.ndjson {found.files['payments.ndjson'][:12]}" in called(
+        root, "registry", "lineage", "fraud", "3"
+    )
