@@ -13,7 +13,8 @@ from penstock.core.errors import ArtifactError
 from penstock.definitions.project import Project, load_project
 from penstock.models.manifest import Manifest, read_manifest
 from penstock.models.registry import ModelRegistry, ModelVersion
-from penstock.plan.lineage import Lineage, Version, lineage
+from penstock.plan.lineage import lineage
+from penstock.plan.lineage_graph import Lineage, Version
 
 
 def catalog(root: Path) -> Lineage:

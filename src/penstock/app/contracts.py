@@ -21,7 +21,8 @@ from penstock.definitions.views import FeatureReference, FeatureView, RealtimeFe
 from penstock.engine.needs import views_needing
 from penstock.engine.schema_versions import SchemaVersion, in_force
 from penstock.plan.compatibility import Change, changes
-from penstock.plan.lineage import Lineage, lineage
+from penstock.plan.lineage import lineage
+from penstock.plan.lineage_graph import Lineage
 from penstock.plan.nodes import Plan, SourceNode
 from penstock.stores.directories import sync_directory
 from penstock.stores.reader import ProjectReader

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from html import escape
 from itertools import pairwise
 
-from penstock.plan.lineage import Lineage
+from penstock.plan.lineage_graph import Lineage
 
 LETTER, LINE, PAD = 7.3, 18, 12  # of 12 px monospaced text, a little generously
 GAP_X, GAP_Y, MARGIN, MAX_ROWS = 64, 22, 24, 16

@@ -31,7 +31,7 @@ from penstock.serving.shapes import ProblemShape
 if TYPE_CHECKING:
     from penstock.app.agreements import Agreement
     from penstock.app.source_facts import SourceFacts
-    from penstock.plan.lineage import Lineage
+    from penstock.plan.lineage_graph import Lineage
     from penstock.plan.nodes import SourceNode
 
 router = APIRouter(tags=["catalog"], route_class=GuardedRoute, responses={404: {"model": ProblemShape}})
