@@ -94,6 +94,7 @@ class Load(threading.Thread):
 
 WORKER = """
 import faulthandler, signal
+faulthandler.enable()  # a crash tells where
 faulthandler.register(signal.SIGUSR1)  # asked for it, a worker writes what each of its threads is at
 from penstock.cli.main import app
 app()

@@ -59,6 +59,9 @@ class ContractHistory(msgspec.Struct, frozen=True):
     sources: dict[str, tuple[ContractVersion, ...]]
 
 
+_contract_history_decoder = msgspec.json.Decoder(ContractHistory)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
     """A change of a source's schema: what it is, and what it breaks."""
@@ -85,7 +88,7 @@ def read_history(folder: Path) -> ContractHistory | None:
     """
     path = folder / FILE
     try:
-        return msgspec.json.decode(path.read_bytes(), type=ContractHistory)
+        return _contract_history_decoder.decode(path.read_bytes())
     except FileNotFoundError:
         return None
     except msgspec.DecodeError as error:

@@ -109,6 +109,9 @@ class Manifest:
         ).encode()
 
 
+_manifest_decoder = msgspec.json.Decoder(Manifest)
+
+
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
     """A version's manifest and the bytes of its files by role, all checked against their digests."""
@@ -151,7 +154,7 @@ def parse_manifest(data: bytes, *, where: str) -> Manifest:
         When it is not a manifest, or one of a later Penstock.
     """
     try:
-        manifest = msgspec.json.decode(data, type=Manifest)
+        manifest = _manifest_decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ArtifactError(f"Manifest {where}: {error}. Train and register the model again.") from error
     if manifest.format_version != FORMAT_VERSION:
