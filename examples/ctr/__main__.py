@@ -1,23 +1,23 @@
-"""`python -m examples.ctr`: data, a run over them, two models, and how they compare with what is possible."""
+"""`python -m examples.ctr`: data, a run over them, three models, and how they compare with what is possible."""
 
 from __future__ import annotations
 
 import argparse
+import math
 import sys
-from collections.abc import Sequence
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from sklearn.metrics import average_precision_score, roc_auc_score
-
-from examples.project_run import begin, figures, penstock
+from examples.project_run import begin, penstock
 from penstock.cli.output import print_table
 
-from .world import simulate, write
+from .comparison import MODELS, WORLD, compared, picture
+from .world import write
 
 HERE = Path(__file__).parent
 COUNT = 120_000
-MODELS = ("logistic", "boosted")
+FIGURES = {"roc_auc": 3, "average_precision": 3, "log_loss": 4}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,24 +33,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     penstock(folder, "run")
     for model in MODELS:
         penstock(folder, "train", model)
-    compare(folder, options.count)
+    found = compared(folder, options.count)
+    show(found)
+    drawn = folder / "reports" / "comparison.png"
+    drawn.write_bytes(picture(found))
+    print(f"\nHow often what they rank highest was clicked: {drawn}")
     return 0
 
 
-def compare(folder: Path, count: int) -> dict[str, tuple[float, float]]:
-    """ROC AUC and average precision of the last day: of the models, and of the probabilities that the clicks were drawn with."""
-    world = simulate(count)
-    test = world["seconds"] >= world["seconds"].max() - timedelta(days=1).total_seconds()
-    truth, chance = world["clicked"][test], world["chance"][test]
-    found = {"no model": (0.5, float(truth.mean()))}
-    for model in MODELS:
-        report = figures(folder, model)
-        found[model] = report["roc_auc"], report["average_precision"]
-    found["the world itself"] = roc_auc_score(truth, chance), average_precision_score(truth, chance)
+def show(found: Mapping[str, Mapping[str, Any]]) -> None:
+    """The table."""
+    base = found[WORLD]["base_rate"]
+    rows = [("no model", "0.500", f"{base:.3f}", f"{log_loss(base):.4f}")]
+    for name, report in found.items():
+        rows.append((name, *(f"{report[key]:.{digits}f}" for key, digits in FIGURES.items())))
     print()
-    rows = [(name, f"{auc:.3f}", f"{precision:.3f}") for name, (auc, precision) in found.items()]
-    print_table(rows, head=("test day", "ROC AUC", "average precision"), right=(1, 2))
-    return found
+    print_table(rows, head=("last day", "ROC AUC", "average precision", "log loss"), right=(1, 2, 3))
+
+
+def log_loss(rate: float) -> float:
+    """Of whoever gives every impression the chance that holds on average."""
+    return -(rate * math.log(rate) + (1 - rate) * math.log(1 - rate))
 
 
 if __name__ == "__main__":

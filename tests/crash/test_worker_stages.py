@@ -28,6 +28,7 @@ from tests.crash.worker_group import (
 )
 from tests.kafka_topics import new_topic
 
+pytestmark = pytest.mark.early
 SHARDS = 2 * PARTITIONS
 DEFINITIONS = """
 from datetime import timedelta

@@ -20,6 +20,7 @@ from penstock.kernel.columns import Columns
 CLOCK = SystemClock()
 PARTITIONS, RATE, SESSION_S = 4, 300, 3
 STARTED_S = 90
+STACKS_S, LOG_CHARACTERS = 1, 20_000
 DEFINITIONS = """
 from datetime import timedelta
 from penstock import Aggregate, Endpoint, Entity, FeatureService, KafkaConfig, LabelSource, Model, Policy
@@ -91,15 +92,17 @@ class Load(threading.Thread):
         self.delivered = producer.flush(30) == 0
 
 
+WORKER = """
+import faulthandler, signal
+faulthandler.enable()  # a crash tells where
+faulthandler.register(signal.SIGUSR1)  # asked for it, a worker writes what each of its threads is at
+from penstock.cli.main import app
+app()
+"""
+
+
 def start(root, log):
-    command = [
-        sys.executable,
-        "-c",
-        "from penstock.cli.main import app; app()",
-        "worker",
-        "--project",
-        str(root),
-    ]
+    command = [sys.executable, "-c", WORKER, "worker", "--project", str(root)]
     return subprocess.Popen(command, stdout=log, stderr=log)
 
 
@@ -110,14 +113,30 @@ def group(root, count, *, shards=PARTITIONS):
     with (root / "workers.log").open("w") as log:
         try:
             workers += [start(root, log) for _ in range(count)]
-            wait_for(lambda: working(root, {w.pid for w in workers}, shards=shards), STARTED_S)
+            wait_for(lambda: begun(root, workers, shards=shards), STARTED_S)
             yield workers, log
+        except AssertionError as error:
+            error.add_note(state_of(root, workers))
+            raise
         finally:
             for one in workers:
                 one.send_signal(signal.SIGCONT)
                 one.send_signal(signal.SIGTERM)
             for one in workers:
                 one.wait(30)
+
+
+def state_of(root, workers):
+    """What the workers say of themselves, what their threads are at, and the end of what they have written."""
+    for one in workers:
+        if one.poll() is None:
+            one.send_signal(signal.SIGCONT)
+            one.send_signal(signal.SIGUSR1)
+    time.sleep(STACKS_S)
+    told = [f"  {one}" for one in worker_statuses(root)] or ["  nothing"]
+    ended = [f"  worker {one.pid} ended with {one.returncode}" for one in workers if one.poll() is not None]
+    text = (root / "workers.log").read_text(errors="replace")[-LOG_CHARACTERS:]
+    return "\n".join(["workers say:", *told, *ended, "the end of workers.log:", text])
 
 
 def prepare(root, address, topic, *, store="", definitions=DEFINITIONS):
@@ -149,6 +168,12 @@ def schemas(url, **more):
 def working(root, pids, *, shards=PARTITIONS):
     statuses = [one for one in worker_statuses(root) if one.pid in pids]
     return sum(len(one.shards) for one in statuses) == shards and len(statuses) == len(pids)
+
+
+def begun(root, workers, *, shards):
+    """Whether they work on all shards; none may end on the way there."""
+    assert [one.poll() for one in workers] == [None] * len(workers), "a worker ended of itself"
+    return working(root, {one.pid for one in workers}, shards=shards)
 
 
 def shared(root, workers):

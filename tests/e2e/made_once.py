@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-MAKING_S = 300.0
+MAKING_S = 450.0
 
 
 def made_once(base: Path, name: str, module: str, *arguments: str) -> Path:

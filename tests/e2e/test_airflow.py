@@ -22,6 +22,7 @@ from penstock.app.runtime import audit_log_of, registry_of
 from tests.external_environments import environment_python
 from tests.unit.app.fraud_shop import Feed, write_project
 
+pytestmark = pytest.mark.early
 ROOT = Path(__file__).parents[2]
 LIMIT_SECONDS = 400
 FLAKY = """#!{python}

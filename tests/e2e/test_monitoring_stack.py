@@ -26,6 +26,8 @@ RULES = sorted((DEPLOY / "prometheus" / "rules").glob("*.yml"))
 CHOICE = re.compile(r"\$(job|endpoint|source|model)\b")
 COMPARED = re.compile(r"(.*) [<>] [0-9.e]+", re.DOTALL)
 
+pytestmark = pytest.mark.early
+
 
 def queries():
     """Every query of every panel, with what Grafana puts in for its variables."""

@@ -3,24 +3,83 @@
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import examples.crypto.__main__ as crypto
 import examples.ctr.__main__ as ctr
 import examples.sensors.__main__ as sensors
 from examples.crypto.market import write as write_market
+from examples.ctr.comparison import WORLD, compared, ranked
+from examples.ctr.world import DELAY, simulate
+from examples.project_run import figures
 from examples.sensors.machines import write as write_machines
+from penstock.app.runtime import open_reader, plan_of
 from penstock.definitions.project import load_project
+from penstock.engine.history import features_from_log
+from penstock.models.evaluation import evaluate_binary
+
+CLICKS = 12_000
 
 
-def test_clicks_are_found_better_than_by_chance_and_not_better_than_possible(tmp_path, capsys):
-    assert ctr.main(["--count", "12000", "--folder", str(tmp_path / "ctr")]) == 0
-    found = ctr.compare(tmp_path / "ctr", 12_000)
-    best, chance = found["the world itself"], found["no model"]
-    for model in ctr.MODELS:
-        assert chance[0] < found[model][0] < best[0]
-        assert chance[1] < found[model][1] < best[1]
-    assert "12,000 scored" in capsys.readouterr().out
+@pytest.fixture(scope="module")
+def clicks(tmp_path_factory):
+    """The folder of the example of clicks, after its one command."""
+    folder = tmp_path_factory.mktemp("examples") / "ctr"
+    assert ctr.main(["--count", str(CLICKS), "--folder", str(folder)]) == 0
+    return folder
+
+
+def test_clicks_are_found_better_than_by_chance_and_not_better_than_possible(clicks, capsys):
+    found = compared(clicks, CLICKS)
+    best = found.pop(WORLD)
+    assert list(found) == ["logistic", "boosted", "online"]
+    for report in found.values():
+        assert (report["rows"], report["positives"]) == (best["rows"], best["positives"]), "one test for all"
+        assert 0.5 < report["roc_auc"] < best["roc_auc"]
+        assert report["base_rate"] < report["average_precision"] < best["average_precision"]
+        assert best["log_loss"] < report["log_loss"]
+    ctr.show({**found, WORLD: best})
+    assert [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()[3:]] == [
+        "no model",
+        *found,
+        WORLD,
+    ]
+
+
+def test_the_picture_of_clicks_is_of_the_figures(clicks):
+    import matplotlib.image
+
+    drawn = matplotlib.image.imread(clicks / "reports" / "comparison.png")
+    assert drawn.shape[0] > 300
+    assert drawn[..., :3].std() > 0.05
+    share, clicked, foretold = ranked(compared(clicks, CLICKS)[WORLD])
+    assert share[-1] == 1
+    assert (np.diff(share) > 0).all()
+    assert clicked[-1] == pytest.approx(foretold[-1], rel=0.2)
+    assert clicked[0] > 3 * clicked[-1]
+
+
+def test_the_online_model_of_clicks_has_learned_what_was_known_and_nothing_else(clicks):
+    """River by itself, row by row: each impression is scored by what the hundreds of clicks known before it teach."""
+    project = load_project(clicks)
+    model, plan = project.models["online"], plan_of(project)
+    with open_reader(clicks) as store:
+        logged = features_from_log(store, plan, plan.services["ctr_features"])
+    world = simulate(CLICKS)
+    rows = [dict(enumerate(row)) for row in logged.features.values.tolist()]
+    known = np.searchsorted(world["seconds"] + DELAY.total_seconds(), world["seconds"], side="right")
+    estimator, learned, scores = model.estimator.clone(), 0, []
+    for row, count in zip(rows, (known // 100 * 100).tolist(), strict=True):
+        for i in range(learned, count):
+            estimator.learn_one(rows[i], bool(world["clicked"][i]))
+        learned = count
+        scores.append(estimator.predict_proba_one(row)[True])
+    test = world["seconds"] > world["seconds"].max() - 86_400
+    wanted = evaluate_binary(world["clicked"][test], np.array(scores)[test])
+    found = figures(clicks, "online")
+    for name in ("roc_auc", "average_precision", "log_loss"):
+        assert found[name] == pytest.approx(getattr(wanted, name), abs=1e-9)
 
 
 def test_prices_are_walked_forward_and_held_against_the_naive_forecast(tmp_path, capsys):

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 from itertools import accumulate
-from pathlib import Path
-from random import Random
-from uuid import uuid4
 
 import pyarrow as pa
 import pytest
@@ -18,67 +12,30 @@ from penstock.engine.feature_stream import part_table
 from penstock.engine.features import FeatureState
 from penstock.engine.history import features_from_log
 from penstock.plan.compile import compile_plan
-from penstock.testing import streams
-from services import maven
+from tests.e2e.made_once import made_once
 from tests.e2e.spark import definitions as project
 from tests.external_environments import environment_python
 from tests.laws.parity import engine_of, store_in
-from tests.laws.test_engine_parity import WINDOWS_US
 
-admin = pytest.importorskip("confluent_kafka.admin")
-ROOT = Path(__file__).parents[2]
-PARTITIONS = 2
+pytest.importorskip("confluent_kafka")
+from tests.e2e.spark.make_kafka import NO_JSON, NO_TIME, PARTITIONS, partition_of, records
 
-
-@pytest.fixture(scope="module")
-def records():
-    steps = streams.events(Random(5), 200, source=project.payments, windows_us=WINDOWS_US)
-    return [finite(step.record) for step in steps if not step.is_duplicate]
-
-
-def finite(record):
-    return {k: None if isinstance(v, float) and v - v != 0 else v for k, v in record.items()}
-
-
-def partition_of(record):
-    return sum(map(ord, str(record["card_id"]))) % PARTITIONS
+pytestmark = pytest.mark.early
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory, kafka, records):
-    python = environment_python("spark")
-    folder = tmp_path_factory.mktemp("kafka")
-    client = admin.AdminClient({"bootstrap.servers": kafka.address})
-    topic = f"payments-{uuid4().hex[:8]}"
-    client.create_topics([admin.NewTopic(topic, PARTITIONS)])[topic].result(20)
-    messages = [(partition_of(one), json.dumps(one)) for one in records]
-    messages[50:50] = [(0, '{"id": "no time"}'), (1, "no JSON")]
-    (folder / "messages.json").write_text(json.dumps(messages))
-    jars = ",".join(map(str, maven.libraries("spark").glob("*.jar")))
-    env = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "SPARK_LOCAL_IP": "127.0.0.1"}
-    options = (
-        "--conf spark.ui.enabled=false --conf spark.sql.shuffle.partitions=2 --conf spark.driver.memory=1g"
-    )
-    env["PYSPARK_SUBMIT_ARGS"] = f"--master local[2] --jars {jars} {options} pyspark-shell"
-    work = subprocess.run(
-        [python, str(ROOT / "tests/e2e/spark/kafka_work.py"), str(folder), kafka.address, topic],
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=400,
-        check=False,
-    )
-    client.delete_topics([topic])
-    assert work.returncode == 0, work.stderr[-4000:]
-    return folder
+def made(tmp_path_factory, kafka):
+    """The folder in which Spark's work lies."""
+    base, python = tmp_path_factory.getbasetemp(), environment_python("spark")
+    return made_once(base, "spark_kafka", "tests.e2e.spark.make_kafka", python, kafka.address)
 
 
 @pytest.fixture(scope="module")
-def wanted(records, tmp_path_factory):
+def wanted(tmp_path_factory):
     """What one engine says of the partitions, merged by event time, each in its own order."""
     placed = []
     for number in range(PARTITIONS):
-        own = [one for one in records if partition_of(one) == number]
+        own = [one for one in records() if partition_of(one) == number]
         so_far = accumulate((one["time"] for one in own), max)
         placed += [(time, number, i, one) for i, (time, one) in enumerate(zip(so_far, own, strict=True))]
     merged = [one for *_, one in sorted(placed, key=lambda row: row[:3])]
@@ -102,5 +59,5 @@ def test_two_partitions_into_a_delta_table(made, wanted):
 def test_what_breaks_the_contract_is_a_dead_letter(made):
     folder = made / "checkpoint" / "dead_letters"
     (letters,) = [parquet.read_table(one).to_pylist() for one in folder.iterdir()]
-    assert sorted(one["original"] for one in letters) == [b"no JSON", b'{"id": "no time"}']
+    assert sorted(one["original"] for one in letters) == [NO_JSON.encode(), NO_TIME.encode()]
     assert all(one["reason"] for one in letters)

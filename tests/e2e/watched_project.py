@@ -15,8 +15,8 @@ from pathlib import Path
 
 import httpx
 
-from tests.e2e.commands import penstock
-from tests.e2e.dashboard_project import World, label_of
+from penstock.cli import init
+from tests.e2e.dashboard_project import World, label_of, penstock
 
 DAYS, A_DAY = 25, 150
 PATIENCE_S = 120.0
@@ -59,7 +59,7 @@ blocked = Alert(
 
 def make(folder: Path) -> World:
     """A project of 25 days with one version that decides, one in the shadow, an attempt at a third, and a problem."""
-    penstock(folder.parent, "init", folder.name)
+    init.write_project(folder)
     definitions = folder / "definitions.py"
     head, _, _ = definitions.read_text("utf-8").partition("fraud = Model(")
     definitions.write_text(head + MORE, "utf-8")
@@ -71,13 +71,14 @@ def make(folder: Path) -> World:
     _append(
         folder / "data" / "chargebacks.ndjson", [one for one in labels if one["reported_at"] <= now], mode="w"
     )
-    penstock(folder, "run")
+    project = ("--project", str(folder))
+    penstock("run", *project)
     for stage in ("Production", "Staging"):
-        penstock(folder, "train", "fraud")
+        penstock("train", "fraud", *project)
         number = "1" if stage == "Production" else "2"
         skip = ["--skip-gate", "a first version"] if stage == "Production" else []
-        penstock(folder, "registry", "promote", "fraud", number, "--stage", stage, "--reason", "try", *skip)
-    penstock(folder, "retrain", "fraud", "--now")
+        penstock("registry", "promote", "fraud", number, "--stage", stage, "--reason", "try", *skip, *project)
+    penstock("retrain", "fraud", "--now", *project)
     (folder / ".penstock" / "live.bin").write_bytes(b"damaged")
     return world
 

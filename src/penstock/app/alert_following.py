@@ -27,6 +27,8 @@ from penstock.plan.nodes import Plan
 from penstock.stores.alerts import AlertStore, Changes, Outgoing
 from penstock.stores.reader import ProjectReader
 
+_group_decoder = msgspec.json.Decoder(Group)
+
 STRETCH_ROWS = 65_536
 
 
@@ -35,6 +37,9 @@ class Watched(msgspec.Struct):
 
     state: State
     rolling: Rolling
+
+
+_watched_decoder = msgspec.json.Decoder(Watched)
 
 
 class AlertFollower:
@@ -113,7 +118,7 @@ class AlertFollower:
             for name, alert in self._alerts.items()
             if isinstance(alert.on, OnMetric)
         }
-        groups = [msgspec.json.decode(content, type=Group) for content in self._store.groups()]
+        groups = [_group_decoder.decode(content) for content in self._store.groups()]
         self._groups = {(group.alert, group.label): group for group in groups}
 
     def _look_at_decisions(self, stop: int, step: _Step, changes: Changes) -> set[tuple[str, str]]:
@@ -253,7 +258,7 @@ def _rule(alert: Alert, on: OnMetric) -> Rule:
 def _watched(on: OnDecision | OnMetric, text: str) -> Watched:
     """As it was left; the stretch starts anew where its length was changed."""
     assert isinstance(on, OnMetric)
-    kept = msgspec.json.decode(text, type=Watched) if text else Watched(State(), Rolling(0))
+    kept = _watched_decoder.decode(text) if text else Watched(State(), Rolling(0))
     window_us = to_us(on.window)
     return kept if kept.rolling.window_us == window_us else Watched(kept.state, Rolling(window_us))
 

@@ -37,6 +37,8 @@ from penstock.stores.reader import ProjectReader
 if TYPE_CHECKING:
     from penstock.app.runtime import Runtime
 
+_watched_decoder = msgspec.json.Decoder(Watched)
+
 PROBLEM = "alerts"
 SILENCE, RETRY, TEST = "alert.silence", "alert.retry", "alert.test"
 """What these rows are called in the audit log; the subject is the alert."""
@@ -217,7 +219,7 @@ def statuses(project: Project, *, clock: Clock | None = None) -> list[AlertStatu
 
 
 def _status(alert: Alert, text: str, silenced: int | None, messages: Mapping[str, int]) -> AlertStatus:
-    watched = msgspec.json.decode(text, type=Watched) if text else None
+    watched = _watched_decoder.decode(text) if text else None
     is_metric = isinstance(alert.on, OnMetric)
     return AlertStatus(
         name=alert.name,

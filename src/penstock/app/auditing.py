@@ -107,10 +107,13 @@ class AuditTotals:
         return f"audit {self.vectors:,} vectors, {verdict}{skipped}"
 
 
+_audit_totals_decoder = msgspec.json.Decoder(AuditTotals)
+
+
 def read_totals(root: Path) -> AuditTotals | None:
     """The totals of the project in `root`; None where nothing was audited yet, or what is there cannot be read."""
     try:
-        return msgspec.json.decode((state_folder(root) / FILE).read_bytes(), type=AuditTotals)
+        return _audit_totals_decoder.decode((state_folder(root) / FILE).read_bytes())
     except (OSError, msgspec.DecodeError):
         return None
 

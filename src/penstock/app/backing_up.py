@@ -60,6 +60,9 @@ class Backup:
         return sum(self.stores.values())
 
 
+_backup_decoder = msgspec.json.Decoder(Backup)
+
+
 def back_up(root: Path, target: Path, *, clock: Clock) -> Backup:
     """Copy what the project in `root` keeps to `target`, a folder that there is not yet; a running project goes on.
 
@@ -96,7 +99,7 @@ def back_up(root: Path, target: Path, *, clock: Clock) -> Backup:
 def read_backup(folder: Path) -> Backup:
     """What the backup in `folder` holds, after every file was compared with its digest; `CorruptionError` where one differs."""
     try:
-        found = msgspec.json.decode((folder / MANIFEST).read_bytes(), type=Backup)
+        found = _backup_decoder.decode((folder / MANIFEST).read_bytes())
     except (FileNotFoundError, msgspec.DecodeError) as error:
         raise ProjectError(f"restore: {folder} is no backup: it holds no readable {MANIFEST}.") from error
     wrong = [name for name, digest in found.files.items() if _digest(folder / name) != digest]

@@ -21,7 +21,8 @@ from penstock.definitions.views import FeatureReference, FeatureView, RealtimeFe
 from penstock.engine.needs import views_needing
 from penstock.engine.schema_versions import SchemaVersion, in_force
 from penstock.plan.compatibility import Change, changes
-from penstock.plan.lineage import Lineage, lineage
+from penstock.plan.lineage import lineage
+from penstock.plan.lineage_graph import Lineage
 from penstock.plan.nodes import Plan, SourceNode
 from penstock.stores.directories import sync_directory
 from penstock.stores.reader import ProjectReader
@@ -58,6 +59,9 @@ class ContractHistory(msgspec.Struct, frozen=True):
     sources: dict[str, tuple[ContractVersion, ...]]
 
 
+_contract_history_decoder = msgspec.json.Decoder(ContractHistory)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
     """A change of a source's schema: what it is, and what it breaks."""
@@ -84,7 +88,7 @@ def read_history(folder: Path) -> ContractHistory | None:
     """
     path = folder / FILE
     try:
-        return msgspec.json.decode(path.read_bytes(), type=ContractHistory)
+        return _contract_history_decoder.decode(path.read_bytes())
     except FileNotFoundError:
         return None
     except msgspec.DecodeError as error:

@@ -80,6 +80,9 @@ class Dataset:
     format_version: int = FORMAT_VERSION
 
 
+_dataset_decoder = msgspec.json.Decoder(Dataset)
+
+
 class DatasetFolder:
     """The records of a project's data sets."""
 
@@ -131,7 +134,7 @@ class DatasetFolder:
     @staticmethod
     def _read(path: Path) -> Dataset:
         try:
-            return msgspec.json.decode(path.read_bytes(), type=Dataset)
+            return _dataset_decoder.decode(path.read_bytes())
         except msgspec.DecodeError as error:
             raise CorruptionError(
                 f"data set record {path}: {error}. Restore it from a backup, or remove it."

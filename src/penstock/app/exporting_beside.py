@@ -51,6 +51,9 @@ class Exported(msgspec.Struct, frozen=True):
     position: int = 0
 
 
+_exported_decoder = msgspec.json.Decoder(Exported)
+
+
 def follow(root: Path, *, wait: Wait) -> None:
     """Export what is committed in the project in `root` every few seconds, until told to end.
 
@@ -110,7 +113,7 @@ def _save(root: Path, done: Exported) -> None:
 def exported(root: Path) -> Exported:
     """What the export beside the newest run did."""
     try:
-        return msgspec.json.decode((state_folder(root) / FILE).read_bytes(), type=Exported)
+        return _exported_decoder.decode((state_folder(root) / FILE).read_bytes())
     except (OSError, msgspec.DecodeError):
         return Exported()
 

@@ -54,6 +54,9 @@ class Sent(msgspec.Struct, frozen=True):
     letter: int = 0
 
 
+_sent_decoder = msgspec.json.Decoder(Sent)
+
+
 class KafkaFollower:
     """Sends what is committed, in log order.
 
@@ -164,7 +167,7 @@ class KafkaFollower:
 
     def _noted(self) -> Sent:
         try:
-            return msgspec.json.decode(self._path.read_bytes(), type=Sent)
+            return _sent_decoder.decode(self._path.read_bytes())
         except (OSError, msgspec.DecodeError):
             return Sent("")
 

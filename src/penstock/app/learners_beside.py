@@ -29,6 +29,8 @@ from penstock.models.published import decode
 if TYPE_CHECKING:
     from penstock.app.runtime import Runtime
 
+_message_decoder = msgspec.msgpack.Decoder(Message)
+
 _END_S = 5.0
 _LOOK_EVERY_S, _PAUSE_S = 0.25, 1.0
 _SILENT_S = 600.0
@@ -186,7 +188,7 @@ class _Learner:
         self.heard_s = time.monotonic()
         try:
             opened = unseal(data, key=key, what=f"message of the learner of {self.label}")
-            message = msgspec.msgpack.decode(opened, type=Message)
+            message = _message_decoder.decode(opened)
             served = served_from(states_of(self.states, self.label))
             if message.copy is not None and served is not None:
                 served.put(decode(message.copy))

@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from penstock.plan.nodes import Plan
     from penstock.stores.reader import ProjectReader
 
+_description_decoder = msgspec.json.Decoder(Description)
+
 STRETCH_ROWS = 16_384
 _NEAR_ROWS = 4 * STRETCH_ROWS
 _IDLE_S, _SAVE_S, _SAVING_SHARE, _TELL_S, _COPY_S = 0.1, 1.0, 0.05, 0.5, 60.0
@@ -110,7 +112,7 @@ def definition_of(model: Model, plan: Plan) -> str:
 
 def check_definition(version: ModelVersion, model: Model, plan: Plan) -> None:
     """Whether `version` is of the definitions as they are now; else `ModelError`: to learn by others would end what it serves."""
-    registered = msgspec.json.decode(version.files()["online"], type=Description).definition
+    registered = _description_decoder.decode(version.files()["online"]).definition
     if registered != definition_of(model, plan):
         raise ModelError(
             f"Model {version.label!r}: its definition has changed since it was registered; it serves what it knew and learns no "

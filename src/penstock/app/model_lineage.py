@@ -7,18 +7,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from penstock.app.datasets import DatasetFolder
-from penstock.app.runtime import open_reader, plan_of, registry_of
+from penstock.app.origins import fingerprint_now, origin_of
+from penstock.app.runtime import open_reader, registry_of
 from penstock.app.storing import has_run
 from penstock.core.errors import NotFoundError
 from penstock.definitions.project import load_project
 from penstock.engine.decisions import Decisions
 from penstock.engine.recovery import Progress, no_progress
-from penstock.plan.compile import view_fingerprint
+from penstock.plan.origins import Origin
 
 if TYPE_CHECKING:
+    from penstock.definitions.project import Project
     from penstock.models.history import HistoryRow
+    from penstock.models.manifest import Manifest
     from penstock.models.registry import ModelRegistry
-    from penstock.plan.nodes import Plan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,12 +30,16 @@ class ModelLineage:
     Attributes
     ----------
     tables, log_position
-        Versions of the offline tables with its data, and the length of the log; empty and None where no data set was
-        recorded (training from files).
+        Versions of the offline tables with its data, and the length of the log; empty where no data set was recorded, and None
+        where it was not made from a log.
+    files
+        By name the SHA-256 of the files that it was trained on in place of a log.
     dataset
         The recorded data set's id.
-    views
-        Fingerprints of the views that made its features, where the definitions in force are those of its training; else empty.
+    sources, views
+        Fingerprints of the sources, and of the views that made its features, as they were.
+    in_force
+        Whether its features are computed so by the definitions in force.
     service_fingerprint, training_digest
         Of the features' definitions, and of every value that it was trained on.
     parent
@@ -48,8 +54,11 @@ class ModelLineage:
     digest: str
     tables: dict[str, int]
     log_position: int | None
+    files: dict[str, str]
     dataset: str | None
+    sources: dict[str, str]
     views: dict[str, str]
+    in_force: bool
     service_fingerprint: str
     training_digest: str
     parent: str | None
@@ -66,29 +75,31 @@ def model_lineage(
 ) -> ModelLineage:
     """The lineage of a version of the project in `root`; raises `NotFoundError` where there is no such version."""
     registry = registry_of(root)
-    found = lineage_of_version(root, plan_of(load_project(root)), registry, name, version)
+    found = lineage_of_version(load_project(root), registry, name, version)
     return replace(found, decisions=_decisions(root, found.version, progress))
 
 
 def lineage_of_version(
-    root: Path, plan: Plan, registry: ModelRegistry, name: str, version: int | str
+    project: Project, registry: ModelRegistry, name: str, version: int | str
 ) -> ModelLineage:
-    """The same of definitions that are loaded already, without counting decisions."""
+    """The same of definitions that are loaded already, without counting decisions.
+
+    What it was made from is kept with the version: it does not matter what has become of definitions, tables and records since.
+    """
     found = registry.get(name, version)
     manifest = found.manifest()
-    dataset = None
-    if manifest.dataset is not None:
-        try:
-            dataset = DatasetFolder(root).get(manifest.dataset)
-        except NotFoundError:  # recorded in another copy of the project
-            dataset = None
+    in_force = manifest.service_fingerprint == fingerprint_now(project, name)
+    origin = manifest.origin or _guessed(project, manifest, in_force=in_force)
     return ModelLineage(
         version=found.label,
         digest=found.digest,
-        tables={} if dataset is None else {table: at.version for table, at in dataset.tables.items()},
-        log_position=None if dataset is None else dataset.question.position,
+        tables=dict(origin.tables),
+        log_position=origin.position,
+        files=dict(origin.files),
         dataset=manifest.dataset,
-        views=_views(plan, manifest.service_fingerprint),
+        sources=dict(origin.sources),
+        views={view: one.fingerprint for view, one in origin.views.items()},
+        in_force=in_force,
         service_fingerprint=manifest.service_fingerprint,
         training_digest=manifest.data.digest,
         parent=manifest.parent,
@@ -97,12 +108,17 @@ def lineage_of_version(
     )
 
 
-def _views(plan: Plan, fingerprint: str) -> dict[str, str]:
-    service = next((s for s in plan.services.values() if s.fingerprint == fingerprint), None)
-    if service is None:
-        return {}
-    used = [plan.views[index] for index in dict.fromkeys(lookup.view for lookup in service.lookups)]
-    return {view.name: view_fingerprint(plan, view) for view in used}
+def _guessed(project: Project, manifest: Manifest, *, in_force: bool) -> Origin:
+    """What can be said of a version that an older Penstock registered: its data set's record, and the definitions if they are the same."""
+    origin = origin_of(project, project.models[manifest.name]) if in_force else Origin({}, {})
+    if manifest.dataset is None:
+        return origin
+    try:
+        dataset = DatasetFolder(project.root).get(manifest.dataset)
+    except NotFoundError:  # recorded in another copy of the project
+        return origin
+    tables = {table: at.version for table, at in dataset.tables.items()}
+    return replace(origin, tables=tables, position=dataset.question.position)
 
 
 def _decisions(root: Path, version: str, progress: Progress) -> dict[str, int]:

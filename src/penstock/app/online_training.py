@@ -12,7 +12,8 @@ import numpy as np
 
 from penstock.app.arrivals import Arrivals
 from penstock.app.learning import definition_of, new_fold, versions_in_use
-from penstock.app.training import TrainingRun, data_from_log, draw, policy_of
+from penstock.app.origins import origin_in_log
+from penstock.app.training import TrainingRun, data_from_log, draw, keep, policy_of
 from penstock.core.errors import ModelError
 from penstock.engine.history import features_from_log
 from penstock.models.artifacts import FILE_NAMES
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from penstock.models.split import Split
     from penstock.models.training import TrainingData, TrainingSpec
     from penstock.plan.nodes import Plan
+    from penstock.plan.origins import Origin
     from penstock.stores.reader import ProjectReader
 
 STRETCH_ROWS = 65_536
@@ -61,6 +63,7 @@ class Learned:
     trained: TrainedModel
     budgets: Mapping[str, dict[str, Any]]
     """By action, the thresholds that keep a budget of alerts, and what they rest on."""
+    origin: Origin
 
 
 def learn_from_log(
@@ -94,7 +97,8 @@ def learn_from_log(
         log=store.store_id,
         erasures=len(store.erasures()),
     )
-    return Learned(fold, copy, _judged(spec, data, split, scores), budgets)
+    origin = origin_in_log(project, model, log=store.store_id, position=stop)
+    return Learned(fold, copy, _judged(spec, data, split, scores), budgets, origin)
 
 
 def _counting(model: Model, data: TrainingData) -> NDArray[np.bool_]:
@@ -172,6 +176,7 @@ def register_learning(
         ),
         created_us=clock.now_us(),
         parent=parent,
+        origin=learned.origin,
     )
     files = ModelFiles(manifest, sha256(manifest.to_bytes()), contents)
     version = registry.register(files, actor=actor, reason=reason)
@@ -182,6 +187,7 @@ def register_learning(
     write_sealed(states / STATE_NAME, state)
     write_sealed(states / COPY_NAME, encode(learned.copy))
     pictures = draw(learned.trained, version, reports / f"{model.name}-{version.version}")
+    keep(pictures, version, registry)
     return TrainingRun(version, learned.trained, pictures)
 
 

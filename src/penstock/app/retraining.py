@@ -17,6 +17,7 @@ import numpy as np
 from penstock.app.arrivals import Arrivals
 from penstock.app.gating import judge_version
 from penstock.app.guard_log import is_refused
+from penstock.app.origins import origin_in_log
 from penstock.app.recording import recorded
 from penstock.app.retraining_data import Recent, newest_time, recent_data
 from penstock.app.retraining_journal import ACTOR, Attempt, Journal, Outcome, alone
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from penstock.definitions.project import Project
     from penstock.models.gates import GateReport
     from penstock.models.registry import ModelRegistry, ModelVersion
+    from penstock.plan.origins import Origin
     from penstock.stores.audit_log import AuditLog
     from penstock.stores.reader import ProjectReader
 
@@ -164,6 +166,7 @@ class Retrainer:
                 reason=f"retraining: {attempt.why}",
                 tell=self._tell,
                 dataset=dataset,
+                origin=self._origin(model, recent, dataset),
             )
             detail["version"] = run.version.label
         with _timed(seconds, "gate"):
@@ -183,6 +186,11 @@ class Retrainer:
             start_us=recent.start_us,
             end_us=recent.end_us,
             tell=self._tell,
+        )
+
+    def _origin(self, model: Model, recent: Recent, dataset: str | None) -> Origin:
+        return origin_in_log(
+            self._project, model, log=self._store.store_id, position=recent.stop, dataset=dataset
         )
 
     def _judged(

@@ -68,6 +68,7 @@ class SteppedRetrainer(Retrainer):
                 reason=f"retraining: {attempt.why}",
                 tell=self._tell,
                 dataset=dataset,
+                origin=self._origin(model, recent, dataset),
             )
         return Step(number, {"version": run.version.version})
 

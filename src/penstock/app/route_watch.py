@@ -104,10 +104,13 @@ class Notes(msgspec.Struct, frozen=True):
     url: str = ""
 
 
+_notes_decoder = msgspec.json.Decoder(Notes)
+
+
 def running_notes(root: Path) -> Notes | None:
     """What the engine says that runs the project in `root` now; None where none runs."""
     try:
-        notes = msgspec.json.decode((state_folder(root) / NOTES).read_bytes(), type=Notes)
+        notes = _notes_decoder.decode((state_folder(root) / NOTES).read_bytes())
         os.kill(notes.pid, 0)
     except (OSError, msgspec.DecodeError):
         return None

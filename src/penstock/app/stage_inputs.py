@@ -53,6 +53,9 @@ class Cursor(msgspec.Struct, frozen=True, array_like=True):
     position: int
 
 
+_cursor_decoder = msgspec.json.Decoder(Cursor)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Rows:
     columns: Columns
@@ -188,7 +191,7 @@ class StageInput:
         for one in self._shards:
             kept = offsets.get(f"{self.key}:{one.number}")
             if kept is not None:
-                one.taken = msgspec.json.decode(kept, type=Cursor)
+                one.taken = _cursor_decoder.decode(kept)
                 one.read = {one.taken.series: one.taken.position}
         self.reader.read_from(self.partition, None if at is None else int(at))
 

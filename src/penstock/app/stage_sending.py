@@ -51,6 +51,9 @@ class Sent(msgspec.Struct, frozen=True, array_like=True):
     place: Place = FIRST
 
 
+_sent_decoder = msgspec.json.Decoder(Sent)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Rows:
     """Rows of one source in a stretch, with the partition that each goes to."""
@@ -278,7 +281,7 @@ class SentOn:
         self._shard, self._partitions = shard, partitions
         self._log = open_reader(runtime.project.root, runtime.shard)
         noted = runtime.store.offsets().get(SENT)
-        sent = Sent() if noted is None else msgspec.json.decode(noted, type=Sent)
+        sent = Sent() if noted is None else _sent_decoder.decode(noted)
         self._producer = StageProducer(settings, topic)
         self._sender = self._sender_from(sent)
         self._stop, self._news = threading.Event(), threading.Event()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from penstock.app.label_weights import label_weights_at
+from penstock.app.origins import origin_of
 from penstock.app.tables import read_table
 from penstock.core.clock import Clock
 from penstock.core.errors import InputError, NotFoundError
@@ -35,6 +36,7 @@ from penstock.models.registry import ModelRegistry, ModelVersion
 from penstock.models.training import TrainedModel, TrainingData, train
 from penstock.plan.compile import source_node
 from penstock.plan.nodes import Plan, ServiceNode
+from penstock.plan.origins import Origin
 from penstock.stores.labels import newest
 
 if TYPE_CHECKING:
@@ -145,22 +147,28 @@ def train_model(
     reason: str,
     tell: Tell | None = None,
     dataset: str | None = None,
+    origin: Origin | None = None,
 ) -> TrainingRun:
     """Fit, judge, draw, export, verify and register a version of `model`.
 
-    Pictures and the report are written to ``reports/NAME-VERSION``.
+    Pictures and the report are written to ``reports/NAME-VERSION``. `origin` is what its data were made from; default: what the
+    definitions say (`penstock.app.origins`).
     """
     policy = policy_of(project, model)
     tell = tell or _say_nothing
     trained = train(training_spec(model, policy), data, progress=tell)
     tell(f"{model.name}: exporting and verifying")
     parent = next((v.label for v in registry.versions(model.name) if v.stage == "Production"), None)
-    files = trained.export(created_us=clock.now_us(), parent=parent, dataset=dataset)
+    files = trained.export(
+        created_us=clock.now_us(),
+        parent=parent,
+        dataset=dataset,
+        origin=origin or origin_of(project, model),
+    )
     version = registry.register(files, actor=actor, reason=reason)
     tell(f"{model.name}: drawing")
     pictures = draw(trained, version, reports / f"{model.name}-{version.version}")
-    for title, path in pictures.items():
-        registry.attach(version.name, version.version, title, path.read_bytes())
+    keep(pictures, version, registry)
     return TrainingRun(version, trained, pictures)
 
 
@@ -187,6 +195,12 @@ def draw(trained: TrainedModel, version: ModelVersion, folder: Path) -> dict[str
         paths[name] = folder / name
         paths[name].write_bytes(picture)
     return paths
+
+
+def keep(pictures: Mapping[str, Path], version: ModelVersion, registry: ModelRegistry) -> None:
+    """Keep the pictures of a version with it."""
+    for title, path in pictures.items():
+        registry.attach(version.name, version.version, title, path.read_bytes())
 
 
 def _data(

@@ -34,6 +34,9 @@ class WorkerStatus(msgspec.Struct, frozen=True):
     problems: dict[str, str]
 
 
+_worker_status_decoder = msgspec.json.Decoder(WorkerStatus)
+
+
 class Worker:
     """Works on the shards that the group gives it, of each stage.
 
@@ -145,7 +148,7 @@ def worker_statuses(root: Path) -> list[WorkerStatus]:
     found = []
     for file in sorted((state_folder(root) / "workers").glob("*.json")):
         try:
-            status = msgspec.json.decode(file.read_bytes(), type=WorkerStatus)
+            status = _worker_status_decoder.decode(file.read_bytes())
             os.kill(status.pid, 0)
         except (OSError, msgspec.DecodeError):
             continue

@@ -11,7 +11,7 @@ from penstock.cli.options import AsJson, Project, project_root
 from penstock.cli.output import hint, print_facts, print_json, print_table, say
 
 if TYPE_CHECKING:
-    from penstock.plan.lineage import Lineage, Node
+    from penstock.plan.lineage_graph import Lineage, Node
 
 
 class _ListByDefault(TyperGroup):
@@ -47,7 +47,7 @@ def list_entries(
     `list` may be left out: penstock catalog card team=risk
     """
     from penstock.app.catalog import catalog
-    from penstock.plan.lineage import CATALOG_KINDS
+    from penstock.plan.lineage_graph import CATALOG_KINDS
 
     graph = catalog(project_root(project))
     words = " ".join(search or [])
@@ -130,7 +130,7 @@ def beside(graph: Lineage, node: Node, side: str) -> list[Node]:
 
 def print_side(side: str, nodes: list[Node]) -> None:
     """The nodes on one side, a line a kind."""
-    from penstock.plan.lineage import KINDS
+    from penstock.plan.lineage_graph import KINDS
 
     say(f"\n{side}" + ("" if nodes else ": nothing"))
     by_kind = [(kind, [one.name for one in nodes if one.kind == kind]) for kind in KINDS]

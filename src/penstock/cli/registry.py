@@ -235,16 +235,21 @@ def lineage(
         print_json(found.to_dict())
         return
     tables = ", ".join(f"{name} version {at}" for name, at in found.tables.items())
+    files = ", ".join(f"{name} {digest[:12]}" for name, digest in found.files.items())
     log = "not recorded" if found.log_position is None else f"up to position {number(found.log_position)}"
-    views = ", ".join(f"{name} {fingerprint[:12]}" for name, fingerprint in found.views.items())
+    sources, views = (
+        ", ".join(f"{name} {fingerprint[:12]}" for name, fingerprint in some.items())
+        for some in (found.sources, found.views)
+    )
+    now = "computed so now, too" if found.in_force else "of other definitions than those in force"
     decided = ", ".join(f"{number(count)} at {endpoint}" for endpoint, count in found.decisions.items())
     print_facts(
         [
-            ("tables", tables or "not recorded"),
-            ("log", log),
+            *([("files", files)] if files else [("tables", tables or "not recorded"), ("log", log)]),
             ("data set", found.dataset or "not recorded"),
-            ("views", views or "of other definitions than those in force"),
-            ("features", f"fingerprint {found.service_fingerprint}"),
+            ("sources", sources or "not recorded"),
+            ("views", views or "not recorded"),
+            ("features", f"fingerprint {found.service_fingerprint}, {now}"),
             ("trained on", f"values with digest {found.training_digest}"),
             ("parent", found.parent or "none"),
             ("version", f"{found.version}, digest {found.digest}"),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from penstock.models.evaluation import BinaryReport, RegressionReport
     from penstock.models.thresholds import ChosenThreshold
     from penstock.models.training import TrainingData
+    from penstock.plan.origins import Origin
 
 REPORTS = "reports"
 
@@ -44,6 +45,7 @@ def train(
 
     It is judged on data after its training period, drawn, verified, and registered; promoting it is another step.
     """
+    from penstock.app.origins import origin_in_files
     from penstock.app.runtime import registry_of
     from penstock.app.training import model_named, train_model
     from penstock.core.clock import SystemClock
@@ -69,8 +71,9 @@ def train(
         return
     if events is not None and labels is not None:
         data, dataset = _from_files(loaded, chosen, events, labels), None
+        origin = origin_in_files(loaded, chosen, (events, labels))
     else:
-        data, dataset = _from_log(root, loaded, chosen, as_of)
+        data, dataset, origin = _from_log(root, loaded, chosen, as_of)
     run = train_model(
         loaded,
         chosen,
@@ -82,6 +85,7 @@ def train(
         reason=reason,
         tell=tell,
         dataset=dataset,
+        origin=origin,
     )
     if as_json:
         print_json(_json(run))
@@ -89,8 +93,11 @@ def train(
         _print(run)
 
 
-def _from_log(root: Path, loaded: Definitions, model: Model, as_of: str) -> tuple[TrainingData, str | None]:
-    """The training data, and the id of the data set under which it was recorded."""
+def _from_log(
+    root: Path, loaded: Definitions, model: Model, as_of: str
+) -> tuple[TrainingData, str | None, Origin]:
+    """The training data, the id of the data set under which it was recorded, and what it was made from."""
+    from penstock.app.origins import origin_in_log
     from penstock.app.recording import recorded
     from penstock.app.runtime import open_reader, plan_of
     from penstock.app.training import data_from_log, policy_of
@@ -102,7 +109,8 @@ def _from_log(root: Path, loaded: Definitions, model: Model, as_of: str) -> tupl
         logged = features_from_log(store, plan, service, as_of=as_of, stop=stop, progress=progress)
         dataset = recorded(loaded, plan, model, logged, log=store, as_of=as_of, stop=stop, tell=tell)
         data = data_from_log(store, plan, model, logged, policy=policy_of(loaded, model), stop=stop)
-        return data, dataset
+        origin = origin_in_log(loaded, model, log=store.store_id, position=stop, dataset=dataset)
+        return data, dataset, origin
 
 
 def _from_files(loaded: Definitions, model: Model, events: Path, labels: Path) -> TrainingData:

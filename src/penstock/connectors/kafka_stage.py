@@ -6,6 +6,7 @@ and after an error nothing more is sent by it. So of whatever is sent again, a r
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from penstock.core.errors import InputError, UnreachableError
 
 MOST_BYTES = 16 << 20
 """Of one message."""
+_AGAIN_S = 0.05
 _CONFIG = {
     "cleanup.policy": "delete",
     "max.message.bytes": str(MOST_BYTES),
@@ -22,12 +24,14 @@ _CONFIG = {
 
 
 def ensure_topic(settings: Mapping[str, str], topic: str, *, partitions: int) -> None:
-    """Make a topic unless it is there.
+    """Make a topic unless it is there, and wait until the brokers know of it.
+
+    Any number of workers may do so at once: whoever comes second is told that it exists before a broker that is asked may know it.
 
     Raises
     ------
     InputError
-        It has another number of partitions, or it may not be made.
+        It has another number of partitions, or it may not be made or read.
     UnreachableError
         No broker answers.
     """
@@ -48,12 +52,24 @@ def ensure_topic(settings: Mapping[str, str], topic: str, *, partitions: int) ->
             raise (UnreachableError if gone else InputError)(
                 f"{owner}: it could not be made ({error.args[0].str()}). Look at the brokers, or make it with {partitions} partitions."
             ) from error
-    found = len(partitions_of(admin, topic, owner=owner))
+    found = len(_seen(admin, topic, owner=owner))
     if found != partitions:
         raise InputError(
             f"{owner}: it has {found} partitions; allowed are {partitions}, as many as the stream's topic has. Delete it, if all that it holds was "
             "taken, or choose another --group."
         )
+
+
+def _seen(admin: Any, topic: str, *, owner: str) -> list[int]:
+    """The partitions of a topic that exists, as soon as they are known where they are asked for; see `partitions_of`."""
+    give_up_s = time.monotonic() + REACH_S
+    while True:
+        try:
+            return partitions_of(admin, topic, owner=owner)
+        except InputError:
+            if time.monotonic() > give_up_s:
+                raise
+            time.sleep(_AGAIN_S)
 
 
 class StageProducer:

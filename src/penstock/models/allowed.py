@@ -23,11 +23,14 @@ class _Judged(msgspec.Struct):
     champion_digest: str | None
 
 
+_judged_decoder = msgspec.json.Decoder(_Judged)
+
+
 def check_allowed(report: bytes, row: HistoryRow, champion: ModelVersion | None) -> None:
     """Raise `ModelError` unless `report` allows `row`, by which a version is promoted while `champion` is live."""
     label = f"{row.name}:{row.version}"
     try:
-        judged = msgspec.json.decode(report, type=_Judged)
+        judged = _judged_decoder.decode(report)
     except msgspec.DecodeError as error:
         raise ModelError(
             f"Model {label}: its gate's report {row.gate[:16]} is none ({error}). Judge it again: penstock gate."

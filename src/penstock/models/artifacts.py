@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from penstock.models.links import LinkName
     from penstock.models.trees import Ensemble
     from penstock.monitoring.profile import Profile
+    from penstock.plan.origins import Origin
 
 FILE_NAMES: dict[Role, str] = {
     "onnx": "model.onnx",
@@ -74,6 +75,7 @@ class Provenance:
     dataset: str | None = None
     kept_negatives: float = 1.0
     chosen: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    origin: Origin | None = None
 
 
 def export_model(
@@ -141,6 +143,7 @@ def export_model(
         dataset=provenance.dataset,
         kept_negatives=provenance.kept_negatives,
         chosen=dict(provenance.chosen),
+        origin=provenance.origin,
     )
     files = ModelFiles(manifest, sha256(manifest.to_bytes()), contents)
     verify(build_model(files, version=provenance.name), golden=golden)

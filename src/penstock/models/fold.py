@@ -92,6 +92,9 @@ class State(msgspec.Struct, frozen=True):
     log: str = ""
 
 
+_state_decoder = msgspec.msgpack.Decoder(State)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Arrived:
     """Labels in the order in which they joined their events, each event's first, one array element each.
@@ -285,4 +288,4 @@ class Fold:
 
 def parse_state(data: bytes) -> State:
     """The state in bytes whose seal was checked."""
-    return msgspec.msgpack.decode(data, type=State)
+    return _state_decoder.decode(data)

@@ -46,6 +46,9 @@ class Description(msgspec.Struct, frozen=True):
     log: str = ""
 
 
+_description_decoder = msgspec.json.Decoder(Description)
+
+
 class LearningModel:
     """A version whose learner publishes copies; see `penstock.models.runtimes.ScoringModel`.
 
@@ -117,7 +120,7 @@ _LOADED: weakref.WeakValueDictionary[Path, LearningModel] = weakref.WeakValueDic
 
 def learning_model(files: ModelFiles, *, version: str, states: Kept | None) -> LearningModel:
     """The serving side of `version`, with the copy in `states`, if it is sound and of that log."""
-    definition = msgspec.json.decode(files["online"], type=Description).definition
+    definition = _description_decoder.decode(files["online"]).definition
     names = files.manifest.feature_names
     if states is None:
         return LearningModel(version, feature_names=names, definition=definition)
@@ -153,7 +156,7 @@ def newest_copy(files: ModelFiles, *, version: str, states: Path) -> tuple[Onlin
         published = read_copy(states_of(states, version))
     except FileNotFoundError:
         return None, -1
-    described = msgspec.json.decode(files["online"], type=Description)
+    described = _description_decoder.decode(files["online"])
     model = LearningModel(
         version, feature_names=files.manifest.feature_names, definition=described.definition
     )

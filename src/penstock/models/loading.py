@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from penstock.models.runtimes import ScoringModel
 
+_verification_decoder = msgspec.json.Decoder(Verification)
+
 TIMEOUT_S = 60.0
 CHECK = ("-m", "penstock.models.check")
 
@@ -88,7 +90,7 @@ def check_in_child(folder: Path, *, digest: str, timeout_s: float = TIMEOUT_S) -
         ) from error
     if done.returncode:
         raise ArtifactError(f"Model in {folder}: refused. {_reason(done)}")
-    return msgspec.json.decode(done.stdout, type=Verification)
+    return _verification_decoder.decode(done.stdout)
 
 
 def _reason(done: subprocess.CompletedProcess[bytes]) -> str:

@@ -17,6 +17,7 @@ import msgspec
 
 from penstock.core.errors import ArtifactError
 from penstock.models.links import LinkName
+from penstock.plan.origins import Origin
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
@@ -64,7 +65,8 @@ class Manifest:
     the newest copy that the version's learner has published on this machine.
     `link` turns the model's output into a score. `metrics` and `parameters` hold JSON values. `thresholds` are the
     policy's at the time of training. `created_us` and all other times are microseconds since 1970-01-01 UTC.
-    `dataset` is the id of the recorded data set that it was trained on, where there is one. `chosen` tells of the thresholds
+    `dataset` is the id of the recorded data set that it was trained on, where there is one; `origin` what features and data were made
+    from (None: registered by an older Penstock). `chosen` tells of the thresholds
     that were chosen by cost how, by action (`penstock.models.thresholds`); empty where none was. `kept_negatives` is the share of negatives that the model was fitted on; scores
     are corrected for it.
     """
@@ -86,6 +88,7 @@ class Manifest:
     dataset: str | None = None
     chosen: dict[str, dict[str, Any]] = field(default_factory=dict)
     kept_negatives: float = 1.0
+    origin: Origin | None = None
     format_version: int = FORMAT_VERSION
 
     @property
@@ -104,6 +107,9 @@ class Manifest:
         return (
             json.dumps(document, sort_keys=True, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
         ).encode()
+
+
+_manifest_decoder = msgspec.json.Decoder(Manifest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +154,7 @@ def parse_manifest(data: bytes, *, where: str) -> Manifest:
         When it is not a manifest, or one of a later Penstock.
     """
     try:
-        manifest = msgspec.json.decode(data, type=Manifest)
+        manifest = _manifest_decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ArtifactError(f"Manifest {where}: {error}. Train and register the model again.") from error
     if manifest.format_version != FORMAT_VERSION:
@@ -157,6 +163,13 @@ def parse_manifest(data: bytes, *, where: str) -> Manifest:
             "Use the Penstock that wrote it, or train the model again."
         )
     return manifest
+
+
+def read_manifest(folder: Path, *, digest: str) -> Manifest:
+    """A version's manifest alone, its digest checked; raises `ArtifactError` as `read_files` does."""
+    data = _read(folder / MANIFEST_NAME, limit=MAX_MANIFEST_BYTES)
+    _check_digest(data, expected=digest, where=folder / MANIFEST_NAME)
+    return parse_manifest(data, where=str(folder / MANIFEST_NAME))
 
 
 def read_files(folder: Path, *, digest: str) -> ModelFiles:
@@ -174,9 +187,7 @@ def read_files(folder: Path, *, digest: str) -> ModelFiles:
     ArtifactError
         When a file is missing, or its size or digest differs.
     """
-    data = _read(folder / MANIFEST_NAME, limit=MAX_MANIFEST_BYTES)
-    _check_digest(data, expected=digest, where=folder / MANIFEST_NAME)
-    manifest = parse_manifest(data, where=str(folder / MANIFEST_NAME))
+    manifest = read_manifest(folder, digest=digest)
     return ModelFiles(manifest, digest, {entry.role: _read_entry(folder, entry) for entry in manifest.files})
 
 

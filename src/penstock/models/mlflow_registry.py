@@ -44,6 +44,7 @@ STAGE_TAG, DIGEST_TAG = "stage", "penstock.digest"
 _IN_USE = ("Staging", "Production")
 _SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # what commands print there is JSON
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",  # seconds without an answer
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
 }

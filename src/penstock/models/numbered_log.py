@@ -41,6 +41,9 @@ class _Written(msgspec.Struct, forbid_unknown_fields=True):
     row: HistoryRow
 
 
+_written_decoder = msgspec.json.Decoder(_Written)
+
+
 def written(row: HistoryRow, *, previous: str) -> str:
     """`row` as text, to follow the row with hash `previous`."""
     document = {"previous": previous, "hash": row.hash_after(previous), "row": asdict(row)}
@@ -87,7 +90,7 @@ def fold(texts: Mapping[int, str | None], *, where: str) -> FoldedLog:
 def _parsed(text: str | None, *, where: str, number: int) -> tuple[HistoryRow, str, str]:
     """A row of whoever may write there: its name and version become a folder here, so nothing is taken as given."""
     try:
-        found = msgspec.json.decode(text or "", type=_Written)
+        found = _written_decoder.decode(text or "")
         _check_row(found.row)
     except (msgspec.DecodeError, DefinitionError, UnicodeEncodeError) as error:
         raise CorruptionError(

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from penstock.definitions.policies import AlertBudget, CostMatrix, CostOptimal
+    from penstock.plan.origins import Origin
 
 Imbalance = Literal["weight", "undersample"]
 Progress = Callable[[str], None]
@@ -142,7 +143,14 @@ class TrainedModel:
     test_times_us: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     test_entities: NDArray[Any] | None = None
 
-    def export(self, *, created_us: int, parent: str | None = None, dataset: str | None = None) -> ModelFiles:
+    def export(
+        self,
+        *,
+        created_us: int,
+        parent: str | None = None,
+        dataset: str | None = None,
+        origin: Origin | None = None,
+    ) -> ModelFiles:
         """The version's files, verified, for `ModelRegistry.register`.
 
         Parameters
@@ -153,6 +161,8 @@ class TrainedModel:
             The version that this one was retrained from.
         dataset
             The recorded data set that `data` is of.
+        origin
+            What features and data were made from.
         """
         provenance = Provenance(
             name=self.spec.name,
@@ -165,6 +175,7 @@ class TrainedModel:
             thresholds=self.spec.thresholds,
             parent=parent,
             dataset=dataset,
+            origin=origin,
             kept_negatives=self.kept_negatives,
             chosen={action: found.to_dict() for action, found in self.chosen.items()},
         )

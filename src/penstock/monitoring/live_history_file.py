@@ -22,6 +22,9 @@ class _Stored(msgspec.Struct, frozen=True):
     slots: dict[str, bytes]
 
 
+_stored_decoder = msgspec.msgpack.Decoder(_Stored)
+
+
 def save(history: LiveHistory, path: Path) -> int:
     """Write the history, all or nothing; how many bytes it took. Raises `OSError` where it cannot."""
     actions, slots = history.dump()
@@ -51,7 +54,7 @@ def load(path: Path) -> tuple[LiveHistory, str | None]:
         return history, _empty_because(path, "it is damaged, or of another version")
     try:
         unpacked = zlib.decompressobj().decompress(body, _MOST_BYTES)
-        stored = msgspec.msgpack.decode(unpacked, type=_Stored)
+        stored = _stored_decoder.decode(unpacked)
         history.restore(stored.actions, stored.slots)
     except (zlib.error, msgspec.DecodeError, ValueError) as error:
         return LiveHistory(), _empty_because(path, str(error))

@@ -75,6 +75,9 @@ class Profile:
         return next((column for column in self.columns if column.role == role), None)
 
 
+_profile_decoder = msgspec.json.Decoder(Profile)
+
+
 def parse_profile(data: bytes, *, where: str) -> Profile:
     """The profile in `data`, whose digest has been checked.
 
@@ -84,7 +87,7 @@ def parse_profile(data: bytes, *, where: str) -> Profile:
         When it is none, or one of a later Penstock.
     """
     try:
-        profile = msgspec.json.decode(data, type=Profile)
+        profile = _profile_decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ArtifactError(f"Profile of {where}: {error}. Train and register the model again.") from error
     if profile.format_version != FORMAT_VERSION:

@@ -268,7 +268,7 @@ class _ServiceCompiler:
                 self.sources[view.source].label_field,
                 view.mode,
                 view.code,
-                _fields_read(view),
+                fields_read(view),
                 view.keys,
                 view.time_field,
                 lookup.key_columns,
@@ -443,17 +443,22 @@ def _pruned(definitions: Mapping[str, StreamFeatureView], views: Sequence[ViewNo
     for view in views:
         kept = {aggregate.name for aggregate in view.aggregates}
         yield from (f"{view.name}.{a.name}" for a in definitions[view.name].features if a.name not in kept)
-        reads = _fields_read(view)
+        reads = fields_read(view)
         yield from (f"{view.source}.{f.name} in {view.name}" for f in view.columns if f not in reads)
 
 
-def _fields_read(view: ViewNode) -> tuple[Field, ...]:
+def fields_read(view: ViewNode) -> tuple[Field, ...]:
     """The source's columns that enter the view: those that its function reads, or without one those that it uses."""
     names = set(view.reads)
     if view.function is None:
         names = {key.name for key in view.keys} | {view.time_field} | {lane.column for lane in view.lanes}
         names |= {lane.where for lane in view.lanes if lane.where}
     return tuple(f for f in view.columns if f.name in names)
+
+
+def source_fingerprint(source: SourceNode) -> str:
+    """Changes with the source's schema, and with what its events' times mean."""
+    return _digest(_source_text(source))
 
 
 def _source_text(source: SourceNode) -> str:
@@ -465,9 +470,25 @@ def view_fingerprint(plan: Plan, view: ViewNode) -> str:
     """Equal for two views, of one plan or of two, if their states are: it covers the view and what it reads of its sources."""
     source = plan.sources[view.source]
     labelled = [] if source.label_of is None else [plan.sources[source.label_of]]
-    read = _fields_read(view)
+    read = fields_read(view)
     sources = (replace(s, fields=tuple(f for f in s.fields if f in read)) for s in [source, *labelled])
     return _digest(_view_text(view), *map(_source_text, sources))
+
+
+def realtime_fingerprint(plan: Plan, service: ServiceNode, node: RealtimeNode) -> str:
+    """Changes with what a realtime view of a service computes, and with the features that it computes it from."""
+    arguments = [
+        [one if isinstance(one, Field) else _selected_text(plan, service, one) for one in argument]
+        for argument in node.arguments
+    ]
+    return _digest(repr((node.name, node.mode, node.code, arguments, node.attributes)))
+
+
+def _selected_text(plan: Plan, service: ServiceNode, selected: Selected) -> str:
+    """A feature that a realtime view takes, without the place that it has in a plan."""
+    lookup = service.lookups[selected.index]
+    view = plan.views[lookup.view]
+    return repr((selected.name, selected.dtype, lookup.key_columns, view_fingerprint(plan, view)))
 
 
 def _view_text(view: ViewNode) -> str:

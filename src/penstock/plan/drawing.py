@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from html import escape
 from itertools import pairwise
 
-from penstock.plan.lineage import Lineage
+from penstock.plan.lineage_graph import Lineage
 
 LETTER, LINE, PAD = 7.3, 18, 12  # of 12 px monospaced text, a little generously
 GAP_X, GAP_Y, MARGIN, MAX_ROWS = 64, 22, 24, 16
@@ -35,6 +35,7 @@ svg { --page: #ffffff; --box: #f6f8fa; --line: #8c959f; --text: #1f2328; --faint
 text { font: 12px ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace; fill: var(--text) }
 .name { font-weight: 600 } .faint { fill: var(--faint) }
 .source { fill: #0969da } .view { fill: #8250df } .service { fill: #1a7f37 } .model { fill: #bc4c00 } .endpoint { fill: #bf3989 }
+.former { fill: var(--faint) }
 """
 
 

@@ -7,17 +7,18 @@ view, a version to its model (`Node.of`). An edge says that a change of one end 
   straight into its features, so that one sees which ones it makes;
 - keys and time go into the view, and the view into each of its features;
 - features go into realtime views, services and on into models and endpoints; a label goes into the models that learn it;
-- an endpoint goes into its guard, its monitor, and the alerts on its decisions and metrics.
+- an endpoint goes into its guard, its monitor, and the alerts on its decisions and metrics;
+- a model goes into the versions whose features are computed as they were for their training. Any other version hangs on what was kept
+  with it: the views of then, as nodes ``former:VIEW@FINGERPRINT``, and the columns that they read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
-from penstock.core.errors import NotFoundError
 from penstock.definitions.alerts import Alert
 from penstock.definitions.batch_configs import DeltaConfig, DuckDBConfig, FileConfig
 from penstock.definitions.batch_sources import BatchSource
@@ -42,110 +43,11 @@ from penstock.definitions.views import (
 from penstock.plan.aggregates import windows_of
 from penstock.plan.describe import window_text
 from penstock.plan.functions import columns_read
-from penstock.plan.watching import KINDS as WATCHING
+from penstock.plan.lineage_graph import KINDS, Lineage, Node, Version
+from penstock.plan.origins import Origin
 from penstock.plan.watching import guard_text, monitor_text
 
-CATALOG_KINDS = ("source", "view", "feature", "service", "model", "endpoint", *WATCHING)
-KINDS = ("source", "column", "view", "feature", "service", "model", "version", "endpoint", *WATCHING)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Node:
-    """Something that data come from or go to.
-
-    Attributes
-    ----------
-    id
-        ``kind:name``, unique in the graph.
-    kind
-        One of `KINDS`.
-    type
-        What exactly it is: a column's or feature's data type, a version's stage, a few words otherwise.
-    of
-        The id of the source, view or model that it is a part of; empty for the others.
-    """
-
-    id: str
-    kind: str
-    name: str
-    type: str = ""
-    description: str = ""
-    owner: str = ""
-    tags: tuple[tuple[str, str], ...] = ()
-    of: str = ""
-
-    def to_dict(self) -> dict[str, Any]:
-        """The node as JSON values."""
-        return {**asdict(self), "tags": dict(self.tags)}
-
-    def matches(self, search: str) -> bool:
-        """Whether each word of `search` is in its name, words or tags, in any case.
-
-        >>> Node(id="view:spending", kind="view", name="spending", tags=(("team", "risk"),)).matches(
-        ...     "VIEW team=risk"
-        ... )
-        True
-        """
-        tags = " ".join(f"{name}={value}" for name, value in self.tags)
-        text = f"{self.id} {self.type} {self.description} {self.owner} {tags}".casefold()
-        return all(word in text for word in search.casefold().split())
-
-
-@dataclass(frozen=True, slots=True)
-class Version:
-    """A registered version of a model: its number and its stage."""
-
-    number: int
-    stage: str
-
-
-@dataclass(frozen=True, slots=True)
-class Lineage:
-    """Nodes by id, in the order in which data flow, and edges between their ids."""
-
-    nodes: Mapping[str, Node]
-    edges: tuple[tuple[str, str], ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The graph as JSON values."""
-        return {
-            "nodes": [node.to_dict() for node in self.nodes.values()],
-            "edges": [{"from": start, "to": end} for start, end in self.edges],
-        }
-
-    def find(self, name: str) -> Node:
-        """The node with an id or a name, rather what is watched than what watches it; raises `NotFoundError` where there is none, or several."""
-        if name in self.nodes:
-            return self.nodes[name]
-        found = [node for node in self.nodes.values() if node.name == name]
-        if len(found) > 1:  # guards, and often monitors, are called as what they watch
-            found = [node for node in found if node.kind not in WATCHING] or found
-        found = found or [node for node in self.nodes.values() if node.name.endswith(f".{name}")]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            listed = ", ".join(node.id for node in found[:8])
-            raise NotFoundError(f"lineage: {name!r} names {len(found)} things: {listed}. Give one of these.")
-        tops = [node.name for node in self.nodes.values() if not node.of]
-        raise NotFoundError(f"lineage: nothing is named {name!r}; there are {', '.join(tops)}. Choose one.")
-
-    def around(self, name: str, *, upstream: bool = True, downstream: bool = True) -> Lineage:
-        """The part of the graph that leads to `name`, or that it leads to, or both.
-
-        A source, view or model stands for all of its parts; a part brings with it what it is a part of.
-        """
-        start = self.find(name)
-        parts = {node.id for node in self.nodes.values() if node.of == start.id} | {start.id}
-        kept = set(parts)
-        if upstream:
-            kept |= _reached(parts, self.edges)
-        if downstream:
-            kept |= _reached(parts, [(end, begin) for begin, end in self.edges])
-        kept |= {self.nodes[one].of for one in kept} - {""}
-        return Lineage(
-            {one: node for one, node in self.nodes.items() if one in kept},
-            tuple((begin, end) for begin, end in self.edges if begin in kept and end in kept),
-        )
+GONE = "not defined any more"
 
 
 def lineage(
@@ -176,6 +78,8 @@ def lineage(
         building.model(model, versions.get(model.name, ()))
     for endpoint in project.endpoints.values():
         building.endpoint(endpoint, versions)
+    for name, found in versions.items():
+        building.former_model(name, found)
     for monitor in project.monitors.values():
         building.monitor(monitor)
     for endpoint in project.endpoints.values():
@@ -208,21 +112,6 @@ def _way_of(config: object) -> str:
         PostgresChangesConfig: "changes of a PostgreSQL table",
         PostgresStreamConfig: "rows of a PostgreSQL table",
     }.get(type(config), "pushed")
-
-
-def _reached(start: set[str], edges: Iterable[tuple[str, str]]) -> set[str]:
-    """What leads to `start` along `edges`, `start` itself left out."""
-    before: dict[str, list[str]] = {}
-    for begin, end in edges:
-        before.setdefault(end, []).append(begin)
-    found: set[str] = set()
-    waiting = list(start)
-    while waiting:
-        for one in before.get(waiting.pop(), ()):
-            if one not in found:
-                found.add(one)
-                waiting.append(one)
-    return found
 
 
 @dataclass(slots=True)
@@ -314,8 +203,14 @@ class _Builder:
             for name in (label.label.name, label.known_at):
                 self._link(f"column:{label.name}.{name}", top)
         for version in versions:
-            stage = "no stage" if version.stage == "None" else version.stage
-            self._link(top, self._add("version", f"{model.name}:{version.number}", stage, of=top))
+            self._version(top, version)
+
+    def former_model(self, name: str, versions: Iterable[Version]) -> None:
+        """A model that is defined no more, of which there are versions."""
+        if f"model:{name}" not in self.nodes:
+            top = self._add("model", name, GONE)
+            for version in versions:
+                self._version(top, version)
 
     def endpoint(self, endpoint: Endpoint, versions: Mapping[str, Iterable[Version]]) -> None:
         what = f"decides on {endpoint.source.name}"
@@ -344,6 +239,33 @@ class _Builder:
     def alert(self, alert: Alert) -> None:
         top = self._add("alert", alert.name, alert.on.text, of_definition=alert)
         self._link(f"endpoint:{alert.on.endpoint.name}", top)
+
+    def _version(self, model: str, version: Version) -> None:
+        stage = "no stage" if version.stage == "None" else version.stage
+        name = f"{self.nodes[model].name}:{version.number}"
+        top = self._add("version", name, stage, of=model, text=version.data)
+        if version.origin is None or version.in_force:
+            self._link(model, top)
+        else:
+            for view in version.origin.views:
+                self._link(self._former_view(view, version.origin), top)
+
+    def _former_view(self, name: str, origin: Origin) -> str:
+        """A view as it was, with what it read: columns that are still there, or the names of what is gone."""
+        view = origin.views[name]
+        title = f"{name}@{view.fingerprint[:8]}"
+        if f"former:{title}" in self.nodes:
+            return f"former:{title}"
+        top = self._add("former", title, "a view as it was")
+        for read in view.reads:
+            kind, _, what = read.partition(":")
+            if kind == "view":
+                self._link(self._former_view(what, origin), top)
+            elif read in self.nodes:
+                self._link(read, top)
+            else:
+                self._link(self._add("former", what, f"a column, {GONE}"), top)
+        return top
 
     def _shared(self, view: StreamFeatureView) -> Iterable[str]:
         """The columns that every feature of a view without a function depends on."""

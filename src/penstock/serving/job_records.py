@@ -69,6 +69,9 @@ class Job(msgspec.Struct, kw_only=True):
         return self.state in ENDED
 
 
+_job_decoder = msgspec.json.Decoder(Job)
+
+
 class JobFolder:
     """The jobs of a project.
 
@@ -87,7 +90,7 @@ class JobFolder:
         for path in sorted(self._folder.glob("job-*.json")):
             if _ID.fullmatch(path.stem):
                 try:
-                    found.append(msgspec.json.decode(path.read_bytes(), type=Job))
+                    found.append(_job_decoder.decode(path.read_bytes()))
                 except msgspec.DecodeError:  # of another version of Penstock
                     continue
         return found

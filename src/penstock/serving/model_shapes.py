@@ -194,10 +194,19 @@ class VersionLineage(BaseModel):
 
     version: str
     digest: str
-    tables: dict[str, int]
-    log_position: int | None
+    tables: dict[str, int] = Field(description="Versions of the offline tables that held its data.")
+    log_position: int | None = Field(description="The length of the log that it was made from.")
+    files: dict[str, str] = Field(
+        description="By name the SHA-256 of the files that it was trained on in place of a log."
+    )
     dataset: str | None
-    views: dict[str, str]
+    sources: dict[str, str] = Field(
+        description="Fingerprints of what its features and labels came from, as they were."
+    )
+    views: dict[str, str] = Field(
+        description="Fingerprints of the views that made its features, as they were."
+    )
+    in_force: bool = Field(description="Whether its features are computed so by the definitions in force.")
     service_fingerprint: str
     training_digest: str
     parent: str | None

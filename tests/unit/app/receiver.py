@@ -14,7 +14,7 @@ class Receiver:
     `answer` gives the status of a request, or None to hang; `takes` says with which status a request was taken nevertheless.
     """
 
-    def __init__(self, answer=lambda: 204, headers=(), takes=lambda status: 200 <= status < 300):
+    def __init__(self, answer=lambda: 204, headers=(), takes=lambda status: 200 <= status < 300, port=0):
         self.taken, self.asked, self.released = [], 0, threading.Event()
         receiver = self
 
@@ -38,7 +38,7 @@ class Receiver:
             def log_message(self, *_):
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()

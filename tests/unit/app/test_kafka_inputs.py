@@ -10,6 +10,7 @@ from penstock.app.inputs import inputs_of
 from penstock.app.kafka_inputs import messages_behind, reading
 from penstock.app.running import Runner
 from penstock.app.runtime import Runtime
+from penstock.connectors.kafka import partitions_of
 from penstock.core.errors import InputError, UnreachableError
 from penstock.testing.clock import ManualClock
 
@@ -171,7 +172,8 @@ def test_events_come_while_a_project_follows_its_topic(project, kafka):
         assert runtime.store.counters()["received"] == 60
 
 
-def test_a_topic_that_is_not_there_and_a_broker_that_is_not(project, kafka):
+def test_a_topic_that_is_not_there_and_a_broker_that_is_not(project, kafka, monkeypatch):
+    monkeypatch.setitem(partitions_of.__kwdefaults__, "wait_s", 1.0)
     with opened(project("no-such-topic")) as runtime, pytest.raises(InputError, match="Create it"):
         inputs_of(runtime, {})
     settings = '[kafka]\nbootstrap_servers = "127.0.0.1:1"\n'

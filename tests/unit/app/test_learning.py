@@ -129,6 +129,7 @@ def test_a_version_serves_what_was_learned_and_decisions_name_how_much(root):
     with shop.open_project(root) as runtime:
         version = runtime.registry.get("model", 1)
         assert version.manifest().engine == "online"
+        assert version.manifest().origin.log == runtime.store.store_id
         labels = read_copy(states_of(learned_path(root), version.label)).labels
         assert not runtime.problems
         newest = Decisions.from_bytes(list(runtime.store.read_decisions())[-1].payload)

@@ -65,6 +65,9 @@ def test_labels_fire_once_and_only_what_is_new_counts(tmp_path, clock):
         feed.send(2 * DAY)
         first = retrainer.look("fraud")
         assert (first.trigger, first.outcome) == ("labels", "promoted")
+        origin = runtime.registry.get("fraud", 1).manifest().origin
+        assert (origin.log, origin.position) == (runtime.store.store_id, first.position)
+        assert origin.views
         for _ in range(3):
             assert retrainer.look("fraud") is None, "the same labels are no reason again"
         feed.send(480)

@@ -58,6 +58,8 @@ def test_the_steps_come_to_what_the_whole_comes_to(runtime):
     )
     first, second = runtime.registry.versions("fraud")
     assert first.files().manifest.data == second.files().manifest.data, "both were trained on the same rows"
+    assert first.manifest().origin == second.manifest().origin
+    assert first.manifest().origin.position == cut.detail["position"]
 
 
 def test_only_the_newest_open_attempt_goes_on(runtime):

@@ -29,7 +29,8 @@ from penstock.core.errors import DefinitionError, NotFoundError
 from penstock.definitions.project import Project
 from penstock.plan.compile import compile_plan
 from penstock.plan.drawing import MAX_ROWS, draw
-from penstock.plan.lineage import Version, lineage
+from penstock.plan.lineage import lineage
+from penstock.plan.lineage_graph import Version
 from penstock.types import Bool, Field, Float64, String, Timestamp
 
 HOUR = timedelta(hours=1)

@@ -31,7 +31,7 @@ from penstock.serving.shapes import ProblemShape
 if TYPE_CHECKING:
     from penstock.app.agreements import Agreement
     from penstock.app.source_facts import SourceFacts
-    from penstock.plan.lineage import Lineage
+    from penstock.plan.lineage_graph import Lineage
     from penstock.plan.nodes import SourceNode
 
 router = APIRouter(tags=["catalog"], route_class=GuardedRoute, responses={404: {"model": ProblemShape}})
@@ -39,7 +39,20 @@ router = APIRouter(tags=["catalog"], route_class=GuardedRoute, responses={404: {
 Search = Annotated[
     str, Query(max_length=500, description="Words that name, type, text, owner or tags must all hold.")
 ]
-KindName = Literal["source", "column", "view", "feature", "service", "model", "version", "endpoint", "alert"]
+KindName = Literal[
+    "source",
+    "column",
+    "view",
+    "feature",
+    "service",
+    "former",
+    "model",
+    "version",
+    "endpoint",
+    "monitor",
+    "guard",
+    "alert",
+]
 
 
 @router.get("/v1/sources", summary="List sources")

@@ -160,7 +160,7 @@ def get_profile(request: Request, model: str, version: str) -> list[ProfileColum
 def get_lineage(request: Request, model: str, version: str) -> VersionLineage:
     """From versions of tables and the log over the data set and the features' definitions to the version and its life."""
     runtime = platform_of(request).runtime
-    found = lineage_of_version(runtime.project.root, runtime.plan, runtime.registry, model, version)
+    found = lineage_of_version(runtime.project, runtime.registry, model, version)
     values = found.to_dict()
     del values["decisions"]
     return VersionLineage(**values | {"life": [move_of(row) for row in found.life]})

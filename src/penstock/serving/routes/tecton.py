@@ -233,6 +233,9 @@ class Ingest(msgspec.Struct):
     dry_run: bool = False
 
 
+_ingest_decoder = msgspec.json.Decoder(Ingest)
+
+
 @router.post(
     "/api/v1/feature-service/get-features",
     summary="Read features, in Tecton's form",
@@ -333,7 +336,7 @@ async def _asked(platform: Platform, source: str, rows: Sequence[bytes]) -> list
 def _records(body: bytes) -> Ingest:
     check_commas(body)
     try:
-        return msgspec.json.decode(body, type=Ingest)
+        return _ingest_decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ProblemError(
             HTTPStatus.UNPROCESSABLE_ENTITY,
