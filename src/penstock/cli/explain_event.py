@@ -108,6 +108,8 @@ def _decision(found: Provenance) -> list[tuple[str, str]]:
     ]
     if (rule := decision.rule(0)) is not None:
         facts.append(("rule", rule))
+    if lists := decision.versions_of_lists(0):
+        facts.append(("lists", ", ".join(f"{name} version {n}" for name, n in lists.items())))
     if (propensity := decision.propensity(0)) is not None:
         facts.append(("propensity", f"{propensity:g} to be let through in spite of its score"))
     return [*facts, ("flags", ", ".join(found.flags))] if found.flags else facts

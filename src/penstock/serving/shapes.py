@@ -54,6 +54,9 @@ class AnswerShape(BaseModel):
     arm: str | None = None
     flags: list[str] | None = None
     rule: str | None = Field(None, description="The rule that decided, where one did.")
+    lists: dict[str, int] | None = Field(
+        None, description="By list of keys the version that was in force; left out where there are no lists."
+    )
     reason: str | None = Field(None, description="Why the event was refused.")
     detail: str | None = None
     features: dict[str, float | None] | None = None
