@@ -231,9 +231,10 @@ def change(
 
 
 def to_become(before: Mapping[Key, Change], keys: Sequence[Key], names: Sequence[str]) -> list[Wanted]:
-    """The changes that make the members of a list exactly `keys`: those that are missing, then those that are too many."""
+    """The changes that make the members of a list exactly `keys`, for ever: those that are missing or expire, then those that are too many."""
     wanted = dict.fromkeys(keys)
-    added = [Wanted(dict(zip(names, key, strict=True))) for key in wanted if key not in before]
+    lasting = {key for key, change in before.items() if change.expires_at is None}
+    added = [Wanted(dict(zip(names, key, strict=True))) for key in wanted if key not in lasting]
     gone = [Wanted(dict(zip(names, key, strict=True)), listed=False) for key in before if key not in wanted]
     return [*added, *gone]
 

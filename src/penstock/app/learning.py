@@ -38,6 +38,7 @@ from penstock.models.learning_model import (
     write_sealed,
 )
 from penstock.models.online_state import seal, sealing_key
+from penstock.models.learned_copies import KEPT_NAME, kept_copies
 from penstock.models.published import encode
 
 if TYPE_CHECKING:
@@ -158,6 +159,7 @@ class Learning:
         self._known = self.fold.cursor
         self._published: Published | None = None
         self._kept = self._copy_on_disk()
+        self._copies = kept_copies(self._states)
         self._save_after_s = time.perf_counter() + _SAVE_S
         self._copy_after_s = time.perf_counter() + _COPY_S
 
@@ -191,6 +193,7 @@ class Learning:
         for point in self.fold.learn(arrived, vectors):
             if due and not point.following:
                 self._published, fresh_copy = self.copy(), True
+                self._copies.add(self._published)
         self._read = stop
         if time.perf_counter() >= self._save_after_s:
             self.save()
@@ -214,6 +217,7 @@ class Learning:
         write_sealed(self._states / STATE_NAME, state)
         if self._published is not None and self._published.replaces(self._kept):
             write_sealed(self._states / COPY_NAME, encode(self._published))
+            write_sealed(self._states / KEPT_NAME, self._copies.to_bytes())
             self._kept = self._published
         now = time.perf_counter()
         self._save_after_s = now + max(_SAVE_S, (now - begun) / _SAVING_SHARE)

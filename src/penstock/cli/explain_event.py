@@ -89,6 +89,8 @@ def _print_reasons(reasons: Explained | None, why: str) -> None:
     if rest:
         rows.append((f"{sum(one.contribution for one in rest):+.4f}", f"{len(rest)} other features"))
     print_table(rows, head=("part", "reason"), right=(0,))
+    if reasons.note:
+        say(reasons.note)
 
 
 def _decision(found: Provenance) -> list[tuple[str, str]]:

@@ -24,6 +24,9 @@ class ReasonShape(BaseModel):
     value: float | None
     contribution: float
     text: str
+    model: str | None = Field(
+        None, description="Whose it is: of a version that goes on learning also the copy, which may be a later one."
+    )
 
 
 class AnswerShape(BaseModel):
