@@ -57,6 +57,12 @@ class AlertDays:
         found, alerts = divmod(self._totals[day % WEEK], _DAY)
         return alerts if found == day else 0
 
+    @property
+    def newest(self) -> tuple[int | None, int]:
+        """The newest day that had an alert, and how many; None and 0 where none had."""
+        day, alerts = divmod(max(self._totals), _DAY)
+        return (day, alerts) if alerts else (None, 0)
+
     def over(self, alerting: BoolArray, days: IntArray, *, per_day: int) -> BoolArray:
         """Which of some events, in log order, are over the budget; the others are counted. `alerting` are those that would be alerts."""
         over = np.zeros(len(alerting), np.bool_)

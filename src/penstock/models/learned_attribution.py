@@ -64,7 +64,7 @@ class LearnedExplainer:
         mean, scale, weights = (np.frombuffer(data) for data in (form.mean, form.scale, form.weights))
         counts = np.isfinite(rows) & (scale != 0.0)
         away = np.divide(rows - mean, scale, out=np.zeros(rows.shape), where=counts)
-        return np.asarray(away * weights, np.float64)
+        return np.asarray(away * weights + 0.0, np.float64)  # no -0.0
 
 
 def _link_of(form: Linear) -> str:
