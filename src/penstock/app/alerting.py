@@ -141,8 +141,12 @@ class Alerting:
             return
         if self._open is None:
             log, store = open_reader(project.root), AlertStore(alerts_path(project.root))
-            self._open = log, store, AlertFollower(
-                log, store, stored_metric=self._metrics.value, reasons=Reasoners(self._runtime).of
+            self._open = (
+                log,
+                store,
+                AlertFollower(
+                    log, store, stored_metric=self._metrics.value, reasons=Reasoners(self._runtime).of
+                ),
             )
         _, store, follower = self._open
         follower.define(project, plan)

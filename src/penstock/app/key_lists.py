@@ -11,13 +11,23 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import msgspec
 
 from penstock.app.runtime import card_tokens_of, plan_of
 from penstock.core.errors import InputError, NotFoundError
 from penstock.core.time import from_us
-from penstock.definitions.key_lists import ACTOR, CHANGED_AT, EXPIRES_AT, LISTED, REASON, KeyList
+from penstock.definitions.key_lists import (
+    ACTOR,
+    CHANGE_FIELDS,
+    CHANGE_ID,
+    CHANGED_AT,
+    EXPIRES_AT,
+    LISTED,
+    REASON,
+    KeyList,
+)
 from penstock.definitions.project import Project, load_project
 from penstock.engine.contract import Contract, Decoded
 from penstock.engine.lookup import ERASED, conformed
@@ -118,7 +128,9 @@ def changes_of(store: LogReader, source: SourceNode) -> Iterator[Change]:
             yield _change(row, source, version, position, erased=erased)
 
 
-def _change(row: Mapping[str, Any], source: SourceNode, version: int, position: int, *, erased: bool) -> Change:
+def _change(
+    row: Mapping[str, Any], source: SourceNode, version: int, position: int, *, erased: bool
+) -> Change:
     return Change(
         version=version,
         position=position,
@@ -133,7 +145,7 @@ def _change(row: Mapping[str, Any], source: SourceNode, version: int, position: 
 
 def key_names(source: SourceNode) -> list[str]:
     """The join keys of a list, by its source."""
-    beside = {CHANGED_AT, LISTED, EXPIRES_AT, ACTOR, REASON, source.id_field}
+    beside = {source.id_field, *(field.name for field in CHANGE_FIELDS)}
     return [field.name for field in source.fields if field.name not in beside]
 
 
@@ -152,7 +164,9 @@ def members(changes: Iterable[Change]) -> dict[Key, Change]:
 def keys_of(root: Path, source: SourceNode, keys: Sequence[Mapping[str, Any]], *, now_us: int) -> list[Key]:
     """`keys` as the log writes them: checked, in NFC, with tokens for card numbers."""
     decoded = _checked(root, source, lines_of([Wanted(key) for key in keys], now_us=now_us))
-    rows = to_rows(decoded.columns.select(key_names(source)), [f for f in source.fields if f.name in key_names(source)])
+    rows = to_rows(
+        decoded.columns.select(key_names(source)), [f for f in source.fields if f.name in key_names(source)]
+    )
     return [tuple(row.values()) for row in rows]
 
 
@@ -169,6 +183,7 @@ def lines_of(
             EXPIRES_AT: one.expires_at,
             ACTOR: actor,
             REASON: reason,
+            CHANGE_ID: uuid4().hex,
         }
         for one in wanted
     )

@@ -27,6 +27,7 @@ from penstock.core.errors import ArtifactError, ModelError, PenstockError
 from penstock.definitions.project import load_project
 from penstock.models.artifacts import library_versions
 from penstock.models.fold import Fold, State, parse_state
+from penstock.models.learned_copies import KEPT_NAME, kept_copies
 from penstock.models.learners import description, learner_of
 from penstock.models.learning_model import (
     COPY_NAME,
@@ -38,7 +39,6 @@ from penstock.models.learning_model import (
     write_sealed,
 )
 from penstock.models.online_state import seal, sealing_key
-from penstock.models.learned_copies import KEPT_NAME, kept_copies
 from penstock.models.published import encode
 
 if TYPE_CHECKING:

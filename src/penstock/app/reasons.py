@@ -215,10 +215,8 @@ def reasons_for(root: Path, found: Provenance) -> tuple[Explained | None, str]:
     """What the score of a decision was made of, by the version that scored it; or None and why that cannot be said."""
     decision = found.decision
     label = "" if decision is None else decision.decided_by(0).version
-    if decision is None or not label:
-        return None, "no model scored it"
-    if int(decision.flags[0]) & Flag.ERASED:
-        return None, "it was forgotten"
+    if decision is None or not label or int(decision.flags[0]) & Flag.ERASED:
+        return None, "it was forgotten" if label else "no model scored it"
     project = load_project(root)
     service = project.endpoints[found.endpoint.name].features
     try:

@@ -35,12 +35,12 @@ Name = Annotated[str, typer.Argument(metavar="LIST", help="The list's name.")]
 Keys = Annotated[
     list[str],
     typer.Argument(
-        metavar="KEY...", help="Keys; of a list with several join keys NAME=VALUE,NAME=VALUE.", show_default=False
+        metavar="KEY...",
+        help="Keys; of a list with several join keys NAME=VALUE,NAME=VALUE.",
+        show_default=False,
     ),
 ]
-Why = Annotated[
-    str, typer.Option("--reason", help="Why; kept with each change.", callback=without_cards)
-]
+Why = Annotated[str, typer.Option("--reason", help="Why; kept with each change.", callback=without_cards)]
 Expires = Annotated[
     str | None,
     typer.Option(
@@ -61,7 +61,7 @@ def list_lists(project: Project = None, as_json: AsJson = False) -> None:
     used = plan_of(loaded).sources
     with open_reader(root) as store:
         counters = store.counters()
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "name": name,
             "keys": list(one.entity.key_names),
@@ -76,7 +76,12 @@ def list_lists(project: Project = None, as_json: AsJson = False) -> None:
         return
     print_table(
         [
-            (r["name"], ", ".join(r["keys"]), number(r["version"]), r["description"] if r["used"] else "unused")
+            (
+                r["name"],
+                ", ".join(r["keys"]),
+                number(r["version"]),
+                r["description"] if r["used"] else "unused",
+            )
             for r in rows
         ],
         head=("list", "keys", "version", "what"),
@@ -258,9 +263,8 @@ def _change(
 ) -> None:
     from penstock.app.key_lists import MOST
 
-    told: list[int] = []
-    for first in range(0, len(wanted), MOST):
-        told.append(_sent(root, name, wanted[first : first + MOST], actor=actor, reason=reason))
+    parts = [wanted[first : first + MOST] for first in range(0, len(wanted), MOST)]
+    told = [_sent(root, name, part, actor=actor, reason=reason) for part in parts]
     if as_json:
         print_json({"list": name, "changed": len(wanted), "position": told[-1] if told else None})
         return
@@ -289,9 +293,7 @@ def _sent(root: Path, name: str, wanted: Sequence[Wanted], *, actor: str | None,
     return max(one.position or 0 for one in answers)
 
 
-def _print(
-    changes: Sequence[Change], node: SourceNode, *, version: int, total: int, as_json: bool
-) -> None:
+def _print(changes: Sequence[Change], node: SourceNode, *, version: int, total: int, as_json: bool) -> None:
     from penstock.app.key_lists import key_names
 
     names = key_names(node)

@@ -24,14 +24,19 @@ from penstock.definitions.view_checks import at_least_one
 from penstock.definitions.views import Attribute, RealtimeFeatureView
 
 LISTED, CHANGED_AT, EXPIRES_AT, ACTOR, REASON = "listed", "changed_at", "expires_at", "actor", "reason"
+CHANGE_ID = "change_id"
 CHANGE_FIELDS = (
     Field(CHANGED_AT, Timestamp),
     Field(LISTED, Bool, optional=True),
     Field(EXPIRES_AT, Timestamp, optional=True),
     Field(ACTOR, String, optional=True),
     Field(REASON, String, optional=True),
+    Field(CHANGE_ID, String, optional=True),
 )
-"""What a change says besides its key: when, whether the key is listed from then on (null: it is), until when, by whom and why."""
+"""What a change says besides its key: when, whether the key is listed from then on (null: it is), until when, by whom and why.
+
+The id tells changes apart that say the same at the same moment; rows of a table need none.
+"""
 
 _COUNTS_FROM, _UNTIL = "counts_from", "until"
 _START = "1900-01-01"

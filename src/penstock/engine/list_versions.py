@@ -41,9 +41,7 @@ class ListVersions:
             counted[f"{COUNTER}{name}"] = len(at)
         return found
 
-    def at(
-        self, positions: IntArray, lists: Sequence[str], changes: Mapping[str, IntArray]
-    ) -> VersionArray:
+    def at(self, positions: IntArray, lists: Sequence[str], changes: Mapping[str, IntArray]) -> VersionArray:
         """The versions of `lists` for events at `positions`, of the micro-batch whose `changes` were taken in: uint32[n or 1, lists]."""
         changed = [name for name in lists if name in changes]
         now = np.array([[self._now[name] for name in lists]], np.uint32)

@@ -302,10 +302,7 @@ class Stepper:
             endpoint, features[endpoint.service], route(), fingerprint, lambda: (admitted.columns, positions)
         )
 
-
-    def _beside(
-        self, outcome: Outcome, changes: Mapping[str, IntArray], counted: dict[str, int]
-    ) -> Outcome:
+    def _beside(self, outcome: Outcome, changes: Mapping[str, IntArray], counted: dict[str, int]) -> Outcome:
         """The outcome with what its decisions owe to the log as a whole: versions of lists, the budget of the day."""
         decisions, source = outcome.decisions, outcome.admitted.source
         if decisions is None or not len(decisions):

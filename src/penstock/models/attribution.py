@@ -55,14 +55,18 @@ class Attribution:
     base: float
     link: LinkName
     kept_negatives: float = 1.0
+    ranked: NDArray[np.float64] | None = None
+    """Of a detector the scores themselves: how few of its past distances were as great, which is no formula of the sum."""
 
     @property
     def space(self) -> str:
-        """What is added up: ``log-odds``, ``logarithm`` or ``score``."""
-        return SPACES[self.link]
+        """What is added up: ``log-odds``, ``logarithm``, ``score``, or of a detector ``distance``."""
+        return SPACES[self.link] if self.ranked is None else "distance"
 
     def scores(self) -> NDArray[np.float64]:
         """The scores that the contributions add up to, shape [n]."""
+        if self.ranked is not None:
+            return self.ranked
         return link_of(self.link, self.kept_negatives)(self.base + self.values.sum(axis=1))
 
 

@@ -16,8 +16,11 @@ from penstock.models.published import Boosted, Constant, Linear, Mean, Near, Obj
 from penstock.models.runtimes import check_vectors
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
+    from penstock.models.links import LinkName
     from penstock.models.published import Form
 
 
@@ -44,6 +47,8 @@ class LearnedExplainer:
 
     def __init__(self, form: Form, *, features: int, name: str) -> None:
         self._columns = features
+        self._raw: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+        self._link: LinkName
         if isinstance(form, Linear):
             self._form = form
             self._base, self._raw, self._link = form.intercept, self._linear, _link_of(form)
@@ -55,9 +60,7 @@ class LearnedExplainer:
 
     def explain(self, vectors: NDArray[np.float64]) -> Attribution:
         """The contributions to the scores of `vectors`, float64 [n, features]; NaN is null."""
-        return Attribution(
-            self._raw(check_vectors(vectors, columns=self._columns)), self._base, self._link
-        )
+        return Attribution(self._raw(check_vectors(vectors, columns=self._columns)), self._base, self._link)
 
     def _linear(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
         form = self._form
@@ -67,7 +70,7 @@ class LearnedExplainer:
         return np.asarray(away * weights + 0.0, np.float64)  # no -0.0
 
 
-def _link_of(form: Linear) -> str:
+def _link_of(form: Linear) -> LinkName:
     return "logit" if form.logistic else "identity"
 
 

@@ -66,7 +66,7 @@ def body_of(kind: str, time_us: int, data: dict[str, Any]) -> bytes:
 
 
 def text_of(body: bytes) -> tuple[str, str]:
-    """Title and text of a message for people.
+    r"""Title and text of a message for people.
 
     >>> text_of(
     ...     body_of("alert.decision", 0, {"alert": "ban", "endpoint": "pay", "action": "block", "score": 0.5})
@@ -74,7 +74,7 @@ def text_of(body: bytes) -> tuple[str, str]:
     ('ban: block', 'endpoint pay, action block, score 0.5')
     >>> why = [{"contribution": 1.25, "text": "amount is far above usual: 900, usually 10 to 30"}]
     >>> text_of(body_of("alert.decision", 0, {"alert": "ban", "action": "block", "reasons": why}))[1]
-    'action block\\n+1.25 amount is far above usual: 900, usually 10 to 30'
+    'action block\n+1.25 amount is far above usual: 900, usually 10 to 30'
     """
     content = json.loads(body)
     kind, data = content["type"], dict(content["data"])

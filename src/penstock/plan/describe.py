@@ -216,7 +216,11 @@ def _beside_score(endpoint: EndpointNode) -> Description:
         "lists": list(endpoint.lists),
         "cap": None
         if cap is None
-        else {"per_day": cap.per_day, "actions": [names[a] for a in cap.actions], "instead": names[cap.instead]},
+        else {
+            "per_day": cap.per_day,
+            "actions": [names[a] for a in cap.actions],
+            "instead": names[cap.instead],
+        },
     }
     return {name: value for name, value in found.items() if value}
 

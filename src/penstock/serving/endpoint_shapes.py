@@ -23,7 +23,13 @@ _ENDPOINT: JsonDict = {
     "rules": [],
     "explore": {},
     "lists": ["blocked_cards"],
-    "cap": {"per_day": 200, "actions": ["review"], "instead": "approve", "newest_day": "2026-11-22", "alerts": 131},
+    "cap": {
+        "per_day": 200,
+        "actions": ["review"],
+        "instead": "approve",
+        "newest_day": "2026-11-22",
+        "alerts": 131,
+    },
     "arms": [
         {
             "arm": "champion",

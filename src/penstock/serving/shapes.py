@@ -25,7 +25,8 @@ class ReasonShape(BaseModel):
     contribution: float
     text: str
     model: str | None = Field(
-        None, description="Whose it is: of a version that goes on learning also the copy, which may be a later one."
+        None,
+        description="Whose it is: of a version that goes on learning also the copy, which may be a later one.",
     )
 
 

@@ -217,8 +217,7 @@ def test_models_are_measured_in_turns_over_the_same_events(project, monkeypatch)
 
     def measured(calls, count):
         for row in range(count):
-            for call in calls:
-                rows.append(call(row))
+            rows.extend(call(row) for call in calls)
         return [float(i) for i in range(len(calls))]
 
     monkeypatch.setattr("penstock.app.backtest_latency.latencies_ms", measured)
@@ -227,7 +226,9 @@ def test_models_are_measured_in_turns_over_the_same_events(project, monkeypatch)
     # The model in force is the version that decided last: its scores are those of that version, event by event.
     in_force = {d.decided_by(len(d) - 1).version for _, d in stored(project)[-1:]}
     assert in_force == {"fraud:1"}
-    assert [a == b for a, b, _ in zip(rows[::3], rows[1::3], rows[2::3], strict=True)] == [True] * (len(rows) // 3)
+    assert [a == b for a, b, _ in zip(rows[::3], rows[1::3], rows[2::3], strict=True)] == [True] * (
+        len(rows) // 3
+    )
     assert any(a != c for a, c in zip(rows[::3], rows[2::3], strict=True))
     assert redecided(project)[0].sides[0].latency_ms is None  # no model is tried, none is measured
 

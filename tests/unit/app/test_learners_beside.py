@@ -198,7 +198,9 @@ def test_a_learning_version_has_a_profile_and_reasons_by_the_copy_that_decided(r
         assert why == ""
         assert (explained.model, explained.note, explained.space) == (wanted, "", "log-odds")
         assert explained.score == pytest.approx(float(found.decision.scores[0]), abs=1e-6)
-        assert explained.base + sum(r.contribution for r in explained.reasons) == pytest.approx(explained.total)
+        assert explained.base + sum(r.contribution for r in explained.reasons) == pytest.approx(
+            explained.total
+        )
     # Elsewhere, and where copies of then are gone, the newest one explains, and says so.
     discarded.recent = Copies()
     assert reasons_for(root, after)[0].note == ""  # the copy in force is known in any case

@@ -40,7 +40,9 @@ def test_as_read_plainly_in_batches_of_any_size_and_from_its_counters(events, pe
         before = days.totals
         part = events[at : at + size]
         over += days.over(
-            np.array([a for a, _ in part], np.bool_), np.array([d for _, d in part], np.int64), per_day=per_day
+            np.array([a for a, _ in part], np.bool_),
+            np.array([d for _, d in part], np.int64),
+            per_day=per_day,
         ).tolist()
         for name, added in days.since(before).items():
             totals[name] = totals.get(name, 0) + added
@@ -75,7 +77,9 @@ def test_only_what_is_capped_counts_and_what_was_meant_is_kept():
 def test_labels_of_events_over_the_budget_do_not_count_twice():
     """Explored events stand for all whose score meant the action, also for those that the budget let through."""
     over, explored = int(Flag.OVER_BUDGET), int(Flag.EXPLORED)
-    found = decisions([0, 0, 1, 0], meant=[1, 1, 0, 2], flags=[explored, over, 0, over], explore=(0.0, 0.1, 0.0))
+    found = decisions(
+        [0, 0, 1, 0], meant=[1, 1, 0, 2], flags=[explored, over, 0, over], explore=(0.0, 0.1, 0.0)
+    )
     assert found.label_weights().tolist() == [10.0, 0.0, 0.0, 1.0]
     assert [found.propensity(i) for i in range(4)] == [0.1, None, None, None]
 
@@ -85,7 +89,9 @@ def test_the_cap_is_part_of_the_policys_digest():
         return policy_digest(Policy("p", actions={"review": 0.5, "block": 0.9}, cap=cap))
 
     plain = policy_digest(Policy("p", actions={"review": 0.5, "block": 0.9}))
-    assert len({plain, digest(AlertCap(5)), digest(AlertCap(6)), digest(AlertCap(5, actions=["review"]))}) == 4
+    assert (
+        len({plain, digest(AlertCap(5)), digest(AlertCap(6)), digest(AlertCap(5, actions=["review"]))}) == 4
+    )
     assert digest(None) == plain
 
 

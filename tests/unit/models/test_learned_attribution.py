@@ -14,7 +14,15 @@ from penstock.models.learners import learner_of
 from penstock.models.published import OnlineModel, Published, linear
 from tests.unit.models.test_learners import ESTIMATORS, FEATURES, ONLINE
 
-EXPLAINED = ("river_linear", "sgd", "xgboost", "xgboost_few_negatives", "xgboost_continued", "best", "regression")
+EXPLAINED = (
+    "river_linear",
+    "sgd",
+    "xgboost",
+    "xgboost_few_negatives",
+    "xgboost_continued",
+    "best",
+    "regression",
+)
 
 
 def rows(count, seed=0):
@@ -27,7 +35,11 @@ def rows(count, seed=0):
 def learned(name, steps=15):
     """A learner after some batches, and its form."""
     if name == "regression":
-        made, online, task = make_pipeline(StandardScaler(), SGDRegressor(random_state=0)), ONLINE, "regression"
+        made, online, task = (
+            make_pipeline(StandardScaler(), SGDRegressor(random_state=0)),
+            ONLINE,
+            "regression",
+        )
     else:
         (make, online), task = ESTIMATORS[name], "binary"
         made = make()
@@ -59,7 +71,9 @@ def test_contributions_add_up_to_the_score_of_the_copy(name):
 
 def test_a_null_and_the_mean_contribute_nothing_to_a_linear_score():
     form = linear([5.0, 0.0, 1.0], [2.0, 1.0, 0.0], [3.0, -1.0, 4.0], intercept=0.25, logistic=True)
-    found = LearnedExplainer(form, features=3, name="m").explain(np.array([[5.0, np.nan, 7.0], [7.0, 2.0, 1.0]]))
+    found = LearnedExplainer(form, features=3, name="m").explain(
+        np.array([[5.0, np.nan, 7.0], [7.0, 2.0, 1.0]])
+    )
     assert found.values.tolist() == [[0.0, 0.0, 0.0], [3.0, -2.0, 0.0]]
     assert (found.base, found.space) == (0.25, "log-odds")
 

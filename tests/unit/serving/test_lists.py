@@ -17,7 +17,13 @@ from penstock.core.errors import AccessError, InputError, NotFoundError
 from penstock.testing.serving import serving_project
 from tests.unit.serving.shop import CLOCK
 
-PAYMENT = {"payment_id": "p0", "card_id": "c1", "email": "a@x.org", "paid_at": "2024-01-05T10:00:00Z", "amount": 9.5}
+PAYMENT = {
+    "payment_id": "p0",
+    "card_id": "c1",
+    "email": "a@x.org",
+    "paid_at": "2024-01-05T10:00:00Z",
+    "amount": 9.5,
+}
 STOLEN = [{"key": {"card_id": "c1"}}]
 
 
@@ -47,10 +53,18 @@ def test_the_next_event_sees_a_change_and_names_the_version(client, project):
     done = client.change_list("blocked_cards", STOLEN, reason="stolen")
     assert done == {"changed": 1, "position": 1}
     answer = scored(client, 2)
-    assert (answer["action"], answer["rule"], answer["lists"]["blocked_cards"]) == ("block", "blocked card", 1)
+    assert (answer["action"], answer["rule"], answer["lists"]["blocked_cards"]) == (
+        "block",
+        "blocked card",
+        1,
+    )
     assert scored(client, 1)["lists"]["blocked_cards"] == 0  # a duplicate: as decided
     event = client.event("payments", "p2")["decision"]
-    assert (event["rule"], event["lists"]["blocked_cards"], len(event["policy_version"])) == ("blocked card", 1, 16)
+    assert (event["rule"], event["lists"]["blocked_cards"], len(event["policy_version"])) == (
+        "blocked card",
+        1,
+        16,
+    )
     assert [one["lists"]["blocked_cards"] for one in client.decisions()["items"]] == [1, 0]
     assert [(r.action, r.subject, r.actor, r.reason) for r in audit_log_of(project).rows()] == [
         ("list.change", "blocked_cards", "ann", "stolen")
@@ -62,13 +76,21 @@ def test_members_history_and_pages(client):
     client.change_list("blocked_cards", [{"key": {"card_id": "c1"}, "listed": False}], reason="found")
     until = "2024-02-01T00:00:00Z"
     client.change_list("trusted", [{"key": {"email": "a@x.org"}, "expires_at": until}], reason="vip")
-    assert [(one["name"], one["version"]) for one in client.lists()["items"]] == [("blocked_cards", 6), ("trusted", 1)]
+    assert [(one["name"], one["version"]) for one in client.lists()["items"]] == [
+        ("blocked_cards", 6),
+        ("trusted", 1),
+    ]
     first = client.list_members("blocked_cards", limit=3)
     rest = client.list_members("blocked_cards", limit=3, cursor=first["next"])
     assert [one["key"]["card_id"] for one in [*first["items"], *rest["items"]]] == ["c0", "c2", "c3", "c4"]
     assert client.list_members("blocked_cards", key="c1")["items"] == []
     (newest,) = client.list_changes("blocked_cards", limit=1)["items"]
-    assert (newest["version"], newest["listed"], newest["actor"], newest["reason"]) == (6, False, "ann", "found")
+    assert (newest["version"], newest["listed"], newest["actor"], newest["reason"]) == (
+        6,
+        False,
+        "ann",
+        "found",
+    )
     assert client.list_members("trusted")["items"][0]["expires_at"] == until
 
 
