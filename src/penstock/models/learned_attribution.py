@@ -2,17 +2,21 @@
 
 Linear models are exact: weight times distance from the mean that the copy's scaler had learned (from 0 without a scaler); a null is the mean, and
 contributes nothing. Boosted trees have exact Shapley values, as those that are trained in batches.
+
+`NearestNeighbours` says how far an event is from its neighbours, and takes a null for the mean. So a feature can be left out by making it null, and what
+each adds to the distance of an average event is its Shapley value over all ways to leave features out: exact, for up to `MOST_FEATURES` of them.
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from penstock.core.errors import ModelError
 from penstock.models.attribution import Attribution, boosted_ways
-from penstock.models.published import Boosted, Constant, Linear, Mean, Near, Object, Tailed
+from penstock.models.published import Boosted, Constant, Linear, Mean, Near, Object, Tailed, scores_of
 from penstock.models.runtimes import check_vectors
 
 if TYPE_CHECKING:
@@ -21,7 +25,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from penstock.models.links import LinkName
-    from penstock.models.published import Form
+    from penstock.models.published import Form, Scores
+
+MOST_FEATURES = 10
 
 
 class LearnedExplainer:
@@ -49,9 +55,12 @@ class LearnedExplainer:
         self._columns = features
         self._raw: Callable[[NDArray[np.float64]], NDArray[np.float64]]
         self._link: LinkName
+        self._ranked: Callable[[NDArray[np.float64]], NDArray[np.float64] | None] = lambda _: None
         if isinstance(form, Linear):
             self._form = form
             self._base, self._raw, self._link = form.intercept, self._linear, _link_of(form)
+        elif isinstance(form, Tailed) and isinstance(form.detector, Near):
+            self._detector(form, form.detector, name=name)
         elif isinstance(form, Boosted):
             self._raw, self._base = boosted_ways(form.ubj, features=features)
             self._link = form.link
@@ -60,7 +69,20 @@ class LearnedExplainer:
 
     def explain(self, vectors: NDArray[np.float64]) -> Attribution:
         """The contributions to the scores of `vectors`, float64 [n, features]; NaN is null."""
-        return Attribution(self._raw(check_vectors(vectors, columns=self._columns)), self._base, self._link)
+        rows = check_vectors(vectors, columns=self._columns)
+        return Attribution(self._raw(rows), self._base, self._link, ranked=self._ranked(rows))
+
+    def _detector(self, form: Tailed, near: Near, *, name: str) -> None:
+        if self._columns > MOST_FEATURES:
+            raise ModelError(
+                f"model {name!r}: it has {self._columns} features; the reasons of a detector try all ways to leave some out, for up to {MOST_FEATURES}. "
+                "Give it fewer, or go without."
+            )
+        distance = scores_of(near, features=self._columns)
+        self._raw = lambda rows: shapley_values(distance, rows)
+        self._base = float(distance(np.full((1, self._columns), np.nan))[0])
+        self._link = "identity"
+        self._ranked = scores_of(form, features=self._columns)
 
     def _linear(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
         form = self._form
@@ -68,6 +90,28 @@ class LearnedExplainer:
         counts = np.isfinite(rows) & (scale != 0.0)
         away = np.divide(rows - mean, scale, out=np.zeros(rows.shape), where=counts)
         return np.asarray(away * weights + 0.0, np.float64)  # no -0.0
+
+
+def shapley_values(value: Scores, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What each feature adds to `value`, on average over all orders in which features become known, float64 [n, features].
+
+    A feature that is not known is null. The sum is what the value of a row is above that of a row of nulls.
+
+    >>> shapley_values(lambda rows: np.nan_to_num(rows).sum(axis=1), np.array([[1.0, 2.0]])).tolist()
+    [[1.0, 2.0]]
+    """
+    columns = rows.shape[1]
+    subsets = np.arange(1 << columns)
+    known = (subsets[:, None] >> np.arange(columns) & 1).astype(np.bool_)
+    sizes = known.sum(axis=1)
+    share = np.array([1.0 / (columns * math.comb(columns - 1, size)) for size in range(columns)])
+    out = np.empty(rows.shape)
+    for i, row in enumerate(rows):
+        values = value(np.where(known, row, np.nan))
+        for j in range(columns):
+            without = subsets[~known[:, j]]
+            out[i, j] = np.sum(share[sizes[without]] * (values[without | 1 << j] - values[without]))
+    return out
 
 
 def _link_of(form: Linear) -> LinkName:
@@ -80,8 +124,8 @@ def _why_not(form: Form) -> str:
     match form:
         case Near() | Tailed():
             return (
-                "a detector says how rare an event is as a whole, by its neighbours or its paths through random trees; such a score is no sum "
-                "over features, and parts of it would not add up. It has no reasons."
+                "a detector of this kind says how rare an event is as a whole, and takes no nulls by which features could be left out. "
+                "NearestNeighbours has reasons."
             )
         case Mean():
             return f"the mean of several models' scores adds up in no space that all of them share. {linear}"

@@ -1,5 +1,7 @@
 """Reasons of models that go on learning: exact for each copy, adding up to what the copy scored; clear words where there are none."""
 
+from itertools import permutations
+
 import numpy as np
 import pytest
 from sklearn.linear_model import SGDRegressor
@@ -8,10 +10,10 @@ from sklearn.preprocessing import StandardScaler
 
 from penstock.core.errors import ModelError
 from penstock.definitions.detectors import NearestNeighbours
-from penstock.models.learned_attribution import LearnedExplainer
+from penstock.models.learned_attribution import LearnedExplainer, shapley_values
 from penstock.models.learned_copies import MOST, Copies, kept_copies
 from penstock.models.learners import learner_of
-from penstock.models.published import OnlineModel, Published, linear
+from penstock.models.published import OnlineModel, Published, linear, scores_of
 from tests.unit.models.test_learners import ESTIMATORS, FEATURES, ONLINE
 
 EXPLAINED = (
@@ -87,12 +89,50 @@ def test_other_kinds_have_none_and_it_is_said_why(name, said):
         LearnedExplainer(learned(name), features=3, name="m:1+600")
 
 
-def test_a_detector_has_none_and_it_is_said_why():
-    learner = learner_of(NearestNeighbours(), features=FEATURES, task="anomaly", online=ONLINE)
-    learner.learn(rows(200), np.zeros(200))
-    learner.settle()
-    with pytest.raises(ModelError, match="no sum over features"):
-        LearnedExplainer(learner.form(), features=3, name="m:1+200")
+def detector(estimator, features=FEATURES):
+    learner = learner_of(estimator, features=features, task="anomaly", online=ONLINE)
+    for step in range(10):
+        learner.learn(np.resize(rows(60, step), (60, len(features))), np.zeros(60))
+        learner.settle()
+    return learner.form()
+
+
+def test_contributions_of_a_detector_add_up_to_the_distance_and_find_what_is_strange():
+    form = detector(NearestNeighbours())
+    strange = np.array([[5.0, -1.0, 100.0], [5.0, 9.0, 100.0], [5.0, np.nan, 900.0]])
+    found = LearnedExplainer(form, features=3, name="m:1+600").explain(strange)
+    distance = scores_of(form.detector, features=3)(strange)
+    assert found.space == "distance"
+    np.testing.assert_allclose(found.base + found.values.sum(axis=1), distance, atol=1e-9)
+    np.testing.assert_array_equal(found.scores(), scores_of(form, features=3)(strange))
+    assert found.values[1:].argmax(axis=1).tolist() == [1, 2]
+    assert found.values[2, 1] == 0.0
+
+
+def test_shapley_values_are_those_of_their_definition():
+    def value(vectors):
+        a, b, c = np.nan_to_num(vectors).T
+        return a * b + np.maximum(c, b) ** 2
+
+    row = np.array([[1.5, -2.0, 3.0]])
+    expected = np.zeros(3)
+    for order in permutations(range(3)):
+        known = np.full((1, 3), np.nan)
+        for one in order:
+            before = value(known)[0]
+            known[0, one] = row[0, one]
+            expected[one] += (value(known)[0] - before) / 6
+    np.testing.assert_allclose(shapley_values(value, row)[0], expected, atol=1e-12)
+
+
+def test_other_detectors_and_wide_ones_have_none_and_it_is_said_why():
+    from river import anomaly
+
+    with pytest.raises(ModelError, match="takes no nulls"):
+        LearnedExplainer(detector(anomaly.HalfSpaceTrees(seed=1)), features=3, name="m")
+    wide = tuple(f"f{i}" for i in range(11))
+    with pytest.raises(ModelError, match="11 features"):
+        LearnedExplainer(detector(NearestNeighbours(), wide), features=11, name="m")
 
 
 def copy_of(labels, weight=1.0, log="a"):
