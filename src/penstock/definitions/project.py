@@ -12,8 +12,8 @@ from penstock.definitions.alerts import Alert
 from penstock.definitions.batch_sources import BatchSource
 from penstock.definitions.endpoints import Endpoint
 from penstock.definitions.entities import Entity
-from penstock.definitions.loading import SETTINGS_FILE, run_files, shown
 from penstock.definitions.key_lists import KeyList
+from penstock.definitions.loading import SETTINGS_FILE, run_files, shown
 from penstock.definitions.models import Model
 from penstock.definitions.monitors import Monitor
 from penstock.definitions.policies import Policy

@@ -121,7 +121,9 @@ def test_audit_replay_and_backtest_use_the_version_of_then(root):
             one(runtime, i, START + timedelta(hours=i))
     with Runtime.open(root, clock=CLOCK, rebuild=True) as runtime:  # the state is the log's
         assert one(runtime, 9).lists["blocked_cards"] == 3
-        features = runtime.project.endpoints["checkout"].features.get_features_for_events(as_of="served").to_arrow()
+        features = (
+            runtime.project.endpoints["checkout"].features.get_features_for_events(as_of="served").to_arrow()
+        )
     assert features["blocked_cards__listed"].to_pylist() == [False, *[True] * 3, *[False] * 3, *[True] * 3]
     with open_reader(root) as store:
         assert audit(store, plan_of(load_project(root))).clean
@@ -137,7 +139,7 @@ def test_corrected_training_sets_know_of_a_list_what_was_known_then(root):
     with Runtime.open(root, clock=ManualClock(to_us(START + timedelta(hours=1)))) as runtime:
         one(runtime, 1)
         changed(runtime, "blocked_cards", block("c1"))
-        one(runtime, 2, START + timedelta(hours=2))
+        one(runtime, 2, START + timedelta(minutes=63))
         asked = runtime.project.endpoints["checkout"].features
         rows = asked.get_features_for_events(as_of="corrected").to_arrow()
     assert rows["blocked_cards__listed"].to_pylist() == [False, True]
@@ -334,7 +336,9 @@ def test_the_budget_of_a_day_is_kept_however_events_come_and_over_restarts(root,
 def test_a_day_is_the_events_own_and_late_events_count_for_theirs(root):
     capped_project(root, per_day=2)
     text = (root / "definitions.py").read_text()
-    late = text.replace('event_id_field="payment_id",', 'event_id_field="payment_id", allowed_lateness=2 * DAY,')
+    late = text.replace(
+        'event_id_field="payment_id",', 'event_id_field="payment_id", allowed_lateness=2 * DAY,'
+    )
     (root / "definitions.py").write_text(late)
     tomorrow = START + timedelta(days=1)
     rows = [
