@@ -5,6 +5,7 @@ Definitions are a few Python objects; importing them loads no heavy library.
 
 from penstock.client import AsyncClient, Client
 from penstock.definitions.aggregates import Aggregate
+from penstock.definitions.alert_caps import AlertCap
 from penstock.definitions.alerts import Alert, Apprise, OnDecision, OnMetric, Webhook
 from penstock.definitions.batch_configs import DeltaConfig, DuckDBConfig, FileConfig
 from penstock.definitions.batch_sources import BatchSource
@@ -15,6 +16,7 @@ from penstock.definitions.entities import Entity
 from penstock.definitions.gates import Gate
 from penstock.definitions.guards import Guard
 from penstock.definitions.kafka_configs import KafkaConfig
+from penstock.definitions.key_lists import KeyList
 from penstock.definitions.learning import Bandit, Ensemble, Online
 from penstock.definitions.models import Model, TimeSplit
 from penstock.definitions.monitors import Monitor
@@ -40,6 +42,7 @@ __all__ = [
     "Aggregate",
     "Alert",
     "AlertBudget",
+    "AlertCap",
     "Apprise",
     "Arm",
     "AsyncClient",
@@ -60,6 +63,7 @@ __all__ = [
     "Gate",
     "Guard",
     "KafkaConfig",
+    "KeyList",
     "LabelSource",
     "LifetimeWindow",
     "Model",

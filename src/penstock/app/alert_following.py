@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 import numpy as np
 
-from penstock.app.alert_matching import Matcher, Told
+from penstock.app.alert_matching import Matcher, Reasons, Told, no_reasons
 from penstock.app.alert_metrics import is_slow
 from penstock.core.errors import PenstockError
 from penstock.core.time import from_us, to_us
@@ -51,12 +51,20 @@ class AlertFollower:
         A reader of its own.
     stored_metric
         The newest value of a metric that is made elsewhere, by the alert's name.
+    reasons
+        Says why a model gave its score.
     """
 
     def __init__(
-        self, log: ProjectReader, store: AlertStore, *, stored_metric: Callable[[str], float | None]
+        self,
+        log: ProjectReader,
+        store: AlertStore,
+        *,
+        stored_metric: Callable[[str], float | None],
+        reasons: Reasons = no_reasons,
     ) -> None:
         self._log, self._store, self._stored_metric = log, store, stored_metric
+        self._reasons = reasons
         self._features: dict[str, dict[str, int]] = {}
         self._defined: Project | None = None
         self._alerts: dict[str, Alert] = {}
@@ -77,7 +85,7 @@ class AlertFollower:
             name: one for name, one in project.alerts.items() if one.on.endpoint.name in plan.endpoints
         }
         self._since = self._store.since()
-        self._matcher = Matcher(plan, RowReader(self._log, plan.sources), self._features)
+        self._matcher = Matcher(plan, RowReader(self._log, plan.sources), self._features, self._reasons)
         self._restore()
 
     def step(self, now_us: int, *, close_groups: bool = False) -> bool:
@@ -159,7 +167,7 @@ class AlertFollower:
                 touched.add(self._into_group(alert, told, step.now_us))
             else:
                 key = message_key(alert.name, alert.on.endpoint.source.name, told.event_id)
-                body = body_of("alert.decision", told.time_us, told.data)
+                body = body_of("alert.decision", told.time_us, told.data | told.because())
                 changes.messages += step.messages(alert, "decision", key, body, [told.position])
         return touched
 
@@ -172,6 +180,8 @@ class AlertFollower:
             group = Group(key, alert.name, label, now_us, due_us, told.group)
             self._groups[alert.name, label] = group
         said = {name: value for name, value in told.data.items() if name not in {"alert", "endpoint"}}
+        if group.has_room:
+            said |= told.because()
         group.add(said, told.position)
         return alert.name, label
 

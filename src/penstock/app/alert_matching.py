@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -25,6 +26,26 @@ _DEGRADED = np.uint8(Flag.DEGRADED | Flag.NO_MODEL)
 _LATE = np.uint8(Flag.LATE | Flag.TOO_LATE)
 
 
+class Reasons(Protocol):
+    """Says why a model gave its score: see `penstock.app.reasons.Reasoners.of`."""
+
+    def __call__(
+        self, endpoint: str, model: str | None, features: Mapping[str, float | None], *, top: int
+    ) -> list[dict[str, Any]] | None:
+        """The weightiest reasons; None where there are none."""
+
+
+def no_reasons(
+    endpoint: str,  # noqa: ARG001 - `Reasons`
+    model: str | None,  # noqa: ARG001
+    features: Mapping[str, float | None],  # noqa: ARG001
+    *,
+    top: int,  # noqa: ARG001
+) -> list[dict[str, Any]] | None:
+    """None."""
+    return None
+
+
 class Told(NamedTuple):
     """A decision that an alert tells of: its place, its event's time and id, the values of `group_by`, and what is said of it."""
 
@@ -33,13 +54,17 @@ class Told(NamedTuple):
     event_id: str
     group: dict[str, Any]
     data: dict[str, Any]
+    because: Callable[[], dict[str, Any]]
+    """What else is said of it, and takes longer to find: the reasons."""
 
 
 class Matcher:
     """Reads decisions and their events under a plan; feature names are kept for the services of earlier plans too."""
 
-    def __init__(self, plan: Plan, rows: RowReader, known: dict[str, dict[str, int]]) -> None:
-        self._plan, self._rows = plan, rows
+    def __init__(
+        self, plan: Plan, rows: RowReader, known: dict[str, dict[str, int]], reasons: Reasons = no_reasons
+    ) -> None:
+        self._plan, self._rows, self._reasons = plan, rows, reasons
         self._features = known
         for service in plan.services.values():
             known[service.fingerprint] = {name: i for i, name in enumerate(service.feature_names)}
@@ -69,7 +94,19 @@ class Matcher:
             if alert.include:
                 data["include"] = {name: _plain(event[name]) for name in alert.include}
             group = {name: _plain(event[name]) for name in alert.group_by}
-            yield Told(position, to_us(event[source.time_field]), identity, group, data)
+            because = partial(self._because, endpoint, decisions, row, alert.reasons)
+            yield Told(position, to_us(event[source.time_field]), identity, group, data, because)
+
+    def _because(self, endpoint: str, decisions: Decisions, row: int, top: int) -> dict[str, Any]:
+        """The reasons for a score; where a rule decided they would be of something else."""
+        names = self._features.get(decisions.service)
+        if not top or names is None or decisions.rule(row) is not None:
+            return {}
+        values = decisions.vectors[row].tolist()
+        features = {name: None if values[i] != values[i] else values[i] for name, i in names.items()}
+        model = decisions.decided_by(row).version or None
+        found = self._reasons(endpoint, model, features, top=top)
+        return {"reasons": found} if found else {}
 
     def counted(self, endpoint: str, positions: IntArray, decisions: Decisions) -> Rows:
         """The decisions at `positions` as metrics count them."""
@@ -120,6 +157,7 @@ def _said(decisions: Decisions, row: int, time: datetime) -> dict[str, Any]:
         "action": decisions.actions[int(decisions.taken[row])],
         "score": _plain(float(decisions.scores[row])),
         "model": decisions.decided_by(row).version or None,
+        **({} if decisions.rule(row) is None else {"rule": decisions.rule(row)}),
     }
 
 

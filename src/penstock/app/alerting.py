@@ -23,6 +23,7 @@ import msgspec
 from penstock.app.alert_following import AlertFollower, Watched
 from penstock.app.alert_metrics import StoredMetrics
 from penstock.app.alert_sending import POLL_S, Sender, receivers_of
+from penstock.app.reasons import Reasoners
 from penstock.app.runtime import audit_log_of, open_reader, state_folder
 from penstock.core.clock import Clock, SystemClock
 from penstock.core.errors import InputError, NotFoundError, PenstockError
@@ -142,7 +143,13 @@ class Alerting:
             return
         if self._open is None:
             log, store = open_reader(project.root), AlertStore(alerts_path(project.root))
-            self._open = log, store, AlertFollower(log, store, stored_metric=self._metrics.value)
+            self._open = (
+                log,
+                store,
+                AlertFollower(
+                    log, store, stored_metric=self._metrics.value, reasons=Reasoners(self._runtime).of
+                ),
+            )
         _, store, follower = self._open
         follower.define(project, plan)
         receivers = receivers_of(project.alerts)

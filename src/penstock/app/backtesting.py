@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from penstock.app.backtest_latency import arm_in_force, feature_latencies, model_latencies
 from penstock.app.logged_decisions import LoggedBlock, Vectors, logged_blocks
 from penstock.app.routing import endpoint_named, thresholds_in_force, thresholds_of
 from penstock.app.runtime import learned_path, open_reader, plan_of, registry_of
@@ -24,6 +25,7 @@ from penstock.core.time import from_us
 from penstock.definitions.endpoints import Endpoint, check_rules
 from penstock.definitions.policies import Policy
 from penstock.definitions.project import Project, load_project
+from penstock.engine.alert_caps import AlertDays, capped
 from penstock.engine.assembly import FeatureRows
 from penstock.engine.decisions import Decisions, Flag, decide
 from penstock.engine.ports import LogReader, Scorer
@@ -32,7 +34,6 @@ from penstock.engine.routing import Route, RouteArm
 from penstock.kernel.columns import Columns, Numeric
 from penstock.models.costs import row_costs
 from penstock.models.dataset import labels_at
-from penstock.models.latency import row_latency_ms
 from penstock.models.loading import Kept, load_model
 from penstock.models.registry import ModelVersion
 from penstock.monitoring.backtest import Block, Changes, Summary, Tally
@@ -44,7 +45,7 @@ Watch = Callable[["Alternative", LoggedBlock, Decisions], None]
 
 STORED = "as decided"
 LATENESS = np.uint8(Flag.LATE | Flag.TOO_LATE)
-LATENCY_ROWS = 1000
+_OVER_BUDGET = np.uint8(Flag.OVER_BUDGET)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,21 +76,26 @@ class Asked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alternative:
-    """One other way to decide: an endpoint's policy, and the arm that scores."""
+    """One other way to decide: an endpoint's policy, the arm that scores, and how many alerts each day has had by it."""
 
     name: str
     endpoint: EndpointNode
     arm: RouteArm
+    days: AlertDays = field(default_factory=lambda: AlertDays(""))
 
-    def decide(self, block: LoggedBlock, vectors: FloatArray, service: str) -> Decisions:
-        """What it decides on the events of a block."""
+    def decide(
+        self, block: LoggedBlock, vectors: FloatArray, service: str, times_us: npt.NDArray[np.int64]
+    ) -> Decisions:
+        """What it decides on the events of a block, which follow those of the block before."""
         stored = block.decisions
         if isinstance(self.arm.scorer, _AsStored):
             self.arm.scorer.scores = stored.scores
         degraded = (stored.flags & np.uint8(Flag.DEGRADED)) > 0
         rows = FeatureRows(vectors, {}, stored.flags & LATENESS, degraded)
         route = Route(self.endpoint.name, [self.arm])
-        return decide(self.endpoint, rows, route, service, lambda: (block.events, block.positions))
+        found = decide(self.endpoint, rows, route, service, lambda: (block.events, block.positions))
+        cap = self.endpoint.cap
+        return found if cap is None else capped(cap, found, times_us, self.days)
 
 
 class _AsStored:
@@ -179,12 +185,14 @@ def backtest(
     node = endpoint_named(plan, endpoint)
     definition = project.endpoints[node.name]
     policy = _policy(project, definition, asked)
+    logged = plan if asked.definitions is None else plan_of(own)
     alternatives = list(_alternatives(root, definition, policy, plan, asked))
     costs = policy if policy.costs is not None else definition.policy
     with open_reader(root) as store:
         run = _Run(store, plan, node, costs, alternatives, watch=watch)
-        for done in run.blocks(plan_of(own) if asked.definitions is not None else plan, asked):
+        for done in run.blocks(logged, asked):
             progress(done, store.next_position)
+        run.measure(root, logged)
     return run.found()
 
 
@@ -209,6 +217,7 @@ class _Run:
         self._changes = [Changes() for _ in alternatives]
         self._first, self._last = np.iinfo(np.int64).max, np.iinfo(np.int64).min
         self._weighted = False
+        self._newest: tuple[LoggedBlock, FloatArray] | None = None
 
     def blocks(self, logged: Plan, asked: Asked) -> Iterator[int]:
         """Go through the log, in which events stand as the plan `logged` says; yields how far it came."""
@@ -233,25 +242,40 @@ class _Run:
         stored = block.decisions
         known = self._priced(block, times_us)
         vectors = self._vectors.of(block)
+        self._newest = block, vectors
         if not self._tallies:
-            self._start(stored.actions[0], vectors)
+            self._tallies = [Tally(STORED, stored.actions[0])]
+            self._tallies += [Tally(one.name, one.endpoint.actions[0]) for one in self._alternatives]
+        self._tallies[0].over_budget += int(np.count_nonzero(stored.flags & _OVER_BUDGET))
         self._tallies[0].add(known, stored.taken, stored.scores, stored.actions)
         for alternative, tally, changes in zip(
             self._alternatives, self._tallies[1:], self._changes, strict=True
         ):
-            found = alternative.decide(block, vectors, self._service.fingerprint)
+            found = alternative.decide(block, vectors, self._service.fingerprint, times_us)
+            tally.over_budget += int(np.count_nonzero(found.flags & _OVER_BUDGET))
             tally.add(known, found.taken, found.scores, found.actions)
             changes.add(stored.taken, stored.actions, found.taken, found.actions)
             if self._watch is not None:
                 self._watch(alternative, block, found)
 
-    def _start(self, default: str, vectors: FloatArray) -> None:
-        self._tallies = [Tally(STORED, default)]
-        for one in self._alternatives:
-            tally = Tally(one.name, one.endpoint.actions[0])
-            if not isinstance(one.arm.scorer, _AsStored):
-                tally.latency_ms = row_latency_ms(one.arm, vectors[:LATENCY_ROWS])  # type: ignore[arg-type]
-            self._tallies.append(tally)
+    def measure(self, root: Path, logged: Plan) -> None:
+        """Measure what is in force beside each alternative: models, and features where those of this plan are others than the log's."""
+        if self._newest is None:
+            return
+        block, vectors = self._newest
+        arms = [one.arm if not isinstance(one.arm.scorer, _AsStored) else None for one in self._alternatives]
+        if any(arms):
+            now = arm_in_force(root, logged, self._node, block)
+            rows = [block.decisions.vectors, *(vectors for _ in arms)]
+            for tally, took in zip(self._tallies, model_latencies([now, *arms], rows), strict=True):
+                tally.latency_ms = took
+        if self._vectors.recomputed and self._node.name in logged.endpoints:
+            own = logged.services[logged.endpoints[self._node.name].service]
+            before, after = feature_latencies(
+                self._store, [(logged, own), (self._plan, self._service)], block.positions
+            )
+            for tally in self._tallies:
+                tally.features_ms = before if tally is self._tallies[0] else after
 
     def _priced(self, block: LoggedBlock, times_us: npt.NDArray[np.int64]) -> Block:
         """What is known of the events: labels, what each counts for, costs."""

@@ -26,7 +26,7 @@ from penstock.core.clock import Clock
 from penstock.core.cron import Cron
 from penstock.core.errors import InputError, StoreError
 from penstock.core.time import to_us
-from penstock.definitions.batch_configs import BatchConfig
+from penstock.definitions.batch_configs import BatchConfig, ByHand
 from penstock.definitions.batch_views import schedules
 from penstock.definitions.postgres_configs import PostgresChangesConfig
 
@@ -143,6 +143,8 @@ def batch_inputs(
     for name, node in runtime.plan.sources.items():
         if node.is_batch:
             config = (given or {}).get(name) or project.batch_sources[name].batch_config
+            if isinstance(config, ByHand):
+                continue
             if isinstance(config, PostgresChangesConfig):
                 found.append(change_input(runtime, name, config))
                 continue

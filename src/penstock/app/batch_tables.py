@@ -175,5 +175,5 @@ def _whole(source: BatchSource, root: Path) -> pa.Table:
             f"source {source.name!r}: {len(refused)} of its rows break the contract, the first with {refused[0].reason} "
             f"({refused[0].detail}). Correct the table, or give the history by hand."
         )
-    columns = concat([part.columns for part in parts])
+    columns = concat([part.columns for part in parts]) if parts else contract.decode_dicts([]).columns
     return pa.table({f.name: to_arrow(columns[f.name], f.dtype) for f in source.schema})

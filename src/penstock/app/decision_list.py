@@ -79,6 +79,8 @@ class Decided:
     arm: str | None
     flags: tuple[str, ...]
     rule: str | None
+    lists: Mapping[str, int]
+    """By list of keys the version that was in force."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,6 +318,7 @@ def _described(
         arm=by.arm or None,
         flags=flag_names(int(decisions.flags[at])),
         rule=decisions.rule(at),
+        lists=decisions.versions_of_lists(at),
     )
 
 

@@ -109,6 +109,7 @@ def as_json(found: Provenance) -> dict[str, Any]:
             "service": decision.service,
             "flags": list(found.flags),
             "rule": decision.rule(0),
+            "lists": decision.versions_of_lists(0),
             "policy_version": decision.policy or None,
             "propensity": decision.propensity(0),
             "thresholds": dict(endpoint.steps),

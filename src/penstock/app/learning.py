@@ -28,6 +28,7 @@ from penstock.core.errors import ArtifactError, ModelError, PenstockError
 from penstock.definitions.project import load_project
 from penstock.models.artifacts import library_versions
 from penstock.models.fold import Fold, State, parse_state
+from penstock.models.learned_copies import KEPT_NAME, kept_copies
 from penstock.models.learners import description, learner_of
 from penstock.models.learning_model import (
     COPY_NAME,
@@ -161,6 +162,7 @@ class Learning:
         self._known = self.fold.cursor
         self._published: Published | None = None
         self._kept = self._copy_on_disk()
+        self._copies = kept_copies(self._states)
         self._save_after_s = time.perf_counter() + _SAVE_S
         self._copy_after_s = time.perf_counter() + _COPY_S
 
@@ -194,6 +196,7 @@ class Learning:
         for point in self.fold.learn(arrived, vectors):
             if due and not point.following:
                 self._published, fresh_copy = self.copy(), True
+                self._copies.add(self._published)
         self._read = stop
         if time.perf_counter() >= self._save_after_s:
             self.save()
@@ -217,6 +220,7 @@ class Learning:
         write_sealed(self._states / STATE_NAME, state)
         if self._published is not None and self._published.replaces(self._kept):
             write_sealed(self._states / COPY_NAME, encode(self._published))
+            write_sealed(self._states / KEPT_NAME, self._copies.to_bytes())
             self._kept = self._published
         now = time.perf_counter()
         self._save_after_s = now + max(_SAVE_S, (now - begun) / _SAVING_SHARE)

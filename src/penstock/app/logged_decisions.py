@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from msgspec import structs
 
-from penstock.engine.decisions import Decisions, Flag
+from penstock.engine.decisions import Decisions, Flag, concat_decisions
 from penstock.engine.features import FeatureState
 from penstock.engine.lookup import RowReader
 from penstock.engine.replay import replay
@@ -52,7 +51,7 @@ def _joined(store: LogReader, endpoint: str) -> Iterator[tuple[IntArray, Decisio
     held: list[tuple[IntArray, Decisions]] = []
     for batch in store.read_decisions(endpoints={endpoint}):
         decisions = Decisions.from_bytes(batch.payload)
-        if held and (_how(held[0][1]) != _how(decisions) or sum(len(p) for p, _ in held) >= BLOCK_ROWS):
+        if held and (held[0][1].header != decisions.header or sum(len(p) for p, _ in held) >= BLOCK_ROWS):
             yield _concat(held)
             held = []
         held.append((batch.positions, decisions))
@@ -60,34 +59,8 @@ def _joined(store: LogReader, endpoint: str) -> Iterator[tuple[IntArray, Decisio
         yield _concat(held)
 
 
-def _how(decisions: Decisions) -> tuple[object, ...]:
-    """By whom and by what: equal for batches that can be one."""
-    d = decisions
-    return d.arms, d.service, d.actions, d.policy, d.rules, d.explore
-
-
 def _concat(held: list[tuple[IntArray, Decisions]]) -> tuple[IntArray, Decisions]:
-    if len(held) == 1:
-        return held[0]
-    parts = [decisions for _, decisions in held]
-    whole = structs.replace(
-        parts[0],
-        scores=np.concatenate([d.scores for d in parts]),
-        taken=np.concatenate([d.taken for d in parts]),
-        flags=np.concatenate([d.flags for d in parts]),
-        vectors=np.concatenate([d.vectors for d in parts]),
-        by=_codes([d.by for d in parts], parts),
-        fired=_codes([d.fired for d in parts], parts),
-        meant=_codes([d.meant for d in parts], parts),
-    )
-    return np.concatenate([positions for positions, _ in held]), whole
-
-
-def _codes(codes: list[npt.NDArray[np.uint8] | None], parts: list[Decisions]) -> npt.NDArray[np.uint8] | None:
-    if all(one is None for one in codes):
-        return None
-    zeros = (np.zeros(len(d), np.uint8) for d in parts)
-    return np.concatenate([none if one is None else one for one, none in zip(codes, zeros, strict=True)])
+    return np.concatenate([positions for positions, _ in held]), concat_decisions([d for _, d in held])
 
 
 class Vectors:

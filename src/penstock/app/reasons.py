@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from msgspec import structs
 
-from penstock.app.runtime import plan_of, registry_of
-from penstock.core.errors import ModelError, NotFoundError
-from penstock.core.time import format_duration, to_us
-from penstock.core.types import Bool
-from penstock.definitions.aggregates import Aggregate, windows_of
+from penstock.app.reason_words import words_of
+from penstock.app.runtime import learned_path, plan_of, registry_of
+from penstock.core.errors import ArtifactError, ModelError, NotFoundError
 from penstock.definitions.project import load_project
 from penstock.definitions.services import FeatureService
-from penstock.definitions.views import Attribute
-from penstock.definitions.windows import LifetimeWindow
 from penstock.engine.decisions import Flag
 from penstock.models.attribution import Explainer
+from penstock.models.learned_attribution import LearnedExplainer
+from penstock.models.learned_copies import kept_copies
+from penstock.models.learning_model import read_copy, served_from, states_of
 from penstock.models.reasons import Reason, Words, reasons_of
 
 if TYPE_CHECKING:
@@ -29,24 +29,11 @@ if TYPE_CHECKING:
     from penstock.app.runtime import Runtime
     from penstock.engine.answers import Answer
     from penstock.engine.provenance import Provenance
-    from penstock.models.registry import ModelVersion
-
-_FUNCTIONS = {
-    "count": "number of {} values",
-    "sum": "total {}",
-    "mean": "average {}",
-    "min": "smallest {}",
-    "max": "largest {}",
-    "count_distinct": "number of different {} values",
-    "first": "first {}",
-    "last": "last {}",
-    "stddev": "spread of {}",
-    "variance": "spread (squared) of {}",
-}
+    from penstock.models.published import Published
+    from penstock.models.registry import ModelRegistry, ModelVersion
 
 _TOLERANCE = 1e-6
-
-_OF_BOOLS = {"count": "number of known {}", "sum": "number of {}", "mean": "share of {}"}
+_MOST_KEPT = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +50,8 @@ class Explained:
         What they come to; the served score, within 1e-6.
     reasons
         All features, the weightiest first.
+    note
+        What is to be known of it; empty where it is of the very model that decided.
     """
 
     model: str
@@ -71,6 +60,7 @@ class Explained:
     total: float
     score: float
     reasons: tuple[Reason, ...]
+    note: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """The explanation as JSON values."""
@@ -86,23 +76,33 @@ class Reasoner:
         As registered, with its files.
     service
         Whose features it takes.
+    copy
+        Of a version that goes on learning, what it knew: its score is taken apart by that.
 
     Raises
     ------
     ModelError
-        Where the version cannot be explained: see `Explainer`.
+        Where the version cannot be explained: see `Explainer` and `LearnedExplainer`.
     """
 
-    def __init__(self, version: ModelVersion, service: FeatureService) -> None:
+    def __init__(
+        self, version: ModelVersion, service: FeatureService, *, copy: Published | None = None
+    ) -> None:
         files = version.files()
-        if files.manifest.engine == "online":
+        learns = files.manifest.engine == "online"
+        if learns and copy is None:
             raise ModelError(
-                f"model {version.label!r} goes on learning, and the copy that scored an event is not kept, so its score cannot be "
-                "explained. Train a model that does not learn on to have reasons."
+                f"model {version.label!r} goes on learning, and what it knew is not on this machine. Ask where the project runs."
             )
-        self._label = version.label
+        self.label = version.label if copy is None else f"{version.label}+{copy.labels}"
+        """The version, and of one that goes on learning the copy."""
+        self._explainer: Explainer | LearnedExplainer
+        if copy is None:
+            self._explainer = Explainer(files)
+        else:
+            columns = len(files.manifest.feature_names)
+            self._explainer = LearnedExplainer(copy.form, features=columns, name=self.label)
         self.features = files.manifest.feature_names
-        self._explainer = Explainer(files)
         known = words_of(service)
         self._words = [known.get(name, Words(name.rpartition(".")[2])) for name in self.features]
 
@@ -112,7 +112,7 @@ class Reasoner:
         scores = attribution.scores()
         return [
             Explained(
-                model=self._label,
+                model=self.label,
                 space=attribution.space,
                 base=attribution.base,
                 total=attribution.base + float(attribution.values[row].sum()),
@@ -132,117 +132,110 @@ class Reasoner:
 
 
 class Reasoners:
-    """Reasons for the answers of a running project; what is needed for a version is kept while it serves."""
+    """Reasons for what a running project decides; what is needed for a version is kept while it serves."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._known: dict[tuple[str, str], Reasoner | None] = {}
+        self._known: OrderedDict[tuple[str, str], Reasoner | None] = OrderedDict()
 
     def with_reasons(
         self, endpoint: str, answers: Sequence[Answer], *, top: int = 5, features: bool = False
     ) -> list[Answer]:
         """`answers`, which hold the values of the features, with the weightiest reasons; with or without the values.
 
-        What cannot be explained (a version that goes on learning, an event that no model scored) has none.
+        What cannot be explained (an event that no model scored, a model of a kind that has no reasons) has none.
         """
         return [
             structs.replace(
                 answer,
-                reasons=self._reasons(endpoint, answer, top),
+                reasons=None
+                if answer.features is None
+                else self.of(endpoint, answer.model, answer.features, top=top),
                 features=answer.features if features else None,
             )
             for answer in answers
         ]
 
-    def _reasons(self, endpoint: str, answer: Answer, top: int) -> list[dict[str, Any]] | None:
-        if answer.model is None or answer.features is None:
+    def of(
+        self, endpoint: str, model: str | None, features: Mapping[str, float | None], *, top: int
+    ) -> list[dict[str, Any]] | None:
+        """The weightiest reasons for the score that a version gave, each with the version that it is of; None where there are none."""
+        reasoner = None if model is None else self._reasoner(endpoint, model)
+        if reasoner is None or not features.keys() >= set(reasoner.features):
             return None
-        reasoner = self._reasoner(endpoint, answer.model)
-        if reasoner is None or not answer.features.keys() >= set(reasoner.features):
-            return None
-        values = [answer.features[name] for name in reasoner.features]
+        values = [features[name] for name in reasoner.features]
         vector = np.array([[np.nan if value is None else value for value in values]], np.float64)
-        return [asdict(reason) for reason in reasoner.explain(vector, top=top)[0].reasons]
+        found = reasoner.explain(vector, top=top)[0].reasons
+        return [{**asdict(reason), "model": reasoner.label} for reason in found]
 
     def _reasoner(self, endpoint: str, label: str) -> Reasoner | None:
         key = endpoint, label
         if key not in self._known:
-            name, _, version = label.partition("+")[0].partition(":")
-            service = self._runtime.project.endpoints[endpoint].features
-            try:
-                self._known[key] = Reasoner(self._runtime.registry.get(name, version), service)
-            except (ModelError, NotFoundError):
-                self._known[key] = None
+            self._known[key] = self._made(endpoint, label)
+            while len(self._known) > _MOST_KEPT:
+                self._known.popitem(last=False)
         return self._known[key]
+
+    def _made(self, endpoint: str, label: str) -> Reasoner | None:
+        runtime = self._runtime
+        try:
+            return reasoner_for(
+                runtime.registry,
+                runtime.project.endpoints[endpoint].features,
+                label,
+                states=learned_path(runtime.project.root, runtime.shard),
+            )
+        except (ModelError, NotFoundError):
+            return None
+
+
+def reasoner_for(registry: ModelRegistry, service: FeatureService, label: str, *, states: Path) -> Reasoner:
+    """The reasons of the version that a decision names: ``NAME:VERSION``, and of one that goes on learning ``NAME:VERSION+LABELS``.
+
+    The copy that had learned so many labels, as long as it is kept; else the newest one.
+    """
+    name, plus, labels = label.partition("+")
+    model, _, version = name.partition(":")
+    copy = _copy_as_of(states_of(states, name), int(labels)) if plus else None
+    return Reasoner(registry.get(model, version), service, copy=copy)
+
+
+def _copy_as_of(folder: Path, labels: int) -> Published | None:
+    served = served_from(folder)
+    found = (None if served is None else served.recent.of(labels)) or kept_copies(folder).of(labels)
+    if found is not None:
+        return found
+    try:
+        return read_copy(folder)
+    except (FileNotFoundError, ArtifactError):
+        return None
 
 
 def reasons_for(root: Path, found: Provenance) -> tuple[Explained | None, str]:
     """What the score of a decision was made of, by the version that scored it; or None and why that cannot be said."""
     decision = found.decision
     label = "" if decision is None else decision.decided_by(0).version
-    if decision is None or not label:
-        return None, "no model scored it"
-    if int(decision.flags[0]) & Flag.ERASED:
-        return None, "it was forgotten"
-    name, _, version = label.partition("+")[0].partition(":")
+    if decision is None or not label or int(decision.flags[0]) & Flag.ERASED:
+        return None, "it was forgotten" if label else "no model scored it"
     project = load_project(root)
     service = project.endpoints[found.endpoint.name].features
     try:
-        registered = registry_of(root).get(name, version)
-        reasoner = Reasoner(registered, service)
+        registry = registry_of(root)
+        reasoner = reasoner_for(registry, service, label, states=learned_path(root))
+        name, _, version = label.partition("+")[0].partition(":")
+        trained = registry.get(name, version).manifest().service_fingerprint
     except (ModelError, NotFoundError) as error:
         return None, str(error)
-    trained = registered.manifest().service_fingerprint
     columns = plan_of(project).columns_of(found.endpoint.name, logged=decision.service, wanted=trained)
     if columns is None:
         return None, f"{label} was trained on other features than it was served"
     explained = reasoner.explain(np.ascontiguousarray(decision.vectors[:1, list(columns)]))[0]
+    if reasoner.label != label:
+        note = f"by {reasoner.label}: {label}, which decided, is not kept; now the score would be {explained.score:.6g}"
+        return replace(explained, note=note), ""
     if not abs(explained.score - float(decision.scores[0])) <= _TOLERANCE:
         return (
             None,
             f"{label} gives {explained.score:.6g} for the logged features, not the logged score",
         )
     return explained, ""
-
-
-def words_of(service: FeatureService) -> dict[str, Words]:
-    """How each feature of a service (``view.feature``) is called: its description, or made of its definition."""
-    found: dict[str, Words] = {}
-    for reference in service.features:
-        of_view = {feature.name: feature for feature in reference.view.features}
-        for name, dtype in reference.feature_types.items():
-            feature = of_view.get(name)
-            phrase = name if feature is None else phrase_of(feature)
-            found[f"{reference.name}.{name}"] = Words(phrase, is_bool=dtype is Bool)
-    return found
-
-
-def phrase_of(feature: Aggregate | Attribute) -> str:
-    """How a feature is called where people read it.
-
-    >>> from datetime import timedelta
-    >>> from penstock.types import Field, Float64
-    >>> phrase_of(Aggregate(Field("amount", Float64), "mean", time_window=timedelta(hours=1)))
-    'average amount in the last 1h'
-    >>> phrase_of(Attribute("ratio", Float64, description="amount against the card's usual one"))
-    "amount against the card's usual one"
-    """
-    if feature.description:
-        return feature.description
-    if isinstance(feature, Attribute):
-        return feature.name.replace("_", " ")
-    column = feature.input_column.name.replace("_", " ")
-    known = _FUNCTIONS | _OF_BOOLS if feature.input_column.dtype is Bool else _FUNCTIONS
-    what = known.get(str(feature.function), f"{str(feature.function).replace('_', ' ')} of {{}}").format(
-        column
-    )
-    where = f" where {feature.where.replace('_', ' ')}" if feature.where else ""
-    return f"{what}{where} {_when(feature)}"
-
-
-def _when(feature: Aggregate) -> str:
-    if isinstance(feature.time_window, LifetimeWindow):
-        return "ever"
-    longest = windows_of(feature.time_window)[-1]
-    until = f", up to {format_duration(-to_us(longest.offset))} ago" if longest.offset else ""
-    return f"in the last {format_duration(to_us(longest.window_size))}{until}"

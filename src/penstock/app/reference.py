@@ -79,6 +79,7 @@ _FLAGS = {
     Flag.ERASED: "the event was forgotten; score and features are gone",
     Flag.UNVERIFIABLE: "an event that its features had seen was forgotten; they cannot be recomputed",
     Flag.EXPLORED: "its score meant another action; it got the default one, so that its label becomes known (`Policy(explore=...)`)",
+    Flag.OVER_BUDGET: "the day had as many alerts as the policy allows; it got the action that is taken then (`Policy(cap=...)`)",
 }
 
 

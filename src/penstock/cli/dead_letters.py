@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from penstock.cli.exits import ExitCode
-from penstock.cli.options import Actor, AsJson, Project, actor_name, project_root, without_cards
+from penstock.cli.options import Actor, AsJson, Project, actor_name, project_root, served_at, without_cards
 from penstock.cli.output import hint, moment, number, print_facts, print_json, print_table, printable, say
 from penstock.core.errors import InputError
 
@@ -176,7 +176,7 @@ def _replayed(
     from penstock.app.dead_letters import replay as replayed
     from penstock.app.runtime import Runtime, audit_log_of
 
-    url = _served_at(root)
+    url = served_at(root)
     if url is not None:
         return _asked(url, letter_ids, corrected, actor=actor, reason=reason)
     letters = _letters(root, letter_ids)
@@ -207,7 +207,7 @@ def _dropped(root: Path, letter_ids: list[int], *, actor: str | None, reason: st
     from penstock.app.runtime import Runtime, audit_log_of
     from penstock.client import Client
 
-    url = _served_at(root)
+    url = served_at(root)
     if url is not None:
         with Client(url, actor=actor) as client:
             client.drop_dead_letters(letter_ids, reason=reason)
@@ -216,14 +216,6 @@ def _dropped(root: Path, letter_ids: list[int], *, actor: str | None, reason: st
     with Runtime.open(root) as runtime:
         note_drop(audit_log_of(root), letters, actor=actor_name(actor), reason=reason)
         dropped(runtime, letters)
-
-
-def _served_at(root: Path) -> str | None:
-    """Where the running project takes requests; None where it does not run, or has no HTTP."""
-    from penstock.app.route_watch import running_notes
-
-    notes = running_notes(root)
-    return notes.url or None if notes is not None else None
 
 
 def _letters(root: Path, letter_ids: list[int]) -> list[DeadLetter]:

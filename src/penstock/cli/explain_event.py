@@ -89,6 +89,8 @@ def _print_reasons(reasons: Explained | None, why: str) -> None:
     if rest:
         rows.append((f"{sum(one.contribution for one in rest):+.4f}", f"{len(rest)} other features"))
     print_table(rows, head=("part", "reason"), right=(0,))
+    if reasons.note:
+        say(reasons.note)
 
 
 def _decision(found: Provenance) -> list[tuple[str, str]]:
@@ -108,6 +110,8 @@ def _decision(found: Provenance) -> list[tuple[str, str]]:
     ]
     if (rule := decision.rule(0)) is not None:
         facts.append(("rule", rule))
+    if lists := decision.versions_of_lists(0):
+        facts.append(("lists", ", ".join(f"{name} version {n}" for name, n in lists.items())))
     if (propensity := decision.propensity(0)) is not None:
         facts.append(("propensity", f"{propensity:g} to be let through in spite of its score"))
     return [*facts, ("flags", ", ".join(found.flags))] if found.flags else facts

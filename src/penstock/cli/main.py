@@ -27,6 +27,7 @@ from penstock.cli import (
     init,
     keys,
     lineage,
+    lists,
     live_data,
     materialize,
     metrics,
@@ -115,6 +116,7 @@ app.command("explain-event")(explain_event.explain_event)
 app.command("metrics")(metrics.metrics)
 app.command("drift")(drift.drift)
 app.add_typer(alerts.commands, name="alerts")
+app.add_typer(lists.commands, name="lists")
 app.add_typer(keys.commands, name="keys")
 app.add_typer(dead_letters.commands, name="dead-letters")
 app.command("migrate")(migrate.migrate)

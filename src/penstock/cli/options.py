@@ -59,6 +59,14 @@ def actor_name(actor: str | None) -> str:
         return "unknown"
 
 
+def served_at(root: Path) -> str | None:
+    """Where the running project takes requests; None where it does not run, or has no HTTP."""
+    from penstock.app.route_watch import running_notes
+
+    notes = running_notes(root)
+    return notes.url or None if notes is not None else None
+
+
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 

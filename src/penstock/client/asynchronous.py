@@ -202,6 +202,24 @@ class AsyncClient:
         """Remove up to 1000 dead letters for good."""
         return await self._run(calls.many_dead_letters("drop", letter_ids, reason))
 
+    # lists of keys
+
+    async def lists(self) -> Answer:
+        """The lists of keys, in one page."""
+        return await self._run(get(path_of("lists")))
+
+    async def list_members(self, name: str, **page: Any) -> Answer:
+        """A page of the keys that are listed: `key`, `limit`, `cursor`."""
+        return await self._run(get(path_of("lists", name), page))
+
+    async def list_changes(self, name: str, **page: Any) -> Answer:
+        """A page of the changes of a list, newest first: `limit`, `cursor`."""
+        return await self._run(get(path_of("lists", name, "changes"), page))
+
+    async def change_list(self, name: str, changes: Sequence[Mapping[str, Any]], *, reason: str) -> Answer:
+        """List keys, or take them off: ``{"key": {"card_id": "c7"}, "listed": True, "expires_at": None}``; all of them, or none."""
+        return await self._run(calls.change_list(name, changes, reason))
+
     # models and endpoints
 
     async def models(self, **page: Any) -> Answer:

@@ -218,6 +218,24 @@ class Client:
         """Remove up to 1000 dead letters for good."""
         return self._run(calls.many_dead_letters("drop", letter_ids, reason))
 
+    # lists of keys
+
+    def lists(self) -> Answer:
+        """The lists of keys, in one page."""
+        return self._run(get(path_of("lists")))
+
+    def list_members(self, name: str, **page: Any) -> Answer:
+        """A page of the keys that are listed: `key`, `limit`, `cursor`."""
+        return self._run(get(path_of("lists", name), page))
+
+    def list_changes(self, name: str, **page: Any) -> Answer:
+        """A page of the changes of a list, newest first: `limit`, `cursor`."""
+        return self._run(get(path_of("lists", name, "changes"), page))
+
+    def change_list(self, name: str, changes: Sequence[Mapping[str, Any]], *, reason: str) -> Answer:
+        """List keys, or take them off: ``{"key": {"card_id": "c7"}, "listed": True, "expires_at": None}``; all of them, or none."""
+        return self._run(calls.change_list(name, changes, reason))
+
     # models and endpoints
 
     def models(self, **page: Any) -> Answer:

@@ -128,6 +128,12 @@ def many_dead_letters(verb: str, letter_ids: Sequence[int], reason: str) -> Call
     return send("POST", path_of("dead-letters", verb), {"ids": list(letter_ids), "reason": reason})
 
 
+def change_list(name: str, changes: Sequence[Mapping[str, Any]], reason: str) -> Call:
+    """List keys, or take them off a list."""
+    rows = [{key: _text(v) if hasattr(v, "isoformat") else v for key, v in one.items()} for one in changes]
+    return send("POST", path_of("lists", name, "changes"), {"changes": rows, "reason": reason})
+
+
 def promote(model: str, version: object, *, stage: str, gate: str | None, force: bool, reason: str) -> Call:
     """Make a version live, or a candidate."""
     body: dict[str, Any] = {"stage": stage, "reason": reason}

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from penstock.connectors.files import FileBlock, FileReader
 from penstock.core.errors import InputError
-from penstock.definitions.batch_configs import BatchConfig, DeltaConfig, FileConfig
+from penstock.definitions.batch_configs import BatchConfig, ByHand, DeltaConfig, FileConfig
 from penstock.definitions.postgres_configs import PostgresChangesConfig, PostgresConfig
 from penstock.plan.nodes import SourceNode
 
@@ -40,6 +40,8 @@ def batch_reader(config: BatchConfig, root: Path, source: SourceNode) -> BatchRe
     """
     if isinstance(config, FileConfig):
         return FilesBatch(config, root, source)
+    if isinstance(config, ByHand):
+        return NoTable()
     if isinstance(config, DeltaConfig):
         from penstock.connectors.delta import DeltaBatch
 
@@ -56,6 +58,18 @@ def batch_reader(config: BatchConfig, root: Path, source: SourceNode) -> BatchRe
     from penstock.connectors.duckdb_query import DuckDBBatch
 
     return DuckDBBatch(config, root, source)
+
+
+class NoTable:
+    """A table without parts: its rows come otherwise."""
+
+    def parts(self) -> dict[str, str]:
+        """See `BatchReader.parts`."""
+        return {}
+
+    def blocks(self, part: str, rows: int) -> Iterator[FileBlock]:  # noqa: ARG002 - a `BatchReader`
+        """See `BatchReader.blocks`."""
+        return iter(())
 
 
 class FilesBatch:

@@ -25,6 +25,9 @@ QUALITY_METRICS = {
 DRIFT_METRICS = ("drifted_columns",)
 
 
+MOST_REASONS = 20
+
+
 @dataclass(frozen=True, slots=True, init=False)
 class OnDecision:
     """Decisions of an endpoint that take one of some actions.
@@ -260,6 +263,9 @@ class Alert:
         Receivers: `Webhook`, `Apprise`.
     include
         Columns of the event that are sent along (`OnDecision`). None is by default: events hold what concerns nobody else.
+    reasons
+        How many reasons for the score are sent along, in words and with the values of features (`OnDecision`); 0: none. What a rule decided
+        names the rule in their place.
     group_by
         With `group_window`, decisions with the same values of these columns become one message.
     group_window
@@ -287,6 +293,7 @@ class Alert:
     on: OnDecision | OnMetric
     to: tuple[Webhook | Apprise, ...]
     include: tuple[str, ...]
+    reasons: int
     group_by: tuple[str, ...]
     group_window: timedelta
     repeat: timedelta | None
@@ -303,6 +310,7 @@ class Alert:
         on: OnDecision | OnMetric,
         to: Sequence[Webhook | Apprise],
         include: Sequence[str] = (),
+        reasons: int = 3,
         group_by: Sequence[str] = (),
         group_window: timedelta = timedelta(0),
         repeat: timedelta | None = None,
@@ -322,6 +330,11 @@ class Alert:
                 f"{what}: group_by is {group_by!r} and group_window is 0; needed is how long a group is gathered. Write for "
                 "example group_window=timedelta(minutes=5)."
             )
+        count: object = reasons
+        if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= MOST_REASONS:
+            raise DefinitionError(
+                f"{what}: reasons is {reasons!r}; allowed is a whole number from 0 to {MOST_REASONS}. Write for example reasons=3."
+            )
         if repeat is not None:
             _check_span(repeat, owner=what, argument="repeat")
         _check_span(give_up_after, owner=what, argument="give_up_after")
@@ -331,6 +344,7 @@ class Alert:
             ("on", on),
             ("to", tuple(to)),
             ("include", tuple(include)),
+            ("reasons", reasons),
             ("group_by", tuple(group_by)),
             ("group_window", group_window),
             ("repeat", repeat),

@@ -87,7 +87,15 @@ class DuckDBConfig:
         check_delay(self.data_delay, owner="DuckDBConfig")
 
 
-BatchConfig = FileConfig | DeltaConfig | DuckDBConfig | PostgresConfig | PostgresChangesConfig
+@dataclass(frozen=True, slots=True)
+class ByHand:
+    """There is no table: rows are sent to the project one by one, as the changes of a `KeyList` are."""
+
+    timestamp_field: str | None = None
+    data_delay: timedelta = timedelta(0)
+
+
+BatchConfig = FileConfig | DeltaConfig | DuckDBConfig | PostgresConfig | PostgresChangesConfig | ByHand
 
 
 def check_batch_config(config: object, *, owner: str) -> None:

@@ -79,7 +79,7 @@ class Endpoint:
         weight that grows moves keys to its arm only.
     features
         The features that decisions are made on and logged with; default: the model's. The features of every arm's model
-        must be among them.
+        must be among them. Those of lists that rules name are added.
     guard
         What takes a version out of service again without a hand; None: nothing does.
     """
@@ -123,6 +123,7 @@ class Endpoint:
                     f"{what}: {argument} is {value!r}; allowed is a {kind.__name__}. Give one."
                 )
             object.__setattr__(self, argument, value)
+        object.__setattr__(self, "features", with_lists(self.features, policy, source))
         check_guard(guard, owner=what)
         values = (
             ("name", name),
@@ -150,6 +151,15 @@ class Endpoint:
     def deciding(self) -> tuple[Arm, ...]:
         """The arms that are no shadows."""
         return tuple(arm for arm in self.arms if not arm.shadow)
+
+
+def with_lists(features: FeatureService, policy: Policy, stream: StreamSource) -> FeatureService:
+    """`features`, with those of the lists that rules of `policy` name; the service itself where it has them all."""
+    lists = [rule.key_list for rule in policy.rules if rule.key_list is not None]
+    missing = [one.on(stream) for one in dict.fromkeys(lists) if one.feature not in features.feature_types]
+    if not missing:
+        return features
+    return FeatureService(f"{features.name}_with_lists", features=[*features.features, *missing])
 
 
 def check_weight(weight: object, *, owner: str) -> None:
@@ -225,11 +235,11 @@ def _meanings(service: FeatureService) -> dict[str, object]:
 def check_rules(rules: Sequence[Rule], types: Mapping[str, DataType], *, owner: str) -> None:
     """Refuse rules about what is no Bool among the features of an endpoint."""
     for rule in rules:
-        dtype = types.get(rule.when)
+        dtype = types.get(rule.feature)
         if dtype is None or dtype.kind != "bool":
             flags = [name for name, found in types.items() if found.kind == "bool"]
             raise DefinitionError(
-                f"{owner}: rule {rule.name!r} holds when {rule.when!r}, which is "
+                f"{owner}: rule {rule.name!r} holds when {rule.feature!r}, which is "
                 f"{'no feature of it' if dtype is None else f'a {dtype.name}'}; allowed are its Bool features: "
                 f"{', '.join(flags) or 'it has none'}. Name one, or add the view to its features: features=FeatureService(...)."
             )

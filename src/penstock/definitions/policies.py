@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from penstock.core.errors import DefinitionError
 from penstock.core.types import check_name
+from penstock.definitions.alert_caps import AlertCap
+from penstock.definitions.key_lists import KeyList
 
 MOST_ACTIONS = 255
 """Decisions store the codes of actions and rules in a byte each."""
@@ -140,14 +142,15 @@ class Rule:
     """An action for events on which a feature holds, whatever their score.
 
     Rules are features, so they are computed, logged, replayed and audited as all features are: an on-demand view over the request
-    (``amount > 10_000``), a velocity over window counts, an allow or block list as a profile of a batch source.
+    (``amount > 10_000``), a velocity over window counts (``payments in 10 minutes > 5``), a `KeyList` to allow or to block.
 
     Parameters
     ----------
     name
         The rule's name, as decisions record it.
     when
-        ``"view.feature"``: a Bool feature of the endpoint. Null, as where the feature's function failed, does not fire.
+        ``"view.feature"``: a Bool feature of the endpoint. Null, as where the feature's function failed, does not fire. Or a
+        `KeyList`: the events whose key it holds; the endpoint's features need not name it.
     action
         What is done; the policy's default to let events pass.
 
@@ -158,10 +161,15 @@ class Rule:
     """
 
     name: str
-    when: str
+    when: str | KeyList
     action: str
+    key_list: KeyList | None = field(default=None, init=False, repr=False, compare=False)
+    """The list that `when` named; `when` is then the list's feature."""
 
     def __post_init__(self) -> None:
+        if isinstance(self.when, KeyList):
+            object.__setattr__(self, "key_list", self.when)
+            object.__setattr__(self, "when", self.when.feature)
         name: object = self.name
         if not isinstance(name, str) or not name.strip() or not name.isprintable():
             raise DefinitionError(
@@ -170,9 +178,14 @@ class Rule:
         when: object = self.when
         if not isinstance(when, str) or "." not in when.strip("."):
             raise DefinitionError(
-                f'Rule {name!r}: when is {when!r}; allowed is a feature with its view. Write for example when="lists.blocked".'
+                f'Rule {name!r}: when is {when!r}; allowed are a feature with its view, and a KeyList. Write for example when="lists.blocked".'
             )
         check_name(self.action, what=f"Rule {name!r}, action")
+
+    @property
+    def feature(self) -> str:
+        """The feature that it looks at."""
+        return str(self.when)
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -199,6 +212,9 @@ class Policy:
         The share of events that get the default action although their score means another one, so that their label becomes known:
         a number for all actions, or ``{action: share}`` for those after which no label comes. What a rule decides is never
         explored. Such decisions have the flag ``explored``, and their propensity with them.
+    cap
+        The most alerts a day; None: no limit. Unlike `CostOptimal(alerts_per_day=...)`, which sets a threshold that keeps a budget on
+        average, it is kept every day, while events come in.
 
     Examples
     --------
@@ -223,6 +239,7 @@ class Policy:
     explore: tuple[tuple[str, float], ...]
     chosen: tuple[tuple[str, CostOptimal | AlertBudget], ...]
     """The actions whose thresholds versions bring along, each with the costs that count for it."""
+    cap: AlertCap | None
 
     def __init__(
         self,
@@ -233,6 +250,7 @@ class Policy:
         costs: CostMatrix | None = None,
         rules: Sequence[Rule] = (),
         explore: float | Mapping[str, float] = 0.0,
+        cap: AlertCap | None = None,
     ) -> None:
         what = f"Policy {check_name(name, what='Policy')!r}"
         checked = _check_rules(rules, owner=what)
@@ -259,12 +277,23 @@ class Policy:
             ("chosen", tuple(_chosen(actions, costs, owner=what))),
         ):
             object.__setattr__(self, attribute, value)
+        object.__setattr__(self, "cap", _checked_cap(cap, self.action_names, owner=what))
 
     @property
     def action_names(self) -> tuple[str, ...]:
         """All that it may decide: the default, the actions of the score by threshold, those that only rules take."""
         named = (self.default, *(action for action, _ in self.actions), *(rule.action for rule in self.rules))
         return tuple(dict.fromkeys(named))
+
+
+def _checked_cap(cap: object, names: Sequence[str], *, owner: str) -> AlertCap | None:
+    if cap is None:
+        return None
+    if not isinstance(cap, AlertCap):
+        raise DefinitionError(
+            f"{owner}: cap is {cap!r}; allowed are an AlertCap and None. Write for example cap=AlertCap(200)."
+        )
+    return cap.of_policy(names, owner=owner)
 
 
 def _check_actions(actions: object, *, owner: str, may_be_empty: bool) -> dict[str, float]:

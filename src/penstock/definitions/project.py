@@ -12,6 +12,7 @@ from penstock.definitions.alerts import Alert
 from penstock.definitions.batch_sources import BatchSource
 from penstock.definitions.endpoints import Endpoint
 from penstock.definitions.entities import Entity
+from penstock.definitions.key_lists import KeyList
 from penstock.definitions.loading import SETTINGS_FILE, run_files, shown
 from penstock.definitions.models import Model
 from penstock.definitions.monitors import Monitor
@@ -33,6 +34,7 @@ _PLACES: tuple[tuple[type, str, str], ...] = (
     (RealtimeFeatureView, "feature view", "views"),
     (FeatureService, "feature service", "services"),
     (Model, "model", "models"),
+    (KeyList, "list", "lists"),
     (Policy, "policy", "policies"),
     (Endpoint, "endpoint", "endpoints"),
     (Monitor, "monitor", "monitors"),
@@ -64,6 +66,7 @@ class Project:
     views: dict[str, FeatureView] = field(default_factory=dict)
     services: dict[str, FeatureService] = field(default_factory=dict)
     models: dict[str, Model] = field(default_factory=dict)
+    lists: dict[str, KeyList] = field(default_factory=dict)
     policies: dict[str, Policy] = field(default_factory=dict)
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
     monitors: dict[str, Monitor] = field(default_factory=dict)
@@ -175,6 +178,9 @@ def _place(
             if first is not value:
                 _refuse_second(called, name, files=(first_file, file), root=project.root)
             getattr(project, place)[name] = value
+    if isinstance(value, KeyList):
+        for part in (value.source, value.entries):
+            _place(project, part, file=file, seen=seen)
 
 
 def _refuse_second(called: str, name: str, *, files: tuple[Path, Path], root: Path) -> NoReturn:

@@ -32,6 +32,8 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         The decision, and who made it: as stored, for a duplicate.
     rule
         The rule that decided, where one did.
+    lists
+        By list of keys the version that was in force; None where there are no lists.
     reason, detail
         Why an event was rejected.
     features
@@ -53,6 +55,7 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     detail: str | None = None
     features: Mapping[str, float | None] | None = None
     reasons: Sequence[Mapping[str, Any]] | None = None
+    lists: Mapping[str, int] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The fields that say something, for JSON."""
@@ -138,7 +141,7 @@ def decided_answers(
         return [Answer(status, name, position) for name, position in zip(ids, at, strict=True)]
     arms = [(arm.version or None, arm.arm or None) for arm in decisions.arms]
     rules = (None, *decisions.rules)
-    none = [0] * len(at)
+    none, none_known = [0] * len(at), [None] * len(at)
     return [
         Answer(
             status,
@@ -151,8 +154,9 @@ def decided_answers(
             flag_names(flags),
             rules[fired],
             features=values,
+            lists=versions,
         )
-        for name, position, score, action, by, flags, fired, values in zip(
+        for name, position, score, action, by, flags, fired, values, versions in zip(
             ids,
             at,
             decisions.scores.tolist(),
@@ -161,9 +165,14 @@ def decided_answers(
             decisions.flags.tolist(),
             none if decisions.fired is None else decisions.fired.tolist(),
             _values(decisions, features),
+            none_known if decisions.list_versions is None else _list_versions(decisions),
             strict=True,
         )
     ]
+
+
+def _list_versions(decisions: Decisions) -> Sequence[Mapping[str, int] | None]:
+    return [decisions.versions_of_lists(row) for row in range(len(decisions))]
 
 
 def _values(decisions: Decisions, features: tuple[str, ...]) -> Sequence[Mapping[str, float | None] | None]:

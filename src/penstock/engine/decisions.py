@@ -19,6 +19,7 @@ from penstock.plan.nodes import EndpointNode
 
 FloatArray = npt.NDArray[np.float64]
 ByteArray = npt.NDArray[np.uint8]
+VersionArray = npt.NDArray[np.uint32]
 
 
 class Flag(IntFlag):
@@ -36,6 +37,8 @@ class Flag(IntFlag):
     """An event that its features had seen was forgotten; they cannot be recomputed."""
     EXPLORED = 64
     """Its score meant another action; it got the default, so that its label becomes known."""
+    OVER_BUDGET = 128
+    """The day had as many alerts as the policy allows; it got the action that is taken then."""
 
 
 class _Stored(msgspec.Struct, array_like=True, frozen=True):
@@ -56,7 +59,10 @@ class _Stored(msgspec.Struct, array_like=True, frozen=True):
     """Empty where no rule fired."""
     explore: tuple[float, ...] = ()
     meant: bytes = b""
-    """Empty where nothing was explored."""
+    """Empty where nothing was explored or over the budget."""
+    lists: tuple[str, ...] = ()
+    list_versions: bytes = b""
+    """Of each event, or once for all."""
 
 
 _ENCODER = msgspec.msgpack.Encoder()
@@ -65,7 +71,7 @@ _DECODER = msgspec.msgpack.Decoder(_Stored)
 
 # As NumPy numbers: IntFlag arithmetic would cost microseconds an event.
 _DEGRADED, _NO_MODEL = np.uint8(Flag.DEGRADED), np.uint8(Flag.NO_MODEL)
-_EXPLORED = np.uint8(Flag.EXPLORED)
+_EXPLORED, _OVER_BUDGET = np.uint8(Flag.EXPLORED), np.uint8(Flag.OVER_BUDGET)
 
 _CODES = np.arange(256, dtype=np.uint8).reshape(-1, 1)
 _CODES.setflags(write=False)
@@ -101,7 +107,11 @@ class Decisions(msgspec.Struct, frozen=True, eq=False, gc=False):
     explore
         For each action the share of events that got the default in its place; empty where nothing is explored.
     meant
-        uint8[n]: for events that were explored, the code of the action that their score meant; None where none was.
+        uint8[n]: for events that were explored, or over the budget of alerts, the code of the action that would have been taken; None
+        where none was.
+    lists, list_versions
+        Names of the lists of keys among its features, and uint32[n, L] or [1, L]: the version of each that was in force, which is how
+        often it had been changed; None where there are no lists.
     """
 
     arms: tuple[DecidedBy, ...]
@@ -117,6 +127,8 @@ class Decisions(msgspec.Struct, frozen=True, eq=False, gc=False):
     fired: ByteArray | None = None
     explore: tuple[float, ...] = ()
     meant: ByteArray | None = None
+    lists: tuple[str, ...] = ()
+    list_versions: VersionArray | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -139,6 +151,8 @@ class Decisions(msgspec.Struct, frozen=True, eq=False, gc=False):
             b"" if self.fired is None else self.fired.tobytes(),
             self.explore,
             b"" if self.meant is None else self.meant.tobytes(),
+            self.lists,
+            b"" if self.list_versions is None else self.list_versions.tobytes(),
         )
         return _ENCODER.encode(stored)
 
@@ -167,12 +181,16 @@ class Decisions(msgspec.Struct, frozen=True, eq=False, gc=False):
             _codes(stored.fired),
             stored.explore,
             _codes(stored.meant),
+            stored.lists,
+            np.frombuffer(stored.list_versions, np.uint32).reshape(-1, len(stored.lists))
+            if stored.lists
+            else None,
         )
 
     @property
     def header(self) -> tuple[object, ...]:
         """What all of them have in common: decisions with equal headers can be joined."""
-        return self.arms, self.service, self.actions, self.policy, self.rules, self.explore
+        return self.arms, self.service, self.actions, self.policy, self.rules, self.explore, self.lists
 
     def take(self, rows: IntArray | BoolArray) -> Decisions:
         """The decisions at these rows."""
@@ -190,12 +208,21 @@ class Decisions(msgspec.Struct, frozen=True, eq=False, gc=False):
             None if self.fired is None else self.fired[rows],
             self.explore,
             None if self.meant is None else self.meant[rows],
+            self.lists,
+            None if self.list_versions is None else _some_versions(self.list_versions, rows),
         )
 
     def rule(self, row: int) -> str | None:
         """The rule that decided on the event of this row; None where the score did."""
         code = 0 if self.fired is None else int(self.fired[row])
         return self.rules[code - 1] if code else None
+
+    def versions_of_lists(self, row: int) -> dict[str, int]:
+        """By list the version that was in force when the event of this row was decided."""
+        if self.list_versions is None:
+            return {}
+        versions = self.list_versions[row if len(self.list_versions) > 1 else 0]
+        return dict(zip(self.lists, versions.tolist(), strict=True))
 
     def propensity(self, row: int) -> float | None:
         """How likely it was that the event of this row got the default; None where it was not explored."""
@@ -206,7 +233,8 @@ class Decisions(msgspec.Struct, frozen=True, eq=False, gc=False):
         """What each label counts for, so that labelled events stand for all: float64[n].
 
         One where nothing was explored. An explored event stands for those that were like it and were not let through: one over its
-        propensity. Those count nothing, even if a label of them becomes known, or they would count twice.
+        propensity. Those count nothing, even if a label of them becomes known, or they would count twice; nor do those that the budget
+        of alerts let through.
         """
         weights = np.ones(len(self))
         if not self.explore:
@@ -217,6 +245,7 @@ class Decisions(msgspec.Struct, frozen=True, eq=False, gc=False):
         if self.meant is not None:
             explored = np.flatnonzero(self.flags & _EXPLORED)
             weights[explored] = 1.0 / shares[self.meant[explored]]
+            weights[((self.flags & _OVER_BUDGET) > 0) & (shares[self.meant] > 0) & by_score] = 0.0
         return weights
 
     def decided_by(self, row: int) -> DecidedBy:
@@ -252,7 +281,20 @@ def concat_decisions(parts: Sequence[Decisions]) -> Decisions:
         by=_concat_codes([p.by for p in parts], parts),
         fired=_concat_codes([p.fired for p in parts], parts),
         meant=_concat_codes([p.meant for p in parts], parts),
+        list_versions=_concat_versions(parts),
     )
+
+
+def _concat_versions(parts: Sequence[Decisions]) -> VersionArray | None:
+    found = [p.list_versions for p in parts if p.list_versions is not None]
+    if not found or all(len(one) == 1 and np.array_equal(one, found[0]) for one in found):
+        return found[0] if found else None
+    whole = [np.broadcast_to(one, (len(p), len(p.lists))) for one, p in zip(found, parts, strict=True)]
+    return np.concatenate(whole)
+
+
+def _some_versions(versions: VersionArray, rows: IntArray | BoolArray) -> VersionArray:
+    return versions if len(versions) == 1 else versions[rows]
 
 
 def _concat_codes(codes: Sequence[ByteArray | None], parts: Sequence[Decisions]) -> ByteArray | None:

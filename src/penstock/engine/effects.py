@@ -17,6 +17,7 @@ from penstock.plan.nodes import Plan
 
 # As NumPy numbers: IntFlag arithmetic would cost microseconds an event.
 _LATE, _TOO_LATE = np.uint8(Flag.LATE), np.uint8(Flag.TOO_LATE)
+_EXPLORED, _OVER_BUDGET = np.uint8(Flag.EXPLORED), np.uint8(Flag.OVER_BUDGET)
 
 
 class Outcome(msgspec.Struct, frozen=True, eq=False, gc=False):
@@ -178,7 +179,8 @@ def _count(counters: dict[str, int], outcome: Outcome) -> None:
 
 def _count_beside_score(counters: dict[str, int], decisions: Decisions) -> None:
     if decisions.meant is not None:
-        _add(counters, "explored", int(np.count_nonzero(decisions.meant)))
+        _add(counters, "explored", int(np.count_nonzero(decisions.flags & _EXPLORED)))
+        _add(counters, "over_budget", int(np.count_nonzero(decisions.flags & _OVER_BUDGET)))
     if decisions.fired is not None:
         fired = decisions.fired.tobytes()
         for code, rule in enumerate(decisions.rules, 1):

@@ -24,6 +24,7 @@ from msgspec import structs
 from penstock.core.errors import TransformError
 from penstock.core.records import Commit, EventIds
 from penstock.engine.admission import Admission, Admitted
+from penstock.engine.alert_caps import AlertDays, capped
 from penstock.engine.assembly import FeatureRows
 from penstock.engine.contract import Decoded, Refused
 from penstock.engine.decisions import Decisions, decide
@@ -32,6 +33,7 @@ from penstock.engine.features import FeatureState
 from penstock.engine.given import with_given
 from penstock.engine.kernel_rows import KernelRows, Rows
 from penstock.engine.labels import JoinedLabels, LabelJoin, NewEvents, entering_rows
+from penstock.engine.list_versions import ListVersions
 from penstock.engine.lookup import RowReader
 from penstock.engine.ports import EngineStore, EventIdIndex
 from penstock.engine.routing import Route
@@ -123,7 +125,14 @@ class Stepper:
             source: (endpoint, routes[endpoint.name], features.plan.services[endpoint.service].fingerprint)
             for source, endpoint in features.plan.endpoint_of.items()
         }
-        self._unknown = UnknownFields(features.plan.sources, store.counters())
+        counters = store.counters()
+        self._unknown = UnknownFields(features.plan.sources, counters)
+        self._lists = ListVersions(features.plan.sources, counters)
+        self._alert_days = {
+            one.name: AlertDays(one.name, counters)
+            for one in features.plan.endpoints.values()
+            if one.cap is not None
+        }
         self._admission = Admission(ids, rows, seed=store.hash_seed, settle=settle, covered=covered)
         plan = features.plan
         self._seen = _totals(features)
@@ -166,11 +175,14 @@ class Stepper:
         )
         if self._carried is not None:
             batch.inputs = [self._with_given(admitted, features) for admitted in batch.inputs]
+        counted = self._counted()
+        changes = self._lists.step(_by_source(batch), counted) if self._lists else {}
         outcomes = [
             Outcome(admitted, positions, self._decide(admitted, positions, features) if decide else None)
             for admitted, positions in zip(batch.inputs, batch.positions, strict=True)
         ]
-        counted = self._counted()
+        if self._lists or self._alert_days:
+            outcomes = [self._beside(outcome, changes, counted) for outcome in outcomes]
         self._unknown.look(inputs, counted)
         return Stepped(tuple(outcomes), batch.ids, batch.labels, now_us, offsets, counted)
 
@@ -289,6 +301,29 @@ class Stepper:
         return decide(
             endpoint, features[endpoint.service], route(), fingerprint, lambda: (admitted.columns, positions)
         )
+
+    def _beside(self, outcome: Outcome, changes: Mapping[str, IntArray], counted: dict[str, int]) -> Outcome:
+        """The outcome with what its decisions owe to the log as a whole: versions of lists, the budget of the day."""
+        decisions, source = outcome.decisions, outcome.admitted.source
+        if decisions is None or not len(decisions):
+            return outcome
+        endpoint = self._plan.endpoint_of[source.name]
+        if endpoint.lists:
+            versions = self._lists.at(outcome.positions, endpoint.lists, changes)
+            decisions = structs.replace(decisions, lists=endpoint.lists, list_versions=versions)
+        if endpoint.cap is not None:
+            days = self._alert_days[endpoint.name]
+            before = days.totals
+            times = row_times(outcome.admitted.columns, source)
+            decisions = capped(endpoint.cap, decisions, times, days)
+            counted |= days.since(before)
+        return structs.replace(outcome, decisions=decisions)
+
+
+def _by_source(batch: _Batch) -> dict[str, IntArray]:
+    """The positions of a micro-batch's new rows, by source."""
+    pairs = zip(batch.inputs, batch.positions, strict=True)
+    return {admitted.source.name: positions for admitted, positions in pairs}
 
 
 def _totals(features: FeatureState) -> tuple[int, ...]:

@@ -55,14 +55,18 @@ class Attribution:
     base: float
     link: LinkName
     kept_negatives: float = 1.0
+    ranked: NDArray[np.float64] | None = None
+    """Of a detector the scores themselves: how few of its past distances were as great, which is no formula of the sum."""
 
     @property
     def space(self) -> str:
-        """What is added up: ``log-odds``, ``logarithm`` or ``score``."""
-        return SPACES[self.link]
+        """What is added up: ``log-odds``, ``logarithm``, ``score``, or of a detector ``distance``."""
+        return SPACES[self.link] if self.ranked is None else "distance"
 
     def scores(self) -> NDArray[np.float64]:
         """The scores that the contributions add up to, shape [n]."""
+        if self.ranked is not None:
+            return self.ranked
         return link_of(self.link, self.kept_negatives)(self.base + self.values.sum(axis=1))
 
 
@@ -97,14 +101,7 @@ class Explainer:
     ) -> tuple[Callable[[NDArray[np.float64]], NDArray[np.float64]], float, LinkName]:
         manifest = files.manifest
         if manifest.engine == "xgboost":
-            booster = Booster(files["ubj"], features=self._columns)
-            shap = TreeShap(ensemble_of(booster.document(), features=self._columns), features=self._columns)
-
-            def boosted(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-                values = shap.contributions(_rounded(rows))
-                return _spread(values, shap.base, booster.margins(rows).astype(np.float64))
-
-            return boosted, shap.base, manifest.link
+            return *boosted_ways(files["ubj"], features=self._columns), manifest.link
         if basis is None or basis.model is None:
             why = (
                 "it was registered before reasons were kept"
@@ -136,6 +133,20 @@ class Explainer:
             )
 
         return trees, shap.base / parts.divisor, parts.link
+
+
+def boosted_ways(
+    ubj: bytes, *, features: int
+) -> tuple[Callable[[NDArray[np.float64]], NDArray[np.float64]], float]:
+    """What gives the contributions of XGBoost's trees to their margins, and the base."""
+    booster = Booster(ubj, features=features)
+    shap = TreeShap(ensemble_of(booster.document(), features=features), features=features)
+
+    def boosted(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        values = shap.contributions(_rounded(rows))
+        return _spread(values, shap.base, booster.margins(rows).astype(np.float64))
+
+    return boosted, shap.base
 
 
 def _float32_forest(parts: TreeParts, *, features: int) -> Forest | None:

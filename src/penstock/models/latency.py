@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,14 +17,27 @@ _ROWS, _WARM_ROWS = 1000, 50
 
 
 def row_latency_ms(model: ScoringModel, vectors: NDArray[np.float64]) -> float:
-    """The 99th percentile of the processor time for one row, in milliseconds, over up to 1,000 rows of `vectors` [n, features].
+    """The 99th percentile of the processor time for one row, in milliseconds, over 1,000 rows drawn in turn from `vectors` [n, features]."""
+    count = len(vectors)
+    turns = [lambda row: model.score(vectors[row % count : row % count + 1])]
+    return latencies_ms(turns, _ROWS + _WARM_ROWS)[0]
 
-    Processor time, not time on the wall: what else the machine does must not decide about a model.
+
+def latencies_ms(calls: Sequence[Callable[[int], object]], rows: int) -> list[float]:
+    """The 99th percentile of the processor time of each call, in milliseconds, over ``range(rows)``, of which the first few do not count.
+
+    The calls take turns, row by row and each as often the first, so that what the machine does meanwhile concerns all alike. Processor time, not
+    time on the wall: what else the machine does must not decide about a model.
+
+    >>> len(latencies_ms([lambda row: row, lambda row: row + 1], 100))
+    2
     """
-    rows = np.resize(np.arange(len(vectors)), _ROWS + _WARM_ROWS)
-    took = []
-    for row in rows:
-        started = time.thread_time_ns()
-        model.score(vectors[row : row + 1])
-        took.append(time.thread_time_ns() - started)
-    return float(np.quantile(took[_WARM_ROWS:], 0.99)) / 1e6
+    took = np.zeros((rows, len(calls)))
+    for row in range(rows):
+        for turn in range(len(calls)):
+            at = (row + turn) % len(calls)
+            started = time.thread_time_ns()
+            calls[at](row)
+            took[row, at] = time.thread_time_ns() - started
+    counted = took[min(_WARM_ROWS, rows // 2) :]
+    return [float(value) / 1e6 for value in np.quantile(counted, 0.99, axis=0)]

@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 
 from penstock.core.errors import ArtifactError
+from penstock.models.learned_copies import Copies
 from penstock.models.online_state import seal, sealing_key, unseal
 from penstock.models.published import OnlineModel, Published, decode, encode
 
@@ -68,6 +69,8 @@ class LearningModel:
         self.label, self.feature_names, self.definition = label, feature_names, definition
         self.refused = ""
         """Why the copy on disk was not taken."""
+        self.recent = Copies()
+        """The copies that this process scored with, as far as they can be explained."""
         self._newest: OnlineModel | None = None
         self._published: Published | None = None
         self._putting = threading.Lock()
@@ -108,6 +111,7 @@ class LearningModel:
                 published, version=self.label, digest=digest_of(published), feature_names=self.feature_names
             )
             self._published = published
+            self.recent.add(published)
 
     def _last(self) -> OnlineModel | None:
         used: OnlineModel | None = getattr(self._used, "copy", None)

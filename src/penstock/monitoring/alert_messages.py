@@ -30,10 +30,15 @@ class Group(msgspec.Struct):
     events: list[dict[str, Any]] = []
     positions: list[int] = []
 
+    @property
+    def has_room(self) -> bool:
+        """Whether the next decision is one of those that are sent."""
+        return len(self.events) < FIRST_FEW
+
     def add(self, event: dict[str, Any], position: int) -> None:
         """Count a decision."""
         self.count += 1
-        if len(self.events) < FIRST_FEW:
+        if self.has_room:
             self.events.append(event)
             self.positions.append(position)
 
@@ -61,12 +66,15 @@ def body_of(kind: str, time_us: int, data: dict[str, Any]) -> bytes:
 
 
 def text_of(body: bytes) -> tuple[str, str]:
-    """Title and text of a message for people.
+    r"""Title and text of a message for people.
 
     >>> text_of(
     ...     body_of("alert.decision", 0, {"alert": "ban", "endpoint": "pay", "action": "block", "score": 0.5})
     ... )
     ('ban: block', 'endpoint pay, action block, score 0.5')
+    >>> why = [{"contribution": 1.25, "text": "amount is far above usual: 900, usually 10 to 30"}]
+    >>> text_of(body_of("alert.decision", 0, {"alert": "ban", "action": "block", "reasons": why}))[1]
+    'action block\n+1.25 amount is far above usual: 900, usually 10 to 30'
     """
     content = json.loads(body)
     kind, data = content["type"], dict(content["data"])
@@ -74,11 +82,18 @@ def text_of(body: bytes) -> tuple[str, str]:
     what = data.get("action") or kind.removeprefix("alert.")
     if "count" in data:
         what = f"{data['count']:,} decisions"
-    events = data.pop("events", [])
+    events, reasons = data.pop("events", []), data.pop("reasons", [])
     flat = {**data, **data.pop("include", {}), **data.pop("group", {})}
-    lines = [_line({name: flat[name] for name in flat if name not in {"include", "group"}})]
-    lines += [_line({**event, **event.pop("include", {})}) for event in events]
+    lines = [_line({name: flat[name] for name in flat if name not in {"include", "group"}}), *_why(reasons)]
+    for event in events:
+        why = event.pop("reasons", [])
+        lines += [_line({**event, **event.pop("include", {})}), *_why(why)]
     return f"{alert}: {what}", "\n".join(lines)
+
+
+def _why(reasons: list[dict[str, Any]]) -> list[str]:
+    """A line a reason: how much it raised or lowered the score, and what it is."""
+    return [f"{one['contribution']:+.2f} {one['text']}" for one in reasons]
 
 
 def _line(values: dict[str, Any]) -> str:

@@ -78,8 +78,9 @@ class Summary:
         Precision of each action.
     cost, idle_cost
         Of the decisions on events with labels, and of doing nothing.
-    latency_ms
-        The 99th percentile of the processor time that the model takes for one event; None where it did not score.
+    latency_ms, features_ms
+        The 99th percentile of the processor time that the model takes for one event, and its features; None where no model scored, and
+        where the features are those of every side. Of all sides in turns, over the same events.
     """
 
     name: str
@@ -98,6 +99,9 @@ class Summary:
     cost: float | None
     idle_cost: float | None
     latency_ms: float | None = None
+    features_ms: float | None = None
+    over_budget: int = 0
+    """Decisions that would have been alerts, had the day's budget not been used up."""
 
     def to_dict(self) -> dict[str, Any]:
         """The figures as JSON values."""
@@ -128,6 +132,8 @@ class Tally:
     def __init__(self, name: str, default: str) -> None:
         self.name, self.default = name, default
         self.latency_ms: float | None = None
+        self.features_ms: float | None = None
+        self.over_budget = 0
         self._counts: dict[str, FloatArray] = {}
         """By action: events by state."""
         self._weighted: dict[str, FloatArray] = {}
@@ -213,6 +219,8 @@ class Tally:
             cost=sum(found[2] for found in days.values()) if self._priced else None,
             idle_cost=self._idle if self._priced else None,
             latency_ms=self.latency_ms,
+            features_ms=self.features_ms,
+            over_budget=self.over_budget,
         )
 
 

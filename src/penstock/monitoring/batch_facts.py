@@ -30,7 +30,12 @@ SCORE_EDGES = (
 SCORE_STEPS = len(SCORE_EDGES) + 1
 _EDGES = np.array(SCORE_EDGES)
 
-FLAGS = {Flag.DEGRADED: "degraded", Flag.NO_MODEL: "no_model", Flag.EXPLORED: "explored"}
+FLAGS = {
+    Flag.DEGRADED: "degraded",
+    Flag.NO_MODEL: "no_model",
+    Flag.EXPLORED: "explored",
+    Flag.OVER_BUDGET: "over_budget",
+}
 """Flags of decisions that are counted by endpoint; those about lateness are counted by source."""
 
 

@@ -19,6 +19,7 @@ from penstock.definitions.aggregates import Aggregate
 from penstock.definitions.batch_sources import ROW_ID, BatchSource
 from penstock.definitions.batch_views import BatchFeatureView
 from penstock.definitions.endpoints import Arm, Endpoint
+from penstock.definitions.key_lists import ListSource, lists_among
 from penstock.definitions.services import FeatureService
 from penstock.definitions.sources import EventSource, LabelSource, RequestSource, StreamSource
 from penstock.definitions.views import (
@@ -401,6 +402,7 @@ def _batch_node(source: BatchSource) -> SourceNode:
         allowed_lateness_us=to_us(source.allowed_lateness),
         max_future_skew_us=to_us(LONGEST),
         is_batch=True,
+        is_list=isinstance(source, ListSource),
         data_delay_us=to_us(source.data_delay),
         card_numbers=source.card_numbers,
     )
@@ -418,6 +420,7 @@ def _endpoint_node(endpoint: Endpoint) -> EndpointNode:
             thresholds=(),
             arms=tuple(_arm_node(endpoint, arm) for arm in endpoint.arms),
             sticky=endpoint.sticky.key_names if endpoint.sticky else (),
+            lists=lists_among(endpoint.features.features),
         ),
         endpoint.policy,
         tuple(endpoint.features.feature_types),

@@ -208,7 +208,20 @@ def _beside_score(endpoint: EndpointNode) -> Description:
     names = endpoint.actions
     rules = [{"rule": r.name, "when": r.feature, "action": names[r.action]} for r in endpoint.rules]
     explore = {action: share for action, share in zip(names, endpoint.explore, strict=False) if share}
-    found = {"rules": rules, "explore": explore, "chosen": list(endpoint.chosen)}
+    cap = endpoint.cap
+    found: Description = {
+        "rules": rules,
+        "explore": explore,
+        "chosen": list(endpoint.chosen),
+        "lists": list(endpoint.lists),
+        "cap": None
+        if cap is None
+        else {
+            "per_day": cap.per_day,
+            "actions": [names[a] for a in cap.actions],
+            "instead": names[cap.instead],
+        },
+    }
     return {name: value for name, value in found.items() if value}
 
 

@@ -20,7 +20,7 @@ from itertools import chain
 from typing import Any
 
 from penstock.definitions.alerts import Alert
-from penstock.definitions.batch_configs import DeltaConfig, DuckDBConfig, FileConfig
+from penstock.definitions.batch_configs import ByHand, DeltaConfig, DuckDBConfig, FileConfig
 from penstock.definitions.batch_sources import BatchSource
 from penstock.definitions.batch_views import BatchFeatureView
 from penstock.definitions.endpoints import Endpoint
@@ -106,6 +106,7 @@ def _way_of(config: object) -> str:
     if isinstance(config, KafkaConfig):
         return f"{config.value_format} of Kafka topic {', '.join(config.topic_names)}"
     return {
+        ByHand: "changed by hand",
         DeltaConfig: "Delta table",
         DuckDBConfig: "DuckDB query",
         PostgresConfig: "PostgreSQL table",

@@ -19,7 +19,8 @@ class SourceNode:
 
     `label_of` names the labelled stream where the source is a `LabelSource`. `is_batch` says that it is a `BatchSource`,
     whose rows count `data_delay_us` after their timestamps. `card_numbers` is no part of a fingerprint: what the log holds, it means.
-    Nor is `given`: names and types of the features that stages have put beside the source's own columns.
+    Nor is `given`: names and types of the features that stages have put beside the source's own columns; nor `is_list`: whether its rows
+    are the changes of a `KeyList`.
     """
 
     name: str
@@ -34,6 +35,7 @@ class SourceNode:
     data_delay_us: int = 0
     card_numbers: CardNumbers = field(default="refuse", repr=False)
     given: tuple[tuple[str, DataType], ...] = field(default=(), repr=False)
+    is_list: bool = field(default=False, repr=False)
 
     @property
     def comes_first(self) -> bool:
@@ -217,6 +219,15 @@ class RuleNode:
 
 
 @dataclass(frozen=True, slots=True)
+class CapNode:
+    """At most `per_day` decisions a day with one of the codes `actions`; the others get the code `instead`."""
+
+    per_day: int
+    actions: tuple[int, ...]
+    instead: int
+
+
+@dataclass(frozen=True, slots=True)
 class EndpointNode:
     """An endpoint: the service whose rows its arms score, and the policy's thresholds, ascending.
 
@@ -239,6 +250,9 @@ class EndpointNode:
     chosen: tuple[str, ...] = ()
     policy_version: str = ""
     """A digest of what the policy means."""
+    lists: tuple[str, ...] = ()
+    """The lists among its features: decisions name their versions."""
+    cap: CapNode | None = None
 
     @property
     def steps(self) -> tuple[tuple[str, float], ...]:

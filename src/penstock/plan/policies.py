@@ -7,17 +7,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from penstock.definitions.policies import Policy
-from penstock.plan.nodes import EndpointNode, RuleNode
+from penstock.plan.nodes import CapNode, EndpointNode, RuleNode
 
 
 def with_policy(endpoint: EndpointNode, policy: Policy, features: Sequence[str]) -> EndpointNode:
     """The endpoint with another policy, whose rules are about its `features`, in the order of its rows."""
     names = policy.action_names
     rules = tuple(
-        RuleNode(rule.name, rule.when, features.index(rule.when), names.index(rule.action))
+        RuleNode(rule.name, rule.feature, features.index(rule.feature), names.index(rule.action))
         for rule in policy.rules
     )
-    shares = dict(policy.explore)
+    shares, cap = dict(policy.explore), policy.cap
     return replace(
         endpoint,
         policy=policy.name,
@@ -27,6 +27,13 @@ def with_policy(endpoint: EndpointNode, policy: Policy, features: Sequence[str])
         explore=tuple(shares.get(name, 0.0) for name in names) if shares else (),
         chosen=tuple(action for action, _ in policy.chosen),
         policy_version=policy_digest(policy),
+        cap=None
+        if cap is None
+        else CapNode(
+            cap.per_day,
+            tuple(names.index(action) for action in cap.actions),
+            names.index(cap.instead or policy.default),
+        ),
     )
 
 
@@ -40,5 +47,12 @@ def policy_digest(policy: Policy) -> str:
     ... )
     (True, False)
     """
-    meaning = (policy.default, policy.actions, policy.rules, policy.explore, policy.chosen)
+    meaning: tuple[object, ...] = (
+        policy.default,
+        policy.actions,
+        policy.rules,
+        policy.explore,
+        policy.chosen,
+        *([] if policy.cap is None else [policy.cap]),
+    )
     return hashlib.sha256(repr(meaning).encode()).hexdigest()[:16]

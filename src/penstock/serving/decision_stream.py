@@ -178,6 +178,7 @@ def _row(one: Decided) -> dict[str, Any]:
             "arm",
             "flags",
             "rule",
+            "lists",
         )
     }
     row["event_time"] = None if one.event_time_us is None else from_us(one.event_time_us)

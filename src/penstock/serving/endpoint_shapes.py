@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -22,6 +22,14 @@ _ENDPOINT: JsonDict = {
     "thresholds": {"review": 0.3, "block": 0.8},
     "rules": [],
     "explore": {},
+    "lists": ["blocked_cards"],
+    "cap": {
+        "per_day": 200,
+        "actions": ["review"],
+        "instead": "approve",
+        "newest_day": "2026-11-22",
+        "alerts": 131,
+    },
     "arms": [
         {
             "arm": "champion",
@@ -88,6 +96,16 @@ class GuardShape(BaseModel):
     verdicts: list[VerdictShape]
 
 
+class CapShape(BaseModel):
+    """At most so many alerts a day."""
+
+    per_day: int
+    actions: list[str] = Field(description="What counts.")
+    instead: str = Field(description="What is done to the events over it.")
+    newest_day: date | None = Field(description="The newest day that had an alert, by the events' time.")
+    alerts: int = Field(description="How many alerts that day has had.")
+
+
 class EndpointShape(BaseModel):
     """An endpoint: what it decides on, by what, and what is in its arms."""
 
@@ -102,6 +120,8 @@ class EndpointShape(BaseModel):
     thresholds: dict[str, float] = Field(description="Of the first arm, as its version brings them along.")
     rules: list[RuleShape]
     explore: dict[str, float] = Field(description="By action, the share that gets the default instead.")
+    lists: list[str] = Field(description="The lists of keys among its features.")
+    cap: CapShape | None = Field(description="The most alerts a day; null where there is no limit.")
     arms: list[ArmShape]
     shadows: ShadowCounts
     guard: GuardShape | None

@@ -17,7 +17,7 @@ BOUNDED = {
     "arm": "an endpoint's arms; empty where no model decided",
     "definitions": "one: the fingerprint of the definitions in force",
     "endpoint": "defined endpoints",
-    "flag": "`degraded`, `no_model`, `explored`",
+    "flag": "`degraded`, `no_model`, `explored`, `over_budget`",
     "gpu": "the machine's GPUs",
     "how": "`late`, `too_late`",
     "method": "HTTP methods of defined routes",
@@ -95,7 +95,7 @@ _ALL = [
             "penstock_flagged_decisions_total",
             "counter",
             "endpoint flag",
-            "Decisions with something to say: a feature or the model failed, there was no model, or it was explored.",
+            "Decisions with something to say: a feature or the model failed, there was no model, it was explored, or over the day's budget of alerts.",
         ),
         ("penstock_rule_decisions_total", "counter", "endpoint rule", "Decisions that a rule made."),
         (

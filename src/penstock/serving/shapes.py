@@ -24,6 +24,10 @@ class ReasonShape(BaseModel):
     value: float | None
     contribution: float
     text: str
+    model: str | None = Field(
+        None,
+        description="Whose it is: of a version that goes on learning also the copy, which may be a later one.",
+    )
 
 
 class AnswerShape(BaseModel):
@@ -54,6 +58,9 @@ class AnswerShape(BaseModel):
     arm: str | None = None
     flags: list[str] | None = None
     rule: str | None = Field(None, description="The rule that decided, where one did.")
+    lists: dict[str, int] | None = Field(
+        None, description="By list of keys the version that was in force; left out where there are no lists."
+    )
     reason: str | None = Field(None, description="Why the event was refused.")
     detail: str | None = None
     features: dict[str, float | None] | None = None

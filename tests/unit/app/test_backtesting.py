@@ -197,6 +197,8 @@ def test_features_of_other_definitions_are_recomputed_from_the_log(project, tmp_
     result, after = redecided(project, definitions=other)
     assert result.recomputed == 1600
     assert [side.name for side in result.sides] == ["as decided", "fraud:1"]
+    # What is in force and what is tried stand side by side, models and features.
+    assert all(side.latency_ms > 0 and side.features_ms > 0 for side in result.sides)
     plan = plan_of(load_project(other))
     with open_reader(project) as store:
         logged = features_from_log(store, plan, plan.services["all_features"])
@@ -208,6 +210,27 @@ def test_features_of_other_definitions_are_recomputed_from_the_log(project, tmp_
         assert decided[0] == scores[position].tobytes()
         assert decided[5] == vectors[position].tobytes()
         assert (decided[3] == "huge") == (payments(1600)[position]["amount"] > 100)
+
+
+def test_models_are_measured_in_turns_over_the_same_events(project, monkeypatch):
+    rows = []
+
+    def measured(calls, count):
+        for row in range(count):
+            rows.extend(call(row) for call in calls)
+        return [float(i) for i in range(len(calls))]
+
+    monkeypatch.setattr("penstock.app.backtest_latency.latencies_ms", measured)
+    result, _ = redecided(project, models=("fraud:1", "fraud:2"))
+    assert [side.latency_ms for side in result.sides] == [0.0, 1.0, 2.0]
+    # The model in force is the version that decided last: its scores are those of that version, event by event.
+    in_force = {d.decided_by(len(d) - 1).version for _, d in stored(project)[-1:]}
+    assert in_force == {"fraud:1"}
+    assert [a == b for a, b, _ in zip(rows[::3], rows[1::3], rows[2::3], strict=True)] == [True] * (
+        len(rows) // 3
+    )
+    assert any(a != c for a, c in zip(rows[::3], rows[2::3], strict=True))
+    assert redecided(project)[0].sides[0].latency_ms is None  # no model is tried, none is measured
 
 
 def test_a_model_of_other_features_is_refused(project, tmp_path):
@@ -256,5 +279,6 @@ def test_the_command_prints_json_and_a_page_and_writes_nothing(project, tmp_path
     values = json.loads(found.stdout)
     assert [side["name"] for side in values["sides"]] == ["as decided", "fraud:2", "fraud:1"]
     assert all(math.isfinite(side["cost"]) for side in values["sides"])
+    assert all(side["latency_ms"] > 0 and side["features_ms"] is None for side in values["sides"])
     assert "Side by side" in page.read_text()
     assert store_path(project).read_bytes() == before

@@ -17,7 +17,14 @@ from penstock.app.served_vectors import ServedVectors
 from penstock.definitions.project import load_project
 from penstock.engine.decisions import Decisions
 from penstock.engine.routing import RouteArm
-from penstock.models.learning_model import LearningModel, read_copy, states_of
+from penstock.models.learned_copies import KEPT_NAME, Copies
+from penstock.models.learning_model import (
+    LearningModel,
+    discard_learned,
+    read_copy,
+    served_from,
+    states_of,
+)
 from penstock.models.online_state import seal, sealing_key
 from penstock.models.prequential_scores import Held
 from penstock.models.published import Constant, Published
@@ -166,17 +173,50 @@ def test_an_arm_names_the_digest_of_the_copy_that_scored():
         assert (arm.named.version, arm.named.digest) == ("m:1+20", model.digest)
 
 
-def test_a_learning_version_has_a_profile_and_says_that_it_has_no_reasons(root):
+def decided(runtime, first):
+    """What was decided on one more payment, as `explain-event` has it."""
+    runtime.ingest("payments", shop.payments(1, first=first))
+    decision = Decisions.from_bytes(list(runtime.store.read_decisions())[-1].payload)
+    return SimpleNamespace(decision=decision, endpoint=SimpleNamespace(name="endpoint"))
+
+
+def test_a_learning_version_has_a_profile_and_reasons_by_the_copy_that_decided(root):
     with shop.open_project(root) as runtime:
         profile = reference_of(runtime.registry, "model").profile
         assert profile.column("score") is not None
         assert {c.name for c in profile.columns} > set(runtime.plan.services["features"].feature_names)
-        runtime.ingest("payments", shop.payments(1, first=900))
-        decision = Decisions.from_bytes(list(runtime.store.read_decisions())[-1].payload)
-    found = SimpleNamespace(decision=decision, endpoint=SimpleNamespace(name="endpoint"))
-    explained, why = reasons_for(root, found)
-    assert explained is None
-    assert "goes on learning" in why
+        before = decided(runtime, 900)
+        with LearnersBeside(runtime, every_s=1000.0) as learners:
+            shop.feed(runtime, 150, seed=5, first=300)
+            learners.finish()
+        after = decided(runtime, 901)
+        label, newest = (one.decision.decided_by(0).version for one in (before, after))
+        assert label != newest
+    discarded = served_from(states_of(learned_path(root), "model:1"))
+    for found, wanted in ((before, label), (after, newest)):
+        explained, why = reasons_for(root, found)
+        assert why == ""
+        assert (explained.model, explained.note, explained.space) == (wanted, "", "log-odds")
+        assert explained.score == pytest.approx(float(found.decision.scores[0]), abs=1e-6)
+        assert explained.base + sum(r.contribution for r in explained.reasons) == pytest.approx(
+            explained.total
+        )
+    # Elsewhere, and where copies of then are gone, the newest one explains, and says so.
+    discarded.recent = Copies()
+    assert reasons_for(root, after)[0].note == ""  # the copy in force is known in any case
+    (states_of(learned_path(root), "model:1") / KEPT_NAME).unlink()
+    explained, why = reasons_for(root, before)
+    assert why == ""
+    assert explained.model == newest
+    assert label in explained.note
+
+
+def test_a_version_without_any_copy_says_that_it_knows_nothing_here(root):
+    with shop.open_project(root) as runtime:
+        found = decided(runtime, 900)
+        discard_learned(learned_path(root))
+    assert reasons_for(root, found)[0] is None
+    assert "not on this machine" in reasons_for(root, found)[1]
 
 
 @pytest.fixture

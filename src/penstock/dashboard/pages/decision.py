@@ -221,6 +221,7 @@ def _versions(decision: dict[str, Any]) -> None:
                 ("Arm", decision["arm"]),
                 ("Digest", (decision["digest"] or "")[:16]),
                 ("Policy", f"{decision['policy']} {(decision['policy_version'] or '')[:8]}"),
+                ("Lists", ", ".join(f"{name} {n}" for name, n in decision["lists"].items()) or None),
                 ("Features", decision["service"][:16]),
                 ("Propensity", None if decision["propensity"] is None else figure(decision["propensity"])),
             ]

@@ -15,11 +15,13 @@ from penstock.app.routing import (
     reset_weights,
     set_weights,
 )
-from penstock.core.time import from_us
+from penstock.core.time import DAY_US, from_us
+from penstock.engine.alert_caps import AlertDays
 from penstock.serving.access import GuardedRoute
 from penstock.serving.acting import actor_of
 from penstock.serving.endpoint_shapes import (
     ArmShape,
+    CapShape,
     EndpointShape,
     GuardShape,
     RuleShape,
@@ -131,10 +133,26 @@ def _endpoint(runtime: Runtime, node: EndpointNode) -> EndpointShape:
             for rule in node.rules
         ],
         explore={a: share for a, share in zip(node.actions, node.explore, strict=False) if share},
+        lists=list(node.lists),
+        cap=_cap(runtime, node),
         arms=arms,
         shadows=_shadows(runtime, node.name),
         guard=_guard(runtime, node.name),
         problem=runtime.problems.get(node.name),
+    )
+
+
+def _cap(runtime: Runtime, node: EndpointNode) -> CapShape | None:
+    cap = node.cap
+    if cap is None:
+        return None
+    day, alerts = AlertDays(node.name, runtime.store.counters()).newest
+    return CapShape(
+        per_day=cap.per_day,
+        actions=[node.actions[code] for code in cap.actions],
+        instead=node.actions[cap.instead],
+        newest_day=None if day is None else from_us(day * DAY_US).date(),
+        alerts=alerts,
     )
 
 

@@ -46,6 +46,7 @@ class DecisionRow(BaseModel):
     arm: str | None
     flags: list[str]
     rule: str | None
+    lists: dict[str, int] = Field(description="By list of keys the version that was in force.")
 
     @classmethod
     def of(cls, one: Decided) -> DecisionRow:
@@ -64,6 +65,7 @@ class DecisionRow(BaseModel):
             arm=one.arm,
             flags=list(one.flags),
             rule=one.rule,
+            lists=dict(one.lists),
         )
 
 
@@ -88,6 +90,7 @@ class DecisionsPage(BaseModel):
                         "arm": "champion",
                         "flags": [],
                         "rule": None,
+                        "lists": {"blocked_cards": 18},
                     }
                 ],
                 "next": "MTA0MjEx",
@@ -185,6 +188,7 @@ class DecisionShape(BaseModel):
     digest: str | None = Field(description="SHA-256 of that version's manifest.")
     flags: list[str]
     rule: str | None = Field(description="The rule that decided, where one did.")
+    lists: dict[str, int] = Field(description="By list of keys the version that was in force.")
     propensity: float | None = Field(description="How likely the default was, of an event that was explored.")
     service: str = Field(description="Fingerprint of the definitions of the features.")
     policy: str
@@ -216,6 +220,7 @@ class EventAnswer(BaseModel):
                     "digest": "5f0c…",
                     "flags": [],
                     "rule": None,
+                    "lists": {"blocked_cards": 18},
                     "propensity": None,
                     "service": "91ab…",
                     "policy": "card_policy",
@@ -296,6 +301,7 @@ def _decision(platform: Platform, view: EventView) -> DecisionShape | None:
         digest=decision.decided_by(0).digest or None,
         flags=list(flag_names(int(decision.flags[0]))),
         rule=answer.rule,
+        lists=decision.versions_of_lists(0),
         propensity=decision.propensity(0),
         service=decision.service,
         policy=view.endpoint.policy,

@@ -10,6 +10,7 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
+from penstock.app.key_lists import check_no_list
 from penstock.app.requests import verdicts
 from penstock.app.routing import endpoint_named
 from penstock.serving.bodies import Events, Wanted, events_of, flag_of
@@ -63,7 +64,7 @@ async def ingest(request: Request, source: str) -> Response:
     Where an endpoint decides on the source's events they are scored, as by ``score``. With ``dry_run=true`` they are only checked.
     """
     platform = platform_of(request)
-    platform.runtime.source_name(source)
+    check_no_list(platform.runtime.plan.sources[platform.runtime.source_name(source)])
     wanted = Wanted.of(request, timeout_s=platform.settings.timeout_s)
     events = await events_of(request)
     if request.scope["query_string"] and flag_of(request, "dry_run"):

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
 from penstock.app.event_lines import one_line
+from penstock.app.key_lists import check_no_list
 from penstock.app.requests import verdicts
 from penstock.core.errors import NotFoundError, PenstockError
 from penstock.serving.access import NOTHING, GuardedRoute
@@ -303,7 +304,7 @@ async def ingest(request: Request) -> JSONResponse:
     platform = platform_of(request)
     body = await taken_apart(await body_of(request), _records)
     for source in body.records:
-        platform.runtime.source_name(source)
+        check_no_list(platform.runtime.plan.sources[platform.runtime.source_name(source)])
     count = sum(len(rows) for rows in body.records.values())
     if count > MOST_RECORDS:
         raise ProblemError(

@@ -1,0 +1,265 @@
+"""Lists of keys of a project: their members, their history, and changing them while it runs.
+
+A change is a row of the list's source in the log, so that there is nothing to keep beside: members are the newest change of each key, and
+the version is how many changes there were. The history is not chained by hashes: a forgotten key leaves it, its place and number stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import msgspec
+
+from penstock.app.runtime import card_tokens_of, plan_of
+from penstock.core.errors import InputError, NotFoundError
+from penstock.core.time import from_us
+from penstock.definitions.key_lists import (
+    ACTOR,
+    CHANGE_FIELDS,
+    CHANGE_ID,
+    CHANGED_AT,
+    EXPIRES_AT,
+    LISTED,
+    REASON,
+    KeyList,
+)
+from penstock.definitions.project import Project, load_project
+from penstock.engine.contract import Contract, Decoded
+from penstock.engine.lookup import ERASED, conformed
+from penstock.engine.values import to_rows
+from penstock.kernel.columns import Columns
+
+if TYPE_CHECKING:
+    from penstock.app.runtime import Runtime
+    from penstock.engine.answers import Answer
+    from penstock.engine.ports import LogReader
+    from penstock.plan.nodes import Plan, SourceNode
+    from penstock.stores.audit_log import AuditLog
+
+MOST = 1000
+"""Most changes of one request."""
+
+Key = tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A change that somebody asks for: a key by its columns, whether it is to be listed, and until when."""
+
+    key: Mapping[str, Any]
+    listed: bool = True
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A change as the log has it.
+
+    Attributes
+    ----------
+    version, position
+        Its number among the changes of the list, from 1 on, and its place in the log.
+    key
+        The join keys' values; None where the key was forgotten.
+    """
+
+    version: int
+    position: int
+    key: Key | None
+    listed: bool
+    changed_at: datetime | None
+    expires_at: datetime | None
+    actor: str | None
+    reason: str | None
+
+    def to_dict(self, names: Sequence[str]) -> dict[str, Any]:
+        """The change as JSON values; `names` are those of the join keys."""
+        return {
+            "version": self.version,
+            "position": self.position,
+            "key": None if self.key is None else dict(zip(names, self.key, strict=True)),
+            "listed": self.listed,
+            "changed_at": _iso(self.changed_at),
+            "expires_at": _iso(self.expires_at),
+            "actor": self.actor,
+            "reason": self.reason,
+        }
+
+
+def list_named(project: Project, plan: Plan, name: str) -> KeyList:
+    """The list; raises `NotFoundError` for one that is not defined, or that nothing uses."""
+    if name not in project.lists:
+        raise NotFoundError(
+            f"list {name!r} does not exist; there are {', '.join(project.lists) or 'none'}. Choose one, or define it: "
+            f"KeyList({name!r}, entity)."
+        )
+    if name not in plan.sources:
+        raise NotFoundError(
+            f"list {name!r}: no rule, model or service uses it, so nobody would see its members. Name it in a policy: "
+            f'Rule("...", when={name}, action="...").'
+        )
+    return project.lists[name]
+
+
+def check_no_list(source: SourceNode) -> None:
+    """Raise `InputError` for the source of a list: its changes say who asked for them and why, and are noted in the audit log."""
+    if source.is_list:
+        raise InputError(
+            f"source {source.name!r}: it holds the changes of a list, which are not sent as events. Send them to "
+            f"/v1/lists/{source.name}/changes with a reason, or by `penstock lists`."
+        )
+
+
+def changes_of(store: LogReader, source: SourceNode) -> Iterator[Change]:
+    """All changes of a list, in the order of the log."""
+    version = 0
+    names = [field.name for field in source.fields]
+    for batch in store.read_log(sources={source.name}):
+        columns = conformed(Columns.from_bytes(batch.payload), source)
+        gone = columns[ERASED].values.tolist() if ERASED in columns else [False] * columns.length  # type: ignore[union-attr]
+        rows = to_rows(columns.select(names), source.fields)
+        for position, row, erased in zip(batch.positions.tolist(), rows, gone, strict=True):
+            version += 1
+            yield _change(row, source, version, position, erased=erased)
+
+
+def _change(
+    row: Mapping[str, Any], source: SourceNode, version: int, position: int, *, erased: bool
+) -> Change:
+    return Change(
+        version=version,
+        position=position,
+        key=None if erased else tuple(row[name] for name in key_names(source)),
+        listed=row[LISTED] is not False and not erased,
+        changed_at=None if erased else row[CHANGED_AT],
+        expires_at=None if erased else row[EXPIRES_AT],
+        actor=None if erased else row[ACTOR],
+        reason=None if erased else row[REASON],
+    )
+
+
+def key_names(source: SourceNode) -> list[str]:
+    """The join keys of a list, by its source."""
+    beside = {source.id_field, *(field.name for field in CHANGE_FIELDS)}
+    return [field.name for field in source.fields if field.name not in beside]
+
+
+def members(changes: Iterable[Change]) -> dict[Key, Change]:
+    """The keys that are listed after `changes`, each with the change that listed it; those that expired are among them."""
+    found: dict[Key, Change] = {}
+    for change in changes:
+        if change.key is None:
+            continue
+        found.pop(change.key, None)
+        if change.listed:
+            found[change.key] = change
+    return found
+
+
+def keys_of(root: Path, source: SourceNode, keys: Sequence[Mapping[str, Any]], *, now_us: int) -> list[Key]:
+    """`keys` as the log writes them: checked, in NFC, with tokens for card numbers."""
+    decoded = _checked(root, source, lines_of([Wanted(key) for key in keys], now_us=now_us))
+    rows = to_rows(
+        decoded.columns.select(key_names(source)), [f for f in source.fields if f.name in key_names(source)]
+    )
+    return [tuple(row.values()) for row in rows]
+
+
+def lines_of(
+    wanted: Sequence[Wanted], *, now_us: int, actor: str | None = None, reason: str | None = None
+) -> bytes:
+    """Changes as the events of a list's source: NDJSON."""
+    at = from_us(now_us)
+    rows = (
+        {
+            **one.key,
+            CHANGED_AT: at,
+            LISTED: one.listed,
+            EXPIRES_AT: one.expires_at,
+            ACTOR: actor,
+            REASON: reason,
+            CHANGE_ID: uuid4().hex,
+        }
+        for one in wanted
+    )
+    return b"\n".join(msgspec.json.encode(row) for row in rows)
+
+
+def checked_lines(
+    root: Path, source: SourceNode, wanted: Sequence[Wanted], *, now_us: int, actor: str, reason: str
+) -> bytes:
+    """`lines_of`, all of which the list's contract allows: a request is taken whole, or not at all.
+
+    Raises
+    ------
+    InputError
+        A key has other columns than the list's, breaks the contract, or there are too many.
+    """
+    if not wanted or len(wanted) > MOST:
+        raise InputError(
+            f"list {source.name!r}: {len(wanted)} changes found; allowed are 1 to {MOST} at once. Send them in parts."
+        )
+    names = key_names(source)
+    for one in wanted:
+        if set(one.key) != set(names):
+            raise InputError(
+                f"list {source.name!r}: a key has the columns {', '.join(one.key) or '(none)'}; allowed are {', '.join(names)}. Give each."
+            )
+    data = lines_of(wanted, now_us=now_us, actor=actor, reason=reason)
+    _checked(root, source, data)
+    return data
+
+
+def _checked(root: Path, source: SourceNode, data: bytes) -> Decoded:
+    decoded = Contract(source, tokens=card_tokens_of(root)).decode_json(data)
+    if decoded.refused:
+        first = decoded.refused[0]
+        raise InputError(
+            f"list {source.name!r}: {len(decoded.refused)} of {decoded.received} keys cannot be listed, the first because of {first.reason} "
+            f"({first.detail}). Nothing was changed; correct the key."
+        )
+    return decoded
+
+
+def note(log: AuditLog, name: str, wanted: Sequence[Wanted], *, actor: str, reason: str) -> None:
+    """Note in the audit log that a list is changed; the keys are in the list's own history, from which they can be forgotten."""
+    added = sum(one.listed for one in wanted)
+    detail = {"added": added, "removed": len(wanted) - added}
+    log.append("list.change", name, detail, actor=actor, reason=reason)
+
+
+def change(
+    runtime: Runtime, name: str, wanted: Sequence[Wanted], *, actor: str, reason: str, log: AuditLog
+) -> list[Answer]:
+    """Change a list of a project that is open here; the next event sees it."""
+    list_named(runtime.project, runtime.plan, name)
+    now_us = runtime.clock.now_us()
+    node = runtime.plan.sources[name]
+    data = checked_lines(runtime.project.root, node, wanted, now_us=now_us, actor=actor, reason=reason)
+    note(log, name, wanted, actor=actor, reason=reason)
+    return runtime.ingest(name, data)
+
+
+def to_become(before: Mapping[Key, Change], keys: Sequence[Key], names: Sequence[str]) -> list[Wanted]:
+    """The changes that make the members of a list exactly `keys`, for ever: those that are missing or expire, then those that are too many."""
+    wanted = dict.fromkeys(keys)
+    lasting = {key for key, change in before.items() if change.expires_at is None}
+    added = [Wanted(dict(zip(names, key, strict=True))) for key in wanted if key not in lasting]
+    gone = [Wanted(dict(zip(names, key, strict=True)), listed=False) for key in before if key not in wanted]
+    return [*added, *gone]
+
+
+def known(root: Path, name: str) -> tuple[KeyList, SourceNode]:
+    """A list of the project in `root`, and its source in the plan."""
+    project = load_project(root)
+    plan = plan_of(project)
+    return list_named(project, plan, name), plan.sources[name]
+
+
+def _iso(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat()

@@ -1,0 +1,88 @@
+"""The newest published copies of a model that goes on learning, so that a decision can be explained by what the model knew then.
+
+Copies that are numbers (linear models) or boosted trees are kept, the newest `MOST` of them and at most `MOST_BYTES`; the oldest go first. They lie
+beside the copy in force, sealed as it is, and are written when that is.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from penstock.core.errors import ArtifactError
+from penstock.models.published import Boosted, Linear, Published
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+KEPT_NAME = "copies.bin"
+MOST, MOST_BYTES = 1000, 4 << 20
+
+_ENCODER = msgspec.msgpack.Encoder()
+_DECODER = msgspec.msgpack.Decoder(list[Published])
+
+
+class Copies:
+    """Published copies by how many labels they had learned, bounded.
+
+    Examples
+    --------
+    >>> from penstock.models.published import linear
+    >>> form = linear([0.0], [1.0], [2.0], intercept=0.5, logistic=True)
+    >>> copies = Copies([Published(form, labels=3, position=9)])
+    >>> copies.of(3) is not None, copies.of(4) is None
+    (True, True)
+    """
+
+    def __init__(self, found: Iterable[Published] = ()) -> None:
+        self._found: OrderedDict[int, Published] = OrderedDict()
+        self._bytes = 0
+        for one in found:
+            self.add(one)
+
+    def add(self, copy: Published) -> None:
+        """Keep a copy, if it is of a kind that can be explained; copies of another log or definition go."""
+        if not isinstance(copy.form, Linear | Boosted):
+            return
+        newest = next(reversed(self._found.values()), None)
+        if newest is not None and newest.learns != copy.learns:
+            self._found.clear()
+            self._bytes = 0
+        if copy.labels in self._found:
+            return
+        self._found[copy.labels] = copy
+        self._bytes += _size(copy)
+        while len(self._found) > MOST or (self._bytes > MOST_BYTES and len(self._found) > 1):
+            _, oldest = self._found.popitem(last=False)
+            self._bytes -= _size(oldest)
+
+    def of(self, labels: int) -> Published | None:
+        """The copy that had learned so many labels; None where it is not kept."""
+        return self._found.get(labels)
+
+    def to_bytes(self) -> bytes:
+        """All of them, oldest first."""
+        return _ENCODER.encode(list(self._found.values()))
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Copies:
+        """The copies of `to_bytes`, whose seal has been checked."""
+        return cls(_DECODER.decode(data))
+
+
+def kept_copies(folder: Path) -> Copies:
+    """The copies that are kept in the folder of a version; none where there are none, or they are of another project."""
+    from penstock.models.learning_model import read_sealed
+
+    try:
+        return Copies.from_bytes(read_sealed(folder / KEPT_NAME))
+    except (FileNotFoundError, ArtifactError, msgspec.DecodeError):
+        return Copies()
+
+
+def _size(copy: Published) -> int:
+    form = copy.form
+    return 24 * len(form.weights) // 8 if isinstance(form, Linear) else len(getattr(form, "ubj", b""))
