@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from penstock.core.time import DAY_US
 from penstock.models.ranking import CardPrecision
+from penstock.models.segments import OTHER, Coded
 from penstock.monitoring.card_days import CardDays
 from penstock.monitoring.estimates import Estimate
 from penstock.monitoring.prequential import Prequential, Quality
@@ -24,8 +25,6 @@ from penstock.monitoring.regression import PrequentialRegression, RegressionQual
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 Cell = Prequential | PrequentialRegression
-
-OTHER = "(other)"
 
 
 class Group(NamedTuple):
@@ -38,13 +37,6 @@ class Group(NamedTuple):
 ALL = Group("all", "")
 RANKED = frozenset({"all", "version", "arm"})
 """Dimensions for which Card Precision is kept."""
-
-
-class Coded(NamedTuple):
-    """A column of few texts: row i is ``names[codes[i]]``."""
-
-    codes: IntArray
-    names: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
