@@ -71,5 +71,5 @@ def test_masks_cover_every_row_once():
     assert set(segment_masks(vectors, features, ["country"], columns=columns)) == {
         "country = DE", "country = FR", "country = IT",
     }  # fmt: skip
-    with pytest.raises(InputError, match="'shop' names 0 features; allowed are payment.mcc, payment.amount"):
+    with pytest.raises(InputError, match="'shop' names 0 features; allowed are"):
         segment_masks(vectors, features, ["shop"], columns=columns)
