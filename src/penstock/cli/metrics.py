@@ -105,7 +105,9 @@ def _print(found: Metrics) -> None:
     say(f"labels take {format_duration(found.delay_us)}; pending decisions count nowhere")
     say()
     if found.task == "anomaly" and found.anomalies is not None:
-        print_facts([("decided", f"{number(found.anomalies.rows)}{_unscored(total)}")])
+        profiles = {alarm.nab_profile for alarm in found.anomalies.alarms}
+        decided = f"{number(found.anomalies.rows)}{_unscored(total)}"
+        print_facts([("decided", decided), *(("NAB profile", name) for name in profiles)])
         print_alarms(found.anomalies)
     elif found.task == "regression":
         print_facts(_regression_facts(total))

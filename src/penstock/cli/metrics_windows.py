@@ -153,7 +153,7 @@ def _name(group: GroupMetrics) -> str:
 
 def _decided(window: Window) -> bool:
     quality = window.quality
-    return bool(quality.labelled + quality.pending + quality.unscored)
+    return bool(quality.labelled + quality.pending)
 
 
 def _binary_cells(window: Window) -> Cells:

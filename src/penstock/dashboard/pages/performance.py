@@ -10,7 +10,7 @@ from penstock.dashboard.client import query
 from penstock.dashboard.elements import Column, blank, card, chart, el, link, row, stack, table, tabs
 from penstock.dashboard.frame import headline
 from penstock.dashboard.kept import show_kept
-from penstock.dashboard.pages.performance_parts import Chosen, show_parts
+from penstock.dashboard.pages.performance_parts import Chosen, show_alarms, show_parts
 from penstock.dashboard.texts import figure, percent, when, whole
 from penstock.dashboard.view import View, part
 
@@ -92,7 +92,7 @@ def _total(found: Figures) -> None:
             chart("Quality by day", _by_day(found["days"], found["task"]))
         if anomalies:
             with card("Alarms", "each decision as it was decided", classes="card flush"):
-                _alarms(anomalies["alarms"])
+                show_alarms([("all", one) for one in anomalies["alarms"]])
         elif points:
             with card("At the thresholds", classes="card flush"):
                 _points(points)
@@ -174,28 +174,6 @@ def _points(points: Sequence[Figures]) -> None:
         for one in points
     ]
     table("Quality at the thresholds", columns, rows, empty="The policy has no thresholds.")
-
-
-def _alarms(alarms: Sequence[Figures]) -> None:
-    heads = ("From", "A day", "NAB", "Found", "Precision", "Recall", "False alarms")
-    columns = [Column("Action"), *(Column(head, "number") for head in heads)]
-    rows = [
-        row(
-            one["action"],
-            [
-                one["action"],
-                figure(one["threshold"]),
-                figure(one["per_day"]),
-                figure(one["nab"]),
-                f"{whole(one['found'])} of {whole(one['windows'])}" if one["windows"] else "–",
-                percent(one["precision"]),
-                percent(one["recall"]),
-                percent(one["false_positive_rate"], 2),
-            ],
-        )
-        for one in alarms
-    ]
-    table("Alarms", columns, rows, empty="The policy has no thresholds.")
 
 
 def _curves(found: list[Figures], thresholds: dict[str, float]) -> None:

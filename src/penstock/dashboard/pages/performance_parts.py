@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from penstock.dashboard import charts
 from penstock.dashboard.client import query
 from penstock.dashboard.elements import Column, card, cell, chart, el, row, stack, table, tabs
-from penstock.dashboard.texts import day, figure, percent, when, whole
+from penstock.dashboard.texts import figure, percent, when, whole
 from penstock.dashboard.theme import SERIES
 
 Figures = dict[str, Any]
@@ -45,6 +45,7 @@ MEASURES: Mapping[str, Mapping[str, str]] = {
 }
 """What can be drawn of each task, and how it is called."""
 
+_SCORE_COLUMNS = 9
 _SHARES = frozenset({"average_precision", "roc_auc", "precision", "recall", "f1"})
 
 
@@ -79,7 +80,11 @@ def _side_by_side(found: Figures, chosen: Chosen) -> None:
     with card("By part", "each in the same window of events", classes="card flush"):
         dimensions = list(dict.fromkeys([*found["dimensions"], chosen.by]))
         windows = [(SINCE, "since the beginning")] + [
-            (str(at), window_text(window)) for at, window in enumerate(found["windows"])
+            (
+                str(at),
+                window_text(window) if window["mature"] else f"{window_text(window)}, labels still come",
+            )
+            for at, window in enumerate(found["windows"])
         ]
         at = chosen.window if chosen.window in dict(windows) else SINCE
         with el("div", "", style="padding:0 18px 12px"):
@@ -187,9 +192,10 @@ def _over_time(found: Figures, chosen: Chosen) -> None:
     left = len(found["groups"]) - len(groups)
     note = "windows that end with each day; those whose labels are still to come are left open"
     with card("Over time", f"{note}; {left} smaller ones are not drawn" if left else note):
-        tabs("Measure", list(names.items()), measure, lambda one: chosen.href(measure=one))
-        if measure in _POINTS and len(actions) > 1:
-            tabs("Action", [(one, one) for one in actions], action, lambda one: chosen.href(action=one))
+        with el("div", "", style="padding-bottom:12px"):
+            tabs("Measure", list(names.items()), measure, lambda one: chosen.href(measure=one))
+            if measure in _POINTS and len(actions) > 1:
+                tabs("Action", [(one, one) for one in actions], action, lambda one: chosen.href(action=one))
         chart(f"{names[measure]} over time", course_chart(found, groups, measure, action=action))
 
 
@@ -241,21 +247,53 @@ def _value(moment: Figures, measure: str, action: str) -> float | None:
 def _in_full(found: Figures, group: Figures, dimension: str) -> None:
     """One group: each window, what is known of it, and what scores let one expect."""
     columns, cells = _table_of(found["task"])
+    columns = columns[:_SCORE_COLUMNS]  # what thresholds are worth follows below
     title = f"{dimension.capitalize()} {group['value'] or 'none'}"
-    with card(
-        title, "the truth as far as it is known; beside it what scores let one expect", classes="card flush"
-    ):
+    with card(title, "the truth as far as it is known", classes="card flush"):
         rows = [
-            row(at, [window_text(window), "truth" if window["mature"] else "so far", *cells(window)])
+            row(
+                at,
+                [
+                    window_text(window),
+                    "truth" if window["mature"] else "so far",
+                    *cells(window)[:_SCORE_COLUMNS],
+                ],
+            )
             for at, window in enumerate(group["windows"])
         ]
         table(title, [Column("Events of"), Column(""), *columns], rows)
-    points = list(_compared(group["windows"]))
-    if points:
-        with card("At the thresholds, and as expected", classes="card flush"):
+    if found["task"] == "anomaly":
+        with card("Alarms", "each decision as it was decided", classes="card flush"):
+            show_alarms([(window_text(one), alarm) for one in group["windows"] for alarm in one["alarms"]])
+    elif found["total"]["points"]:
+        with card("At the thresholds, and as scores let one expect", classes="card flush"):
             heads = ("Precision", "expected", "Recall", "expected", "False alarms", "expected")
-            columns = [Column("Events of"), Column("Action"), *(Column(head, "number") for head in heads)]
-            table("At the thresholds", columns, points)
+            named = [Column("Events of"), Column("Action"), *(Column(head, "number") for head in heads)]
+            table("At the thresholds", named, list(_compared(group["windows"])))
+
+
+def show_alarms(alarms: Sequence[tuple[str, Figures]]) -> None:
+    """A table of what actions of a detector came to, each under what it is of."""
+    heads = ("From", "A day", "NAB", "Found", "Precision", "Recall", "False alarms")
+    columns = [Column("Events of"), Column("Action"), *(Column(head, "number") for head in heads)]
+    rows = [
+        row(
+            f"{name} {one['action']}",
+            [
+                name,
+                one["action"],
+                figure(one["threshold"]),
+                figure(one["per_day"]),
+                figure(one["nab"]),
+                f"{whole(one['found'])} of {whole(one['windows'])}" if one["windows"] else "–",
+                percent(one["precision"]),
+                percent(one["recall"]),
+                percent(one["false_positive_rate"], 2),
+            ],
+        )
+        for name, one in alarms
+    ]
+    table("Alarms", columns, rows, empty="The policy has no thresholds.")
 
 
 def _compared(windows: Sequence[Figures]) -> Iterator[dict[str, Any]]:
@@ -272,13 +310,19 @@ def _compared(windows: Sequence[Figures]) -> Iterator[dict[str, Any]]:
 
 
 def window_text(window: Figures) -> str:
-    """When a window begins and ends, and whether labels are still to come.
+    """When a window begins and ends, by days where it does.
 
-    >>> window_text({"start": "2026-01-01T00:00:00Z", "end": "2026-01-08T00:00:00Z", "mature": False})
-    '2026-01-01 to 2026-01-08, labels still come'
+    >>> window_text({"start": "2026-01-01T00:00:00Z", "end": "2026-01-08T00:00:00Z"})
+    '1 Jan – 8 Jan'
+    >>> window_text({"start": "2026-01-01T00:00:00Z", "end": "2026-01-01T06:00:00Z"})
+    '1 Jan 00:00 – 1 Jan 06:00'
     """
-    text = f"{day(window['start'])} to {day(window['end'])}"
-    return text if window["mature"] else f"{text}, labels still come"
+    ends = [moment for moment in (when(window["start"]), when(window["end"])) if moment is not None]
+    whole_days = all((moment.hour, moment.minute, moment.second) == (0, 0, 0) for moment in ends)
+    texts = [
+        f"{moment.day} {moment:%b}" if whole_days else f"{moment.day} {moment:%b %H:%M}" for moment in ends
+    ]
+    return " – ".join(texts)
 
 
 def _dimension(by: str) -> str:
