@@ -169,7 +169,7 @@ def _joined(parts: Sequence[_Part], actions: int) -> _Part:
             np.concatenate([part.series.times_us for part in parts]),
             np.concatenate([part.series.scores for part in parts]),
             np.concatenate([part.series.labels for part in parts]),
-            np.concatenate([part.series.entities for part in parts]),  # type: ignore[arg-type]
+            np.concatenate([part.series.entities for part in parts]),
         ),
         np.concatenate([part.limits for part in parts]),
         np.concatenate([part.reached for part in parts]),

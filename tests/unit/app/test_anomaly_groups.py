@@ -17,6 +17,7 @@ from penstock.engine.decisions import Decisions
 from penstock.engine.lookup import RowReader
 from penstock.engine.routing import DecidedBy
 from penstock.models.dataset import labels_at
+from penstock.models.segments import NONE
 from penstock.monitoring.nab import PROFILES, anomaly_windows, nab_score_of
 from tests.unit.app import shop
 from tests.unit.app.test_anomalies import LABELLED, trained, write
@@ -112,10 +113,10 @@ def test_the_score_of_a_group_is_that_of_its_decisions_as_they_were_decided(root
 
 def test_segments_and_windows(root):
     rows, found = stored(root), metrics(root, by="segment:shop")
-    assert len(found.groups) > 2
+    assert [group.value for group in found.groups] == sorted({row[2] or NONE for row in rows})
     judged = 0
     for group in found.groups:
-        own = [row for row in rows if (row[2] or "(none)") == group.value]
+        own = [row for row in rows if (row[2] or NONE) == group.value]
         assert sum(alarm.alerts for alarm in group.alarms) == sum(row[4] for row in own)
         for window in group.windows:
             inside = [row for row in own if window.start_us <= row[0] < window.end_us]

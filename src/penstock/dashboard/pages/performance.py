@@ -45,8 +45,7 @@ async def page(view: View) -> None:
         chosen = Chosen(
             endpoint["name"],
             view.query("by") or "version",
-            *(view.query(name) or "" for name in ("window", "measure", "action")),
-            group=view.query("group"),
+            **{name: view.query(name) for name in ("window", "measure", "action", "group")},
         )
         await show_kept(
             view,
