@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from penstock.app.anomalies import AnomalyRows
 from penstock.app.scored import Describer
 from penstock.core.errors import NotFoundError, PlanError
 from penstock.core.records import DecisionBatch
@@ -24,13 +25,13 @@ from penstock.engine.ports import LogReader
 from penstock.models.dataset import labels_at
 from penstock.monitoring.anomalies import PrequentialAnomalies
 from penstock.monitoring.board import ALL, Board, Group, Periods, Scored, Window
-from penstock.monitoring.prequential import BINS, Prequential
-from penstock.monitoring.regression import PrequentialRegression
+from penstock.monitoring.prequential import BINS, Prequential, Quality
+from penstock.monitoring.regression import PrequentialRegression, RegressionQuality
 from penstock.plan.nodes import Plan
 
 if TYPE_CHECKING:
     from penstock.app.version_thresholds import VersionThresholds
-    from penstock.models.evaluation_anomaly import AnomalyReport
+    from penstock.models.evaluation_anomaly import AlarmReport, AnomalyReport
 
 FloatArray = npt.NDArray[np.float64]
 Cell = Prequential | PrequentialRegression
@@ -134,6 +135,41 @@ def stored_board(
     return board
 
 
+def anomaly_rows(
+    monitor: Monitor, board: Board, *, thresholds: VersionThresholds | None = None
+) -> AnomalyRows | None:
+    """What keeps the decisions of a detector of anomalies; None for another model."""
+    if monitor.endpoint.model.task != "anomaly":
+        return None
+    own = [threshold for _, threshold in monitor.endpoint.policy.actions]
+    return AnomalyRows(monitor, board, thresholds=own if thresholds is None else thresholds.in_force)
+
+
+def stored_metrics(
+    store: LogReader,
+    plan: Plan,
+    monitor: Monitor,
+    *,
+    by: str | None = None,
+    thresholds: VersionThresholds | None = None,
+    as_of_us: int | None = None,
+    progress: Progress | None = None,
+) -> Metrics:
+    """What `penstock metrics` shows, from what is stored; see `stored_board` and `metrics_of` for the parameters."""
+    board = empty_board(
+        monitor, thresholds=None if thresholds is None else thresholds.in_force, keep_all=by == "day"
+    )
+    anomalies = anomaly_rows(monitor, board, thresholds=thresholds)
+    batches = scored_batches(
+        store, plan, monitor, thresholds=thresholds, as_of_us=as_of_us, progress=progress
+    )
+    for scored, labels, decisions in batches:
+        count(board, scored, labels)
+        if anomalies is not None:
+            anomalies.add(scored, labels, decisions)
+    return metrics_of(board, monitor, by=by, anomalies=anomalies)
+
+
 def count(board: Board, scored: Scored, labels: FloatArray) -> None:
     """Count decisions and the labels that are known of them (NaN: not known)."""
     board.decide(scored)
@@ -186,8 +222,31 @@ def _slices(batches: Iterator[DecisionBatch]) -> Iterator[tuple[npt.NDArray[np.i
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GroupMetrics:
+    """What decisions of a version, an arm or a segment were worth.
+
+    Attributes
+    ----------
+    dimension, value
+        Such as ``version`` and ``fraud:3``, or ``country`` and ``DE``.
+    quality
+        Since the beginning.
+    windows
+        The same windows as of all decisions.
+    alarms
+        Of a detector of anomalies: what each action came to, since the beginning.
+    """
+
+    dimension: str
+    value: str
+    quality: Quality | RegressionQuality
+    windows: tuple[Window, ...]
+    alarms: tuple[AlarmReport, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Metrics:
-    """What `penstock metrics` shows: all decisions, the newest windows, and one line a group or day."""
+    """What `penstock metrics` shows: all decisions, the newest windows, and the same of each group, or each day."""
 
     endpoint: str
     task: str
@@ -195,8 +254,8 @@ class Metrics:
     delay_us: int
     total: Any
     windows: tuple[Window, ...]
-    rows: tuple[tuple[str, str, Any], ...]
-    """Dimension, value and quality of each group, or ``day``, date and window of each day."""
+    groups: tuple[GroupMetrics, ...] = ()
+    days: tuple[Window, ...] = ()
     anomalies: AnomalyReport | None = None
     """Of a detector of anomalies."""
 
@@ -206,32 +265,46 @@ class Metrics:
 
 
 def metrics_of(
-    board: Board, monitor: Monitor, *, by: str | None = None, anomalies: AnomalyReport | None = None
+    board: Board, monitor: Monitor, *, by: str | None = None, anomalies: AnomalyRows | None = None
 ) -> Metrics:
     """The figures of a board; `by` is ``version``, ``arm``, ``segment:NAME`` or ``day``.
+
+    `anomalies` are the decisions that the board counted, of a detector.
 
     Raises
     ------
     NotFoundError
         `by` names nothing that is watched.
     """
+    windows = tuple(board.windows())
     return Metrics(
         endpoint=monitor.endpoint.name,
         task=monitor.endpoint.model.task,
         newest_us=board.newest_us,
         delay_us=to_us(monitor.delay),
         total=board.total().summary(),
-        windows=tuple(board.windows()),
-        rows=_rows(board, monitor, by),
-        anomalies=anomalies,
+        windows=windows if anomalies is None else anomalies.with_alarms(ALL, windows),
+        groups=tuple(group_metrics(board, group, anomalies) for group in _groups(board, monitor, by)),
+        days=tuple(board.days()) if by == "day" else (),
+        anomalies=None if anomalies is None else anomalies.report(),
     )
 
 
-def _rows(board: Board, monitor: Monitor, by: str | None) -> tuple[tuple[str, str, Any], ...]:
-    if by is None:
+def group_metrics(board: Board, group: Group, anomalies: AnomalyRows | None = None) -> GroupMetrics:
+    """The figures of one group of a board."""
+    windows = tuple(board.windows(group))
+    return GroupMetrics(
+        dimension=group.dimension,
+        value=group.value,
+        quality=board.total(group).summary(),
+        windows=windows if anomalies is None else anomalies.with_alarms(group, windows),
+        alarms=() if anomalies is None else anomalies.alarms(group),
+    )
+
+
+def _groups(board: Board, monitor: Monitor, by: str | None) -> Sequence[Group]:
+    if by is None or by == "day":
         return ()
-    if by == "day":
-        return tuple(("day", str(np.datetime64(day.start_us, "us"))[:10], day) for day in board.days())
     name = by.removeprefix("segment:")
     allowed = ["version", "arm", *monitor.segments]
     if name not in allowed:
@@ -240,5 +313,4 @@ def _rows(board: Board, monitor: Monitor, by: str | None) -> tuple[tuple[str, st
             f"{', '.join(monitor.segments) or 'its segments, of which there are none'}. Choose one, or add the segment: "
             f"Monitor(endpoint=..., segments=[{name!r}])."
         )
-    groups: list[Group] = [group for group in board.groups if group.dimension == name and group != ALL]
-    return tuple((group.dimension, group.value, board.total(group).summary()) for group in groups)
+    return [group for group in board.groups if group.dimension == name and group != ALL]

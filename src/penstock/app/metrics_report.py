@@ -8,19 +8,35 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from penstock.app.measuring import Progress, count, empty_board, metrics_of, scored_batches
+from penstock.app.measuring import (
+    Progress,
+    anomaly_rows,
+    count,
+    empty_board,
+    group_metrics,
+    metrics_of,
+    scored_batches,
+)
 from penstock.core.time import DAY_US
-from penstock.monitoring.board import ALL, RANKED, Board, Group
+from penstock.monitoring.board import ALL, Board, Group
 from penstock.monitoring.prequential import Prequential
 
 if TYPE_CHECKING:
+    from penstock.app.anomalies import AnomalyRows
     from penstock.app.version_thresholds import VersionThresholds
     from penstock.definitions.monitors import Monitor
     from penstock.engine.ports import LogReader
     from penstock.plan.nodes import Plan
 
+MEASURES = (
+    "labelled", "pending", "positives", "positive_rate", "average_precision", "roc_auc", "log_loss", "brier",
+    "calibration_error", "unevenness", "mae", "rmse", "bias", "pinball",
+)  # fmt: skip
+POINT_MEASURES = ("action", "precision", "recall", "f1", "false_positive_rate", "cost")
+"""What is told of rolling windows."""
 CURVE_POINTS = 200
 SCORE_STEPS = 50
+_CURVED = frozenset({"version", "arm"})
 
 
 def metrics_report(
@@ -34,33 +50,48 @@ def metrics_report(
 ) -> dict[str, Any]:
     """The figures that `penstock metrics` shows, for every ``--by``, as JSON values; see `stored_board` for the parameters.
 
-    ``groups`` holds one entry a version, arm and value of a segment; ``days`` the whole endpoint by UTC day. Of all decisions,
-    versions and arms of a classifier there are ``curves`` and ``scores``, too.
+    ``groups`` holds one entry a version, arm and value of a segment, each with the same windows as all decisions, and its ``course``:
+    the shortest window, rolling; ``days`` the whole endpoint by UTC day. Of all decisions, versions and arms of a classifier there
+    are ``curves`` and ``scores``, too.
     """
     in_force = None if thresholds is None else thresholds.in_force
     board = empty_board(monitor, thresholds=in_force)
     daily = empty_board(monitor, thresholds=in_force, keep_all=True, slot_us=DAY_US)
+    anomalies = anomaly_rows(monitor, board, thresholds=thresholds)
     batches = scored_batches(
         store, plan, monitor, thresholds=thresholds, as_of_us=as_of_us, progress=progress
     )
-    for scored, labels, _ in batches:
+    for scored, labels, decisions in batches:
         count(board, scored, labels)
         count(daily, replace(scored, groups={}), labels)
-    found = metrics_of(board, monitor).to_dict()
-    del found["rows"]
-    groups = [group for group in board.groups if group != ALL]
+        if anomalies is not None:
+            anomalies.add(scored, labels, decisions)
     return {
-        **found,
+        **asdict(metrics_of(board, monitor, anomalies=anomalies)),
         **_shape(board, ALL),
-        "groups": [_group(board, group) for group in groups],
+        "course": course(board, ALL),
+        "groups": [_group(board, group, anomalies) for group in board.groups if group != ALL],
         "days": [asdict(day) for day in daily.days()],
     }
 
 
-def _group(board: Board, group: Group) -> dict[str, Any]:
-    quality = asdict(board.total(group).summary())
-    found = {"dimension": group.dimension, "value": group.value, "quality": quality}
-    return found | (_shape(board, group) if group.dimension in RANKED else {"curves": None, "scores": None})
+def _group(board: Board, group: Group, anomalies: AnomalyRows | None) -> dict[str, Any]:
+    found = asdict(group_metrics(board, group, anomalies)) | {"course": course(board, group)}
+    shape = _shape(board, group) if group.dimension in _CURVED else {"curves": None, "scores": None}
+    return found | shape
+
+
+def course(board: Board, group: Group) -> list[dict[str, Any]]:
+    """Figures of the shortest window as it rolls on by days, oldest first; see `Board.rolling`."""
+    return [
+        {"end_us": one.end_us, "mature": one.mature, **_told(asdict(one.quality), MEASURES)}
+        | {"points": [_told(point, POINT_MEASURES) for point in asdict(one.quality).get("points", ())]}
+        for one in board.rolling(group)
+    ]
+
+
+def _told(figures: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: figures[name] for name in names if figures.get(name) is not None}
 
 
 def _shape(board: Board, group: Group) -> dict[str, Any]:

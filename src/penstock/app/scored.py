@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,16 +12,16 @@ from penstock.definitions.monitors import Monitor
 from penstock.definitions.policies import CostMatrix
 from penstock.engine.decisions import Decisions, Flag
 from penstock.engine.lookup import RowReader
-from penstock.kernel.columns import Column, Columns, IntArray, Numeric, Text
+from penstock.kernel.columns import Column, Columns, IntArray, Numeric
 from penstock.kernel.hashing import encode_keys, hash_text
-from penstock.monitoring.board import Coded, Scored
+from penstock.models.segments import Coded, segments_of
+from penstock.monitoring.board import Scored
 from penstock.plan.nodes import Plan
 
 if TYPE_CHECKING:
     from penstock.app.version_thresholds import VersionThresholds
 
 NO_MODEL = "(no model)"
-NONE = "(none)"
 UNKNOWN = "(unknown)"
 """A feature of decisions that were made with other definitions."""
 
@@ -51,6 +51,9 @@ class Describer:
         self._service = service.fingerprint
         self._features = {output.name: i for i, output in enumerate(service.outputs)}
         self._segments = monitor.segments
+        types = {field.name: field.dtype for field in monitor.endpoint.source.schema}
+        types |= {output.name: output.dtype for output in service.outputs}
+        self._types = {name: types[name].name for name in monitor.segments}
         self._keys = next((lookup.key_columns for lookup in service.lookups if lookup.own), ())
         costs: CostMatrix | None = monitor.endpoint.policy.costs
         named = (None, None) if costs is None else (costs.false_negative, costs.false_positive)
@@ -91,45 +94,17 @@ class Describer:
         return positions, decisions, self(rows.events(self.source, positions), decisions)
 
     def _segment(self, name: str, events: Columns, decisions: Decisions) -> Coded:
+        dtype = self._types[name]
         if name not in self._features:
-            return coded(events[name])
+            return segments_of(events[name], dtype)
         if decisions.service != self._service:
             return _same(UNKNOWN, len(decisions))
-        return coded(Numeric(decisions.vectors[:, self._features[name]]))
+        return segments_of(Numeric(decisions.vectors[:, self._features[name]]), dtype)
 
     def _cards(self, events: Columns) -> npt.NDArray[np.uint64] | None:
         if not self._keys:
             return None
         return hash_text(encode_keys([events[name] for name in self._keys]), _CARD_SEED)
-
-
-def coded(column: Column) -> Coded:
-    """A column as few texts: null is ``(none)``, numbers as short as they can be said.
-
-    >>> coded(Numeric(np.array([2.0, np.nan, 2.0])))
-    Coded(codes=array([0, 1, 0]), names=('2', '(none)'))
-    """
-    if isinstance(column, Text):
-        return _coded_texts(column.to_strings())
-    values, codes = np.unique(column.values, return_inverse=True)
-    names = [_name(value) for value in values.tolist()]
-    if column.valid is not None and not column.valid.all():
-        codes, names = np.where(column.valid, codes, len(names)), [*names, NONE]
-    return Coded(codes.astype(np.int64), tuple(names))
-
-
-def _coded_texts(texts: Sequence[str | None]) -> Coded:
-    numbers: dict[str | None, int] = {}
-    codes = np.array([numbers.setdefault(text, len(numbers)) for text in texts], np.int64)
-    return Coded(codes, tuple(NONE if text is None else text for text in numbers))
-
-
-def _name(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float):
-        return NONE if value != value else f"{value:g}"
-    return str(value)
 
 
 def _decided(decisions: Decisions, names: list[str]) -> Coded:

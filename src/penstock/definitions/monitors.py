@@ -15,6 +15,7 @@ from penstock.definitions.endpoints import Endpoint
 from penstock.definitions.sources import check_not_negative
 
 WINDOWS = (timedelta(days=7), timedelta(days=28))
+NAB_PROFILES = ("standard", "reward_low_FP_rate", "reward_low_FN_rate")
 FALSE_DISCOVERY = ("benjamini-hochberg", "benjamini-yekutieli")
 MOST_SLOTS = 1_000
 
@@ -30,7 +31,8 @@ class Monitor:
     endpoint
         What is watched.
     segments
-        Columns of the event, or features (``view.feature``), by whose values quality is split.
+        Columns of the event, or features (``view.feature``), by whose values quality is split: texts, truth values and whole
+        numbers by value, numbers with a fraction by range (1 to 2, 2 to 5, 5 to 10, ...).
     max_segments
         Most values of a segment that are told apart; those seen later count together as ``(other)``.
     windows
@@ -49,6 +51,9 @@ class Monitor:
     false_discovery
         How false discoveries among features are bounded: ``"benjamini-hochberg"``, or ``"benjamini-yekutieli"``,
         which needs no assumption on how features depend on each other and finds less.
+    nab_profile
+        What errors cost in the NAB score of a detector of anomalies, by the benchmark's own names: ``"standard"``,
+        ``"reward_low_FP_rate"`` (a false alarm twice as much), ``"reward_low_FN_rate"`` (a missed anomaly twice as much).
     min_effect
         Differences smaller than this are no alarm however certain they are: the largest difference of the two
         distribution functions, or of the shares of a value or of missing ones.
@@ -74,6 +79,7 @@ class Monitor:
     false_alarms: float
     false_discovery: str
     min_effect: float
+    nab_profile: str
 
     def __init__(
         self,
@@ -90,6 +96,7 @@ class Monitor:
         false_alarms: float = 0.05,
         false_discovery: str = "benjamini-hochberg",
         min_effect: float = 0.02,
+        nab_profile: str = "standard",
     ) -> None:
         if not isinstance(endpoint, Endpoint):
             raise DefinitionError(
@@ -104,11 +111,8 @@ class Monitor:
         _check_length(drift_window, owner=what, argument="drift_window")
         _check_counts(owner=what, max_segments=max_segments, top_k=top_k)
         _check_shares(owner=what, quantile=quantile, false_alarms=false_alarms, min_effect=min_effect)
-        if false_discovery not in FALSE_DISCOVERY:
-            raise DefinitionError(
-                f"{what}: false_discovery is {false_discovery!r}; allowed are {', '.join(map(repr, FALSE_DISCOVERY))}. "
-                "Choose one."
-            )
+        _check_choice(false_discovery, FALSE_DISCOVERY, owner=what, argument="false_discovery")
+        _check_choice(nab_profile, NAB_PROFILES, owner=what, argument="nab_profile")
         values = (
             ("name", chosen),
             ("endpoint", endpoint),
@@ -122,6 +126,7 @@ class Monitor:
             ("false_alarms", float(false_alarms)),
             ("false_discovery", false_discovery),
             ("min_effect", float(min_effect)),
+            ("nab_profile", nab_profile),
         )
         for attribute, value in values:
             object.__setattr__(self, attribute, value)
@@ -177,6 +182,13 @@ def _check_segments(segments: object, endpoint: Endpoint, *, owner: str) -> None
             f"{owner}: segments holds {(unknown or list(segments))[0]!r}{'' if unknown else ' twice'}; allowed, once each, "
             f"are the columns of {endpoint.source.name!r} ({', '.join(columns)}) and the features of "
             f"{endpoint.model.features.name!r} ({', '.join(features)}). Correct it."
+        )
+
+
+def _check_choice(value: object, allowed: Sequence[str], *, owner: str, argument: str) -> None:
+    if value not in allowed:
+        raise DefinitionError(
+            f"{owner}: {argument} is {value!r}; allowed are {', '.join(map(repr, allowed))}. Choose one."
         )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from penstock.core.errors import ModelError
 from penstock.core.time import DAY_US
 from penstock.models.manifest import json_value
-from penstock.monitoring.nab import anomaly_windows, nab_score_of
+from penstock.monitoring.nab import PROFILES, anomaly_windows, nab_score_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -31,8 +31,9 @@ class AlarmReport:
         What is taken from which score on.
     alerts, share, per_day
         How often: of all events, also those without label.
-    nab
-        The Numenta Anomaly Benchmark's score over the labelled events of each entity; None where none is an anomaly.
+    nab, nab_profile
+        The Numenta Anomaly Benchmark's score over the labelled events of each entity; None where none is an anomaly. What errors cost
+        in it, by the benchmark's name.
     windows, found
         Anomalies (runs of anomalous events of an entity), and those with an alarm in them.
     precision, recall, false_positive_rate
@@ -50,6 +51,9 @@ class AlarmReport:
     precision: float | None
     recall: float | None
     false_positive_rate: float | None
+    nab_profile: str = "standard"
+    highest: float | None = None
+    """Where events were judged by different thresholds, of which `threshold` is the lowest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,14 +109,22 @@ class Series:
     labels: NDArray[np.float64]
     entities: NDArray[Any] | None = None
 
+    def take(self, rows: NDArray[Any]) -> Series:
+        """The events at these rows."""
+        entities = None if self.entities is None else self.entities[rows]
+        return Series(self.times_us[rows], self.scores[rows], self.labels[rows], entities)
+
     def alone(self) -> Iterator[Series]:
         """Each entity's labelled events, by time."""
+        return (self.take(part) for part in self.alone_rows())
+
+    def alone_rows(self) -> Iterator[NDArray[np.int64]]:
+        """Which rows are each entity's labelled events, by time."""
         rows = np.flatnonzero(~np.isnan(self.labels) & ~np.isnan(self.scores))
         codes = np.zeros(len(rows), np.int64) if self.entities is None else self.entities[rows]
         rows = rows[np.lexsort((self.times_us[rows], codes))]
         codes = np.zeros(len(rows), np.int64) if self.entities is None else self.entities[rows]
-        for part in np.split(rows, np.flatnonzero(codes[1:] != codes[:-1]) + 1):
-            yield Series(self.times_us[part], self.scores[part], self.labels[part])
+        yield from np.split(rows, np.flatnonzero(codes[1:] != codes[:-1]) + 1)
 
 
 def evaluate_anomalies(series: Series, *, thresholds: Mapping[str, float] | None = None) -> AnomalyReport:
@@ -156,11 +168,38 @@ def evaluate_anomalies(series: Series, *, thresholds: Mapping[str, float] | None
 
 def alarms_at(series: Series, action: str, threshold: float) -> AlarmReport:
     """What a threshold came to."""
-    alerts = series.scores >= threshold
+    return alarms_of(series, series.scores >= threshold, action=action, threshold=threshold)
+
+
+def alarms_of(
+    series: Series,
+    alerts: NDArray[np.bool_],
+    *,
+    action: str,
+    threshold: float,
+    highest: float | None = None,
+    nab_profile: str = "standard",
+) -> AlarmReport:
+    """What alarms came to, bool of shape [n], however each was decided.
+
+    Parameters
+    ----------
+    action, threshold, highest
+        How they are called, and from which scores on they were raised.
+    nab_profile
+        One of `penstock.monitoring.nab.PROFILES`.
+
+    Examples
+    --------
+    >>> labels = np.repeat([0.0, 1.0, 0.0], [60, 10, 30])
+    >>> series = Series(np.arange(100), np.zeros(100), labels)
+    >>> alarms_of(series, labels > 0, action="alarm", threshold=0.9).nab
+    100.0
+    """
     known = ~np.isnan(series.labels)
     truth, flagged = series.labels[known] > 0, alerts[known]
     hits, wrong = int((flagged & truth).sum()), int((flagged & ~truth).sum())
-    judged = [(one.scores >= threshold, anomaly_windows(one.labels)) for one in series.alone()]
+    judged = [(alerts[rows], anomaly_windows(series.labels[rows])) for rows in series.alone_rows()]
     windows = sum(len(found) for _, found in judged)
     caught = sum(bool(flags[first : last + 1].any()) for flags, found in judged for first, last in found)
     days = (int(series.times_us.max()) - int(series.times_us.min())) / DAY_US
@@ -170,12 +209,14 @@ def alarms_at(series: Series, action: str, threshold: float) -> AlarmReport:
         alerts=int(alerts.sum()),
         share=float(alerts.mean()),
         per_day=float(alerts.sum()) / max(days, 1 / 24),
-        nab=nab_score_of(judged) if windows else None,
+        nab=nab_score_of(judged, profile=PROFILES[nab_profile]) if windows else None,
         windows=windows,
         found=caught,
         precision=_ratio(hits, hits + wrong),
         recall=_ratio(hits, int(truth.sum())),
         false_positive_rate=_ratio(wrong, int((~truth).sum())),
+        nab_profile=nab_profile,
+        highest=highest,
     )
 
 

@@ -9,23 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from penstock.core.time import DAY_US
 from penstock.models.ranking import CardPrecision
+from penstock.models.segments import OTHER, Coded
 from penstock.monitoring.card_days import CardDays
 from penstock.monitoring.estimates import Estimate
 from penstock.monitoring.prequential import Prequential, Quality
 from penstock.monitoring.regression import PrequentialRegression, RegressionQuality
 
+if TYPE_CHECKING:
+    from penstock.models.evaluation_anomaly import AlarmReport
+
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 Cell = Prequential | PrequentialRegression
-
-OTHER = "(other)"
 
 
 class Group(NamedTuple):
@@ -36,15 +38,6 @@ class Group(NamedTuple):
 
 
 ALL = Group("all", "")
-RANKED = frozenset({"all", "version", "arm"})
-"""Dimensions for which Card Precision is kept."""
-
-
-class Coded(NamedTuple):
-    """A column of few texts: row i is ``names[codes[i]]``."""
-
-    codes: IntArray
-    names: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,7 +107,8 @@ class Window:
     """Quality over events in ``[start_us, end_us)``.
 
     `quality` is the truth as far as it is known, `estimate` what could be expected before labels came; `estimate` is None
-    for a regression. `mature` says whether all labels have had their time.
+    for a regression. `mature` says whether all labels have had their time. `alarms` is what each action of a detector of anomalies
+    came to, where decisions were kept to say.
     """
 
     start_us: int
@@ -123,6 +117,16 @@ class Window:
     quality: Quality | RegressionQuality
     estimate: Estimate | None
     card_precision: CardPrecision | None = None
+    alarms: tuple[AlarmReport, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Quality over the window that ends at `end_us`, one of a row of such."""
+
+    end_us: int
+    mature: bool
+    quality: Quality | RegressionQuality
 
 
 @dataclass(slots=True)
@@ -177,7 +181,7 @@ class Board:
         self._periods = periods
         self._max_values, self._top_k, self._keep_all = max_values, top_k, keep_all
         self._known: dict[str, set[str]] = {}
-        self._groups: dict[Group, _Cells] = {ALL: self._new(ALL)}
+        self._groups: dict[Group, _Cells] = {ALL: self._new()}
         self.newest_us: int | None = None
         """The newest event time decided."""
 
@@ -247,6 +251,28 @@ class Board:
         days = sorted({slot // per_day for slot in self._groups[group].slots})
         return [self._window(group, day * per_day, (day + 1) * per_day) for day in days]
 
+    def rolling(self, group: Group = ALL) -> list[Moment]:
+        """The shortest window, ending with each day that the longest one holds and those since, oldest first."""
+        if self.newest_us is None:
+            return []
+        slot, mature = self._periods.slot_us, self._mature_stop
+        shortest, longest = (self._periods.windows_us[i] // slot for i in (0, -1))
+        per_day = DAY_US // slot
+        first = -(-(mature - longest + 1) // per_day) * per_day
+        ends = sorted(
+            {*range(first, self.newest_us // slot + 1, per_day), mature, self.newest_us // slot + 1}
+        )
+        cells = self._groups[group]
+        return [
+            Moment(end * slot, end <= mature, self._merged(cells, end - shortest, end).summary())
+            for end in ends
+            if end > mature - longest
+        ]
+
+    def told_apart(self, dimension: str, value: str) -> str:
+        """The value of the group in which decisions with `value` are counted, if any was."""
+        return self._value(dimension, value, new=False)
+
     @property
     def _mature_stop(self) -> int:
         assert self.newest_us is not None
@@ -256,7 +282,7 @@ class Board:
         cells, slot = self._groups[group], self._periods.slot_us
         truth = self._merged(cells, first, stop)
         delay = -(-self._periods.delay_us // slot)
-        before = self._merged(cells, first - self._periods.known_us // slot, min(first, stop - delay))
+        before = self._calibration(group, first - self._periods.known_us // slot, min(first, stop - delay))
         ranking = cells.ranking
         first_day, stop_day = -(-first * slot // DAY_US), stop * slot // DAY_US
         mature = stop <= self._mature_stop
@@ -269,6 +295,14 @@ class Board:
             card_precision=None if ranking is None or not mature else ranking.precision(first_day, stop_day),
         )
 
+    def _calibration(self, group: Group, first: int, stop: int) -> Cell:
+        """On what a group's scores are calibrated: its own labels; those of all for a segment that has too few."""
+        own = self._merged(self._groups[group], first, stop)
+        of_a_model = group.dimension in {"version", "arm"}  # whose scores mean what no other's do
+        if of_a_model or not isinstance(own, Prequential) or own.chances() is not None:
+            return own
+        return self._merged(self._groups[ALL], first, stop)
+
     def _merged(self, cells: _Cells, first: int, stop: int) -> Cell:
         merged = self._make_slot()
         for slot, cell in cells.slots.items():
@@ -276,10 +310,9 @@ class Board:
                 merged.merge(cell)  # type: ignore[arg-type]
         return merged
 
-    def _new(self, group: Group) -> _Cells:
+    def _new(self) -> _Cells:
         longest = self._periods.windows_us[-1]
-        ranked = group.dimension in RANKED and longest >= DAY_US
-        ranking = CardDays(k=self._top_k, days=longest // DAY_US) if ranked else None
+        ranking = CardDays(k=self._top_k, days=longest // DAY_US) if longest >= DAY_US else None
         return _Cells(self._make_total(), {}, ranking)
 
     def _parts(self, rows: Scored, *, new: bool) -> Iterator[tuple[_Cells, Scored]]:
@@ -298,7 +331,7 @@ class Board:
             for value, codes in wanted.items():
                 group = Group(dimension, value)
                 if group not in self._groups:
-                    self._groups[group] = self._new(group)
+                    self._groups[group] = self._new()
                 chosen = np.flatnonzero(np.isin(coded.codes, codes))
                 yield self._groups[group], rows.take(chosen), chosen
 

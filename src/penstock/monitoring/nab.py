@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,10 @@ class NabProfile:
 STANDARD = NabProfile()
 FEW_FALSE_ALARMS = NabProfile(false_alarm=0.22)
 FEW_MISSED = NabProfile(missed=2.0)
+PROFILES: Mapping[str, NabProfile] = MappingProxyType(
+    {"standard": STANDARD, "reward_low_FP_rate": FEW_FALSE_ALARMS, "reward_low_FN_rate": FEW_MISSED}
+)
+"""By the names that NAB gives them."""
 
 
 def nab_score(
@@ -56,7 +61,7 @@ def nab_score(
     profile
         What errors cost.
     probation
-        Alarms in so many rows at the beginning are overlooked, as NAB does with 15 %.
+        Alarms in so many rows at the beginning are overlooked, and windows that end in them, as NAB does with 15 %.
 
     Raises
     ------
@@ -102,8 +107,11 @@ def nab_score_of(
     for alarms, windows in series:
         if windows:
             _check(windows, len(alarms))
-    score = sum(_points(alarms, windows, profile, probation) for alarms, windows in series)
-    count = sum(len(windows) for _, windows in series)
+    judged = [
+        (alarms, [window for window in windows if window[1] >= probation]) for alarms, windows in series
+    ]
+    score = sum(_points(alarms, windows, profile, probation) for alarms, windows in judged)
+    count = sum(len(windows) for _, windows in judged)
     if not count:
         raise InputError("NAB score: no series has a window; at least one anomaly is needed. Label one.")
     silence, perfect = -profile.missed * count, profile.found * count
@@ -157,7 +165,7 @@ def _behind(row: int, window: tuple[int, int]) -> float:
 
 def _sigmoid(position: float) -> float:
     """From nearly 1 at -1 over 0 at 0 to -1 far behind."""
-    return -1.0 if position > _FAR else 2 / (1 + math.exp(_STEEPNESS * position)) - 1
+    return -1.0 if position >= _FAR else 2 / (1 + math.exp(_STEEPNESS * position)) - 1
 
 
 def _check(windows: Sequence[tuple[int, int]], rows: int) -> None:

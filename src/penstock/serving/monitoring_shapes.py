@@ -20,6 +20,28 @@ class PointShape(BaseModel):
     cost: float | None = None
     true_positives: int | None = None
     false_positives: int | None = None
+    highest: float | None = Field(
+        None,
+        description="Where versions were judged by different thresholds, of which `threshold` is the lowest.",
+    )
+
+
+class AlarmsShape(BaseModel):
+    """What an action of a detector of anomalies came to, each decision by what was decided."""
+
+    action: str
+    threshold: float
+    highest: float | None = Field(None, description="As of points.")
+    alerts: int
+    share: float
+    per_day: float
+    nab: float | None = Field(description="The NAB score; null where no anomaly was labelled.")
+    nab_profile: str
+    windows: int = Field(description="Anomalies: runs of anomalous events of an entity.")
+    found: int = Field(description="Those with an alarm in them.")
+    precision: float | None
+    recall: float | None
+    false_positive_rate: float | None
 
 
 class CalibrationShape(BaseModel):
@@ -66,6 +88,12 @@ class QualityShape(BaseModel):
     brier: float | None = None
     calibration_error: float | None = None
     idle_cost: float | None = Field(None, description="What doing nothing would have cost.")
+    alerts: list[int] = Field(
+        [], description="Of a detector of anomalies: scores that reached each of `points`."
+    )
+    unevenness: float | None = Field(
+        None, description="Of a detector of anomalies: how far scores are from evenly spread."
+    )
     points: list[PointShape] = []
     calibration: list[CalibrationShape] = []
     mae: float | None = None
@@ -102,8 +130,44 @@ class WindowShape(BaseModel):
     end: datetime
     mature: bool = Field(description="Whether all labels have had their time.")
     quality: QualityShape
-    estimate: EstimateShape | None
+    estimate: EstimateShape | None = Field(
+        description="What scores let one expect before labels come; null of a regression and of a detector."
+    )
     card_precision: CardPrecisionShape | None
+    alarms: list[AlarmsShape] = Field([], description="Of a detector of anomalies, by action.")
+
+
+class MomentPointShape(BaseModel):
+    """A point of a rolling window."""
+
+    action: str
+    precision: float | None = None
+    recall: float | None = None
+    f1: float | None = None
+    false_positive_rate: float | None = None
+    cost: float | None = None
+
+
+class MomentShape(BaseModel):
+    """Quality over the window of the shortest length that ends at `end`."""
+
+    end: datetime
+    mature: bool
+    labelled: int
+    pending: int
+    positives: int | None = None
+    positive_rate: float | None = None
+    average_precision: float | None = None
+    roc_auc: float | None = None
+    log_loss: float | None = None
+    brier: float | None = None
+    calibration_error: float | None = None
+    unevenness: float | None = None
+    mae: float | None = None
+    rmse: float | None = None
+    bias: float | None = None
+    pinball: float | None = None
+    points: list[MomentPointShape] = []
 
 
 class GroupShape(BaseModel):
@@ -111,20 +175,37 @@ class GroupShape(BaseModel):
 
     dimension: str
     value: str
-    quality: QualityShape
+    quality: QualityShape = Field(description="Since the beginning.")
+    windows: list[WindowShape] = Field([], description="The same as of all decisions.")
+    course: list[MomentShape] = Field([], description="The shortest window, rolling by days.")
+    alarms: list[AlarmsShape] = Field([], description="Of a detector of anomalies, since the beginning.")
+
+
+class AnomaliesShape(BaseModel):
+    """What all decisions of a detector of anomalies came to."""
+
+    rows: int
+    labelled: int
+    positives: int
+    roc_auc: float | None
+    average_precision: float | None
+    unevenness: float
+    alarms: list[AlarmsShape]
 
 
 class MetricsShape(BaseModel):
     """How good an endpoint's decisions were."""
 
     endpoint: str
-    task: Literal["binary", "regression"]
+    task: Literal["binary", "regression", "anomaly"]
     newest: datetime | None = Field(description="The newest event time decided.")
     label_delay_s: float = Field(description="How long labels take.")
     total: QualityShape
     windows: list[WindowShape] = Field(
         description="The newest whose labels had their time, then what is younger."
     )
+    course: list[MomentShape] = Field([], description="The shortest window, rolling by days.")
+    anomalies: AnomaliesShape | None = Field(None, description="Of a detector of anomalies.")
     dimensions: list[str] = Field(description="What `by` may be, besides `day`.")
     groups: list[GroupShape] = Field(description="By what was asked for; empty without `by`.")
     days: list[WindowShape] = Field(description="With `by=day`: each day that has decisions.")
@@ -336,6 +417,8 @@ def metrics_of(found: dict[str, Any], by: str | None) -> MetricsShape:
         label_delay_s=found["delay_us"] / 1e6,
         total=found["total"],
         windows=found["windows"],
+        course=found.get("course", []),
+        anomalies=found.get("anomalies"),
         dimensions=list(dict.fromkeys(_by_of(one["dimension"]) for one in found["groups"])),
         groups=groups,
         days=found["days"] if by == "day" else [],

@@ -3,13 +3,12 @@
 import numpy as np
 import pytest
 
-from penstock.app.anomalies import stored_anomalies
 from penstock.app.arrivals import Arrivals
 from penstock.app.drifting import drift_report, reference_of
 from penstock.app.gating import judge_version
 from penstock.app.learners_beside import LearnersBeside
 from penstock.app.learning import Learning, new_fold
-from penstock.app.measuring import metrics_of, monitor_of, stored_board
+from penstock.app.measuring import monitor_of, stored_board, stored_metrics
 from penstock.app.online_training import learn_from_log, register_learning
 from penstock.app.runtime import learned_path, open_reader, plan_of, registry_of
 from penstock.app.version_thresholds import VersionThresholds
@@ -151,8 +150,7 @@ def test_figures_need_no_labels_and_use_those_that_there_are(root):
     thresholds = VersionThresholds(plan.endpoints["endpoint"], registry_of(root))
     with open_reader(root) as store:
         board = stored_board(store, plan, monitor, thresholds=thresholds)
-        report = stored_anomalies(store, plan, monitor, thresholds=thresholds.in_force)
-    found = metrics_of(board, monitor, anomalies=report).to_dict()
+        found = stored_metrics(store, plan, monitor, thresholds=thresholds).to_dict()
     assert isinstance(board.total(), PrequentialAnomalies)
     assert found["anomalies"]["rows"] == 200
     assert found["total"]["alerts"] == (found["anomalies"]["alarms"][0]["alerts"],)

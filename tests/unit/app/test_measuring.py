@@ -68,9 +68,9 @@ def test_live_figures_are_those_made_again_from_the_store(folder, seed):
         meter = Meter(runtime, "checkout")
         feed(runtime, meter, first=300, seed=seed)
         same(meter.board, stored_board(runtime.store, runtime.plan, monitor))
-        versions = metrics_of(meter.board, monitor, by="version").rows
-        assert [value for _, value, _ in versions] == ["amount:1", "amount:2"]
-        assert sum(quality.labelled for _, _, quality in versions) == meter.board.total().summary().labelled
+        versions = metrics_of(meter.board, monitor, by="version").groups
+        assert [one.value for one in versions] == ["amount:1", "amount:2"]
+        assert sum(one.quality.labelled for one in versions) == meter.board.total().summary().labelled
 
 
 def test_as_of_knows_what_was_known_then(folder):

@@ -127,6 +127,7 @@ CASES = {
         "Monitor 'checkout'",
         "'bonferroni'",
     ),
+    "monitor NAB profile": (lambda: monitor_of(nab_profile="low"), "Monitor 'checkout'", "'low'"),
     "entity name": (lambda: Entity("", [Field("a", String)]), "Entity", "''"),
     "entity keys": (lambda: Entity("e", []), "Entity 'e'", "[]"),
     "entity key alone": (lambda: Entity("e", Field("a", String)), "Entity 'e'", "Field(name='a'"),

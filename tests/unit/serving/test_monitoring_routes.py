@@ -57,15 +57,28 @@ def test_a_report_has_the_figures_of_every_table(decided):
             wanted = metrics_of(board, monitor, by=by)
             got = shaped(plain_dated(found), by)
             assert [(one.value, one.quality.labelled) for one in got.groups] == [
-                (value, quality.labelled) for _, value, quality in wanted.rows
+                (one.value, one.quality.labelled) for one in wanted.groups
             ]
             assert [one.quality.average_precision for one in got.groups] == [
-                quality.average_precision for _, _, quality in wanted.rows
+                one.quality.average_precision for one in wanted.groups
             ]
+            for one, other in zip(got.groups, wanted.groups, strict=True):
+                assert [w.quality.pending for w in one.windows] == [w.quality.pending for w in other.windows]
+                assert [w.mature for w in one.windows] == [True, True, False]
+                assert [w.estimate.decided for w in one.windows] == [
+                    w.estimate.decided for w in other.windows
+                ]
+                assert [w.quality.roc_auc for w in one.windows] == [w.quality.roc_auc for w in other.windows]
+            of_all = shaped(plain_dated(found), None).course
+            assert len(of_all) > 5
+            for one in got.groups:
+                assert [m.end for m in one.course] == [m.end for m in of_all]
+            for at, moment in enumerate(of_all):
+                assert sum(one.course[at].labelled for one in got.groups) == moment.labelled
         got = shaped(plain_dated(found), "day")
-        assert len(got.days) == len(days.rows) > 20
-        for day, (_, date, window) in zip(got.days, days.rows, strict=True):
-            assert str(day.start)[:10] == date
+        assert len(got.days) == len(days.days) > 20
+        for day, window in zip(got.days, days.days, strict=True):
+            assert day.start.timestamp() * 1e6 == window.start_us
             assert (day.quality.labelled, day.quality.pending) == (
                 window.quality.labelled,
                 window.quality.pending,

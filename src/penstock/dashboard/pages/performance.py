@@ -7,9 +7,10 @@ from typing import Any
 
 from penstock.dashboard import charts
 from penstock.dashboard.client import query
-from penstock.dashboard.elements import Column, blank, card, cell, chart, el, link, row, stack, table, tabs
+from penstock.dashboard.elements import Column, blank, card, chart, el, link, row, stack, table, tabs
 from penstock.dashboard.frame import headline
 from penstock.dashboard.kept import show_kept
+from penstock.dashboard.pages.performance_parts import Chosen, show_alarms, show_parts
 from penstock.dashboard.texts import figure, percent, when, whole
 from penstock.dashboard.view import View, part
 
@@ -41,11 +42,15 @@ async def page(view: View) -> None:
             view, f"{path}/curves", lambda found: _curves(found, endpoint["thresholds"]), empty=EMPTY
         )
     with by:
-        wanted = view.query("by") or "version"
+        chosen = Chosen(
+            endpoint["name"],
+            view.query("by") or "version",
+            **{name: view.query(name) for name in ("window", "measure", "action", "group")},
+        )
         await show_kept(
             view,
-            query(f"{path}/metrics", by=wanted),
-            lambda found: _groups(found, endpoint["name"], wanted),
+            query(f"{path}/metrics", by=chosen.by),
+            lambda found: show_parts(found, chosen),
             empty=EMPTY,
         )
 
@@ -74,35 +79,66 @@ def no_endpoint() -> None:
 
 
 def _total(found: Figures) -> None:
-    quality = found["total"]
-    tiles = [
+    with el("section", "tiles", aria_label="Quality"):
+        for name, value, note in _TILES[found["task"]](found["total"]):
+            with el("div", "tile still"):
+                el("span", "name", name)
+                el("span", "figure", value)
+                el("span", "note", note)
+    points, anomalies = found["total"]["points"], found["anomalies"]
+    with stack("two" if points or anomalies else "stack"):
+        with card("Over time", "by day of the event; days whose labels are still to come are left open"):
+            chart("Quality by day", _by_day(found["days"], found["task"]))
+        if anomalies:
+            with card("Alarms", "each decision as it was decided", classes="card flush"):
+                show_alarms([("all", one) for one in anomalies["alarms"]])
+        elif points:
+            with card("At the thresholds", classes="card flush"):
+                _points(points)
+
+
+def _binary_tiles(quality: Figures) -> list[tuple[str, str, str]]:
+    return [
         ("Labelled", whole(quality["labelled"]), f"{whole(quality['pending'])} pending"),
         ("Positives", whole(quality["positives"]), percent(quality["positive_rate"], 2)),
         ("PR-AUC", figure(quality["average_precision"]), "average precision"),
         ("ROC-AUC", figure(quality["roc_auc"]), "1 is perfect, 0.5 is chance"),
     ]
-    with el("section", "tiles", aria_label="Quality"):
-        for name, value, note in tiles:
-            with el("div", "tile still"):
-                el("span", "name", name)
-                el("span", "figure", value)
-                el("span", "note", note)
-    with stack("two"):
-        with card("Over time", "by day of the event; days whose labels are still to come are left open"):
-            chart("Quality by day", _by_day(found["days"]))
-        with card("At the thresholds", classes="card flush"):
-            _points(quality["points"])
 
 
-def _by_day(days: Sequence[Figures]) -> charts.Options:
+def _anomaly_tiles(quality: Figures) -> list[tuple[str, str, str]]:
+    uneven = ("Unevenness", figure(quality["unevenness"]), "0: scores are spread evenly")
+    return [*_binary_tiles(quality)[:3], uneven]
+
+
+def _regression_tiles(quality: Figures) -> list[tuple[str, str, str]]:
+    return [
+        ("Labelled", whole(quality["labelled"]), f"{whole(quality['pending'])} pending"),
+        ("MAE", figure(quality["mae"]), "mean absolute error"),
+        ("RMSE", figure(quality["rmse"]), f"bias {figure(quality['bias'])}"),
+        ("Pinball", figure(quality["pinball"]), f"at quantile {figure(quality['quantile'])}"),
+    ]
+
+
+_TILES = {"binary": _binary_tiles, "anomaly": _anomaly_tiles, "regression": _regression_tiles}
+
+
+def _by_day(days: Sequence[Figures], task: str) -> charts.Options:
+    if task == "regression":
+        days = [one for one in days if one["quality"]["mae"] is not None]
+        errors = {
+            name: [one["quality"][key] for one in days] for key, name in (("mae", "MAE"), ("rmse", "RMSE"))
+        }
+        return charts.over_time([_us(one["start"]) for one in days], errors)
     days = [
         one for one in days if one["estimate"] is not None or one["quality"]["average_precision"] is not None
     ]
     times = [_us(one["start"]) for one in days]
-    lines: dict[str, list[float | None]] = {
-        "PR-AUC": [one["quality"]["average_precision"] for one in days],
-        "PR-AUC expected from scores": [(one["estimate"] or {}).get("average_precision") for one in days],
-    }
+    lines: dict[str, list[float | None]] = {"PR-AUC": [one["quality"]["average_precision"] for one in days]}
+    if task == "binary":
+        lines["PR-AUC expected from scores"] = [
+            (one["estimate"] or {}).get("average_precision") for one in days
+        ]
     return charts.over_time(times, lines, top=1.0)
 
 
@@ -150,11 +186,13 @@ def _curves(found: list[Figures], thresholds: dict[str, float]) -> None:
                     "Distribution of scores",
                     charts.histogram(scores["edges"], counts, marks=thresholds, log=True),
                 )
-        with card("Calibration", "what was predicted, and what happened"):
-            steps = [(one["mean_score"], one["positive_rate"]) for one in total["quality"]["calibration"]]
-            chart(
-                "Calibration", charts.curves({"observed": steps}, x="predicted", y="observed", diagonal=True)
-            )
+        steps = [(one["mean_score"], one["positive_rate"]) for one in total["quality"]["calibration"]]
+        if steps:
+            with card("Calibration", "what was predicted, and what happened"):
+                chart(
+                    "Calibration",
+                    charts.curves({"observed": steps}, x="predicted", y="observed", diagonal=True),
+                )
         if lines is not None:
             with card("Precision and recall"):
                 chart(
@@ -186,43 +224,3 @@ def roc_curve(lines: dict[str, Figures], points: Sequence[Figures] = ()) -> char
         if one["recall"] is not None and one["false_positive_rate"] is not None
     }
     return charts.curves(made, x="false alarms", y="recall", diagonal=True, points=marks)
-
-
-def _groups(found: Figures, endpoint: str, by: str) -> None:
-    with card("By part", classes="card flush") as box, box:
-        dimensions = list(dict.fromkeys([*found["dimensions"], by]))
-        names = [(one, one.removeprefix("segment:")) for one in dimensions]
-        with el("div", "", style="padding:0 18px 12px"):
-            tabs("By", names, by, lambda one: query("/performance", endpoint=endpoint, by=one))
-        columns = (
-            Column(by.removeprefix("segment:").capitalize()),
-            Column("Labelled", "number"),
-            Column("Positive", "number"),
-            Column("PR-AUC", "score"),
-            Column("ROC-AUC", "number"),
-            Column("Brier", "number"),
-            Column("Precision", "number"),
-            Column("Recall", "number"),
-        )
-        table(
-            "Quality by part",
-            columns,
-            [_group(one) for one in found["groups"]],
-            empty="No decisions of this part yet.",
-        )
-
-
-def _group(one: Figures) -> dict[str, Any]:
-    quality = one["quality"]
-    first: Figures = next(iter(quality["points"]), {})
-    cells = [
-        one["value"] or "none",
-        whole(quality["labelled"]),
-        percent(quality["positive_rate"], 2),
-        cell(figure(quality["average_precision"]), share=quality["average_precision"], tone="accent"),
-        figure(quality["roc_auc"]),
-        figure(quality["brier"]),
-        percent(first.get("precision")),
-        percent(first.get("recall")),
-    ]
-    return row(one["value"], cells)
