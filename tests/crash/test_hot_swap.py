@@ -42,12 +42,12 @@ def swap_under_load(project, root, *, swaps, bad_share, seed):
     bad = BadVersions(chance, lambda files=None: fresh(root, files, chance), trees)
     good = {version.label: version.digest for version in versions}
     promote(root, versions[0])
-    stop, sent, failures = threading.Event(), [0], []
+    stop, sent, failures, sizes = threading.Event(), [0], [], random.Random(seed + 1)
     with Runtime.open(root) as runtime, RouteWatch(runtime, every_s=0.01):
 
         def load():
             while not stop.is_set():
-                size = chance.choice((1, 1, 7, 100))
+                size = sizes.choice((1, 1, 7, 100))
                 answers = runtime.ingest("payments", events(sent[0], size))
                 failures.extend(a for a in answers if a.status != "scored" or a.model not in good or a.flags)
                 sent[0] += size
