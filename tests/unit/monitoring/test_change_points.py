@@ -9,6 +9,7 @@ from penstock.monitoring.change_points import (
     BLOCK,
     CALIBRATION,
     KEPT,
+    STEPS,
     Heard,
     Listener,
     LossScale,
@@ -100,6 +101,30 @@ def test_what_is_kept_is_bounded_and_makes_the_same_detectors_again():
     found = one.add(np.arange(10_000), later)
     assert found
     assert other.add(np.arange(10_000), later) == found
+
+
+class Plain:
+    """Values as they are."""
+
+    unit = 0.0
+
+    def codes(self, values):
+        found = np.rint(values * 65_536).astype(np.int64)
+        return found, found
+
+    def shown(self, mean):
+        return mean / 65_536
+
+
+@pytest.mark.nightly
+def test_false_alarms_over_ten_thousand_drift_windows(monkeypatch):
+    """Five million steps of two hundred streams, calibrated as they are: at most two alarms, where 5 % of the windows would be 500."""
+    monkeypatch.setattr("penstock.monitoring.change_points.BLOCK", 1)
+    alarms = 0
+    for number in range(200):
+        values = np.random.default_rng(number).normal(size=50 * STEPS)
+        alarms += len(Listener("x", Plain()).add(np.arange(len(values)), values))
+    assert alarms <= 2
 
 
 def test_after_an_alarm_a_stream_is_listened_to_anew():
