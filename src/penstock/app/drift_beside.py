@@ -117,16 +117,21 @@ class DriftBeside:
             if now - self._ended_s >= AGAIN_AFTER_S:
                 self._child.wait()
                 self._start()
-        self._text = " · ".join(filter(None, [*self._texts(), ended]))
+        text = " · ".join(filter(None, [*self._texts(), ended]))
+        if not self._is_over:
+            self._text = text
         return self._text
 
     def finish(self) -> None:
         """Wait until it has taken in all that is committed now, and let it end."""
         if self._child is None:
             return
+        self._is_over = (
+            True  # from now on `look`, which another thread may be in, says nothing of an ended process
+        )
         self._child.tell(FINISH)
         self._child.wait()
-        self._child, self._is_over = None, True
+        self._child = None
         self._text = " · ".join(self._texts())
 
     def _start(self) -> None:

@@ -108,8 +108,13 @@ def _print_live(found: LiveDrift, *, as_json: bool) -> None:
     say(
         f"endpoint {found.endpoint} against {found.version}, seen up to log position {number(found.position)}"
     )
-    rows = "no look yet" if found.rows is None else f"newest look, {number(found.rows)} rows"
-    say(f"{rows}: {', '.join(found.drifted or ()) or 'as trained'}")
+    if found.drifted is None or found.rows is None:
+        say("no look yet")
+    else:
+        what = f"{len(found.drifted)} columns drifted" if found.drifted else "as trained"
+        say(f"newest look, {number(found.rows)} rows: {what}")
+        for name in found.drifted:
+            say(f"  {name}")
     say()
     streams = [
         (

@@ -10,8 +10,7 @@ at every step, so that a detector that is asked at every event of a fast stream 
 3. the first 50 blocks say how steps vary while nothing changes, with all that rows of the same hour have in common,
 4. after an alarm a stream is listened to anew.
 
-Without drift neither of the two fired in 20 million such steps of independent values (`benchmarks/drift.py`): with 500 steps in a week, less than once in a
-thousand years a stream. What is kept of a stream are numbers, at most 2,000 blocks, from which the detectors are made again: whoever reads the same values
+Without drift neither of the two fired in five million such steps of independent values, which are 10,000 windows (a nightly test). What is kept of a stream are numbers, at most 2,000 blocks, from which the detectors are made again: whoever reads the same values
 gets the same alarms, however they are cut into batches and however often it begins again from what was kept.
 """
 
