@@ -30,15 +30,16 @@ async def page(view: View) -> None:
     if endpoint is None:
         no_endpoint()
         return
-    await _live(view, endpoint["name"])
     column = view.query("column")
-    await show_kept(
-        view,
-        f"/v1/endpoints/{part(endpoint['name'])}/drift",
-        lambda found: _report(found, endpoint["name"], column),
-        empty="A report needs a version in Production with a profile of its training data, and decisions.",
-        command="penstock registry promote MODEL 1",
-    )
+    with stack():
+        await _live(view, endpoint["name"])
+        await show_kept(
+            view,
+            f"/v1/endpoints/{part(endpoint['name'])}/drift",
+            lambda found: _report(found, endpoint["name"], column),
+            empty="A report needs a version in Production with a profile of its training data, and decisions.",
+            command="penstock registry promote MODEL 1",
+        )
 
 
 async def _live(view: View, endpoint: str) -> None:
