@@ -39,8 +39,6 @@ CALIBRATION = 50
 KEPT = 1_000
 ADWIN = {"delta": 1e-4, "clock": 1}
 PAGE_HINKLEY = {"min_instances": 30, "delta": 0.5, "threshold": 20.0, "alpha": 1.0}
-SINCE = 10
-"""So many steps are said to be after a change that Page-Hinkley found."""
 MOST_LOSS = 7.0
 _SLICE = 65_536
 _FINE, _MOST_SPREADS = 1 << 16, 1 << 10
@@ -237,10 +235,7 @@ class Listener:
         for method, detector in self._detectors.items():
             detector.update((mean - heard.centre) / heard.spread)
             if detector.drift_detected:
-                since = int(detector.width) if method == "adwin" else SINCE
-                values = [value for _, value in heard.blocks]
-                cut = max(len(values) - since, 1)
-                before, after = float(np.mean(values[:cut])), float(np.mean(values[cut:] or values[-1:]))
+                before, after = _around_change(heard.blocks)
                 self._begin_anew()
                 return ChangePoint(self._name, method, time_us, before, after)
         if len(heard.blocks) >= 2 * KEPT:
@@ -261,6 +256,15 @@ class Listener:
                 for detector in detectors.values():
                     detector.update((mean - self.heard.centre) / self.heard.spread)
         return detectors
+
+
+def _around_change(blocks: list[tuple[float, float]]) -> tuple[float, float]:
+    """The mean values before and after the place that parts the blocks best, by least squares."""
+    codes, values = np.array(blocks).T
+    first = np.arange(1, len(codes))
+    sums = np.cumsum(codes - codes.mean())[:-1]
+    cut = 1 + int(np.argmax(sums**2 / (first * (len(codes) - first))))
+    return float(values[:cut].mean()), float(values[cut:].mean())
 
 
 def _detectors() -> dict[Method, Any]:
