@@ -31,7 +31,7 @@ checkout = Endpoint(
     sticky=card,
     guard=None,
 )
-watch = Monitor("watch", endpoint=checkout, segments=["payment.night"])
+watch = Monitor("watch", endpoint=checkout, segments=["payment.night"], live=["score", "error"])
 too_many = Alert(
     "too_many_blocks",
     on=OnMetric(checkout, "alert_rate", above=0.2, for_=timedelta(minutes=1)),

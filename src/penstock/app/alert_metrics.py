@@ -7,19 +7,22 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from penstock.app.drifting import drift_report, reference_of
+from penstock.app.drift_watch import DriftWatch, WatchState, following, read_state
 from penstock.app.measuring import monitor_of, stored_board
 from penstock.app.runtime import open_reader, plan_of, registry_of
 from penstock.core.errors import PenstockError
+from penstock.core.time import to_us
 from penstock.definitions.alerts import DRIFT_METRICS, STREAM_METRICS, OnMetric
 from penstock.definitions.monitors import Monitor
 from penstock.definitions.project import Project
-from penstock.engine.ports import LogReader
 from penstock.plan.nodes import Plan
+from penstock.stores.reader import ProjectReader
 
 RATE = 0.05
 """The share of one processor that these metrics may take."""
 _LEAST_PAUSE_S = 5.0
+PATIENCE_S = 5.0
+"""So long the watch beside the run is waited for at the end, which may be in the middle of a stretch."""
 
 
 class _Ended(Exception):  # noqa: N818 - no error
@@ -113,7 +116,7 @@ def is_slow(on: object) -> bool:
 
 def metric_value(
     root: Path,
-    store: LogReader,
+    store: ProjectReader,
     plan: Plan,
     project: Project,
     on: OnMetric,
@@ -123,9 +126,11 @@ def metric_value(
     """A quality or drift metric now; None where too little is known."""
     monitor = monitor_of(project, on.endpoint.name)
     if on.metric in DRIFT_METRICS:
-        reference = reference_of(registry_of(root), on.endpoint.model.name)
-        report = drift_report(store, plan, monitor, reference=reference, progress=progress)
-        return None if report.rows < on.at_least else float(len(report.drift.drifted))
+        if progress is None:  # nobody is kept waiting, and the watch beside the run may have ended
+            with following(root, wait_s=PATIENCE_S) as mine:
+                if mine:
+                    DriftWatch(project, plan, store, registry_of(root)).catch_up()
+        return _drift_figure(on, monitor, read_state(root, on.endpoint.name))
     watched = Monitor(
         monitor.name,
         endpoint=monitor.endpoint,
@@ -136,6 +141,15 @@ def metric_value(
     board = stored_board(store, plan, watched, progress=progress)
     mature = [window for window in board.windows() if window.mature]
     return _figure(on, (window.quality for window in mature))
+
+
+def _drift_figure(on: OnMetric, monitor: Monitor, state: WatchState | None) -> float | None:
+    if state is None:
+        return None
+    if on.metric == "change_points":
+        return float(len(state.recent_alarms(to_us(monitor.drift_window))))
+    look = state.newest_look
+    return None if look is None or look.rows < on.at_least else float(len(look.drifted))
 
 
 def _figure(on: OnMetric, qualities: Iterable[object]) -> float | None:

@@ -1,4 +1,4 @@
-"""The processes beside a run: the audit, the learners, retraining, the export. They start with it and end with it."""
+"""The processes beside a run: the audit, the learners, the watch over drift, retraining, the export. They start with it and end with it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from penstock.app.auditing import AuditBeside
+from penstock.app.drift_beside import DriftBeside
 from penstock.app.exporting_beside import ExportBeside
 from penstock.app.learners_beside import LearnersBeside
 from penstock.app.retraining_beside import RetrainingBeside
@@ -27,13 +28,14 @@ class Beside:
     def __init__(self, runtime: Runtime) -> None:
         self.audit = AuditBeside(runtime.project.root, runtime.settings.audit.rate)
         self.learners = LearnersBeside(runtime)
+        self.drift = DriftBeside(runtime)
         self.retraining = RetrainingBeside(runtime)
         self.export = ExportBeside(runtime)
         self._open = ExitStack()
 
     def __enter__(self) -> Self:
         with ExitStack() as opened:
-            for one in (self.audit, self.learners, self.retraining, self.export):
+            for one in (self.audit, self.learners, self.drift, self.retraining, self.export):
                 opened.enter_context(one)
             self._open = opened.pop_all()
         return self
@@ -45,14 +47,15 @@ class Beside:
 
     def look(self) -> str:
         """What they have to say, in a few words; call it as often as you like."""
-        texts = (self.learners.look(), self.retraining.look(), self.audit.look(), self.export.look())
-        return " · ".join(filter(None, texts))
+        every = (self.learners, self.drift, self.retraining, self.audit, self.export)
+        return " · ".join(filter(None, (one.look() for one in every)))
 
     def finish(self) -> None:
-        """Wait until all that is committed now is learned, and what is due is trained."""
+        """Wait until all that is committed now is learned and watched for drift, and what is due is trained."""
         self.learners.finish()
+        self.drift.finish()
         self.retraining.finish()
 
     def results(self) -> list[str]:
-        """What was learned and trained, a line each."""
-        return list(filter(None, (self.learners.look(), self.retraining.look())))
+        """What was learned, noticed and trained, a line each."""
+        return list(filter(None, (self.learners.look(), self.drift.look(), self.retraining.look())))

@@ -18,7 +18,7 @@ from penstock.engine.ports import LogReader
 from penstock.models.manifest import read_files
 from penstock.models.registry import ModelRegistry, ModelVersion
 from penstock.monitoring.board import Scored
-from penstock.monitoring.change_points import ChangePoint, Detectors
+from penstock.monitoring.change_points import STEPS, ChangePoint, Listener, RankScale
 from penstock.monitoring.drift import Drift, measure_drift
 from penstock.monitoring.profile import ColumnProfile, Profile, Sample, parse_profile
 from penstock.plan.nodes import Plan
@@ -173,7 +173,8 @@ class _Compared:
         self._features = [Sample(column) for column in features]
         self._score = _sample(profile.column("score"))
         self._label = _sample(profile.column("label"))
-        self._detectors = self._watching([*features, *filter(None, [profile.column("score")])])
+        self._points: list[ChangePoint] = []
+        self._listeners = self._listening([*features, *filter(None, [profile.column("score")])])
 
     @property
     def samples(self) -> list[Sample]:
@@ -183,8 +184,7 @@ class _Compared:
     @property
     def change_points(self) -> tuple[ChangePoint, ...]:
         """By time."""
-        found = [point for detectors in self._detectors.values() for point in detectors.points]
-        return tuple(sorted(found, key=lambda point: (point.time_us, point.stream)))
+        return tuple(sorted(self._points, key=lambda point: (point.time_us, point.stream)))
 
     def add(self, scored: Scored, labels: FloatArray, decisions: Decisions, columns: tuple[int, ...]) -> None:
         """Count decisions of a batch; `columns` of their vectors are the features."""
@@ -207,12 +207,13 @@ class _Compared:
         return inside
 
     def _detect(self, name: str, scored: Scored, values: FloatArray) -> None:
-        if name in self._detectors:
-            self._detectors[name].add(scored.times_us, values)
+        if name in self._listeners:
+            self._points += [point for _, point in self._listeners[name].add(scored.times_us, values)]
 
-    def _watching(self, columns: list[ColumnProfile]) -> dict[str, Detectors]:
+    def _listening(self, columns: list[ColumnProfile]) -> dict[str, Listener]:
+        span = self._width // STEPS
         try:
-            return {column.name: Detectors(column) for column in columns}
+            return {column.name: Listener(column.name, RankScale(column), span_us=span) for column in columns}
         except MissingDependencyError as error:
             self.note = str(error)
             return {}

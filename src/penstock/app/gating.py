@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ from penstock.definitions.policies import Policy
 from penstock.definitions.project import Project
 from penstock.engine.history import features_from_log
 from penstock.engine.recovery import Progress, no_progress
+from penstock.models.bootstrap import Difference
 from penstock.models.gates import Candidate, GateReport, Holdout, judge
 from penstock.models.loading import Kept, load_model
 from penstock.models.manifest import Manifest
@@ -31,7 +32,7 @@ from penstock.monitoring.report import Grid, Report, Section, Tile
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from penstock.kernel.columns import IntArray
+    from penstock.kernel.columns import Column, IntArray
     from penstock.models.published import OnlineModel
     from penstock.models.registry import ModelRegistry, ModelVersion
 
@@ -93,7 +94,7 @@ def judge_version(
     rows = _later(model, data, [one.manifest() for one in known], since_us=since_us or 0)
     learners = _learners(project, model, known, data)
     rows = _unseen(rows, learners)
-    holdout = _holdout(model, data, rows)
+    holdout = _holdout(project, model, data, rows)
     say(f"{challenger.label}: judging on {len(holdout.labels):,} rows")
     candidates = [_candidate(project, model, one, learners, rows) for one in known]
     report = judge(
@@ -155,7 +156,7 @@ def _unseen(rows: IntArray, learners: Learners) -> IntArray:
     return kept if len(kept) else rows
 
 
-def _holdout(model: Model, data: TrainingData, rows: IntArray) -> Holdout:
+def _holdout(project: Project, model: Model, data: TrainingData, rows: IntArray) -> Holdout:
     return Holdout(
         vectors=np.ascontiguousarray(data.vectors[rows]),
         labels=data.labels[rows],
@@ -164,7 +165,22 @@ def _holdout(model: Model, data: TrainingData, rows: IntArray) -> Holdout:
         service_fingerprint=data.service_fingerprint,
         gap_us=to_us(model.split.delay),
         digest=data_digest(data, rows),
+        columns=_segment_columns(project, model, data, rows),
     )
+
+
+def _segment_columns(
+    project: Project, model: Model, data: TrainingData, rows: IntArray
+) -> dict[str, tuple[Column, str]]:
+    """The columns of the events that the gate's segments name."""
+    events = data.events
+    if events is None or model.gate.segments is None:
+        return {}
+    plan = plan_of(project)
+    fields = plan.sources[plan.services[model.features.name].source].fields
+    types = {field.name: field.dtype.name for field in fields}
+    named = [name for name in model.gate.segments if name in types and name in events]
+    return {name: (events[name].take(rows), types[name]) for name in named}
 
 
 def _candidate(
@@ -236,9 +252,38 @@ def report_page(report: GateReport) -> Report:
         tiles=tiles,
         sections=(
             Section(title="Rules", grid=Grid(("rule", "verdict", "found"), found)),
+            *_segment_section(report),
             Section(title="The gate", grid=Grid(("setting", "value"), settings)),
         ),
     )
+
+
+SEGMENT_HEAD = ("segment", "verdict", "rows", "difference", "p")
+
+
+def segment_rows(report: GateReport) -> list[tuple[str, str, str, str, str]]:
+    """What was found in each segment, by `SEGMENT_HEAD`; those that were not tested alone come last."""
+    numbers = next((rule.numbers for rule in report.rules if rule.name == "segments"), {})
+    found = [
+        (name, one["verdict"], f"{one['rows']:,}", _interval(one), f"{one['adjusted_p']:.2g}")
+        for name, one in numbers.get("segments", {}).items()
+        if "verdict" in one
+    ]
+    return found + [(name, "small", f"{rows:,}", "", "") for name, rows in numbers.get("small", {}).items()]
+
+
+def _interval(one: Mapping[str, float]) -> str:
+    return str(Difference(one["value"], one["lower"], one["upper"]))
+
+
+def _segment_section(report: GateReport) -> Iterator[Section]:
+    found = segment_rows(report)
+    if found:
+        text = (
+            "Challenger minus champion, rows that count (positives, or all of a regression), and the p-value after Holm: below "
+            f"{(1 - report.gate['confidence']) / 2:g} it is worse. Small segments are tested together."
+        )
+        yield Section(title="Segments", text=text, grid=Grid(SEGMENT_HEAD, tuple(found)))
 
 
 def _at_threshold(report: GateReport, label: str | None) -> str:

@@ -91,12 +91,13 @@ class Retrainer:
         signs = self._signs.setdefault(
             name, Signs(self._project, self._plan, self._store, self._registry, model)
         )
+        state = self.state(name)
         return due(
             model.retraining,
-            self.state(name),
+            state,
             self.seen(name),
             binary=model.task == "binary",
-            drifted=signs.drifted,
+            drifted=lambda: signs.drifted(state.position),
             figures=signs.figures,
         )
 

@@ -1,7 +1,7 @@
 """Signs that a model in Production is out of date: drift of its endpoint, and its figures where labels had their time.
 
-Reading them takes a pass over the newest decisions, so they are read again only after the log has grown by a tenth of what was
-read.
+Drift is what the watch tells that goes on beside a run (`penstock.app.drift_watch`); where none goes on, it is caught up with here. Figures take a pass
+over the newest decisions, so they are read again only after the log has grown by a tenth of what was read.
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from penstock.app.drifting import drift_report, reference_of
+from penstock.app.drift_watch import DriftWatch, following, read_state
 from penstock.app.measuring import monitor_of, scored_batches
 from penstock.app.retraining_data import newest_time, position_since
-from penstock.core.errors import ModelError, NotFoundError
 from penstock.core.time import to_us
 from penstock.definitions.retraining import FLOORS
 from penstock.monitoring.prequential import Prequential
@@ -24,10 +23,10 @@ if TYPE_CHECKING:
     from penstock.definitions.models import Model
     from penstock.definitions.monitors import Monitor
     from penstock.definitions.project import Project
-    from penstock.engine.ports import LogReader
-    from penstock.models.registry import ModelRegistry
+    from penstock.models.registry import ModelRegistry, ModelVersion
     from penstock.models.triggers import Figures
     from penstock.plan.nodes import Plan
+    from penstock.stores.reader import ProjectReader
 
 LEAST_NEW_ROWS = 1_000
 Found = TypeVar("Found")
@@ -43,23 +42,37 @@ class Signs:
     """
 
     def __init__(
-        self, project: Project, plan: Plan, store: LogReader, registry: ModelRegistry, model: Model
+        self, project: Project, plan: Plan, store: ProjectReader, registry: ModelRegistry, model: Model
     ) -> None:
-        self._plan, self._store, self._registry, self._model = plan, store, registry, model
+        self._project, self._plan, self._store, self._registry, self._model = (
+            project,
+            plan,
+            store,
+            registry,
+            model,
+        )
+        self._watch = DriftWatch(project, plan, store, registry)
         endpoint = next((e.name for e in project.endpoints.values() if e.model.name == model.name), None)
         self._monitor = None if endpoint is None else monitor_of(project, endpoint)
         self._known: dict[str, tuple[int, str, Any]] = {}
 
-    def drifted(self) -> tuple[str, ...]:
-        """The columns that drifted against the training data of the version in Production."""
-        return self._read("drift", self._drifted, ())
+    def drifted(self, since: int) -> tuple[str, ...]:
+        """What changed against the training data of the version in Production, by alarms from log position `since` on."""
+        live = self._live()
+        if self._monitor is None or live is None:
+            return ()
+        with following(self._project.root) as mine:
+            if mine:
+                self._watch.catch_up()
+        state = read_state(self._project.root, self._monitor.endpoint.name)
+        return () if state is None or state.version != live.label else state.changes_since(since)
 
     def figures(self) -> Figures:
         """The figures of the version in Production over the newest window whose labels had their time; None: not known."""
         return self._read("figures", self._figures, {})
 
     def _read(self, what: str, read: Callable[[Monitor, str], Found], nothing: Found) -> Found:
-        live = next((v for v in self._registry.versions(self._model.name) if v.stage == "Production"), None)
+        live = self._live()
         if self._monitor is None or live is None:
             return nothing
         position, version, value = self._known.get(what, (0, "", nothing))
@@ -69,14 +82,8 @@ class Signs:
             self._known[what] = (end, live.label, value)
         return value  # type: ignore[no-any-return]
 
-    def _drifted(self, monitor: Monitor, version: str) -> tuple[str, ...]:
-        try:
-            reference = reference_of(self._registry, self._model.name)
-            start = self._start(to_us(monitor.drift_window) + to_us(monitor.delay))
-            report = drift_report(self._store, self._plan, monitor, reference=reference, start=start)
-        except (NotFoundError, ModelError):  # nothing was decided yet, or there is nothing to compare with
-            return ()
-        return report.drift.drifted if report.version == version else ()
+    def _live(self) -> ModelVersion | None:
+        return next((v for v in self._registry.versions(self._model.name) if v.stage == "Production"), None)
 
     def _figures(self, monitor: Monitor, version: str) -> Figures:
         delay, width = to_us(monitor.delay), to_us(monitor.windows[0])

@@ -92,7 +92,7 @@ def data_from_log(
         policy=policy,
         weights=label_weights_at(store, plan, service.source, logged.positions),
     )
-    return replace(data, positions=logged.positions)
+    return replace(data, positions=logged.positions, events=logged.events)
 
 
 def data_from_frames(
@@ -114,7 +114,7 @@ def data_from_frames(
     )
     values, known_at = labels_at(np.arange(events.length), table)
     service = plan.services[model.features.name]
-    return _data(
+    data = _data(
         service,
         source.time_field,
         events=events,
@@ -123,6 +123,7 @@ def data_from_frames(
         known=known_at,
         policy=policy,
     )
+    return replace(data, events=events)
 
 
 def data_from_files(project: Project, plan: Plan, model: Model, events: Path, labels: Path) -> TrainingData:

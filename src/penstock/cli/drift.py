@@ -9,8 +9,10 @@ import typer
 
 from penstock.cli.options import AsJson, Project, project_root
 from penstock.cli.output import hint, moment, number, print_json, print_table, progress_bar, say
+from penstock.core.errors import InputError
 
 if TYPE_CHECKING:
+    from penstock.app.drift_live import LiveDrift
     from penstock.app.drifting import DriftReport
     from penstock.monitoring.drift import ColumnDrift, Measure
 
@@ -31,6 +33,10 @@ def drift(
     html: Annotated[
         Path | None, typer.Option("--html", help="Write the report as a page.", show_default=False)
     ] = None,
+    live: Annotated[
+        bool,
+        typer.Option("--live", help="What the watch beside the run has found, without reading decisions."),
+    ] = False,
     project: Project = None,
     as_json: AsJson = False,
 ) -> None:
@@ -39,6 +45,7 @@ def drift(
     The newest week (drift_window of the monitor) of features, scores and labels against the version's training data. Thresholds
     follow from the number of rows, so that a report without drift alarms in at most 5 of 100 cases (false_alarms).
     """
+    from penstock.app.drift_live import live_drift
     from penstock.app.drift_page import drift_page
     from penstock.app.drifting import drift_report, reference_of
     from penstock.app.measuring import monitor_of
@@ -47,6 +54,11 @@ def drift(
 
     root = project_root(project)
     loaded = load_project(root)
+    if live:
+        if model is not None or html is not None:
+            raise InputError("drift: --live goes with neither --model nor --html; leave them out.")
+        _print_live(live_drift(loaded, endpoint), as_json=as_json)
+        return
     monitor = monitor_of(loaded, endpoint)
     reference = reference_of(registry_of(root), monitor.endpoint.model.name, model)
     with open_reader(root) as store, progress_bar("drift") as progress:
@@ -82,6 +94,42 @@ def _print(report: DriftReport) -> None:
         )
     if report.note:
         say(report.note)
+
+
+def _print_live(found: LiveDrift, *, as_json: bool) -> None:
+    if as_json:
+        print_json(found.to_dict())
+        return
+    if found.version is None:
+        why = "nothing was seen yet" if found.watched else "nothing is watched while it runs"
+        say(f"endpoint {found.endpoint}: {why}")
+        hint('Monitor(..., live=["score", "error"]), or Retraining(on_drift=True), then penstock run')
+        return
+    say(
+        f"endpoint {found.endpoint} against {found.version}, seen up to log position {number(found.position)}"
+    )
+    if found.drifted is None or found.rows is None:
+        say("no look yet")
+    else:
+        what = f"{len(found.drifted)} columns drifted" if found.drifted else "as trained"
+        say(f"newest look, {number(found.rows)} rows: {what}")
+        for name in found.drifted:
+            say(f"  {name}")
+    say()
+    streams = [
+        (
+            one.name,
+            "listening" if one.listening else f"learning, {one.steps} of {one.wanted} blocks",
+            "–" if one.value is None else f"{one.value:.4g}",
+        )
+        for one in found.streams
+    ]
+    print_table(streams, head=("stream", "", "newest mean"), right=(2,))
+    for point in found.change_points[-10:]:
+        at = moment(point["time_us"])
+        say(f"{point['stream']}: {point['method']} at {at}, {point['before']:.4g} to {point['after']:.4g}")
+    if found.note:
+        say(found.note)
 
 
 def _cells(column: ColumnDrift) -> tuple[str, ...]:

@@ -97,7 +97,9 @@ def report_json(report: GateReport) -> dict[str, Any]:
 
 
 def print_report(report: GateReport) -> None:
-    """The verdict, what it rests on, and each rule."""
+    """The verdict, what it rests on, each rule, and each segment."""
+    from penstock.app.gating import SEGMENT_HEAD, segment_rows
+
     holdout = report.holdout
     positives = holdout["positives"]
     rows = f"{number(holdout['rows'])} rows" + (
@@ -121,6 +123,10 @@ def print_report(report: GateReport) -> None:
     print_table(
         [(rule.name, rule.verdict, rule.text) for rule in report.rules], head=("rule", "verdict", "found")
     )
+    segments = segment_rows(report)
+    if segments:
+        say()
+        print_table(segments, head=SEGMENT_HEAD)
 
 
 def write_page(report: GateReport, path: Path | None) -> None:

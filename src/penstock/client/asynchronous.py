@@ -296,6 +296,10 @@ class AsyncClient:
         """How far what an endpoint decides on is from what its model was trained on."""
         return await self._run(get(path_of("endpoints", endpoint, "drift"), options))
 
+    async def live_drift(self, endpoint: str) -> Answer:
+        """Drift of an endpoint as it happens: looks at its columns, and alarms of detectors."""
+        return await self._run(get(path_of("endpoints", endpoint, "drift", "live")))
+
     async def alerts(self, **page: Any) -> Answer:
         """Alerts and how they stand."""
         return await self._run(get(path_of("alerts"), page))

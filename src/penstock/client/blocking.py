@@ -310,6 +310,10 @@ class Client:
         """How far what an endpoint decides on is from what its model was trained on."""
         return self._run(get(path_of("endpoints", endpoint, "drift"), options))
 
+    def live_drift(self, endpoint: str) -> Answer:
+        """Drift of an endpoint as it happens: looks at its columns, and alarms of detectors."""
+        return self._run(get(path_of("endpoints", endpoint, "drift", "live")))
+
     def alerts(self, **page: Any) -> Answer:
         """Alerts and how they stand."""
         return self._run(get(path_of("alerts"), page))

@@ -22,7 +22,7 @@ QUALITY_METRICS = {
     "regression": ("mae", "rmse", "bias"),
     "anomaly": ("average_precision", "roc_auc", "positive_rate", "unevenness"),
 }
-DRIFT_METRICS = ("drifted_columns",)
+DRIFT_METRICS = ("drifted_columns", "change_points")
 
 
 MOST_REASONS = 20
@@ -91,7 +91,8 @@ class OnMetric:
     metric
         ``alert_rate``, ``degraded_rate``, ``late_rate``: shares of the decisions; ``mean_score``; ``lag_s``: seconds from the newest
         event to now; of labelled decisions ``average_precision``, ``roc_auc``, ``log_loss``, ``brier``, ``calibration_error``,
-        ``positive_rate``, or ``mae``, ``rmse`` and ``bias`` of a regression; ``drifted_columns``.
+        ``positive_rate``, or ``mae``, ``rmse`` and ``bias`` of a regression; ``drifted_columns`` at the newest look, and
+        ``change_points`` that detectors found within the drift window.
     above, below
         The bound; one of the two.
     for_

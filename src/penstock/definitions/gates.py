@@ -33,16 +33,21 @@ class Gate:
     min_recall
         Least share of the bad rows that are found.
     average_precision_margin
-        By how much the average precision may be below the champion's.
+        How large a fall of the average precision must be ruled out where the interval of the difference shows neither gain nor fall: all
+        of it must lie above minus the margin. A fall that the interval shows fails, whatever the margin.
     max_latency_ms
         Most processor time for one row, at the 99th percentile, in milliseconds.
     segments
-        Numeric or Bool features; in no group of rows by one of them may the recall be worse. Bool features fall into two
-        groups, others into quarters. None: every Bool feature of the model.
+        Features, or columns of the event; in no group of rows by one of them may the recall be shown to be worse (of a regression:
+        the mean absolute error). Texts, truth values and whole numbers are groups by value, the 20 with the most rows and
+        ``(other)``; other numbers by quarters. None: every Bool feature of the model.
+    strict_segments
+        Groups with too few rows are tested together. If even those are too few, strict means inconclusive; else that is noted only.
     min_positives
-        With fewer bad rows in the holdout (or a segment) nothing is said about them: the verdict is *inconclusive*.
+        With fewer bad rows in the holdout nothing is said about them: the verdict is *inconclusive*. A segment with fewer is
+        tested together with others.
     min_rows
-        The same for all rows of a regression's holdout.
+        The same for all rows of a regression's holdout and segments.
     confidence
         Of the intervals, which come from a paired bootstrap.
     resamples
@@ -60,6 +65,7 @@ class Gate:
     average_precision_margin: float
     max_latency_ms: float
     segments: tuple[str, ...] | None
+    strict_segments: bool
     min_positives: int
     min_rows: int
     confidence: float
@@ -74,6 +80,7 @@ class Gate:
         average_precision_margin: float = 0.01,
         max_latency_ms: float = 5.0,
         segments: Sequence[str] | None = None,
+        strict_segments: bool = False,
         min_positives: int = 30,
         min_rows: int = 100,
         confidence: float = 0.95,
@@ -106,11 +113,33 @@ class Gate:
         for attribute, other in (
             ("action", action),
             ("segments", None if segments is None else tuple(segments)),
+            ("strict_segments", bool(strict_segments)),
             ("min_positives", min_positives),
             ("min_rows", min_rows),
             ("resamples", resamples),
         ):
             object.__setattr__(self, attribute, other)
+
+
+OF_ALARMS = ("action", "max_false_positive_rate", "min_recall", "average_precision_margin", "min_positives")
+"""Settings that mean nothing for a regression, which raises no alarms."""
+
+
+def check_gate(gate: object, *, task: str, owner: str) -> None:
+    """Raise `DefinitionError` unless a model with this task can be judged by `gate`; None is the gate as it is."""
+    if gate is None:
+        return
+    if not isinstance(gate, Gate):
+        raise DefinitionError(
+            f"{owner}: gate is {gate!r}; allowed are a Gate and None. Write for example Gate(max_false_positive_rate=0.01)."
+        )
+    usual = Gate()
+    given = [name for name in OF_ALARMS if getattr(gate, name) != getattr(usual, name)]
+    if task == "regression" and given:
+        raise DefinitionError(
+            f"{owner}: its gate sets {given[0]} and its task is {task!r}, which raises no alarms; allowed are segments, "
+            "strict_segments, min_rows, confidence, resamples and max_latency_ms. Leave it out."
+        )
 
 
 def _check_number(name: str, value: object, least: float, most: float) -> None:

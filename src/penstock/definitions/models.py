@@ -9,7 +9,7 @@ from typing import Any
 
 from penstock.core.errors import DefinitionError
 from penstock.core.types import check_name
-from penstock.definitions.gates import Gate
+from penstock.definitions.gates import Gate, check_gate
 from penstock.definitions.learning import DEFAULT_PERIODS, Online, check_detects, check_learns
 from penstock.definitions.retraining import Retraining, check_retraining
 from penstock.definitions.services import FeatureService
@@ -156,7 +156,7 @@ class Model:
                 "Write TimeSplit(train=timedelta(days=7), delay=timedelta(days=7), test=timedelta(days=7))."
             )
         _check_numeric(features, owner=what)
-        _check_gate(gate, task=task, owner=what)
+        check_gate(gate, task=task, owner=what)
         check_retraining(retraining, learns=learning is not None, start=split.start, owner=what)
         values = (
             ("name", name),
@@ -175,18 +175,6 @@ class Model:
         )
         for attribute, value in values:
             object.__setattr__(self, attribute, value)
-
-
-def _check_gate(gate: object, *, task: str, owner: str) -> None:
-    if gate is not None and not isinstance(gate, Gate):
-        raise DefinitionError(
-            f"{owner}: gate is {gate!r}; allowed are a Gate and None. Write for example Gate(max_false_positive_rate=0.01)."
-        )
-    if gate is not None and task == "regression":
-        raise DefinitionError(
-            f"{owner}: it has a gate and its task is {task!r}; the rules of a Gate are about alarms, so allowed are tasks "
-            '"binary" and "anomaly". Leave the gate out: a regression is judged by its mean absolute error.'
-        )
 
 
 def _check_learning(

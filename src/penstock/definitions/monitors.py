@@ -18,6 +18,9 @@ WINDOWS = (timedelta(days=7), timedelta(days=28))
 NAB_PROFILES = ("standard", "reward_low_FP_rate", "reward_low_FN_rate")
 FALSE_DISCOVERY = ("benjamini-hochberg", "benjamini-yekutieli")
 MOST_SLOTS = 1_000
+SCORE, ERROR = "score", "error"
+LIVE = (SCORE, ERROR)
+"""What detectors listen to where nothing is said."""
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -46,8 +49,12 @@ class Monitor:
         For the pinball loss of a regression.
     drift_window
         The newest stretch of event time that is compared with what the model was trained on.
+    live
+        What detectors of change (ADWIN, Page-Hinkley) listen to while the project runs: ``"score"``, ``"error"`` (the loss of each
+        decision when its label comes), and features. None: score and error, where an alert or retraining waits for drift; ``[]``: nothing.
     false_alarms
-        The share of drift reports without drift that may alarm.
+        The share of drift reports without drift that may alarm; of drift that is watched while the project runs the share of drift
+        windows, however often somebody looks.
     false_discovery
         How false discoveries among features are bounded: ``"benjamini-hochberg"``, or ``"benjamini-yekutieli"``,
         which needs no assumption on how features depend on each other and finds less.
@@ -76,6 +83,7 @@ class Monitor:
     top_k: int
     quantile: float
     drift_window: timedelta
+    live: tuple[str, ...] | None
     false_alarms: float
     false_discovery: str
     min_effect: float
@@ -93,6 +101,7 @@ class Monitor:
         top_k: int = 100,
         quantile: float = 0.5,
         drift_window: timedelta = timedelta(days=7),
+        live: Sequence[str] | None = None,
         false_alarms: float = 0.05,
         false_discovery: str = "benjamini-hochberg",
         min_effect: float = 0.02,
@@ -109,6 +118,7 @@ class Monitor:
         _check_windows(windows, owner=what)
         _check_segments(segments, endpoint, owner=what)
         _check_length(drift_window, owner=what, argument="drift_window")
+        _check_live(live, endpoint, owner=what)
         _check_counts(owner=what, max_segments=max_segments, top_k=top_k)
         _check_shares(owner=what, quantile=quantile, false_alarms=false_alarms, min_effect=min_effect)
         _check_choice(false_discovery, FALSE_DISCOVERY, owner=what, argument="false_discovery")
@@ -123,6 +133,7 @@ class Monitor:
             ("top_k", top_k),
             ("quantile", float(quantile)),
             ("drift_window", drift_window),
+            ("live", None if live is None else tuple(live)),
             ("false_alarms", float(false_alarms)),
             ("false_discovery", false_discovery),
             ("min_effect", float(min_effect)),
@@ -189,6 +200,24 @@ def _check_choice(value: object, allowed: Sequence[str], *, owner: str, argument
     if value not in allowed:
         raise DefinitionError(
             f"{owner}: {argument} is {value!r}; allowed are {', '.join(map(repr, allowed))}. Choose one."
+        )
+
+
+def _check_live(live: object, endpoint: Endpoint, *, owner: str) -> None:
+    if live is None:
+        return
+    known = [
+        SCORE,
+        *([] if endpoint.model.task == "anomaly" else [ERROR]),
+        *endpoint.model.features.feature_types,
+    ]
+    if (
+        not isinstance(live, list | tuple)
+        or any(name not in known for name in live)
+        or len(set(live)) < len(live)
+    ):
+        raise DefinitionError(
+            f"{owner}: live is {live!r}; allowed is a list of {', '.join(known)}, once each, or None. Correct it."
         )
 
 

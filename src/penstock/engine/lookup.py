@@ -68,9 +68,7 @@ class RowReader:
         order = np.argsort(found)
         return joined(pieces).take(order[np.searchsorted(found[order], positions)])
 
-    def _scan(
-        self, source: str, missing: IntArray, pieces: list[Columns], at: list[IntArray]
-    ) -> IntArray:
+    def _scan(self, source: str, missing: IntArray, pieces: list[Columns], at: list[IntArray]) -> IntArray:
         """As `_fetch`, of positions close together: of small batches all at once."""
         wanted = self._sources[source]
         stored = list(self._store.read_log(int(missing[0]), int(missing[-1]) + 1, sources={source}))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from penstock.models.bootstrap import (
 )
 from penstock.models.gate_alarms import unlabelled_rules
 from penstock.models.gate_rules import Rule, Verdict
+from penstock.models.gate_segments import error_compared, recall_compared, segments_rule
 from penstock.models.latency import row_latency_ms
 from penstock.models.manifest import Feature, Manifest, json_value, sha256
 from penstock.models.segments import segment_masks
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from penstock.definitions.gates import Gate
+    from penstock.kernel.columns import Column
+    from penstock.models.gate_segments import Compare
     from penstock.models.runtimes import ScoringModel
 
 
@@ -82,6 +85,8 @@ class Holdout:
         How long labels take: the least time between the end of training and the first row.
     digest
         SHA-256 of the rows (`data_digest`).
+    columns
+        Columns of the events by which the gate asks for segments, each with its type's name.
     """
 
     vectors: NDArray[np.float64]
@@ -91,6 +96,7 @@ class Holdout:
     service_fingerprint: str
     gap_us: int
     digest: str
+    columns: Mapping[str, tuple[Column, str]] = field(default_factory=dict)
 
     @property
     def is_unlabelled(self) -> bool:
@@ -162,7 +168,7 @@ def judge(
     # Vectors of another schema cannot be scored, and figures on rows that were trained on say nothing.
     if all(rule.verdict == "pass" for rule in rules):
         if challenger.manifest.task == "regression":
-            rules.append(_sure_error_rule(gate, known, holdout))
+            rules += _error_rules(gate, known, holdout)
         else:
             rules += _alarm_rules(gate, known, holdout)
         rules.append(_latency_rule(gate, challenger, holdout))
@@ -278,8 +284,10 @@ def _alarm_rules(gate: Gate, known: Sequence[Candidate], holdout: Holdout) -> li
         _recall_rule(gate, truth, alarms),
         _false_alarm_rule(gate, truth, alarms),
         _precision_rule(gate, truth, scores),
-        *(_segments_rule(gate, truth, alarms, holdout) if len(known) > 1 else ()),
     ]
+    if len(known) > 1:
+        compare, least = recall_compared(gate, alarms), gate.min_positives
+        rules += _segment_rules(gate, holdout, counted=truth, compare=compare, least=least, what="recall")
     if positives >= gate.min_positives:
         return rules
     text = f"the holdout has {positives:,} positives; at least {gate.min_positives:,} are needed to say"
@@ -326,7 +334,11 @@ def _false_alarm_rule(gate: Gate, truth: NDArray[np.bool_], alarms: Sequence[NDA
 
 
 def _precision_rule(gate: Gate, truth: NDArray[np.bool_], scores: Sequence[NDArray[np.float64]]) -> Rule:
-    """Not worse than the champion's by more than the margin; without a champion better than chance."""
+    """Not worse than the champion's; without a champion better than chance.
+
+    A fall that the interval shows fails, however small. Where the interval holds zero it can show neither gain nor fall; then the whole
+    of it must lie above minus the margin, so that no larger fall can be (a test of non-inferiority).
+    """
     name, whole = "average precision", np.ones(len(truth))
     other = scores[1] if len(scores) > 1 else np.zeros(len(truth))  # equal scores: chance
     values = [RankedScores(truth, found).average_precision(whole) for found in (scores[0], other)]
@@ -335,55 +347,43 @@ def _precision_rule(gate: Gate, truth: NDArray[np.bool_], scores: Sequence[NDArr
     if len(scores) == 1:
         text = f"{values[0]:.4f}, chance {values[1]:.4f}: {gained}"
         return Rule(name, "pass" if gained.lower > 0 else "fail", text, numbers | {"chance": values[1]})
-    numbers |= {"champion": values[1], "margin": gate.average_precision_margin}
+    margin = gate.average_precision_margin
+    numbers |= {"champion": values[1], "margin": margin}
     text = f"{values[0]:.4f}, champion {values[1]:.4f}: {gained}"
-    if gained.upper < 0 and gained.value < -gate.average_precision_margin:
+    if gained.upper < 0:
         return Rule(name, "fail", f"{text}; it is worse", numbers)
-    if gained.value >= -gate.average_precision_margin:
+    if gained.lower >= -margin:
         return Rule(name, "pass", text, numbers)
-    return Rule(name, "inconclusive", f"{text}; it may be worse", numbers)
+    return Rule(name, "inconclusive", f"{text}; it may be worse by more than {margin:g}", numbers)
 
 
-def _segments_rule(
-    gate: Gate, truth: NDArray[np.bool_], alarms: Sequence[NDArray[np.bool_]], holdout: Holdout
+def _segment_rules(
+    gate: Gate, holdout: Holdout, *, counted: NDArray[np.bool_], compare: Compare, least: int, what: str
 ) -> Iterator[Rule]:
-    """In no group of rows with enough positives may the recall be worse; the more groups, the wider the intervals."""
-    masks = segment_masks(holdout.vectors, holdout.features, gate.segments)
-    large = {name: mask & truth for name, mask in masks.items() if (mask & truth).sum() >= gate.min_positives}
-    if not masks:
-        return
-    drawing = _drawing(gate)
-    drawing["confidence"] = 1 - (1 - gate.confidence) / max(
-        len(large), 1
-    )  # Bonferroni: any of them may be wrong
-    found = {name: share_difference(alarms[0][at], alarms[1][at], **drawing) for name, at in large.items()}
-    worse = [name for name, gained in found.items() if gained.upper < 0]
-    numbers: dict[str, Any] = {
-        "segments": {name: asdict(gained) for name, gained in found.items()},
-        "too_small": sorted(masks.keys() - large.keys()),
-    }
-    small = f"; {len(masks) - len(large)} have too few positives" if len(masks) > len(large) else ""
-    if worse:
-        listed = ", ".join(f"{name}: {found[name]}" for name in worse)
-        yield Rule("segments", "fail", f"recall is worse in {listed}{small}", numbers)
-    else:
-        yield Rule("segments", "pass", f"recall is worse in none of {len(found)}{small}", numbers)
+    masks = segment_masks(holdout.vectors, holdout.features, gate.segments, columns=holdout.columns)
+    return segments_rule(masks, counted, compare, gate=gate, least=least, what=what)
 
 
-def _sure_error_rule(gate: Gate, known: Sequence[Candidate], holdout: Holdout) -> Rule:
-    rule, rows = _error_rule(gate, known, holdout), len(holdout.labels)
+def _error_rules(gate: Gate, known: Sequence[Candidate], holdout: Holdout) -> list[Rule]:
+    """Of a regression: the mean absolute error, over all and by segment."""
+    errors, rows = [np.abs(one.scores(holdout) - holdout.labels) for one in known], len(holdout.labels)
+    rules = [_error_rule(gate, errors, holdout)]
+    if len(known) > 1:
+        every, compare = np.ones(rows, np.bool_), error_compared(gate, errors)
+        rules += _segment_rules(
+            gate, holdout, counted=every, compare=compare, least=gate.min_rows, what="the error"
+        )
     if rows >= gate.min_rows:
-        return rule
+        return rules
     text = f"the holdout has {rows:,} rows; at least {gate.min_rows:,} are needed to say"
-    return Rule(rule.name, "inconclusive", text, rule.numbers)
+    return [Rule(rule.name, "inconclusive", text, rule.numbers) for rule in rules]
 
 
-def _error_rule(gate: Gate, known: Sequence[Candidate], holdout: Holdout) -> Rule:
+def _error_rule(gate: Gate, errors: Sequence[NDArray[np.float64]], holdout: Holdout) -> Rule:
     """A regression's mean absolute error must fall; without a champion it must beat the mean."""
-    errors = [np.abs(one.scores(holdout) - holdout.labels) for one in known]
     values = [float(error.mean()) for error in errors]
     numbers: dict[str, Any] = {"challenger": values[0]}
-    if len(known) == 1:
+    if len(errors) == 1:
         idle = float(np.abs(holdout.labels - holdout.labels.mean()).mean())
         text = f"{values[0]:.4g}; always saying the mean gives {idle:.4g}"
         return Rule("error", "pass" if values[0] < idle else "fail", text, numbers | {"idle": idle})

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from penstock.definitions.policies import AlertBudget, CostMatrix, CostOptimal
+    from penstock.kernel.columns import Columns
     from penstock.plan.origins import Origin
 
 Imbalance = Literal["weight", "undersample"]
@@ -103,6 +104,8 @@ class TrainingData:
         which were acted against and so have no label; rows of weight 0 take no part. None: all count one.
     positions
         Where the events are in the project's log, int64, shape [n], ascending; None: they are from elsewhere.
+    events
+        The events themselves, n rows, for segments; None: not kept.
     """
 
     vectors: NDArray[np.float64]
@@ -117,6 +120,7 @@ class TrainingData:
     columns: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     weights: NDArray[np.float64] | None = None
     positions: NDArray[np.int64] | None = None
+    events: Columns | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

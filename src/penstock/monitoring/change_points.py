@@ -2,18 +2,25 @@
 
 A report compares two periods; a detector says since when. ADWIN keeps a window that shrinks when its two ends differ;
 Page-Hinkley adds up deviations from the running mean. Both are made for values that are bounded or nearly normal: on raw
-amounts, or on frauds of one in a hundred, ADWIN fires on more than half of all streams without drift. So they
-are given the mean rank, in the reference, of 100 values at a time. Then, without drift, ADWIN fires on fewer than one
-stream of 200 in 100,000 values and Page-Hinkley on fewer than two of 100, whatever the distribution; a shift of 0.25
-standard deviations is noticed after some 1,000 values.
+amounts, or on frauds of one in a hundred, ADWIN fires on more than half of all streams without drift. And both may fire wrongly
+at every step, so that a detector that is asked at every event of a fast stream cries wolf within the hour. So here
+
+1. a value counts as its rank in the reference, or as a bounded loss (`RankScale`, `LossScale`),
+2. a step is the mean of a block: at least 100 values, and at least `span_us` of event time, so that steps are few,
+3. the first 50 blocks say how steps vary while nothing changes, with all that rows of the same hour have in common,
+4. after an alarm a stream is listened to anew.
+
+Without drift neither of the two fired in five million such steps of independent values, which are 10,000 windows (a nightly test). What is kept of a stream are numbers, at most 2,000 blocks, from which the detectors are made again: whoever reads the same values
+gets the same alarms, however they are cut into batches and however often it begins again from what was kept.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -25,17 +32,23 @@ IntArray = npt.NDArray[np.int64]
 Method = Literal["adwin", "page-hinkley"]
 
 BLOCK = 100
-"""So many values are one step of a detector."""
+"""At least so many values are one step of a detector."""
+STEPS = 500
+"""At most so many steps are in a drift window."""
+CALIBRATION = 50
+KEPT = 1_000
 ADWIN = {"delta": 1e-4, "clock": 1}
 PAGE_HINKLEY = {"min_instances": 30, "delta": 0.5, "threshold": 20.0, "alpha": 1.0}
-MOST_POINTS = 100
+MOST_LOSS = 7.0
+_SLICE = 65_536
+_FINE, _MOST_SPREADS = 1 << 16, 1 << 10
 
 
 @dataclass(frozen=True, slots=True)
 class ChangePoint:
-    """A detector fired on `stream` at the event of a time; the mean of the values until the last point, and since then.
+    """A detector fired on `stream` at the event of a time; the mean of the values before the change, and since then.
 
-    `before` and `after` are split where the detector fired, which is some blocks after the change.
+    The time is when it fired, which is some blocks after the change.
     """
 
     stream: str
@@ -45,13 +58,106 @@ class ChangePoint:
     after: float
 
 
-class Detectors:
-    """ADWIN and Page-Hinkley over one stream.
+class Scale(Protocol):
+    """How the values of a stream are turned into whole numbers, whose sums do not depend on how they are cut into batches."""
+
+    unit: float
+    """The standard deviation of one value's step; 0 where that is not known."""
+
+    def codes(self, values: FloatArray) -> tuple[IntArray, IntArray]:
+        """What is listened to, and the values themselves, shape [n] both."""
+
+    def shown(self, mean: float) -> float:
+        """The mean value, of the mean of its codes."""
+
+
+class RankScale:
+    """Values by their middle rank in a reference.
 
     Parameters
     ----------
     reference
-        The stream's column in the profile of the model.
+        The stream's column in the profile of a model.
+    """
+
+    def __init__(self, reference: ColumnProfile) -> None:
+        counts = np.array(reference.counts, np.int64)
+        self._cuts = np.array(reference.cuts)
+        self._ranks = np.append(2 * np.cumsum(counts) - counts, 2 * reference.rows)
+        self._mean, self._spread = reference.mean, reference.spread or 1.0
+        shares = counts / max(reference.rows, 1)
+        middle = float(shares @ self._ranks[:-1])
+        self.unit = float(shares @ (self._ranks[:-1] - middle) ** 2) ** 0.5
+
+    def codes(self, values: FloatArray) -> tuple[IntArray, IntArray]:
+        """See `Scale`."""
+        spreads = np.clip((values - self._mean) / self._spread, -_MOST_SPREADS, _MOST_SPREADS)
+        return self._ranks[np.searchsorted(self._cuts, values)], np.rint(spreads * _FINE).astype(np.int64)
+
+    def shown(self, mean: float) -> float:
+        """See `Scale`."""
+        return self._mean + self._spread * mean / _FINE
+
+
+class LossScale:
+    """Losses of decisions whose label is known, bounded so that no single one decides."""
+
+    unit = 0.0
+
+    def codes(self, values: FloatArray) -> tuple[IntArray, IntArray]:
+        """See `Scale`."""
+        bounded = np.rint(np.clip(values, 0.0, MOST_LOSS) * _FINE).astype(np.int64)
+        return bounded, bounded
+
+    def shown(self, mean: float) -> float:
+        """See `Scale`."""
+        return mean / _FINE
+
+
+class Heard(msgspec.Struct):
+    """What is kept of a stream: the block under way, the newest blocks, and how steps vary.
+
+    Attributes
+    ----------
+    newest_us, first_us
+        The newest event time of the stream, and what it was when the block under way began.
+    count, codes, values
+        Of the block under way: rows, and their sums.
+    blocks
+        The means of the newest blocks since the last alarm.
+    counted
+        The rows of the blocks that calibrate.
+    centre, spread
+        Of the steps; a spread of 0: not known yet.
+    steps
+        Blocks since the beginning.
+    """
+
+    newest_us: int = -(2**62)
+    first_us: int = 0
+    count: int = 0
+    codes: int = 0
+    values: int = 0
+    blocks: list[tuple[float, float]] = []
+    counted: int = 0
+    centre: float = 0.0
+    spread: float = 0.0
+    steps: int = 0
+
+
+class Listener:
+    """ADWIN and Page-Hinkley over one stream, in bounded memory.
+
+    Parameters
+    ----------
+    name
+        The stream's name.
+    scale
+        How its values are listened to.
+    span_us
+        The least event time of a block.
+    heard
+        What was kept of it; it goes on from there.
 
     Raises
     ------
@@ -62,67 +168,103 @@ class Detectors:
     --------
     >>> from penstock.monitoring.profile import profile_column
     >>> draw = np.random.default_rng(0)
-    >>> detectors = Detectors(profile_column("score", draw.random(20_000)))
-    >>> detectors.add(np.arange(9_000), np.append(draw.random(6_000), draw.random(3_000) / 2))
-    >>> [(point.method, 6_000 <= point.time_us < 7_500) for point in detectors.points]
-    [('adwin', True), ('page-hinkley', True)]
+    >>> listener = Listener("score", RankScale(profile_column("score", draw.random(20_000))))
+    >>> found = listener.add(np.arange(16_000), np.append(draw.random(8_000), draw.random(8_000) / 2))
+    >>> [(point.stream, point.method, 8_000 <= point.time_us < 9_500) for _, point in found]
+    [('score', 'page-hinkley', True)]
     """
 
-    def __init__(self, reference: ColumnProfile) -> None:
-        self._name = reference.name
-        self._cuts = np.array(reference.cuts)
-        self._ranks = _standard_ranks(reference)
-        self._detectors = _detectors()
-        self._times: IntArray = np.zeros(0, np.int64)
-        self._values: FloatArray = np.zeros(0)
-        self._blocks: list[float] = []
-        self._found: list[tuple[Method, int, int]] = []
+    def __init__(self, name: str, scale: Scale, *, span_us: int = 0, heard: Heard | None = None) -> None:
+        self._name, self._scale, self._span = name, scale, span_us
+        self.heard = Heard() if heard is None else heard
+        self._detectors = self._fed()
 
-    @property
-    def points(self) -> list[ChangePoint]:
-        """Where the detectors fired, by method and time."""
-        points = []
-        for method in self._detectors:
-            fired = [(block, time) for name, block, time in self._found if name == method]
-            edges = [0, *(block - 1 for block, _ in fired), len(self._blocks)]
-            means = [float(np.mean(self._blocks[a:b] or [np.nan])) for a, b in pairwise(edges)]
-            points += [
-                ChangePoint(self._name, method, time, means[i], means[i + 1])
-                for i, (_, time) in enumerate(fired)
-            ]
-        return points
+    def add(self, times_us: IntArray, values: FloatArray) -> list[tuple[int, ChangePoint]]:
+        """Take in values in their order, shape [n] both; NaN and infinities are left out. Each alarm with the row that raised it."""
+        found = []
+        known = np.flatnonzero(np.isfinite(values))
+        for first in range(0, len(known), _SLICE):
+            rows = known[first : first + _SLICE]
+            found += [(int(rows[at]), point) for at, point in self._take(times_us[rows], values[rows])]
+        return found
 
-    def add(self, times_us: IntArray, values: FloatArray) -> None:
-        """Take in values in their order, shape [n] both; NaN and infinities are left out."""
-        known = np.isfinite(values)
-        times = np.append(self._times, times_us[known])
-        held = np.append(self._values, values[known])
-        whole = len(held) // BLOCK * BLOCK
-        self._times, self._values = times[whole:], held[whole:]
-        ranks = self._ranks[np.searchsorted(self._cuts, held[:whole])].reshape(-1, BLOCK)
-        steps = (ranks.mean(axis=1) * BLOCK**0.5).tolist()
-        ends = times[BLOCK - 1 : whole : BLOCK].tolist()
-        for step, time_us, mean in zip(
-            steps, ends, held[:whole].reshape(-1, BLOCK).mean(axis=1), strict=True
-        ):
-            self._blocks.append(float(mean))
-            self._step(step, time_us)
+    def _take(self, times_us: IntArray, values: FloatArray) -> Iterator[tuple[int, ChangePoint]]:
+        heard = self.heard
+        newest = np.maximum.accumulate(np.maximum(times_us, heard.newest_us))
+        sums = [np.append(0, np.cumsum(each)) for each in self._scale.codes(values)]
+        start = 0
+        while start < len(newest):
+            if not heard.count:
+                heard.first_us = int(newest[start])
+            late = int(np.searchsorted(newest, heard.first_us + self._span))
+            last = max(start + BLOCK - heard.count - 1, late, start)
+            stop = min(last + 1, len(newest))
+            heard.count += stop - start
+            heard.codes += int(sums[0][stop] - sums[0][start])
+            heard.values += int(sums[1][stop] - sums[1][start])
+            if last < len(newest):
+                point = self._close(int(newest[last]))
+                if point is not None:
+                    yield last, point
+            start = stop
+        heard.newest_us = int(newest[-1])
 
-    def _step(self, step: float, time_us: int) -> None:
+    def _close(self, time_us: int) -> ChangePoint | None:
+        """The block under way is whole."""
+        heard = self.heard
+        count = heard.count
+        heard.blocks.append((heard.codes / count, self._scale.shown(heard.values / count)))
+        heard.steps += 1
+        heard.count = heard.codes = heard.values = 0
+        if heard.spread:
+            return self._step(heard.blocks[-1][0], time_us)
+        heard.counted += count
+        if len(heard.blocks) == CALIBRATION:
+            self._calibrate()
+            self._detectors = self._fed()
+        return None
+
+    def _calibrate(self) -> None:
+        heard = self.heard
+        means = np.array([code for code, _ in heard.blocks])
+        least = self._scale.unit / (heard.counted / CALIBRATION) ** 0.5
+        heard.centre, heard.spread = float(means.mean()), max(float(means.std(ddof=1)), least) or 1.0
+
+    def _step(self, mean: float, time_us: int) -> ChangePoint | None:
+        heard = self.heard
         for method, detector in self._detectors.items():
-            detector.update(step)
-            if detector.drift_detected and len(self._found) < MOST_POINTS:
-                self._found.append((method, len(self._blocks), time_us))
+            detector.update((mean - heard.centre) / heard.spread)
+            if detector.drift_detected:
+                before, after = _around_change(heard.blocks)
+                self._begin_anew()
+                return ChangePoint(self._name, method, time_us, before, after)
+        if len(heard.blocks) >= 2 * KEPT:
+            heard.blocks = heard.blocks[-KEPT:]
+            self._detectors = self._fed()
+        return None
+
+    def _begin_anew(self) -> None:
+        heard = self.heard
+        heard.blocks, heard.counted, heard.centre, heard.spread = [], 0, 0.0, 0.0
+        self._detectors = self._fed()
+
+    def _fed(self) -> dict[Method, Any]:
+        """The detectors as they are after the blocks that are kept."""
+        detectors = _detectors()
+        if self.heard.spread:
+            for mean, _ in self.heard.blocks:
+                for detector in detectors.values():
+                    detector.update((mean - self.heard.centre) / self.heard.spread)
+        return detectors
 
 
-def _standard_ranks(reference: ColumnProfile) -> FloatArray:
-    """The middle rank of each bin, with mean 0 and deviation 1 over the reference; the last is beyond its largest value."""
-    shares = np.array(reference.counts) / max(reference.rows, 1)
-    ranks = np.append(np.cumsum(shares) - shares / 2, 1.0)
-    mean = float(shares @ ranks[:-1])
-    spread = float(shares @ (ranks[:-1] - mean) ** 2) ** 0.5
-    standard: FloatArray = (ranks - mean) / (spread or 1.0)
-    return standard
+def _around_change(blocks: list[tuple[float, float]]) -> tuple[float, float]:
+    """The mean values before and after the place that parts the blocks best, by least squares."""
+    codes, values = np.array(blocks).T
+    first = np.arange(1, len(codes))
+    sums = np.cumsum(codes - codes.mean())[:-1]
+    cut = 1 + int(np.argmax(sums**2 / (first * (len(codes) - first))))
+    return float(values[:cut].mean()), float(values[cut:].mean())
 
 
 def _detectors() -> dict[Method, Any]:

@@ -56,6 +56,7 @@ ROUTES: dict[tuple[str, str], Scope] = {
     ("GET", "/v1/endpoints/{endpoint}/curves"): Scope.READ,
     ("GET", "/v1/endpoints/{endpoint}/distributions"): Scope.READ,
     ("GET", "/v1/endpoints/{endpoint}/drift"): Scope.READ,
+    ("GET", "/v1/endpoints/{endpoint}/drift/live"): Scope.READ,
     ("GET", "/v1/endpoints/{endpoint}/experiment"): Scope.READ,
     ("GET", "/v1/endpoints/{endpoint}/metrics"): Scope.READ,
     ("POST", "/v1/endpoints/{endpoint}/score"): Scope.SCORE,

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from penstock.app.alerting import alerts_path
 from penstock.app.auditing import AuditTotals, read_totals
+from penstock.app.drift_live import LiveDrift, live_drift
+from penstock.app.drift_watch import watched_monitors
 from penstock.app.exporting_beside import Exported, exported, exports
 from penstock.app.input_lag import bytes_behind
 from penstock.app.kafka_inputs import messages_behind
@@ -67,6 +69,7 @@ class Readings:
     versions: Counter[Pair] = field(default_factory=Counter)
     messages: dict[Pair, int] = field(default_factory=dict)
     exported: Exported | None = None
+    drift: tuple[LiveDrift, ...] = ()
 
 
 class MetricReader:
@@ -131,6 +134,7 @@ class MetricReader:
             versions=_tried(lambda: _versions(runtime), before.versions),
             messages=_tried(lambda: _messages(root), before.messages),
             exported=exported(root) if exports(runtime) else None,
+            drift=_drift(runtime),
         )
 
 
@@ -153,6 +157,11 @@ def retraining_of(rows: Sequence[AuditRow]) -> Retraining:
                 found.last_seconds[model, stage] = seconds
             found.last_started_us[model] = started.get(values["attempt"], row.time_us)
     return found
+
+
+def _drift(runtime: Runtime) -> tuple[LiveDrift, ...]:
+    project = runtime.project
+    return tuple(live_drift(project, monitor.endpoint.name) for monitor in watched_monitors(project))
 
 
 def _versions(runtime: Runtime) -> Counter[Pair]:

@@ -147,6 +147,7 @@ class Exposition(Collector):
         _stored(page, readings)
         _audit(page, readings)
         _training(page, readings)
+        _drift(page, readings)
         self._followers(page, readings)
         self._build(page)
         _machine(page, self._system.read())
@@ -279,6 +280,19 @@ def _training(page: Page, readings: Readings) -> None:
         page.add("penstock_retraining_last_timestamp_seconds", started_us / 1e6, model)
     page.add_all("penstock_gate_verdicts_total", found.verdicts)
     page.add_all("penstock_model_versions", readings.versions)
+
+
+def _drift(page: Page, readings: Readings) -> None:
+    for found in readings.drift:
+        if found.version is None:
+            continue
+        page.add("penstock_drift_lag_rows", max(readings.log_rows - found.position, 0), found.endpoint)
+        if found.drifted is not None:
+            page.add("penstock_drifted_columns", len(found.drifted), found.endpoint)
+        for one in found.raised:
+            page.add(
+                "penstock_change_points_total", one["count"], found.endpoint, one["stream"], one["method"]
+            )
 
 
 def _machine(page: Page, system: SystemReading) -> None:

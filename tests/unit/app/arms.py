@@ -82,13 +82,19 @@ def events(start, count):
 
 def register(root, name="fraud", *, shift=0.0, created_us=1, chosen=None):
     """A small trained version of a model of the project; `shift` makes it another one, `chosen` are its own thresholds."""
+    files = trained(root, name, shift=shift, created_us=created_us, chosen=chosen)
+    return registry_of(root).register(files, actor="ann", reason="test")
+
+
+def trained(root, name="fraud", *, shift=0.0, created_us=1, chosen=None, estimator=None):
+    """The files of such a version."""
     project = load_project(root)
     service = plan_of(project).services[project.models[name].features.name]
     rng = np.random.default_rng(5)
     vectors = rng.normal(100 + shift, 50, (400, len(service.feature_names)))
     labels = (vectors[:, 0] + rng.normal(0, 20, 400) > 120 + shift).astype(float)
     files = export_model(
-        LogisticRegression().fit(vectors, labels),
+        (estimator or LogisticRegression()).fit(vectors, labels),
         vectors,
         provenance=Provenance(
             name=name,
@@ -101,7 +107,7 @@ def register(root, name="fraud", *, shift=0.0, created_us=1, chosen=None):
         ),
     )
     assert replace(files.manifest, name=name) == files.manifest
-    return registry_of(root).register(files, actor="ann", reason="test")
+    return files
 
 
 def promote(root, version, stage="Production"):

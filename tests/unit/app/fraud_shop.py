@@ -43,16 +43,21 @@ monitor = Monitor(endpoint=checkout, windows=[24 * hour], drift_window=24 * hour
 """
 
 
-def write_project(folder, rules="cooldown=timedelta(0)"):
+def write_project(folder, rules="cooldown=timedelta(0)", *, monitor=""):
     (folder / "penstock.toml").write_text(
         "[project]\nname = 'fraud_shop'\n[engine]\ndurability = 'process'\n[audit]\nrate = 0\n[offline]\nexport = false\n"
     )
-    (folder / "definitions.py").write_text(DEFINITIONS.replace("RULES", rules))
+    (folder / "definitions.py").write_text(
+        DEFINITIONS.replace("RULES", rules).replace("Monitor(endpoint", f"Monitor({monitor}endpoint")
+    )
     return folder
 
 
-def stream(first, count, *, changed=False, seed=0):
-    """Payments and their labels; frauds are those with much of `first`, after the change those with much of `second`."""
+def stream(first, count, *, changed=False, seed=0, shift=0.0):
+    """Payments and their labels; frauds are those with much of `first`, after the change those with much of `second`.
+
+    `shift` is added to `first` of every payment.
+    """
     draw = np.random.default_rng([seed, first])
     values = draw.normal(size=(count, 2))
     score = values[:, 1] if changed else values[:, 0]
@@ -62,7 +67,7 @@ def stream(first, count, *, changed=False, seed=0):
         at = START + number * STEP
         event_id = f"e{number}"
         row = {"id": event_id, "card_id": f"c{number % 97}", "at": at}
-        events.append(row | {"first": float(values[i, 0]), "second": float(values[i, 1])})
+        events.append(row | {"first": float(values[i, 0]) + shift, "second": float(values[i, 1])})
         labels.append({"id": event_id, "fraud": bool(fraud[i]), "known_at": at + DELAY})
     return events, labels
 
@@ -74,11 +79,11 @@ class Feed:
         self.runtime, self.seed, self.sent = runtime, seed, 0
         self._waiting = []
 
-    def send(self, count, *, changed=False, step=360):
+    def send(self, count, *, changed=False, step=360, shift=0.0):
         """Send the next payments, in micro-batches."""
         for start in range(self.sent, self.sent + count, step):
             size = min(step, self.sent + count - start)
-            events, labels = stream(start, size, changed=changed, seed=self.seed)
+            events, labels = stream(start, size, changed=changed, seed=self.seed, shift=shift)
             self.runtime.ingest("payments", events)
             self._waiting += labels
             now = events[-1]["at"]

@@ -133,6 +133,39 @@ def test_each_is_judged_at_its_own_threshold(holdout):
     assert verdicts(report)["recall"] == "pass"
 
 
+def precision_rule(better, *, rows, noise, margin=0.01, seed=1):
+    """The rule on scores of two models, of which the challenger's follow the labels by `better` more than the champion's."""
+    rng = np.random.default_rng(seed)
+    labels = (rng.random(rows) < 0.1).astype(np.float64)
+    base = rng.normal(labels * 1.5, 1.0)
+    ours = base + better * labels + noise * rng.normal(size=rows)
+    one, other = (Scored(lambda _, s=s: 1 / (1 + np.exp(-s))) for s in (ours, base))
+    found = judged(
+        make(np.zeros((rows, 3)), labels),
+        candidate("a:2", one),
+        candidate("a:1", other),
+        Gate(average_precision_margin=margin, resamples=300),
+    )
+    return next(rule for rule in found.rules if rule.name == "average precision")
+
+
+def test_a_fall_of_average_precision_that_is_shown_rejects_whatever_the_margin():
+    rule = precision_rule(-0.05, rows=40_000, noise=0.0, margin=1.0)
+    assert rule.verdict == "fail"
+    assert -0.03 < rule.numbers["difference"]["value"] < rule.numbers["difference"]["upper"] < 0
+
+
+def test_where_nothing_is_shown_the_margin_says_what_must_be_ruled_out():
+    """Non-inferiority: the same two models, alike but for noise, with margins below and above what the interval leaves open."""
+    unsure = precision_rule(0.02, rows=3_000, noise=0.2)
+    assert unsure.numbers["difference"]["lower"] < -0.01
+    assert unsure.numbers["difference"]["upper"] > 0
+    assert unsure.verdict == "inconclusive"
+    assert "it may be worse by more than 0.01" in unsure.text
+    assert precision_rule(0.02, rows=3_000, noise=0.2, margin=0.2).verdict == "pass"
+    assert precision_rule(0.5, rows=3_000, noise=0.2).verdict == "pass", "a gain needs no margin"
+
+
 @pytest.mark.parametrize("positives", [0, 1, 29])
 def test_too_few_positives_are_inconclusive(holdout, positives):
     chosen = np.sort(np.r_[np.flatnonzero(holdout.labels == 0), np.flatnonzero(holdout.labels)[:positives]])

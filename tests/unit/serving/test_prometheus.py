@@ -6,17 +6,22 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import msgspec
 import pytest
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from penstock.app.alerting import Alerting
+from penstock.app.drift_watch import Looked, WatchState, state_path
 from penstock.app.exporting_beside import Exported, _save
 from penstock.app.inputs import FileInput
+from penstock.app.measuring import monitor_of
 from penstock.app.runtime import audit_log_of
 from penstock.definitions.batch_configs import FileConfig
 from penstock.monitoring.batch_facts import SCORE_STEPS, Decided
+from penstock.monitoring.drift_looks import Look
 from penstock.monitoring.stream_counts import EARLIER, MOST_VERSIONS, StreamCounts
+from penstock.serving import metric_readings
 from penstock.serving.metric_catalog import BOUNDED, METRICS, reference
 from penstock.serving.metric_readings import MetricReader, retraining_of
 from penstock.serving.prometheus import Exposition, Waiting
@@ -68,7 +73,11 @@ def everything(runtime, observing, folder):
     (folder / "more.ndjson").write_text("{}\n" * 100)
     config = FileConfig("more.ndjson", "ndjson")
     reader = MetricReader(runtime, [FileInput("payments", "payments:more.ndjson", config, folder)])
-    reader.look()
+    watched = {"endpoint": monitor_of(runtime.project, "endpoint")}
+    with pytest.MonkeyPatch.context() as patched:  # an endpoint whose drift is watched
+        patched.setattr(metric_readings, "watched_monitors", lambda _: watched.values())
+        keep_drift(folder, position=runtime.store.next_position - 5)
+        reader.look()
     return Exposition(
         runtime,
         observing.counts,
@@ -77,6 +86,14 @@ def everything(runtime, observing, folder):
         waiting=lambda: Waiting(3, 30, 3_000, 1),
         alerts=alerts,
     )
+
+
+def keep_drift(folder, *, position):
+    look = Looked("model:1", 3, Look(0, 0, 500, 0.01, ("a", "b"), is_last=False))
+    state = WatchState("log", "model:1", "", 0, position, looked=[look], raised={"score adwin": 3})
+    path = state_path(folder, "endpoint")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(msgspec.json.encode(state))
 
 
 def test_what_is_shown_is_what_was_counted(folder):
@@ -113,6 +130,10 @@ def test_what_is_shown_is_what_was_counted(folder):
     assert of(found, "penstock_retraining_seconds_total", model="model", stage="train") == 2.5
     assert of(found, "penstock_gate_verdicts_total", model="model", verdict="fail") == 1
     assert of(found, "penstock_offline_export_lag_rows") == log_rows - 7
+    assert of(found, "penstock_drifted_columns", endpoint="endpoint") == 2
+    assert of(found, "penstock_drift_lag_rows", endpoint="endpoint") == 5
+    alarms = {"endpoint": "endpoint", "stream": "score", "detector": "adwin"}
+    assert of(found, "penstock_change_points_total", **alarms) == 3
     assert of(found, "penstock_view_freshness_seconds", view="spending") > 0
 
 

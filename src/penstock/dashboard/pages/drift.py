@@ -6,7 +6,7 @@ from typing import Any
 
 from penstock.dashboard import charts
 from penstock.dashboard.client import query
-from penstock.dashboard.elements import Column, card, cell, chart, el, notice, row, table
+from penstock.dashboard.elements import Column, card, cell, chart, el, notice, row, stack, table
 from penstock.dashboard.frame import headline
 from penstock.dashboard.kept import show_kept
 from penstock.dashboard.pages.performance import chosen_endpoint, endpoint_tabs, no_endpoint
@@ -16,6 +16,7 @@ from penstock.dashboard.view import View, part
 Figures = dict[str, Any]
 ROW_PIXELS = 26
 CHANGES = 12
+LIVE_EVERY_S = 5.0
 
 
 async def page(view: View) -> None:
@@ -30,12 +31,69 @@ async def page(view: View) -> None:
         no_endpoint()
         return
     column = view.query("column")
-    await show_kept(
-        view,
-        f"/v1/endpoints/{part(endpoint['name'])}/drift",
-        lambda found: _report(found, endpoint["name"], column),
-        empty="A report needs a version in Production with a profile of its training data, and decisions.",
-        command="penstock registry promote MODEL 1",
+    with stack():
+        await _live(view, endpoint["name"])
+        await show_kept(
+            view,
+            f"/v1/endpoints/{part(endpoint['name'])}/drift",
+            lambda found: _report(found, endpoint["name"], column),
+            empty="A report needs a version in Production with a profile of its training data, and decisions.",
+            command="penstock registry promote MODEL 1",
+        )
+
+
+async def _live(view: View, endpoint: str) -> None:
+    """What the watch beside the run has found, renewed while the page is open; nothing where nothing is watched."""
+    box = stack()
+
+    def show(found: Figures) -> None:
+        box.clear()
+        if found["watched"]:
+            with box:
+                _watched(found)
+
+    await view.watch(f"/v1/endpoints/{part(endpoint)}/drift/live", LIVE_EVERY_S, show)
+
+
+def _watched(found: Figures) -> None:
+    with card("As it happens", _look_text(found), "card flush"):
+        columns = (
+            Column("Stream", "code"),
+            Column("Detectors", "chip"),
+            Column("Newest mean", "number"),
+            Column("Last change", "time"),
+            Column("Before", "number"),
+            Column("After", "number"),
+        )
+        newest = {one["stream"]: one for one in found["change_points"]}
+        rows = [_stream_row(one, newest.get(one["name"])) for one in found["streams"]]
+        table(
+            "Streams that are listened to", columns, rows, empty=found["note"] or "No stream is listened to."
+        )
+
+
+def _look_text(found: Figures) -> str:
+    if found["rows"] is None:
+        return "no look yet"
+    names = ", ".join(found["drifted"]) or "all as trained"
+    return f"newest look, {whole(found['rows'])} rows against {found['version']}: {names}"
+
+
+def _stream_row(one: Figures, changed: Figures | None) -> Any:
+    state = "listening" if one["listening"] else f"learning {one['steps']}/{one['wanted']}"
+    return row(
+        one["name"],
+        [
+            one["name"],
+            cell(
+                "changed" if changed else state,
+                tone="bad" if changed else "good" if one["listening"] else "plain",
+            ),
+            figure(one["value"]),
+            cell(day(changed["time"]), title=changed["method"]) if changed else "",
+            figure(changed["before"]) if changed else "",
+            figure(changed["after"]) if changed else "",
+        ],
     )
 
 

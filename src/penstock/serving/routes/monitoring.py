@@ -6,10 +6,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
+from penstock.app.drift_live import live_drift
 from penstock.app.measuring import monitor_of
 from penstock.app.routing import endpoint_named
 from penstock.core.errors import NotFoundError
 from penstock.serving.access import GuardedRoute
+from penstock.serving.drift_shapes import LiveDriftShape, live_drift_shape
 from penstock.serving.job_kinds import (
     DistributionsParams,
     DriftParams,
@@ -91,6 +93,21 @@ def get_drift(
     platform = platform_of(request)
     params = DriftParams(endpoint=_endpoint(platform, endpoint), version=version)
     return kept(platform, "drift", params, max_age_s, of=lambda found: DriftShape(**found))
+
+
+@router.get(
+    "/v1/endpoints/{endpoint}/drift/live",
+    summary="Get drift as it happens",
+    response_model=LiveDriftShape,
+)
+def get_live_drift(request: Request, endpoint: str) -> LiveDriftShape:
+    """What the watch beside the run has found so far, against the version in Production.
+
+    Looks at all columns, and alarms of detectors (ADWIN, Page-Hinkley). However often it is asked, without drift at most the share
+    `false_alarms` of all drift windows alarms.
+    """
+    platform = platform_of(request)
+    return live_drift_shape(live_drift(platform.runtime.project, _endpoint(platform, endpoint)))
 
 
 @router.get(
