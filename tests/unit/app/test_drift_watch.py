@@ -59,10 +59,7 @@ def moved(tmp_path_factory):
     with Runtime.open(folder, clock=clock) as runtime:
         feed = Feed(runtime)
         feed.send(2 * DAY)
-        retrainer = Retrainer(
-            runtime.project, runtime.store, registry=runtime.registry, audit=runtime.routes.audit, clock=clock
-        )
-        assert retrainer.attempt("fraud", HAND).outcome == "promoted"
+        assert retrainer_of(runtime, clock).attempt("fraud", HAND).outcome == "promoted"
         runtime.load_routes()
         feed.send(3 * DAY)
         quiet = runtime.store.next_position
@@ -175,7 +172,7 @@ def test_two_never_follow_at_once_and_each_goes_on_from_the_newest(moved):
     assert read_state(folder, "checkout") == whole
 
 
-def test_alerts_read_what_the_watch_found(moved):
+def test_alerts_read_what_the_watch_found(moved, monkeypatch):
     folder, _ = moved
     caught_up(folder)
     project = load_project(folder)
@@ -191,7 +188,14 @@ def test_alerts_read_what_the_watch_found(moved):
         assert metric_value(folder, store, plan_of(project), project, few) is None
     state = read_state(folder, "checkout")
     assert values["drifted_columns"] == len(state.newest_look.drifted) > 0
-    assert values["change_points"] == len(state.recent_alarms(86_400_000_000)) > 0
+    assert values["change_points"] == len(state.recent_alarms(86_400_000_000)) == 0, (
+        "they are older than a drift window"
+    )
+    monkeypatch.setattr("penstock.app.alert_metrics.to_us", lambda _: 3 * 86_400_000_000)
+    assert (
+        metric_value(folder, store, plan_of(project), project, OnMetric(endpoint, "change_points", above=0))
+        == 3
+    )
 
 
 @pytest.mark.parametrize(
@@ -214,35 +218,36 @@ def test_a_stream_that_is_not_there_fails_where_it_is_written(tmp_path):
 
 
 def test_a_run_whose_drift_alone_says_so_trains_and_promotes_without_a_hand(tmp_path):
-    """Too few labels for the trigger of labels, no schedule, no floor: only the distribution of a feature changes."""
-    write_project(tmp_path, WAITING + ", cooldown=timedelta(0)")
-
-    def run(first, count, **options):
-        events, labels = stream(first, count, **options)
-        given = []
-        for name, rows in (("payments", events), ("frauds", labels)):
-            path = tmp_path / f"{name}-{first}.ndjson"
-            path.write_text(
-                "".join(json.dumps(row, default=lambda at: at.isoformat()) + "\n" for row in rows)
-            )
-            given.append(f"{name}={path}")
-        ran = CliRunner().invoke(app, ["run", *given, "--project", str(tmp_path)])
-        assert ran.exit_code == 0, ran.output
-        return ran.stdout
-
-    run(0, 2 * DAY)
-    trained = CliRunner().invoke(app, ["retrain", "fraud", "--now", "--project", str(tmp_path)])
-    assert "promoted" in trained.stdout
-    run(2 * DAY, DAY)
-    journal = Journal(audit_log_of(tmp_path), "fraud")
-    assert [one.trigger for one in journal.attempts()] == ["hand"], "nothing changed, and nothing was trained"
-    shown = run(3 * DAY, 3 * DAY, changed=True, shift=1.0)
-    attempt = journal.attempts()[-1]
+    """Too few labels for the trigger of labels, no schedule, no floor: what is asked changes, and nobody does anything."""
+    clock = ManualClock(1_800_000_000_000_000)
+    write_project(tmp_path, WAITING + ", min_positives=250, cooldown=timedelta(0)")
+    with Runtime.open(tmp_path, clock=clock) as runtime:
+        feed = Feed(runtime)
+        feed.send(2 * DAY)
+        assert retrainer_of(runtime, clock).attempt("fraud", HAND).outcome == "promoted"
+        feed.send(2 * DAY)
+        assert retrainer_of(runtime, clock).look("fraud") is None, "nothing changed"
+        assert read_state(tmp_path, "checkout") is None, "too few labels: drift is not asked for"
+    events, labels = stream(4 * DAY, 4 * DAY, changed=True, shift=1.0)
+    given = []
+    for name, rows in (("payments", events), ("frauds", labels)):
+        path = tmp_path / f"{name}.ndjson"
+        path.write_text("".join(json.dumps(row, default=lambda at: at.isoformat()) + "\n" for row in rows))
+        given.append(f"{name}={path}")
+    ran = CliRunner().invoke(app, ["run", *given, "--project", str(tmp_path)])
+    assert ran.exit_code == 0, ran.output
+    attempt = Journal(audit_log_of(tmp_path), "fraud").attempts()[-1]
     assert (attempt.trigger, attempt.outcome) == ("drift", "promoted"), attempt
     assert "payment.first" in attempt.why
-    assert "fraud:2 promoted" in shown
+    assert "fraud:2 promoted" in ran.stdout
     registry = registry_of(tmp_path)
     row = registry.history("fraud")[-1]
     assert (row.actor, row.stage, row.version) == ("retraining", "Production", 2)
     assert json.loads(registry.report(row))["verdict"] == "pass"
     assert registry.get("fraud", "champion").version == 2
+    assert {one.version for one in read_state(tmp_path, "checkout").looked} >= {"fraud:1"}
+
+
+def retrainer_of(runtime, clock):
+    audit, registry = runtime.routes.audit, runtime.registry
+    return Retrainer(runtime.project, runtime.store, registry=registry, audit=audit, clock=clock)
