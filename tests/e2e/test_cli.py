@@ -135,7 +135,7 @@ def test_a_version_is_followed_from_tables_to_decisions(story):
     assert found["log_position"] == 7950
     assert found["dataset"].startswith("ds-")
     assert found["tables"]["events/payments"] >= 0
-    assert set(found["views"]) == {"card_spending", "shop_risk"}
+    assert set(found["views"]) == {"card_spending", "payment", "shop_risk"}
     assert [row["action"] for row in found["life"]] == ["register", "promote"]
     assert len(found["life"][-1]["gate"]) == 64
     assert "1,050 at checkout" in run(project, "registry", "lineage", "fraud")

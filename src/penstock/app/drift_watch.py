@@ -158,6 +158,9 @@ def watched_monitors(project: Project) -> list[Monitor]:
     return [one for one in monitors if is_awaited(project, one) or one.live]
 
 
+_state_decoder = msgspec.json.Decoder(WatchState)
+
+
 def state_path(root: Path, endpoint: str) -> Path:
     """The file of an endpoint."""
     return state_folder(root) / FOLDER / f"{endpoint}.json"
@@ -166,7 +169,7 @@ def state_path(root: Path, endpoint: str) -> Path:
 def read_state(root: Path, endpoint: str) -> WatchState | None:
     """What is kept of an endpoint; None where there is nothing, or nothing of this version."""
     try:
-        state = msgspec.json.decode(state_path(root, endpoint).read_bytes(), type=WatchState)
+        state = _state_decoder.decode(state_path(root, endpoint).read_bytes())
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return None
     return state if state.format_version == FORMAT_VERSION else None
