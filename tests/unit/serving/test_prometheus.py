@@ -92,7 +92,7 @@ def keep_drift(folder, *, position):
     look = Looked("model:1", 3, Look(0, 0, 500, 0.01, ("a", "b"), is_last=False))
     state = WatchState("log", "model:1", "", 0, position, looked=[look], raised={"score adwin": 3})
     path = state_path(folder, "endpoint")
-    path.parent.mkdir(parents=True)
+    path.parent.mkdir(exist_ok=True)
     path.write_bytes(msgspec.json.encode(state))
 
 
