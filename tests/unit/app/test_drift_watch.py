@@ -174,28 +174,19 @@ def test_two_never_follow_at_once_and_each_goes_on_from_the_newest(moved):
 
 def test_alerts_read_what_the_watch_found(moved, monkeypatch):
     folder, _ = moved
-    caught_up(folder)
+    state = caught_up(folder)
     project = load_project(folder)
-    endpoint = project.endpoints["checkout"]
+    endpoint, plan = project.endpoints["checkout"], plan_of(project)
     with open_reader(folder) as store:
-        values = {
-            metric: metric_value(
-                folder, store, plan_of(project), project, OnMetric(endpoint, metric, above=0)
-            )
-            for metric in ("drifted_columns", "change_points")
-        }
-        few = OnMetric(endpoint, "drifted_columns", above=0, at_least=1_000_000)
-        assert metric_value(folder, store, plan_of(project), project, few) is None
-    state = read_state(folder, "checkout")
-    assert values["drifted_columns"] == len(state.newest_look.drifted) > 0
-    assert values["change_points"] == len(state.recent_alarms(86_400_000_000)) == 0, (
-        "they are older than a drift window"
-    )
-    monkeypatch.setattr("penstock.app.alert_metrics.to_us", lambda _: 3 * 86_400_000_000)
-    assert (
-        metric_value(folder, store, plan_of(project), project, OnMetric(endpoint, "change_points", above=0))
-        == 3
-    )
+
+        def value(metric, **options):
+            return metric_value(folder, store, plan, project, OnMetric(endpoint, metric, above=0, **options))
+
+        assert value("drifted_columns") == len(state.newest_look.drifted) > 0
+        assert value("drifted_columns", at_least=1_000_000) is None
+        assert value("change_points") == 0, "they are older than a drift window"
+        monkeypatch.setattr("penstock.app.alert_metrics.to_us", lambda _: 3 * 86_400_000_000)
+        assert value("change_points") == len(state.alarms) == 3
 
 
 @pytest.mark.parametrize(

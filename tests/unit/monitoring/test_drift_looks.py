@@ -28,7 +28,7 @@ def test_looks_are_few_and_their_levels_add_up_to_what_is_allowed():
 
 
 def test_without_drift_the_share_of_windows_that_alarm_is_held_and_asking_every_time_would_not_hold_it():
-    draw, windows, rows, alarmed, asked = np.random.default_rng(1), 150, 1_000, 0, 0
+    draw, windows, rows, alarmed, asked = np.random.default_rng(1), 70, 1_000, 0, 0
     given = references(draw, 2)
     for _ in range(windows):
         columns = [(draw.normal(size=rows + 1), None) for _ in given]
