@@ -45,6 +45,7 @@ MEASURES: Mapping[str, Mapping[str, str]] = {
 }
 """What can be drawn of each task, and how it is called."""
 
+_CHOICES = "display: flex; flex-wrap: wrap; gap: 8px"
 _SCORE_COLUMNS = 9
 _SHARES = frozenset({"average_precision", "roc_auc", "precision", "recall", "f1"})
 
@@ -87,7 +88,7 @@ def _side_by_side(found: Figures, chosen: Chosen) -> None:
             for at, window in enumerate(found["windows"])
         ]
         at = chosen.window if chosen.window in dict(windows) else SINCE
-        with el("div", "", style="padding:0 18px 12px"):
+        with el("div", "", style=f"{_CHOICES}; padding: 0 18px 12px"):
             tabs(
                 "By", [(one, _dimension(one)) for one in dimensions], chosen.by, lambda one: _of(chosen, one)
             )
@@ -192,7 +193,7 @@ def _over_time(found: Figures, chosen: Chosen) -> None:
     left = len(found["groups"]) - len(groups)
     note = "windows that end with each day; those whose labels are still to come are left open"
     with card("Over time", f"{note}; {left} smaller ones are not drawn" if left else note):
-        with el("div", "", style="padding-bottom:12px"):
+        with el("div", "", style=f"{_CHOICES}; padding-bottom: 12px"):
             tabs("Measure", list(names.items()), measure, lambda one: chosen.href(measure=one))
             if measure in _POINTS and len(actions) > 1:
                 tabs("Action", [(one, one) for one in actions], action, lambda one: chosen.href(action=one))
