@@ -50,14 +50,17 @@ def held(statuses):
     return sum(len(one.shards) for one in statuses)
 
 
+def stop(worker):
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(20) == 0
+
+
 def roll(old_root, new_root, workers, log):
     """A new worker for each old one: it has its shards before the old one goes."""
     for _ in list(workers):
         workers.append(start(new_root, log))
         wait_for(lambda: at_rest([old_root, new_root], workers))
-        old = workers.pop(0)
-        old.send_signal(signal.SIGTERM)
-        assert old.wait(20) == 0
+        stop(workers.pop(0))
         wait_for(lambda: at_rest([old_root, new_root], workers))
 
 
@@ -103,7 +106,7 @@ def test_definitions_are_applied_while_workers_run_and_then_a_release_is_rolled_
         time.sleep(1)
         change(tmp_path, kafka.address, topic)
         wait_for(lambda: all_have(tmp_path, 2))
-        workers.pop(0).send_signal(signal.SIGTERM)  # its shards go to one that began with the old ones
+        stop(workers.pop(0))  # its shards go to one that began with the old ones
         wait_for(lambda: at_rest([tmp_path], workers))
         assert all_have(tmp_path, 2)
         roll(tmp_path, tmp_path, workers, log)
