@@ -39,7 +39,7 @@ ASSUMED = (
     ),
     (
         f"{A_WORKER:,} /s",
-        "what one worker is given: half of what one did with its broker and database on the same two cores. More workers do as much each: not measured, nor was more than one machine",
+        "what one worker on a core of its own is given, below what its CPU of an event allows at that load. Several machines: not measured",
     ),
     (f"{SPREAD}", "partitions a worker, so that what a lost one had can be shared out"),
     (
@@ -70,7 +70,7 @@ MEASURED = {
     "worker": Measured("CPU of an event in a worker", "footprint", "kafka: worker, CPU", "µs"),
     "database": Measured("CPU of an event in PostgreSQL", "footprint", "kafka: database, CPU", "µs"),
     "broker": Measured("CPU of an event in Kafka", "footprint", "kafka: broker, CPU", "µs"),
-    "rate": Measured("one worker, broker and PostgreSQL, all on two cores", "kafka", "JSON, PostgreSQL", "events/s"),
+    "rate": Measured("one worker with two stages, broker and PostgreSQL, all on two cores", "footprint", "kafka: through both stages", "events/s"),
     "embedded": Measured("one process with SQLite, no broker, on two cores", "stream", "Penstock, power", "events/s"),
     "http": Measured("HTTP, an event a request, on two cores with its clients", "serving", "Penstock, 64 connections, a second", "events/s"),
     "row": Measured("memory of a row in a view's windows", "footprint", "sqlite: state bytes a row", "bytes"),
@@ -78,7 +78,7 @@ MEASURED = {
     "encoded": Measured("a snapshot's state, encoded between two micro-batches", "footprint", "sqlite: snapshot encoded", "MB/s"),
     "snapshot": Measured("a snapshot, of a row", "footprint", "sqlite: snapshot bytes a row", "bytes"),
     "sqlite": Measured("SQLite: log, decisions and vectors", "footprint", "sqlite: store, bytes an event", "bytes/event"),
-    "ids": Measured("index of event ids on disk", "footprint", "sqlite: ids on disk, bytes an event", "bytes/event"),
+    "ids": Measured("index of event ids on disk (a cache)", "footprint", "sqlite: ids on disk, bytes an event", "bytes/event"),
     "postgres": Measured("PostgreSQL, all of it", "footprint", "postgres: store, bytes an event", "bytes/event"),
     "batches": Measured("of these: log, decisions and vectors as batches", "footprint", "postgres: batches, bytes an event", "bytes/event"),
     "rows": Measured("of these: decisions as rows", "footprint", "postgres: decision rows, bytes an event", "bytes/event"),

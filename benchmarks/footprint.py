@@ -33,14 +33,16 @@ if TYPE_CHECKING:
     from penstock.app import Runtime
 
 EVENTS = 600_000
+WORD = 8
 NAMESPACE = "benchmark_footprint"
 KAFKA_NAMESPACE = "benchmark_kafka"
+KEYS = ["card_id", "terminal_id"]
 WHERE = ("sqlite", "postgres", "kafka")
 WHAT = (
     "The stream benchmark's payments and model: two views of six features over 1, 7 and 30 days, a decision with its vector for each event. Memory and disk "
     "of 5,000 cards and 10,000 terminals, whose windows are full (300,000 events in 30 days); Redis: the states of all keys as a replica reads them. "
-    "Starting again: the project closed and opened, from its snapshot or by folding the whole log, in the process that had it. Kafka: one worker, four shards, JSON, "
-    "the database and the broker on the same two cores; CPU seconds of each, over the time from the first micro-batch to the last commit."
+    "Starting again: the project closed and opened, from its snapshot or by folding the whole log, in the process that had it. Kafka: one worker with two stages "
+    "(by card, then by terminal) of four shards, JSON, the database and the broker on the same two cores; CPU seconds of each, from the first micro-batch to the last commit."
 )
 UNITS = {
     "state bytes a row": "bytes",
@@ -57,6 +59,7 @@ UNITS = {
     "start from a snapshot": "s",
     "fold of a million events": "s",
     "Kafka bytes an event": "bytes",
+    "through both stages": "events/s",
     "worker, CPU": "µs/event",
     "database, CPU": "µs/event",
     "broker, CPU": "µs/event",
@@ -94,7 +97,7 @@ def _state(runtime: Runtime) -> dict[str, float]:
     views = runtime.engine.features.views
     stats = [view.stats for view in views]
     nodes = runtime.plan.views
-    records = [int(node.program.encode()[RECORD]) for node in nodes]
+    records = [WORD * int(node.program.encode()[RECORD]) for node in nodes]
     rows, nbytes = sum(one.rows for one in stats), sum(one.nbytes for one in stats)
     keys = sum(one.keys for one in stats)
     of_keys = sum(one.keys * record for one, record in zip(stats, records, strict=True))
@@ -153,8 +156,8 @@ def _database(count: int) -> dict[str, float]:
 
     query = """
         SELECT coalesce(sum(pg_total_relation_size(c.oid)) FILTER (WHERE c.relname = 'batches'), 0),
-               coalesce(sum(pg_table_size(c.oid)) FILTER (WHERE c.relname LIKE 'decisions%'), 0),
-               coalesce(sum(pg_indexes_size(c.oid)) FILTER (WHERE c.relname LIKE 'decisions%'), 0)
+               coalesce(sum(pg_table_size(c.oid)) FILTER (WHERE c.relname LIKE 'decisions%%'), 0),
+               coalesce(sum(pg_indexes_size(c.oid)) FILTER (WHERE c.relname LIKE 'decisions%%'), 0)
         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
         WHERE n.nspname = %s AND c.relkind = 'r'
     """
@@ -182,7 +185,7 @@ class _Processors:
     """CPU seconds so far of this process and of the servers."""
 
     def __init__(self) -> None:
-        self.worker = time.process_time()
+        self.at_s, self.worker = time.monotonic(), time.process_time()
         self.servers = {name: _cpu_of(name) for name in ("postgres", "kafka")}
 
 
@@ -215,11 +218,12 @@ class _Metered(Seen):
         self.first: _Processors | None = None
 
     def observing(self, runtime: Runtime) -> Callable[[Any, float], None]:
-        note = super().observing(runtime)
+        note, decides = super().observing(runtime), runtime.shard.startswith(KEYS[-1])
 
         def metered(processed: Any, started_s: float) -> None:
             self.first = self.first or _Processors()
-            note(processed, started_s)
+            if decides:
+                note(processed, started_s)
 
         return metered
 
@@ -228,9 +232,9 @@ def run_kafka(events: Path, model: Path, output: Path) -> dict[str, float]:
     """A topic that was filled before through one worker into PostgreSQL: bytes on the broker's disk, and CPU of each."""
     from penstock.app.worker import Worker
 
-    drop_schemas([f"{KAFKA_NAMESPACE}_{number}" for number in range(PARTITIONS)])
+    drop_schemas([f"{KAFKA_NAMESPACE}_{key}-{number}" for key in KEYS for number in range(PARTITIONS)])
     folder, topic = output.with_suffix(".project"), new_topic("footprint")
-    stream = f'KafkaConfig("{SERVICES["kafka"].address}", "{topic}")'
+    stream = f'KafkaConfig("{SERVICES["kafka"].address}", "{topic}", key_field="{KEYS[0]}")'
     make_payments(folder, model=model, durability="power", stream=stream)
     count = fill(topic, events, value_format="json")
     seen = _Metered(count)
@@ -248,6 +252,7 @@ def run_kafka(events: Path, model: Path, output: Path) -> dict[str, float]:
     return {
         "events": float(count),
         "Kafka bytes an event": on_disk / count,
+        "through both stages": count / (end.at_s - begin.at_s),
         **{name: seconds * 1e6 / count for name, seconds in spent.items()},
     }
 
@@ -277,6 +282,8 @@ def _contestant(whole: Path, where: str, events: int) -> Contestant:
 
     namespace = KAFKA_NAMESPACE if where == "kafka" else NAMESPACE
     store = {"PENSTOCK_STORE__URL": SERVICES["postgres"].address, "PENSTOCK_STORE__NAMESPACE": namespace}
+    if where == "kafka":
+        store["PENSTOCK_KAFKA__REPARTITION_BY"] = json.dumps(KEYS[1:])
     return Contestant(where, command, events=events, environment={} if where == "sqlite" else store)
 
 

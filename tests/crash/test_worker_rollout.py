@@ -59,9 +59,9 @@ def roll(old_root, new_root, workers, log):
     """A new worker for each old one: it has its shards before the old one goes."""
     for _ in list(workers):
         workers.append(start(new_root, log))
-        wait_for(lambda: at_rest([old_root, new_root], workers))
+        wait_for(lambda: at_rest({old_root, new_root}, workers))
         stop(workers.pop(0))
-        wait_for(lambda: at_rest([old_root, new_root], workers))
+        wait_for(lambda: at_rest({old_root, new_root}, workers))
 
 
 def change(root, address, topic):
