@@ -82,7 +82,7 @@ def run_store(events: Path, model: Path, output: Path) -> dict[str, float]:
     if not runtime.settings.store.url:
         found["Redis bytes a key"] = _redis(runtime)
     runtime.close()
-    found |= _database(count) if runtime.settings.store.url else _files(folder, count)
+    found |= _database(NAMESPACE, count) if runtime.settings.store.url else _files(folder, count)
     found["start from a snapshot"] = _seconds(lambda: Runtime.open(folder))
     found["fold of a million events"] = (
         _seconds(lambda: Runtime.open(folder, rebuild=True)) * 1_000_000 / count
@@ -150,8 +150,8 @@ def _files(folder: Path, count: int) -> dict[str, float]:
     return {"store, bytes an event": store / count, "ids on disk, bytes an event": ids / count}
 
 
-def _database(count: int) -> dict[str, float]:
-    """Bytes an event in PostgreSQL: the log and the decisions as batches, and the decisions as rows."""
+def _database(namespace: str, count: int) -> dict[str, float]:
+    """Bytes an event in PostgreSQL, in all schemas whose names begin so: the log and the decisions as batches, and the decisions as rows."""
     import psycopg
 
     query = """
@@ -159,10 +159,10 @@ def _database(count: int) -> dict[str, float]:
                coalesce(sum(pg_table_size(c.oid)) FILTER (WHERE c.relname LIKE 'decisions%%'), 0),
                coalesce(sum(pg_indexes_size(c.oid)) FILTER (WHERE c.relname LIKE 'decisions%%'), 0)
         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-        WHERE n.nspname = %s AND c.relkind = 'r'
+        WHERE starts_with(n.nspname, %s) AND c.relkind = 'r'
     """
     with psycopg.connect(os.environ["PENSTOCK_STORE__URL"]) as connection:
-        row = connection.execute(query, [NAMESPACE]).fetchone()
+        row = connection.execute(query, [namespace]).fetchone()
     assert row is not None
     batches, rows, indexes = (float(one) / count for one in row)
     return {
@@ -253,6 +253,7 @@ def run_kafka(events: Path, model: Path, output: Path) -> dict[str, float]:
         "events": float(count),
         "Kafka bytes an event": on_disk / count,
         "through both stages": count / (end.at_s - begin.at_s),
+        **_database(KAFKA_NAMESPACE, count),
         **{name: seconds * 1e6 / count for name, seconds in spent.items()},
     }
 
