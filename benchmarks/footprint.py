@@ -124,7 +124,7 @@ def _redis(runtime: Runtime) -> float:
     url = SERVICES["redis"].address
     with redis.Redis.from_url(url) as server:
         blobs, name = RedisBlobs(url, timeout_s=TIMEOUT_S), f"bench-{secrets.token_hex(8)}"
-        before = int(server.info("memory")["used_memory"])  # type: ignore[index, arg-type]
+        before = int(server.info("memory")["used_memory"])
         publisher = Publisher(
             runtime.engine,
             store_id=runtime.store.store_id,
@@ -135,7 +135,7 @@ def _redis(runtime: Runtime) -> float:
         )
         while publisher.step():
             pass
-        after = int(server.info("memory")["used_memory"])  # type: ignore[index, arg-type]
+        after = int(server.info("memory")["used_memory"])
         for names in blobs.names(f"penstock:{name}:".encode()):
             blobs.delete(names, 1 << 52)
         blobs.close()
@@ -195,7 +195,7 @@ def _cpu_of(name: str) -> float:
     family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
     spent = [one.cpu_times() for one in family]
     own = sum(one.user + one.system for one in spent)
-    return own + spent[0].children_user + spent[0].children_system
+    return float(own + spent[0].children_user + spent[0].children_system)
 
 
 class _Stamped(Event):

@@ -25,7 +25,7 @@ from penstock.monitoring.batch_facts import facts_of
 from penstock.monitoring.stream_counts import StreamCounts
 from penstock.serving.authentication import check_exposure
 from penstock.serving.keyring import Keyring
-from penstock.serving.prometheus import Family, Page, fill
+from penstock.serving.prometheus import Family, Page, fill, fill_build
 from penstock.stores.keys import Scope
 
 if TYPE_CHECKING:
@@ -101,6 +101,7 @@ class WorkerMetrics(Collector):
         runtime, page = shard.runtime, Page()
         fill(page, runtime, self._counts[runtime.shard].totals(), now_us=runtime.clock.now_us())
         page.add("penstock_log_rows", runtime.engine.position)
+        fill_build(page, runtime)
         status = self._worker.status.shards.get(runtime.shard)
         if status is not None:
             page.add("penstock_input_lag_messages", status.lag, self._worker.source)

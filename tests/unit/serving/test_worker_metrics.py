@@ -65,6 +65,7 @@ def test_each_shard_has_its_own_numbers(served):
     text = asked(served[1])
     assert by_shard(text, "penstock_log_rows") == {"0": 3, "2": 4}
     assert by_shard(text, "penstock_events_received_total") == {"0": 3, "2": 4}
+    assert by_shard(text, "penstock_build_info") == {"0": 1, "2": 1}
     assert by_shard(text, "penstock_input_lag_messages") == {"0": 0, "2": 20}
     assert "process_cpu_seconds_total" in text
 
