@@ -34,6 +34,7 @@ check: setup ## Check format, lint, types, the direction of imports, and the gen
 	$(PY) -m mypy
 	$(VENV)/bin/lint-imports --no-logo --no-cache
 	$(PY) -m benchmarks.readme_table --check
+	$(PY) -m benchmarks.capacity --check
 
 format: setup ## Format the code and mend what ruff can mend
 	$(PY) -m ruff check --fix-only --quiet .

@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from threading import Event, Lock
@@ -84,7 +84,7 @@ def run(events: Path, model: Path, output: Path, *, mode: str) -> dict[str, Any]
     """One run over new shards and a new topic."""
     from penstock.app.worker import Worker
 
-    _drop_schemas()
+    drop_schemas([f"{NAMESPACE}_{number}" for number in range(PARTITIONS)])
     folder, topic = output.with_suffix(".project"), new_topic("benchmark")
     with ExitStack() as open_until_end:
         registry = open_until_end.enter_context(schema_registry())
@@ -119,16 +119,16 @@ def _feeding(worker: Any, events: Path, topic: str) -> Callable[[object], None]:
     return watch
 
 
-def _drop_schemas() -> None:
+def drop_schemas(names: Sequence[str]) -> None:
+    """Drop these schemas of the database that ``PENSTOCK_STORE__URL`` names, if it names one."""
     url = os.environ.get("PENSTOCK_STORE__URL")
     if url is not None:
         import psycopg
         from psycopg import sql
 
         with psycopg.connect(url, autocommit=True) as connection:
-            for number in range(PARTITIONS):
-                name = sql.Identifier(f"{NAMESPACE}_{number}")
-                connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(name))
+            for name in names:
+                connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(name)))
             connection.execute("CHECKPOINT")
 
 

@@ -87,15 +87,16 @@ def number(value: float | None) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def with_table(text: str, table: str) -> str:
-    """The README with the table between its marks."""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
+def with_table(
+    text: str, table: str, *, marks: tuple[str, str] = (BEGIN, END), name: str = README.name
+) -> str:
+    """The text of a page, `name`, with the table between its marks."""
+    first, last = marks
+    before, begin, rest = text.partition(first)
+    _, end, after = rest.partition(last)
     if not begin or not end:
-        raise ReadmeError(
-            f"{README.name}: no place for the figures; put the lines {BEGIN!r} and {END!r} into it"
-        )
-    return f"{before}{BEGIN}\n\n{table}\n\n{END}{after}"
+        raise ReadmeError(f"{name}: no place for the figures; put the lines {first!r} and {last!r} into it")
+    return f"{before}{first}\n\n{table}\n\n{last}{after}"
 
 
 if __name__ == "__main__":

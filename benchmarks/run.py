@@ -35,6 +35,7 @@ NAMES = (
     "kafka",
     "online",
     "serving",
+    "footprint",
     "drift",
     "online_learning",
     "backtest",

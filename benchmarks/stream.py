@@ -63,7 +63,7 @@ def run_penstock(events: Path, model: Path, output: Path, *, mode: str, durabili
     with events.open("rb") as file:
         lines = sum(block.count(b"\n") for block in iter(partial(file.read, 1 << 24), b""))
     started = time.perf_counter()
-    memory = _feed_each(runtime, events, lines) if rows == 1 else _feed(runtime, events, lines)
+    memory = _feed_each(runtime, events, lines) if rows == 1 else feed(runtime, events, lines)
     runtime.engine.flush()
     seconds = time.perf_counter() - started
     half, end = memory
@@ -78,7 +78,7 @@ def run_penstock(events: Path, model: Path, output: Path, *, mode: str, durabili
     return report
 
 
-def _feed(runtime: Runtime, events: Path, lines: int) -> tuple[float, float]:
+def feed(runtime: Runtime, events: Path, lines: int) -> tuple[float, float]:
     """The file in micro-batches, committing one while the next is computed; resident MB half way and at the end."""
     fed, half = 0, 0.0
     rest = b""

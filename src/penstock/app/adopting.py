@@ -31,7 +31,7 @@ class Adoption:
         self._runtime = runtime
         self._history = AppliedHistory(state_folder(runtime.project.root))
         self._now_s = now_s
-        self._seen = self._history.newest_version()
+        self._seen = runtime.version or self._history.newest_version()
         self._looked_s = now_s()
         self._stop = Event()
         self._thread = ThreadPoolExecutor(1, "penstock-prepare")
@@ -68,7 +68,9 @@ class Adoption:
             self._job = self._thread.submit(self._prepare, newest)
 
     def _prepare(self, version: int) -> Prepared:
-        prepared = self._runtime.prepare(load_project(self._runtime.project.root), stop=self._stop.is_set)
+        prepared = self._runtime.prepare(
+            load_project(self._runtime.project.root), version=version, stop=self._stop.is_set
+        )
         applied = self._history.newest()
         if (
             applied is not None

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 from msgspec import structs
 
 from penstock.app import contracts
+from penstock.app.applied import AppliedHistory
 from penstock.app.registries import open_registry
 from penstock.app.routing import Routes
 from penstock.app.settings import Settings, load_settings
@@ -127,6 +128,7 @@ class Prepared:
     fold: Fold
     routes: Routes
     problems: dict[str, str]
+    version: int = 0
 
 
 class Runtime:
@@ -149,8 +151,11 @@ class Runtime:
         clock: Clock,
         shard: str = "",
         planned: Callable[[Project], Plan] = plan_of,
+        version: int = 0,
     ) -> None:
         self._planned = planned
+        self.version = version
+        """Which applied version of the definitions it runs; 0 where none was applied."""
         self.shard = shard
         """Which part of the keys it has; empty where it has all."""
         self.project = project
@@ -196,6 +201,7 @@ class Runtime:
         connection_factory: ConnectionFactory = connect,
         take_over: bool = False,
         planned: Callable[[Project], Plan] = plan_of,
+        version: int | None = None,
     ) -> Runtime:
         """Open the project in `root`: recover state as newest good snapshot plus log tail, load the champions.
 
@@ -215,8 +221,11 @@ class Runtime:
             Whether to end another writer of a store in PostgreSQL, which may be frozen or cut off, instead of being refused.
         planned
             Gives the plan of a project, now and whenever other definitions are to be taken over; raises where these cannot be.
+        version
+            Which applied version `project` is; later ones are taken over. Default: the newest.
         """
         path = Path(root)
+        newest = AppliedHistory(state_folder(path)).newest_version()  # before the files are read
         loaded = project or load_project(path)
         chosen = settings or load_settings(path)
         now = clock or SystemClock()
@@ -252,6 +261,7 @@ class Runtime:
                 clock=now,
                 shard=shard,
                 planned=planned,
+                version=newest if version is None else version,
             )
             runtime.contract_changes = tuple(one.text for one in changed)
             runtime._start(rebuild=rebuild, progress=progress)
@@ -369,8 +379,10 @@ class Runtime:
         if not self._snapshots.is_busy():
             self._snapshots.take(self.plan, *self.engine.encoded(), committed)
 
-    def prepare(self, project: Project, *, stop: Callable[[], bool] = lambda: False) -> Prepared:
-        """Make ready for the definitions of `project`, in any thread, while the engine goes on with its own.
+    def prepare(
+        self, project: Project, *, version: int = 0, stop: Callable[[], bool] = lambda: False
+    ) -> Prepared:
+        """Make ready for the definitions of `project`, which were applied as `version`, in any thread, while the engine goes on with its own.
 
         Folds what new views need from the log, and loads and verifies the models of new endpoints. `stop` ends it early.
         """
@@ -380,7 +392,7 @@ class Runtime:
         fold.approach(stop=stop)
         problems: dict[str, str] = {}
         routes = self.routes.following(plan, problems)
-        return Prepared(project, plan, fold, routes, problems)
+        return Prepared(project, plan, fold, routes, problems, version)
 
     def adopt(self, prepared: Prepared) -> None:
         """Go on with prepared definitions, between two micro-batches and in the thread that processes them."""
@@ -389,6 +401,7 @@ class Runtime:
             self.problems.pop(name, None)
         self.problems |= prepared.problems
         self.project, self.plan, self.routes = prepared.project, prepared.plan, prepared.routes
+        self.version = max(self.version, prepared.version)
         self.store.describe_decisions(rows_of(self.plan))
         self._agree(contracts.extended(self.plan, self.store, self._contracts, now_us=self.clock.now_us()))
         try:

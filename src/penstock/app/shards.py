@@ -32,6 +32,7 @@ from penstock.core.errors import AwayError, BusyError, InputError, PenstockError
 from penstock.definitions.project import Project
 
 if TYPE_CHECKING:
+    from penstock.app.in_force import InForce
     from penstock.app.worker_stages import WorkerStage
 
 AGAIN_S, AWAY_S = 0.05, 0.5
@@ -134,7 +135,7 @@ class Shard:
         root: Path,
         number: int,
         *,
-        project: Project,
+        in_force: InForce,
         stage: WorkerStage,
         wanted: Callable[[], bool],
         take_over: bool,
@@ -152,8 +153,14 @@ class Shard:
         try:
             while True:
                 try:
+                    project, version = in_force.now(stage)
                     runtime = Runtime.open(
-                        root, project=project, shard=shard, take_over=take_over, planned=stage.planned
+                        root,
+                        project=project,
+                        version=version,
+                        shard=shard,
+                        take_over=take_over,
+                        planned=stage.planned,
                     )
                     break
                 except BusyError:

@@ -15,6 +15,7 @@ from contextlib import ExitStack
 
 import msgspec
 
+from penstock.app.in_force import InForce
 from penstock.app.running import Observe
 from penstock.app.runtime import Runtime
 from penstock.app.settings import Settings
@@ -22,7 +23,6 @@ from penstock.app.shards import Shard, is_lost
 from penstock.app.worker_stages import WorkerStage
 from penstock.connectors.kafka_group import Membership
 from penstock.core.errors import StoreError
-from penstock.definitions.project import Project
 
 IDLE_S = 0.05
 GIVE_UP_S = 60.0
@@ -30,10 +30,11 @@ OPENED_AT_ONCE = 4
 
 
 class ShardStatus(msgspec.Struct, frozen=True):
-    """A shard of a worker: length of its log, and messages of its topics that were not taken yet."""
+    """A shard of a worker: length of its log, messages of its topics that were not taken yet, and the version of the definitions that it decides by."""
 
     log_length: int
     lag: int
+    version: int = 0
 
 
 class StageWorker:
@@ -41,8 +42,8 @@ class StageWorker:
 
     Parameters
     ----------
-    project, settings, stage
-        The project, and which of its stages.
+    in_force, settings, stage
+        The project's definitions, and which of its stages.
     name
         Makes it a static member; see `penstock.connectors.kafka_group.Membership`.
     observing
@@ -53,7 +54,7 @@ class StageWorker:
 
     def __init__(
         self,
-        project: Project,
+        in_force: InForce,
         settings: Settings,
         stage: WorkerStage,
         *,
@@ -61,7 +62,7 @@ class StageWorker:
         observing: Callable[[Runtime], Observe | None],
         problems: dict[str, str],
     ) -> None:
-        self._project, self._settings, self._stage = project, settings, stage
+        self._in_force, self._settings, self._stage = in_force, settings, stage
         self._observing, self._problems = observing, problems
         self._topics = stage.topics
         self._member = Membership(
@@ -83,6 +84,11 @@ class StageWorker:
         """Those that are open, by partition."""
         self.name = stage.name
         """The column that parts its events; empty where there is one stage only."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the group knows it, and all shards that it was given are open."""
+        return self._member.joined and not self._wanted - set(self.shards) - self._lost
 
     def run(self, stop: threading.Event) -> None:
         """Work until stopped, then close all shards and leave the group; raises what stops a shard."""
@@ -123,6 +129,7 @@ class StageWorker:
             self._stage.shard(number): ShardStatus(
                 shard.runtime.engine.position,
                 sum(lags[one.source].get(one.partition, 0) for one in shard.inputs),
+                shard.runtime.version,
             )
             for number, shard in open_now.items()
         }
@@ -191,9 +198,9 @@ class StageWorker:
 
     def _open(self, number: int) -> Shard:
         return Shard.open(
-            self._project.root,
+            self._in_force.root,
             number,
-            project=self._project,
+            in_force=self._in_force,
             stage=self._stage,
             wanted=lambda: number in self._wanted,
             take_over=number not in self._lost,

@@ -13,25 +13,28 @@ from pathlib import Path
 
 import msgspec
 
+from penstock.app.applied import AppliedHistory
+from penstock.app.in_force import InForce
 from penstock.app.running import Observe
 from penstock.app.runtime import Runtime, state_folder
 from penstock.app.settings import load_settings
 from penstock.app.stage_worker import ShardStatus, StageWorker
 from penstock.app.storing import has_run
 from penstock.app.worker_stages import worker_stages
-from penstock.core.errors import PenstockError
+from penstock.core.errors import InputError, PenstockError
 from penstock.definitions.project import load_project
 
 REPORT_S = 1.0
 
 
 class WorkerStatus(msgspec.Struct, frozen=True):
-    """What a worker says of itself; shards by name, those of a stage as ``COLUMN-NUMBER``."""
+    """What a worker says of itself; shards by name, those of a stage as ``COLUMN-NUMBER``; the version of the definitions that it began with."""
 
     pid: int
     shards: dict[str, ShardStatus]
     opening: list[str]
     problems: dict[str, str]
+    version: int = 0
 
 
 _worker_status_decoder = msgspec.json.Decoder(WorkerStatus)
@@ -60,20 +63,30 @@ class Worker:
         name: str | None = None,
         observing: Callable[[Runtime], Observe | None] = lambda _: None,
     ) -> None:
+        version = AppliedHistory(state_folder(root)).newest_version()  # before the files are read
         project, settings = load_project(root), load_settings(root)
+        if settings.kafka.repartition_by:
+            _check_alike(root, version)
         has_run(root)  # a database that cannot be reached at the start is told at once
         self._file = state_folder(root) / "workers" / f"{name or os.getpid()}.json"
         self.problems: dict[str, str] = {}
         """What does not work, besides problems of shards."""
         stages = worker_stages(project, settings, group=group or f"penstock-{project.name}")
+        in_force = InForce(project, version)
         self.stages = [
-            StageWorker(project, settings, stage, name=name, observing=observing, problems=self.problems)
+            StageWorker(in_force, settings, stage, name=name, observing=observing, problems=self.problems)
             for stage in stages
         ]
         self.source = stages[0].topics.main
         """The stream whose topic is shared out."""
-        self.status = WorkerStatus(os.getpid(), {}, [], {})
+        self._version = version
+        self.status = WorkerStatus(os.getpid(), {}, [], {}, version)
         """How it stood a moment ago."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether its groups know it, and all shards that it was given are open: the next worker may be stopped then."""
+        return all(stage.is_ready for stage in self.stages)
 
     def run(self, stop: threading.Event, *, watch: Callable[[WorkerStatus], None] = lambda _: None) -> None:
         """Work until stopped, then close all shards and leave the groups; raises what stops a shard."""
@@ -136,7 +149,9 @@ class Worker:
         for stage in self.stages:
             shards |= stage.report(problems)
         opening = [name for stage in self.stages for name in stage.opening]
-        status = self.status = WorkerStatus(os.getpid(), shards, opening, problems | self.problems)
+        status = self.status = WorkerStatus(
+            os.getpid(), shards, opening, problems | self.problems, self._version
+        )
         aside = self._file.with_suffix(".part")
         aside.write_bytes(msgspec.json.encode(status))
         aside.replace(self._file)
@@ -154,3 +169,16 @@ def worker_statuses(root: Path) -> list[WorkerStatus]:
             continue
         found.append(status)
     return found
+
+
+def _check_alike(root: Path, version: int) -> None:
+    """Raise where workers of this folder send events on that were begun under other definitions.
+
+    A stage computes features for the next one, so all of them change together.
+    """
+    others = [one for one in worker_statuses(root) if one.version != version]
+    if others:
+        raise InputError(
+            f"worker: version {version} of the definitions is in force, and process {others[0].pid} sends events on by version "
+            f"{others[0].version}; allowed is one version for all stages (repartition_by of [kafka]). End those workers first, then start all anew."
+        )

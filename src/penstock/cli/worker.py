@@ -101,7 +101,8 @@ def _show(statuses: Sequence[WorkerStatus], *, as_json: bool) -> None:
     for one in statuses:
         for shard, found in one.shards.items():
             say(
-                f"process {one.pid}, shard {shard}: {number(found.log_length)} rows, {number(found.lag)} messages behind"
+                f"process {one.pid}, shard {shard}, version {found.version}: {number(found.log_length)} rows, "
+                f"{number(found.lag)} messages behind"
             )
         for what, problem in one.problems.items():
             say(f"process {one.pid}, {what}: {problem}")

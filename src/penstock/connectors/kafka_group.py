@@ -65,6 +65,8 @@ class Membership:
         self._topic, self._given, self._taken = topic, given, taken
         self._told: dict[tuple[str, int], int] = {}
         self._stop = threading.Event()
+        self.joined = False
+        """Whether the group has told it what is its own, be it nothing."""
         self.failed: Exception | None = None
         """Why it is a member no more."""
         self._thread = threading.Thread(target=self._run, name="penstock-group", daemon=True)
@@ -99,6 +101,7 @@ class Membership:
         consumer.pause(partitions)
         if partitions:
             self._given([one.partition for one in partitions])
+        self.joined = True
 
     def _on_revoke(self, consumer: Any, partitions: Sequence[Any]) -> None:
         if partitions:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from importlib.metadata import version
 from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -17,6 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+import penstock
 from penstock.monitoring.batch_facts import SCORE_EDGES
 from penstock.monitoring.system import SystemReader, SystemReading
 from penstock.serving.metric_catalog import METRICS
@@ -121,7 +121,6 @@ class Exposition(Collector):
         self.alerts = alerts
         self._system = SystemReader(runtime.project.root)
         self._started_us = runtime.clock.now_us()
-        self._version = version("penstock")
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
@@ -164,9 +163,14 @@ class Exposition(Collector):
             page.add("penstock_offline_export_lag_rows", max(readings.log_rows - exported.position, 0))
 
     def _build(self, page: Page) -> None:
-        names = (self._version, platform.python_version(), self._runtime.plan.fingerprint[:12])
-        page.add("penstock_build_info", 1, *names)
+        fill_build(page, self._runtime)
         page.add("penstock_start_time_seconds", self._started_us / 1e6)
+
+
+def fill_build(page: Page, runtime: Runtime) -> None:
+    """What runs."""
+    names = (penstock.__version__, platform.python_version(), runtime.plan.fingerprint[:12])
+    page.add("penstock_build_info", 1, *names)
 
 
 def fill(page: Page, runtime: Runtime, totals: StreamTotals, *, now_us: int) -> None:

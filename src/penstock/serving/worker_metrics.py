@@ -1,4 +1,4 @@
-"""``GET /metrics`` of a worker: what `serving.prometheus` shows of a run, of each of its shards.
+"""``GET /metrics`` of a worker: what `serving.prometheus` shows of a run, of each of its shards; and ``GET /health/ready``, for everybody.
 
 The label ``shard`` is a shard's number, ``stage`` the column that parts its events, where there are several stages. A small server with a thread of its own, since a worker has no HTTP API. It lets in whom the API would: this machine as long as the project
 has no keys, and else who shows a key with the scope ``read``.
@@ -25,7 +25,7 @@ from penstock.monitoring.batch_facts import facts_of
 from penstock.monitoring.stream_counts import StreamCounts
 from penstock.serving.authentication import check_exposure
 from penstock.serving.keyring import Keyring
-from penstock.serving.prometheus import Family, Page, fill
+from penstock.serving.prometheus import Family, Page, fill, fill_build
 from penstock.stores.keys import Scope
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from penstock.app.worker import Worker
     from penstock.engine.local import Processed
 
-PATH = "/metrics"
+PATH, READY = "/metrics", "/health/ready"
 PATIENCE_S = 5.0
 _LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
 Environment = dict[str, Any]
@@ -54,6 +54,11 @@ class WorkerMetrics(Collector):
     def show(self, worker: Worker) -> None:
         """Show this worker's shards."""
         self._worker = worker
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the worker has all shards open that it was given."""
+        return self._worker is not None and self._worker.is_ready
 
     def observing(self, runtime: Runtime) -> Observe:
         """What counts the micro-batches of a shard; goes on where it was when the shard comes back."""
@@ -96,6 +101,7 @@ class WorkerMetrics(Collector):
         runtime, page = shard.runtime, Page()
         fill(page, runtime, self._counts[runtime.shard].totals(), now_us=runtime.clock.now_us())
         page.add("penstock_log_rows", runtime.engine.position)
+        fill_build(page, runtime)
         status = self._worker.status.shards.get(runtime.shard)
         if status is not None:
             page.add("penstock_input_lag_messages", status.lag, self._worker.source)
@@ -124,7 +130,9 @@ def serving_metrics(root: Path, metrics: WorkerMetrics, *, port: int) -> Iterato
     registry = CollectorRegistry(auto_describe=False)
     registry.register(metrics)
     ProcessCollector(registry=registry)
-    server = make_server(host, port, _guarded(make_wsgi_app(registry), keyring), handler_class=_Quiet)
+    server = make_server(
+        host, port, _answers(metrics, make_wsgi_app(registry), keyring), handler_class=_Quiet
+    )
     thread = threading.Thread(target=server.serve_forever, name="penstock-metrics", daemon=True)
     thread.start()
     try:
@@ -144,16 +152,24 @@ class _Quiet(WSGIRequestHandler):
         """Nothing."""
 
 
-def _guarded(app: Any, keyring: Keyring) -> Callable[[Environment, Start], Iterable[bytes]]:
+def _answers(
+    metrics: WorkerMetrics, app: Any, keyring: Keyring
+) -> Callable[[Environment, Start], Iterable[bytes]]:
     def answer(environ: Environment, start: Start) -> Iterable[bytes]:
+        if environ["PATH_INFO"] == READY and environ["REQUEST_METHOD"] == "GET":
+            return _said(HTTPStatus.OK if metrics.is_ready else HTTPStatus.SERVICE_UNAVAILABLE, start)
         refused = _refusal(environ, keyring)
         if refused is None:
             found: Iterable[bytes] = app(environ, start)
             return found
-        start(f"{refused.value} {refused.phrase}", [("Content-Type", "text/plain")])
-        return [refused.phrase.encode()]
+        return _said(refused, start)
 
     return answer
+
+
+def _said(status: HTTPStatus, start: Start) -> Iterable[bytes]:
+    start(f"{status.value} {status.phrase}", [("Content-Type", "text/plain")])
+    return [status.phrase.encode()]
 
 
 def _refusal(environ: Environment, keyring: Keyring) -> HTTPStatus | None:

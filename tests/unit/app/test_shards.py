@@ -1,6 +1,7 @@
 """Opening a shard while another process has it, or its database is away."""
 
 import itertools
+from types import SimpleNamespace
 
 import pytest
 
@@ -31,7 +32,7 @@ def opening(monkeypatch, tmp_path):
             shards.Shard.open(
                 tmp_path,
                 3,
-                project=None,
+                in_force=SimpleNamespace(now=lambda _: (None, 0)),
                 stage=WorkerStage("", None, "", None),
                 wanted=wanted,
                 take_over=True,

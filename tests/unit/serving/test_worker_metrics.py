@@ -33,9 +33,12 @@ def served(tmp_path):
             note(runtime.process([("payments", runtime.decode("payments", events(0, count)))]), 0.0)
             runtime.engine.flush()
         stages = [SimpleNamespace(name="", shards=shards)]
-        shown.show(SimpleNamespace(stages=stages, source="payments", status=WorkerStatus(1, status, [], {})))
+        worker = SimpleNamespace(
+            stages=stages, source="payments", status=WorkerStatus(1, status, [], {}), is_ready=False
+        )
+        shown.show(worker)
         with serving_metrics(root, shown, port=0) as url:
-            yield root, url, shown
+            yield root, url, shown, worker
     finally:
         for shard in shards.values():
             shard.runtime.close(snapshot=False)
@@ -62,6 +65,7 @@ def test_each_shard_has_its_own_numbers(served):
     text = asked(served[1])
     assert by_shard(text, "penstock_log_rows") == {"0": 3, "2": 4}
     assert by_shard(text, "penstock_events_received_total") == {"0": 3, "2": 4}
+    assert by_shard(text, "penstock_build_info") == {"0": 1, "2": 1}
     assert by_shard(text, "penstock_input_lag_messages") == {"0": 0, "2": 20}
     assert "process_cpu_seconds_total" in text
 
@@ -72,7 +76,7 @@ def test_a_family_stands_once(served):
 
 
 def test_who_may_not_read_them_gets_none(served):
-    root, url, shown = served
+    root, url, shown, _ = served
     assert refused(url, Host="shop.example:80") == 403
     assert refused(url, **{"X-Forwarded-For": "10.0.0.1"}) == 403
     assert refused(url.replace("/metrics", "/")) == 404
@@ -85,6 +89,14 @@ def test_who_may_not_read_them_gets_none(served):
         assert refused(url, Authorization="Bearer pst_unknown_key") == 401
         assert refused(url, Authorization=f"Bearer {keys['score']}") == 403
         assert "penstock_log_rows" in asked(url, Authorization=f"Bearer {keys['read']}")
+
+
+def test_everybody_may_ask_whether_it_is_ready(served):
+    _, url, _, worker = served
+    url = url.replace("/metrics", "/health/ready")
+    assert refused(url, Host="10.0.0.7:8000") == 503
+    worker.is_ready = True
+    assert asked(url, Host="10.0.0.7:8000") == "OK"
 
 
 def test_a_shard_is_audited_by_itself(served):
