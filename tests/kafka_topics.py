@@ -4,7 +4,7 @@ import itertools
 import json
 import os
 
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, KafkaError, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 _numbers = itertools.count()
@@ -46,3 +46,30 @@ def produce(address, topic, messages, **settings):
 def produce_events(address, topic, events, key):
     """Send dicts as JSON under the value of a field."""
     produce(address, topic, [(str(e[key]), json.dumps(e).encode()) for e in events])
+
+
+def messages(address, topic, *, isolation="read_committed"):
+    """All messages of a topic, partition after partition."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": address,
+            "group.id": topic,
+            "auto.offset.reset": "earliest",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "isolation.level": isolation,
+        }
+    )
+    consumer.subscribe([topic])
+    open_ones = set(consumer.list_topics(topic).topics[topic].partitions)
+    found = []
+    while open_ones:
+        message = consumer.poll(20)
+        assert message is not None
+        if message.error() is None:
+            found.append(message)
+        else:
+            assert message.error().code() == KafkaError._PARTITION_EOF
+            open_ones.discard(message.partition())
+    consumer.close()
+    return sorted(found, key=lambda one: (one.partition(), one.offset()))
