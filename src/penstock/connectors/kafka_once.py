@@ -111,6 +111,8 @@ class Marks:
 class OnceProducer:
     """Sends the steps of one writer; use it as a context manager. Whoever had its name before is shut out from then on.
 
+    No message has a word of its own that it is there: a transaction with one that is not cannot be committed.
+
     Parameters
     ----------
     settings
@@ -119,7 +121,6 @@ class OnceProducer:
 
     def __init__(self, settings: Mapping[str, str], topic: str, writer: str) -> None:
         self._settings, self._topic, self._writer = settings, topic, writer
-        self._failed = ""
         self._kafka = library()
         self._producer: Any = self._kafka.Producer(
             {
@@ -138,8 +139,9 @@ class OnceProducer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._producer.purge()
-        self._producer.flush(1.0)
+        with suppress(self._kafka.KafkaException):  # of one that was shut out
+            self._producer.purge()
+            self._producer.flush(1.0)
 
     def send(self, step: int, messages: Iterable[Keyed]) -> int:
         """Send `messages`, which are all of `step`, unless they are there; how many were sent.
@@ -191,12 +193,10 @@ class OnceProducer:
         return count
 
     def _produce(self, message: Keyed) -> None:
-        if self._failed:
-            raise _not_there(self._topic, self._failed)
         key, value, headers = message
         while True:
             try:
-                self._producer.produce(self._topic, value, key, headers=headers, on_delivery=self._delivered)
+                self._producer.produce(self._topic, value, key, headers=headers)
             except BufferError:  # as much is under way as may be
                 self._producer.poll(0.1)
             else:
@@ -231,10 +231,6 @@ class OnceProducer:
             f"topic {self._topic!r}: Kafka has {found} of {self._writer}, and step {step} was begun; so whether it is there "
             "is not known. A mark is forgotten offsets.retention.minutes after it was set. See docs/spark.md, Kafka."
         )
-
-    def _delivered(self, error: Any, _: Any) -> None:
-        if error is not None:
-            self._failed = error.str()
 
 
 def _add(digest: Any, message: Keyed) -> None:
