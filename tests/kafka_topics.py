@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import time
 
 from confluent_kafka import Consumer, KafkaError, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -17,6 +18,12 @@ def new_topic(address, *, partitions=1, name="t"):
     config = {"max.message.bytes": "10000000"}
     for done in admin.create_topics([NewTopic(topic, partitions, config=config)]).values():
         done.result(30)
+    give_up_s = time.monotonic() + 30
+    while (
+        admin.list_topics(topic, timeout=10).topics[topic].error is not None
+    ):  # made, and not known everywhere yet
+        assert time.monotonic() < give_up_s
+        time.sleep(0.02)
     return topic
 
 

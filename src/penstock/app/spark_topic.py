@@ -218,4 +218,5 @@ def _values(column: pa.ChunkedArray, dtype: DataType) -> list[Any]:
     if isinstance(found, Text):
         return list(found.to_strings())
     assert isinstance(found, Numeric)
-    return as_float(found).tolist()
+    values: list[Any] = as_float(found).tolist()
+    return values
