@@ -3,8 +3,9 @@
 import itertools
 import json
 import os
+import time
 
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, KafkaError, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 _numbers = itertools.count()
@@ -17,6 +18,12 @@ def new_topic(address, *, partitions=1, name="t"):
     config = {"max.message.bytes": "10000000"}
     for done in admin.create_topics([NewTopic(topic, partitions, config=config)]).values():
         done.result(30)
+    give_up_s = time.monotonic() + 30
+    while (
+        admin.list_topics(topic, timeout=10).topics[topic].error is not None
+    ):  # made, and not known everywhere yet
+        assert time.monotonic() < give_up_s
+        time.sleep(0.02)
     return topic
 
 
@@ -46,3 +53,30 @@ def produce(address, topic, messages, **settings):
 def produce_events(address, topic, events, key):
     """Send dicts as JSON under the value of a field."""
     produce(address, topic, [(str(e[key]), json.dumps(e).encode()) for e in events])
+
+
+def messages(address, topic, *, isolation="read_committed"):
+    """All messages of a topic, partition after partition."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": address,
+            "group.id": topic,
+            "auto.offset.reset": "earliest",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "isolation.level": isolation,
+        }
+    )
+    consumer.subscribe([topic])
+    open_ones = set(consumer.list_topics(topic).topics[topic].partitions)
+    found = []
+    while open_ones:
+        message = consumer.poll(20)
+        assert message is not None
+        if message.error() is None:
+            found.append(message)
+        else:
+            assert message.error().code() == KafkaError._PARTITION_EOF
+            open_ones.discard(message.partition())
+    consumer.close()
+    return sorted(found, key=lambda one: (one.partition(), one.offset()))

@@ -6,7 +6,6 @@ keys, so a topic has each decision at least once; whoever reads it takes one of 
 
 from __future__ import annotations
 
-import math
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ import numpy as np
 
 from penstock.app.kafka_inputs import client_settings
 from penstock.app.runtime import open_reader
+from penstock.app.vector_messages import encode, finite, vector_message
 from penstock.connectors.kafka_sink import Header, KafkaSink
 from penstock.core.errors import PenstockError
 from penstock.core.time import from_us
@@ -41,7 +41,6 @@ STRETCH_ROWS = 16_384
 LETTERS = 1_000
 POLL_S, AGAIN_S = 0.02, 1.0
 _ERASED = np.uint8(Flag.ERASED)
-_encode = msgspec.json.Encoder().encode
 
 Send = Callable[[str, bytes, bytes, list[Header]], None]
 
@@ -145,9 +144,10 @@ class KafkaFollower:
                 "time": from_us(times[row]).isoformat(),
             }
             if predictions is not None:
-                self._send(predictions, key, _encode(said | _decided(decisions, row)), [])
+                self._send(predictions, key, encode(said | _decided(decisions, row)), [])
             if vectors is not None:
-                self._send(vectors, key, _encode(said | _vector(decisions, row, names)), [])
+                values = decisions.vectors[row].tolist()
+                self._send(vectors, key, vector_message(said, decisions.service, names, values), [])
 
     def _send_letters(self) -> int:
         """Send the next dead letters; the id of the last."""
@@ -174,7 +174,7 @@ class KafkaFollower:
     def _note(self) -> None:
         aside = self._path.with_suffix(".part")
         with aside.open("wb") as file:
-            file.write(_encode(self.sent))
+            file.write(encode(self.sent))
             file.flush()
             os.fsync(file.fileno())
         aside.replace(self._path)
@@ -184,20 +184,10 @@ class KafkaFollower:
 def _decided(decisions: Decisions, row: int) -> dict[str, Any]:
     return {
         "action": decisions.actions[int(decisions.taken[row])],
-        "score": _plain(float(decisions.scores[row])),
+        "score": finite(float(decisions.scores[row])),
         "model": decisions.decided_by(row).version or None,
         "flags": [flag.name.lower() for flag in Flag if flag.name and decisions.flags[row] & flag.value],
     }
-
-
-def _vector(decisions: Decisions, row: int, names: tuple[str, ...] | None) -> dict[str, Any]:
-    values = [_plain(value) for value in decisions.vectors[row].tolist()]
-    found: Any = values if names is None else dict(zip(names, values, strict=True))
-    return {"service": decisions.service, "features": found}
-
-
-def _plain(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 class _Following:

@@ -1,16 +1,27 @@
-"""Where a Spark stream writes: a Delta table, and the dead letters."""
+"""Where a Spark stream writes: a Delta table, a topic of Kafka, and the dead letters.
+
+1. The executors write the vectors of a micro-batch as Parquet files, and keep the kernel's state; what may not be is refused here.
+2. They send what they wrote to the topic, each place once (`penstock.app.spark_topic`).
+3. The driver commits the files to the Delta table, with the micro-batch's number.
+
+A micro-batch that is in the Delta table is done; each of the steps may be repeated until then.
+"""
 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from penstock.core.errors import MissingDependencyError
+from penstock.core.errors import InputError, MissingDependencyError
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
+
+    from penstock.app.spark_topic import TopicSink
 
 _APP = "penstock-spark"
 
@@ -35,7 +46,7 @@ class DeadLetters:
 
 
 class DeltaSink:
-    """Appends the frames of micro-batches to the Delta table in `folder`; a micro-batch that is repeated is there once.
+    """Appends the files of micro-batches to the Delta table in `folder`; a micro-batch that is repeated is there once.
 
     The files lie on storage that driver and executors share. Delta's log names the newest micro-batch, so that a reader sees
     each of them whole or not at all.
@@ -56,6 +67,11 @@ class DeltaSink:
         self._folder = folder
 
     @property
+    def folder(self) -> Path:
+        """The table's folder."""
+        return self._folder
+
+    @property
     def newest(self) -> int:
         """The newest micro-batch in the table; -1 where it is empty."""
         from deltalake import DeltaTable
@@ -65,14 +81,8 @@ class DeltaSink:
         version = DeltaTable(str(self._folder)).transaction_version(_APP)
         return -1 if version is None else version
 
-    def append(self, frame: DataFrame, batch: int, *, check: Callable[[], None]) -> None:
-        """Compute the rows of `frame`, check them, and append them as micro-batch `batch`, which must not be there."""
-        place = self._folder / f"batch-{batch:012d}"
-        frame.write.mode("overwrite").parquet(str(place))
-        check()
-        self._commit(place, batch)
-
-    def _commit(self, place: Path, batch: int) -> None:
+    def commit(self, place: Path, batch: int) -> None:
+        """Append the Parquet files in `place`, a folder of the table's, as micro-batch `batch`, which must not be there."""
         import pyarrow as pa
         from deltalake import CommitProperties, DeltaTable, Transaction
         from deltalake.transaction import AddAction, RemoveAction
@@ -100,3 +110,39 @@ class DeltaSink:
         DeltaTable(str(self._folder)).create_write_transaction(
             adds, mode="append", schema=schema, commit_properties=once
         )
+
+
+@dataclass(frozen=True, eq=False)
+class Sinks:
+    """Where the vectors of a stream go: a table, a topic or both.
+
+    `folder` is where the files of micro-batches lie: the table's, or one from which they are removed when they are sent.
+    """
+
+    delta: DeltaSink | None
+    topic: TopicSink | None
+    folder: Path
+
+    @property
+    def newest(self) -> int:
+        """The newest micro-batch that is done, as far as is known; -1 where none is."""
+        return -1 if self.delta is None else self.delta.newest
+
+    def append(self, frame: DataFrame, batch: int, *, check: Callable[[], None]) -> None:
+        """Compute the rows of `frame`, check them, and have them in every sink as micro-batch `batch`."""
+        place = self.folder / f"batch-{batch:012d}"
+        frame.write.mode("overwrite").parquet(str(place))
+        check()
+        if self.topic is not None:
+            self.topic.send(frame.sparkSession, place, batch)
+        if self.delta is not None:
+            self.delta.commit(place, batch)
+        else:
+            shutil.rmtree(place)
+
+
+def sinks_of(delta: DeltaSink | None, topic: TopicSink | None, checkpoint: Path) -> Sinks:
+    """Where the vectors of the stream with this checkpoint go; raises `InputError` where that is nowhere."""
+    if delta is None and topic is None:
+        raise InputError("stream: it has nowhere to write; allowed are a table, a topic and both. Name one.")
+    return Sinks(delta, topic, checkpoint.resolve() / "vectors" if delta is None else delta.folder)

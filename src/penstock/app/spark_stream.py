@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from penstock.app.runtime import stream_of
-from penstock.app.spark_sinks import DeadLetters, DeltaSink
+from penstock.app.spark_sinks import DeadLetters, DeltaSink, Sinks, sinks_of
 from penstock.app.spark_sources import arriving
 from penstock.app.spark_state import Checkpoint, answer_stream
+from penstock.app.spark_topic import topic_sink
 from penstock.core.errors import InputError, NotFoundError, PlanError
 from penstock.definitions.project import load_project
 from penstock.engine.shards import ShardedPlan, shard_plan
@@ -82,23 +83,29 @@ def start_stream(
     service: str,
     *,
     places: Mapping[str, str],
-    out: Path,
     checkpoint: Path,
+    out: Path | None = None,
+    topic: str | None = None,
     follow: bool = False,
     parts: int | None = None,
     files_a_batch: int | None = None,
     messages_a_batch: int | None = None,
 ) -> SparkStream:
-    """Begin to write the features of `service` to a Delta table, as its stream's rows arrive.
+    """Begin to write the features of `service` to a Delta table, a topic of Kafka or both, as its stream's rows arrive.
 
     Parameters
     ----------
     places
         By source the folder in which its Parquet files appear, each whole (written elsewhere and moved in), or ``kafka://HOST:PORT/TOPIC`` with
         JSON messages.
-    out, checkpoint
-        The table's folder, and where Spark and the kernel keep how far they are. Both belong together, and
-        to these definitions. Messages that break their contract lie in the checkpoint's ``dead_letters``.
+    checkpoint
+        Where Spark and the kernel keep how far they are. It belongs to these definitions, and to where the vectors go. Messages that break their
+        contract lie in its ``dead_letters``.
+    out
+        The table's folder.
+    topic
+        ``kafka://HOST:PORT/TOPIC``, which exists. Each vector is there once for readers with ``isolation.level=read_committed``. Brokers are
+        reached with ``[kafka] options`` of the project's settings.
     follow
         Whether to wait for more files; else it ends behind those that are there.
     parts
@@ -108,13 +115,20 @@ def start_stream(
     """
     plan = service_plan(project, service)
     _check(plan, service, places)
-    sink = DeltaSink(out)
-    if sink.newest >= 0 and not (checkpoint / "parts").is_file():
+    recipe = StreamPlan(str(project.root), service, plan.fingerprint)
+    delta = None if out is None else DeltaSink(out)
+    if delta is not None and delta.newest >= 0 and not (checkpoint / "parts").is_file():
         raise InputError(
             f"stream: the table {out} was written by a stream whose checkpoint is not {checkpoint}; allowed are the two that began "
             "together. Restore that checkpoint, or name another table."
         )
-    recipe = StreamPlan(str(project.root), service, plan.fingerprint)
+    places_for_keys = _parts(checkpoint, parts or spark.sparkContext.defaultParallelism)
+    sender = (
+        None
+        if topic is None
+        else topic_sink(project, recipe, topic, parts=places_for_keys, checkpoint=checkpoint)
+    )
+    sinks = sinks_of(delta, sender, checkpoint)
     readers = [
         arriving(spark, plan.sources[name], place, files=files_a_batch, messages=messages_a_batch)
         for name, place in places.items()
@@ -125,10 +139,10 @@ def start_stream(
         plan,
         service,
         tuple(places),
-        sink,
+        sinks,
         DeadLetters(checkpoint.resolve() / "dead_letters"),
         str(checkpoint.resolve() / "kernel"),
-        _parts(checkpoint, parts or spark.sparkContext.defaultParallelism),
+        places_for_keys,
     )
     writer = whole.writeStream.foreachBatch(work.process).option(
         "checkpointLocation", str(checkpoint / "spark")
@@ -171,7 +185,7 @@ class _MicroBatch:
     plan: Plan
     service: str
     sources: tuple[str, ...]
-    sink: DeltaSink
+    sinks: Sinks
     dead_letters: DeadLetters
     states: str
     parts: int
@@ -182,7 +196,7 @@ class _MicroBatch:
 
         from penstock.engine.spark import Asked, compute
 
-        if self.sink.newest >= batch:
+        if self.sinks.newest >= batch:
             return  # it was committed, and so was its state before that; only Spark does not know
         files = self._files(arrived.persist(), batch)
         rows = self._placed(arrived.where("_refused IS NULL"), files)
@@ -206,7 +220,7 @@ class _MicroBatch:
                 flags=True,
                 answer=answer,  # type: ignore[arg-type]
             )
-            self.sink.append(features.frame, batch, check=features.check)
+            self.sinks.append(features.frame, batch, check=features.check)
         finally:
             arrived.unpersist()
 

@@ -11,7 +11,7 @@ from penstock.cli.output import hint, number, print_facts, print_json, tell
 from penstock.core.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from penstock.definitions.project import Project
 
@@ -70,11 +70,11 @@ def run_by_spark(
     places: Mapping[str, str],
     *,
     service: str | None,
-    out: Path | None,
+    outs: Sequence[str],
     follow: bool,
     as_json: bool,
 ) -> None:
-    """``penstock run --engine spark``, and ``up``."""
+    """``penstock run --engine spark``."""
     from penstock.app.runtime import state_folder
     from penstock.app.spark import spark_session
     from penstock.app.spark_stream import start_stream
@@ -83,23 +83,39 @@ def run_by_spark(
     project = load_project(root)
     chosen = _service(project, service)
     kept = state_folder(root) / "spark" / chosen
-    table = out or kept / "feature_vectors"
+    table, topic = _sinks(outs or [str(kept / "feature_vectors")])
     stream = start_stream(
         spark_session(),
         project,
         chosen,
         places=places,
-        out=table,
         checkpoint=kept / "checkpoint",
+        out=table,
+        topic=topic,
         follow=follow,
     )
     if follow:
         tell(f"penstock: following {', '.join(places)}; Ctrl-C ends it")
     stream.wait()
+    written = [str(one) for one in (table, topic) if one is not None]
     if as_json:
-        print_json({"service": chosen, "out": str(table)})
+        print_json({"service": chosen, "out": written})
         return
-    print_facts([("service", chosen), ("written", str(table))])
+    print_facts([("service", chosen), ("written", ", ".join(written))])
+
+
+def _sinks(outs: Sequence[str]) -> tuple[Path | None, str | None]:
+    """The table and the topic among what ``--out`` named."""
+    from penstock.app.spark_sources import KAFKA
+
+    topics = [one for one in outs if one.startswith(KAFKA)]
+    tables = [Path(one) for one in outs if not one.startswith(KAFKA)]
+    for found, what in ((tables, "Delta table"), (topics, "topic")):
+        if len(found) > 1:
+            raise InputError(
+                f"run: --out names {len(found)} of the kind {what}: {', '.join(map(str, found))}; allowed is one of each kind. Leave some out."
+            )
+    return next(iter(tables), None), next(iter(topics), None)
 
 
 def _service(project: Project, name: str | None) -> str:

@@ -54,7 +54,12 @@ def run(
         typer.Option("--service", help="With --engine spark: the feature service. [default: the only one]"),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="With --engine spark: the Delta table to append to.")
+        list[str] | None,
+        typer.Option(
+            "--out",
+            metavar="FOLDER|kafka://HOST:PORT/TOPIC",
+            help="With --engine spark: the Delta table to append to, a topic of Kafka, or both.",
+        ),
     ] = None,
     follow: Annotated[
         bool, typer.Option("--follow", help="With --engine spark: wait for more files.")
@@ -65,15 +70,17 @@ def run(
     """Process files to their end.
 
     Running again continues where it stopped; nothing is processed twice. Several sources are merged in the order of event time. With --engine
-    spark, feature vectors of a service are computed from folders of Parquet files by Structured Streaming, and nothing is decided.
+    spark, feature vectors of a service are computed from folders of Parquet files, or topics, by Structured Streaming, and nothing is decided.
     """
     check_engine(engine)
     if engine == "spark":
         given_files(files or [], command="run")
         places = dict(text.split("=", 1) for text in files or [])  # an address of Kafka is no path
-        run_by_spark(project_root(project), places, service=service, out=out, follow=follow, as_json=as_json)
+        run_by_spark(
+            project_root(project), places, service=service, outs=out or [], follow=follow, as_json=as_json
+        )
         return
-    if service is not None or out is not None or follow:
+    if service is not None or out or follow:
         raise InputError(
             "run: --service, --out or --follow found; they are allowed with --engine spark. Leave them out, or use penstock up to follow."
         )

@@ -21,13 +21,13 @@ OPTIONS = (
 )
 
 
-def run_spark(python, script, *arguments, options=()):
-    """Run a script of this folder in Spark's own Python."""
+def run_spark(python, script, *arguments, options=(), end=0):
+    """Run a script of this folder in Spark's own Python; `end` is what it exits with."""
     env = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "SPARK_LOCAL_IP": "127.0.0.1"}
     env["PYSPARK_SUBMIT_ARGS"] = " ".join([*OPTIONS, *options, "pyspark-shell"])
     command = [python, str(HERE / script), *map(str, arguments)]
     work = subprocess.run(command, env=env, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
-    if work.returncode:
+    if work.returncode != end:
         raise RuntimeError(work.stderr[-4000:])
 
 

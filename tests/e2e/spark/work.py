@@ -57,7 +57,7 @@ def interrupted(folder: Path) -> None:
     """A stream, its second micro-batch computed but not committed; anew in other workers, its third committed and Spark not told; and again."""
     from pyspark.errors import StreamingQueryException
 
-    commit = spark_sinks.DeltaSink._commit
+    commit = spark_sinks.DeltaSink.commit
 
     def fails(self: spark_sinks.DeltaSink, place: Path, batch: int) -> None:
         if batch == 1:
@@ -70,14 +70,14 @@ def interrupted(folder: Path) -> None:
             raise OSError("the machine is away")
 
     for broken in (fails, ends):
-        spark_sinks.DeltaSink._commit = broken  # type: ignore[method-assign]
+        spark_sinks.DeltaSink.commit = broken  # type: ignore[method-assign]
         try:
             stream(folder)
         except StreamingQueryException as error:
             (folder / f"{broken.__name__}.txt").write_text(str(error), encoding="utf-8")
         if broken is fails:
             spark_session().stop()
-    spark_sinks.DeltaSink._commit = commit  # type: ignore[method-assign]
+    spark_sinks.DeltaSink.commit = commit  # type: ignore[method-assign]
     for name in ("payments", "logins"):
         (folder / "later" / f"{name}.parquet").rename(folder / "stream" / name / "z.parquet")
     stream(folder)

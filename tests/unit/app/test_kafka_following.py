@@ -10,32 +10,9 @@ from penstock.core.errors import SettingsError, UnreachableError
 from tests.unit.app.shop import CLOCK, payments, write_project
 
 pytest.importorskip("confluent_kafka")
-from tests.kafka_topics import new_topic
+from tests.kafka_topics import messages, new_topic
 
 TOPICS = ("predictions", "feature_vectors", "dead_letters")
-
-
-def messages(address, topic):
-    from confluent_kafka import Consumer, KafkaError
-
-    consumer = Consumer(
-        {
-            "bootstrap.servers": address,
-            "group.id": topic,
-            "auto.offset.reset": "earliest",
-            "enable.partition.eof": True,
-        }
-    )
-    consumer.subscribe([topic])
-    found = []
-    while True:
-        message = consumer.poll(20)
-        assert message is not None
-        if message.error() is not None:
-            assert message.error().code() == KafkaError._PARTITION_EOF
-            consumer.close()
-            return found
-        found.append(message)
 
 
 @pytest.fixture

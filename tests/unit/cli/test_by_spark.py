@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from typer.testing import CliRunner
 
+from penstock.cli.by_spark import _sinks
 from penstock.cli.main import app
 from penstock.core.errors import InputError
 from tests.unit.app.fraud_shop import write_project
@@ -58,3 +61,11 @@ def test_what_a_stream_of_spark_cannot_do(project):
     _check(plan, "service", {"payments": "in"})
     with pytest.raises(InputError, match="it takes payments; given are none"):
         _check(plan, "service", {})
+
+
+def test_vectors_go_to_a_table_a_topic_or_both():
+    topic = "kafka://host:9092/vectors"
+    assert _sinks(["lake/vectors", topic]) == (Path("lake/vectors"), topic)
+    assert _sinks([topic]) == (None, topic)
+    with pytest.raises(InputError, match=r"2 of the kind Delta table: a, b; allowed is one of each kind"):
+        _sinks(["a", topic, "b"])
