@@ -20,7 +20,7 @@ import psutil
 
 from benchmarks.contest import Contest, Contestant, hold
 from benchmarks.events import events_file, model_file, prefix_file
-from benchmarks.kafka import Seen, drop_schemas
+from benchmarks.kafka import KEYS, Seen, drop_schemas
 from benchmarks.kafka_feed import PARTITIONS, fill, new_topic
 from benchmarks.machine import versions_of
 from benchmarks.process import ROOT
@@ -36,7 +36,6 @@ EVENTS = 600_000
 WORD = 8
 NAMESPACE = "benchmark_footprint"
 KAFKA_NAMESPACE = "benchmark_kafka"
-KEYS = ["card_id", "terminal_id"]
 WHERE = ("sqlite", "postgres", "kafka")
 WHAT = (
     "The stream benchmark's payments and model: two views of six features over 1, 7 and 30 days, a decision with its vector for each event. Memory and disk "
@@ -218,12 +217,11 @@ class _Metered(Seen):
         self.first: _Processors | None = None
 
     def observing(self, runtime: Runtime) -> Callable[[Any, float], None]:
-        note, decides = super().observing(runtime), runtime.shard.startswith(KEYS[-1])
+        note = super().observing(runtime)
 
         def metered(processed: Any, started_s: float) -> None:
             self.first = self.first or _Processors()
-            if decides:
-                note(processed, started_s)
+            note(processed, started_s)
 
         return metered
 

@@ -187,7 +187,25 @@ def lines_of(
         }
         for one in wanted
     )
-    return b"\n".join(msgspec.json.encode(row) for row in rows)
+    try:
+        return b"\n".join(msgspec.json.encode(row) for row in rows)
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"list: {error.object!r} holds half a character ({error.reason}); allowed is text that UTF-8 can write. Correct it."
+        ) from error
+
+
+def typed(text: str, kind: str) -> object:
+    """A key's column as somebody writes it, as a value of its type; what it may be, the list's contract says.
+
+    >>> typed("-5", "int"), typed("²", "int"), typed("true", "bool")
+    (-5, '²', True)
+    """
+    if kind == "int" and text.isascii() and text.removeprefix("-").isdecimal():
+        return int(text)
+    if kind == "bool" and text in {"true", "false"}:
+        return text == "true"
+    return text
 
 
 def checked_lines(

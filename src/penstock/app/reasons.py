@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -13,7 +15,7 @@ from msgspec import structs
 
 from penstock.app.reason_words import words_of
 from penstock.app.runtime import learned_path, plan_of, registry_of
-from penstock.core.errors import ArtifactError, ModelError, NotFoundError
+from penstock.core.errors import ArtifactError, ModelError, NotFoundError, PenstockError
 from penstock.definitions.project import load_project
 from penstock.definitions.services import FeatureService
 from penstock.engine.decisions import Flag
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
 
 _TOLERANCE = 1e-6
 _MOST_KEPT = 64
+_AWAY_S = 30.0
+"""For so long a registry that is away is not asked again."""
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +142,7 @@ class Reasoners:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._known: OrderedDict[tuple[str, str], Reasoner | None] = OrderedDict()
+        self._asked_again_s = 0.0
 
     def with_reasons(
         self, endpoint: str, answers: Sequence[Answer], *, top: int = 5, features: bool = False
@@ -171,7 +177,14 @@ class Reasoners:
     def _reasoner(self, endpoint: str, label: str) -> Reasoner | None:
         key = endpoint, label
         if key not in self._known:
-            self._known[key] = self._made(endpoint, label)
+            if time.monotonic() < self._asked_again_s:
+                return None
+            try:
+                self._known[key] = self._made(endpoint, label)
+            except PenstockError as error:  # a registry that is away holds up neither an answer nor an alert
+                self._asked_again_s = time.monotonic() + _AWAY_S
+                _log.warning("no reasons for %s: %s", label, error)
+                return None
             while len(self._known) > _MOST_KEPT:
                 self._known.popitem(last=False)
         return self._known[key]

@@ -184,11 +184,20 @@ def load(
     from penstock.app.key_lists import key_names, members, to_become
 
     root, node, changes = _read(project, name)
-    text = typer.get_text_stream("stdin").read() if str(file) == "-" else file.read_text("utf-8")
+    text = typer.get_text_stream("stdin").read() if str(file) == "-" else _text_of(file)
     keys = _keys(root, node, [line.strip() for line in text.splitlines() if line.strip()])
     wanted = to_become(members(changes), keys, key_names(node))
     chosen = [one for one in wanted if one.listed or replace]
     _change(root, name, chosen, actor=actor, reason=reason, as_json=as_json)
+
+
+def _text_of(file: Path) -> str:
+    try:
+        return file.read_text("utf-8-sig")  # with the mark that Windows writes, or without
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{file}: byte {error.start} is no UTF-8 ({error.reason}); allowed is a text file in UTF-8, a key a line. Convert it, with iconv."
+        ) from error
 
 
 def _read(project: Path | None, name: str) -> tuple[Path, SourceNode, list[Change]]:
@@ -209,14 +218,14 @@ def _node(root: Path, name: str) -> SourceNode:
 
 def _given(node: SourceNode, texts: Sequence[str]) -> list[dict[str, Any]]:
     """Keys as they are typed, with values of their columns' types."""
-    from penstock.app.key_lists import key_names
+    from penstock.app.key_lists import key_names, typed
 
     names = key_names(node)
     kinds = {field.name: field.dtype.kind for field in node.fields}
     found = []
     for text in texts:
         parts = {names[0]: text} if len(names) == 1 else dict(_pair(one, text) for one in text.split(","))
-        found.append({column: _value(value, kinds.get(column, "")) for column, value in parts.items()})
+        found.append({column: typed(value, kinds.get(column, "")) for column, value in parts.items()})
     return found
 
 
@@ -227,14 +236,6 @@ def _pair(one: str, text: str) -> tuple[str, str]:
             f"lists: key {text!r}; this list has several join keys: allowed is NAME=VALUE,NAME=VALUE. Name each."
         )
     return column.strip(), value.strip()
-
-
-def _value(text: str, kind: str) -> Any:
-    if kind == "int" and text.removeprefix("-").isdecimal():
-        return int(text)
-    if kind == "bool" and text in {"true", "false"}:
-        return text == "true"
-    return text  # what it may be, the list's contract says
 
 
 def _keys(root: Path, node: SourceNode, texts: Sequence[str]) -> list[tuple[Any, ...]]:

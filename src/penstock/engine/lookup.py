@@ -71,11 +71,17 @@ class RowReader:
     def _scan(self, source: str, missing: IntArray, pieces: list[Columns], at: list[IntArray]) -> IntArray:
         """As `_fetch`, of positions close together: of small batches all at once."""
         wanted = self._sources[source]
-        stored = list(self._store.read_log(int(missing[0]), int(missing[-1]) + 1, sources={source}))
+        stored = [
+            (batch.positions, conformed(Columns.from_bytes(batch.payload), wanted))
+            for batch in self._store.read_log(int(missing[0]), int(missing[-1]) + 1, sources={source})
+        ]
         if not stored:
             return missing
-        columns = joined([conformed(Columns.from_bytes(batch.payload), wanted) for batch in stored])
-        return _use(np.concatenate([batch.positions for batch in stored]), columns, missing, pieces, at)
+        for positions, columns in stored[-_KEPT_BATCHES:]:
+            self._log[source, int(positions[0])] = (positions, columns)
+        self._drop_oldest()
+        joint = joined([columns for _, columns in stored])
+        return _use(np.concatenate([positions for positions, _ in stored]), joint, missing, pieces, at)
 
     def _fetch(self, source: str, missing: IntArray, pieces: list[Columns], at: list[IntArray]) -> IntArray:
         if not len(missing):
@@ -85,9 +91,12 @@ class RowReader:
                 columns = conformed(Columns.from_bytes(batch.payload), self._sources[source])
                 self._log[source, int(batch.positions[0])] = (batch.positions, columns)
                 missing = _use(batch.positions, columns, missing, pieces, at)
+        self._drop_oldest()
+        return missing
+
+    def _drop_oldest(self) -> None:
         while len(self._log) > _KEPT_BATCHES:
             self._log.popitem(last=False)
-        return missing
 
     def versions_of(self, source: SourceNode) -> Sequence[SchemaVersion]:
         """Under which schemas the events of `source` were accepted, oldest first."""

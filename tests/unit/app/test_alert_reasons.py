@@ -8,7 +8,7 @@ import pytest
 from penstock.app import Runtime
 from penstock.app.alerting import alerting
 from penstock.app.reasons import Reasoners
-from penstock.core.errors import DefinitionError
+from penstock.core.errors import DefinitionError, StoreError
 from penstock.definitions.project import load_project
 from penstock.monitoring.alert_messages import text_of
 from tests.unit.app.arms import DEFINITIONS, events, promote, register, write_project
@@ -97,3 +97,17 @@ def test_how_many_is_a_small_number(tmp_path):
     for wrong in (-1, 21, True, "3"):
         with pytest.raises(DefinitionError, match="reasons"):
             load_project(write_project(tmp_path, DEFINITIONS + alert.format(repr(wrong))))
+
+
+def test_a_registry_that_is_away_holds_no_message_up(tmp_path, monkeypatch):
+    asked = []
+
+    def away(*arguments, **_):
+        asked.append(arguments)
+        raise StoreError("the registry is away")
+
+    monkeypatch.setattr("penstock.app.reasons.reasoner_for", away)
+    bodies, _ = told(tmp_path, "reasons=3")
+    assert len(bodies) > 10
+    assert not any("reasons" in body["data"] for body in bodies)
+    assert len(asked) == 1, "it is not asked again for a while"

@@ -5,6 +5,7 @@ import shutil
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 from typer.testing import CliRunner
 
@@ -106,6 +107,13 @@ def test_whole_or_not_at_all(client):
     assert client.dead_letters()["items"] == []
 
 
+def test_half_a_character_is_refused_and_not_an_error_of_ours(served):
+    change = b'{"changes": [{"key": {"card_id": "\\ud800"}}], "reason": "x"}'
+    with httpx.Client(base_url=served.url, headers={"Content-Type": "application/json"}) as http:
+        assert http.post("/v1/lists/blocked_cards/changes", content=change).status_code == 422
+        assert http.get("/v1/lists/blocked_cards?key=%C2%B2").json()["items"] == []
+
+
 def test_changes_are_not_sent_as_events(client):
     row = {"card_id": "c1", "changed_at": "2024-01-01T00:00:00Z"}
     with pytest.raises(InputError, match="lists/blocked_cards/changes"):
@@ -137,5 +145,14 @@ def test_the_commands_ask_the_server(served, client, project):
     run("add", "blocked_cards", "c1", "--reason", "stolen", "--actor", "bob")
     assert scored(client, 1)["action"] == "block"
     run("remove", "blocked_cards", "c1", "--reason", "found")
+    file = project / "cards.txt"
+    file.write_bytes("\ufeffc7\nc8\n".encode())  # as Windows writes it
+    run("load", "blocked_cards", str(file), "--reason", "many", "--actor", "bob")
+    assert [one["key"]["card_id"] for one in client.list_members("blocked_cards")["items"]] == ["c7", "c8"]
+    file.write_bytes(b"caf\xe9\n")
+    refused = CliRunner().invoke(
+        app, ["lists", "load", "blocked_cards", str(file), "--reason", "x", "--project", str(project)]
+    )
+    assert (refused.exit_code, "no UTF-8" in str(refused.output) + str(refused.exception)) == (2, True)
     assert scored(client, 2)["action"] == "approve"
     assert [row["actor"] for row in json.loads(run("history", "blocked_cards", "--json"))][-1] == "bob"

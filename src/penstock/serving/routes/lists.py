@@ -20,6 +20,7 @@ from penstock.app.key_lists import (
     list_named,
     members,
     note,
+    typed,
 )
 from penstock.app.runtime import audit_log_of, open_reader
 from penstock.core.errors import UncertainError
@@ -153,8 +154,8 @@ def list_members(
     with open_reader(platform.root) as store:
         found = members(changes_of(store, node))
     if key is not None and len(names) == 1:
-        text = int(key) if node.fields[0].dtype.kind == "int" and key.isdigit() else key
-        (wanted,) = keys_of(platform.root, node, [{names[0]: text}], now_us=platform.runtime.clock.now_us())
+        value = typed(key, next(f.dtype.kind for f in node.fields if f.name == names[0]))
+        (wanted,) = keys_of(platform.root, node, [{names[0]: value}], now_us=platform.runtime.clock.now_us())
         found = {one: change for one, change in found.items() if one == wanted}
     rows, following = part(found.values(), lambda one: one.version, cursor=cursor, limit=limit)
     return Page(items=[ChangeRow.of(one, names) for one in rows], next=following)
