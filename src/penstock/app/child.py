@@ -79,17 +79,11 @@ class Child:
             self._process.stdin.close()
 
 
-def stand_back() -> None:
-    """In a child: take only the processor time that nobody else wants, and make way at once for who does."""
-    be_nice(19)
-    if hasattr(os, "SCHED_IDLE"):
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+def stand_back(level: int = 10) -> None:
+    """In a child: leave the processors to who serves; where all want them it gets a tenth of a fair share (at 10).
 
-
-def be_nice(level: int) -> None:
-    """In a child: run at a priority that is lower by so much, 1 to 19, among all processes.
-
-    Linux gives each session a fair share of the processors, however nice what runs in it is, unless the session is nice itself (sched(7), autogroup).
+    Not less, since it may hold a lock that somebody waits for. Linux gives each session a fair share of the processors, however nice what runs
+    in it is, unless the session is nice itself (sched(7), autogroup).
     """
     os.nice(level)
     with suppress(OSError):

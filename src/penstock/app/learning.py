@@ -21,7 +21,7 @@ import msgspec
 
 import penstock
 from penstock.app.arrivals import Arrivals
-from penstock.app.child import be_nice
+from penstock.app.child import stand_back
 from penstock.app.runtime import learned_path, open_reader, plan_of, registry_of
 from penstock.app.served_vectors import ServedVectors
 from penstock.core.errors import ArtifactError, ModelError, PenstockError
@@ -324,7 +324,7 @@ class Sender:
 
 def main(definitions: Path, folder: Path, name: str, version: str) -> int:
     """Learn until standard input is closed."""
-    be_nice(_NICE)
+    stand_back(_NICE)
     pipe = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not get into the pipe
     tell = Sender(pipe, key=sealing_key(learned_path(folder)))

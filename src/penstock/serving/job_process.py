@@ -16,15 +16,13 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import IO, Any
 
-from penstock.app.child import be_nice, stand_back
+from penstock.app.child import stand_back
 from penstock.core.errors import PenstockError
 from penstock.core.time import from_us
 from penstock.models.manifest import json_value
 from penstock.serving.job_errors import told
 
 SAY_EVERY_S = 0.2
-LOW = 10
-"""Priorities: of a job, and of what somebody waits for."""
 
 
 class Speaker:
@@ -118,10 +116,7 @@ def main(root: Path) -> int:
     speaker = Speaker(out)
     stdin = sys.stdin.buffer
     asked = json.loads(stdin.readline())
-    if asked["kind"] == "rows":
-        be_nice(LOW)
-    else:
-        stand_back()
+    stand_back()
     end_with_the_server(stdin.fileno())
     try:
         from penstock.serving.job_work import Work, run
