@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from penstock.app.runtime import Runtime
+    from penstock.app.worker import WorkerStatus
     from penstock.engine.local import Processed
 
 CLOCK = SystemClock()
@@ -101,7 +102,7 @@ def run(events: Path, model: Path, output: Path, *, mode: str) -> dict[str, Any]
         seen = Seen(count)
         worker = Worker(folder, group=topic, observing=seen.observing)
         if mode == "latency":
-            worker.run(seen.done, watch=_feeding(worker, events, topic))
+            worker.run(seen.done, watch=_feeding(events, topic))
         else:
             worker.run(seen.done)
     _export(folder, output)
@@ -112,12 +113,12 @@ def run(events: Path, model: Path, output: Path, *, mode: str) -> dict[str, Any]
     return report
 
 
-def _feeding(worker: Any, events: Path, topic: str) -> Callable[[object], None]:
+def _feeding(events: Path, topic: str) -> Callable[[WorkerStatus], None]:
     """Starts the feeder once the worker has all its shards."""
     feeder: list[subprocess.Popen[bytes]] = []
 
-    def watch(_: object) -> None:
-        if len(worker.shards) == len(KEYS) * PARTITIONS and not feeder:
+    def watch(status: WorkerStatus) -> None:
+        if len(status.shards) == len(KEYS) * PARTITIONS and not feeder:
             command = [sys.executable, "-m", "benchmarks.kafka_feed", str(events), topic]
             command += [str(RATE), str(SECONDS)]
             feeder.append(subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL))
