@@ -74,16 +74,22 @@ class AppliedHistory:
         return [_read(file) for file in self._files()]
 
     def append(
-        self, description: Description, changes: Sequence[Change], *, applied_us: int, actor: str, reason: str
+        self,
+        before: Applied | None,
+        description: Description,
+        changes: Sequence[Change],
+        *,
+        applied_us: int,
+        actor: str,
+        reason: str,
     ) -> Applied:
-        """Make `description` the version in force.
+        """Make `description` the version in force, after `before`, from which it differs by `changes`.
 
         Raises
         ------
         StoreError
-            Somebody else applied another version meanwhile.
+            `before` is not in force any more: somebody else applied another version meanwhile.
         """
-        before = self.newest()
         version = 1 if before is None else before.version + 1
         applied = Applied(
             version,

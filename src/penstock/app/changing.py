@@ -158,14 +158,17 @@ def apply(change: ChangePlan, root: Path, *, actor: str, reason: str, clock: Clo
     ProjectError
         A model version in use could not serve any more, an endpoint that decides would not, or earlier events do not fit a
         schema.
+    StoreError
+        Somebody else applied another version since the change was planned.
     """
     if change.forbidden:
         raise ProjectError("\n".join(change.forbidden))
     if change.touched:
         raise ProjectError(refusal(change))
     now_us = (clock or SystemClock()).now_us()
-    history = AppliedHistory(state_folder(root))
-    return history.append(change.description, change.changes, applied_us=now_us, actor=actor, reason=reason)
+    return AppliedHistory(state_folder(root)).append(
+        change.applied, change.description, change.changes, applied_us=now_us, actor=actor, reason=reason
+    )
 
 
 def ensure_applied(project: Project, *, actor: str) -> Applied:

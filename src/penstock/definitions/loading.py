@@ -6,6 +6,7 @@ import importlib
 import importlib.machinery
 import importlib.util
 import sys
+import threading
 import traceback
 import zlib
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 SETTINGS_FILE = "penstock.toml"
 _PACKAGE = "penstock_project_"
+_one_at_a_time = threading.RLock()
 
 
 class _AsWritten(importlib.machinery.SourceFileLoader):
@@ -51,21 +53,24 @@ sys.meta_path.insert(0, _Projects)
 def run_files(root: Path, files: Sequence[Path]) -> list[tuple[Path, ModuleType]]:
     """Run `files` of the folder `root` anew, in this order; each with the module that it became.
 
-    The package is named after the folder's whole path, so that two projects of one process never mix.
+    The package is named after the folder's whole path, so that two projects of one process never mix. Threads take turns: each runs the files
+    as modules of the same names.
     """
     package = f"{_PACKAGE}{zlib.crc32(str(root).encode()):08x}"
-    _forget(package)
-    importlib.invalidate_caches()
-    complete = False
-    try:
-        top = _run_package(root, package)
-        modules = [
-            (file, top if file == root / "__init__.py" else _run_file(root, package, file)) for file in files
-        ]
-        complete = True
-    finally:
-        if not complete:
-            _forget(package)  # nobody should find half a project
+    with _one_at_a_time:
+        _forget(package)
+        importlib.invalidate_caches()
+        complete = False
+        try:
+            top = _run_package(root, package)
+            modules = [
+                (file, top if file == root / "__init__.py" else _run_file(root, package, file))
+                for file in files
+            ]
+            complete = True
+        finally:
+            if not complete:
+                _forget(package)  # nobody should find half a project
     return modules
 
 

@@ -180,14 +180,12 @@ def test_what_it_does_not_need_may_change(live):
     assert applied(live).version == 3
 
 
-def test_two_cannot_apply_the_same_next_version(root):
+def test_of_two_that_planned_upon_the_same_version_only_one_applies(root):
     history = AppliedHistory(state_folder(root))
-    change = plan_change(load_project(root))
-    changing.apply(change, root, actor="ann", reason="test")
-    stale = AppliedHistory(state_folder(root))
-    stale.newest = lambda: None
+    first, second = plan_change(load_project(root)), plan_change(load_project(root))
+    changing.apply(first, root, actor="ann", reason="test")
     with pytest.raises(StoreError, match="by somebody else meanwhile"):
-        stale.append({"views": [], "services": []}, (), applied_us=0, actor="bob", reason="")
+        changing.apply(second, root, actor="bob", reason="test")
     assert history.newest().actor == "ann"
     assert [file.name for file in (state_folder(root) / "applied").iterdir()] == ["000001.json"]
 
@@ -271,7 +269,7 @@ def test_a_running_project_takes_over_what_is_applied(root):
         write(root, AFTER.replace("hours=1", "hours=1").replace('"mean", "max"', '"mean", "nothing"'))
         broken = AppliedHistory(state_folder(root)).newest()
         AppliedHistory(state_folder(root)).append(
-            broken.description, (), applied_us=0, actor="bob", reason="by hand"
+            broken, broken.description, (), applied_us=0, actor="bob", reason="by hand"
         )
         wait_until(lambda: adoption.ready() is None and "definitions" in runtime.problems)
         assert "version 3 is not taken over: definitions.py" in runtime.problems["definitions"]

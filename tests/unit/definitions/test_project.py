@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from textwrap import dedent
 
 import pytest
@@ -249,3 +250,11 @@ def test_files_are_read_as_they_are_even_when_changed_twice_in_a_second(tmp_path
             ((_, module),) = run_files(tmp_path, [file])
             assert source == module.WHO
     assert not list(tmp_path.rglob("*.pyc"))
+
+
+def test_threads_that_load_a_project_at_once_each_get_all_of_it(project):
+    root = project({"entities.py": ENTITIES, "features.py": FEATURES})
+    with ThreadPoolExecutor(8) as threads:
+        loaded = list(threads.map(lambda _: load_project(root), range(40)))
+    assert {len(one.sources) for one in loaded} == {1}
+    assert len({id(one.sources["payments"]) for one in loaded}) == 40, "each has run the files for itself"
