@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from penstock.plan.nodes import Plan
 
 PATIENCE_S = 0.5
+PILE_MESSAGES = 1_024
 """How long a live run waits for a partition of which it is not known whether there is more."""
 AGAIN_S = 1.0
 FINAL_S = 30.0
@@ -63,6 +64,11 @@ class KafkaInput:
     def at_rest(self) -> bool:
         """Whether all that is there was taken."""
         return self.reader.is_at_end(self.partition) and not self._again_s
+
+    @property
+    def is_piled_up(self) -> bool:
+        """Whether enough waits for a micro-batch that nobody would want larger."""
+        return self.reader.count(self.partition) >= PILE_MESSAGES
 
     def read(
         self, contract: Contract, offset: str | None, *, rows: int, final: bool, stop: Event

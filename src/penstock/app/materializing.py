@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.app.batch_inputs import BatchInput, batch_inputs
 from penstock.app.change_inputs import ChangeInput
-from penstock.app.running import Runner, Watch, no_watch
+from penstock.app.running import Runner, Watch
 from penstock.core.errors import NotFoundError
 from penstock.definitions.batch_views import BatchFeatureView
 
@@ -57,7 +57,7 @@ def chosen_inputs(runtime: Runtime, name: str | None) -> list[BatchInput | Chang
 
 
 def materialize_one(
-    runtime: Runtime, one: BatchInput | ChangeInput, *, stop: Event, watch: Watch = no_watch
+    runtime: Runtime, one: BatchInput | ChangeInput, *, stop: Event, watch: Watch | None = None
 ) -> Materialized:
     """Read one table and take its new rows in; durable on return."""
     summary = Runner(runtime, [one], stop=stop, watch=watch).run()

@@ -145,11 +145,11 @@ class Feed:
         """The rows up to `bound`; None where there are none."""
         head = self._head
         assert head is not None
-        side = "right" if self._rank <= bound[1:] else "left"
-        count = int(np.searchsorted(self._times, bound[0], side))  # type: ignore[call-overload]
-        if count == len(self._times):
+        if self.bound <= bound or not len(self._times):
             self._head, self._before = None, self._after
             return Part(self.source.name, head, Resume(self._after), self._times, self.key)
+        side = "right" if self._rank <= bound[1:] else "left"
+        count = int(np.searchsorted(self._times, bound[0], side))  # type: ignore[call-overload]
         stop = int(head.rows[count])
         if stop == self._taken:
             return None

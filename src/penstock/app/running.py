@@ -7,11 +7,13 @@ off from power - goes on exactly where it was.
 from __future__ import annotations
 
 import signal
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import inf
 from threading import Event
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -42,14 +44,20 @@ POLL_S = 0.2
 SERVING_ROWS = 1024
 """Most rows of a file in one micro-batch where requests may wait for its end."""
 
-Watch = Callable[[LiveSummary], None]
+TELL_S = 0.1
+"""How often the live metrics are shown at most."""
 
+SWITCH_S = 0.0005
+"""How long a thread may hold the interpreter while another waits: Python's own 5 ms would be most of the time until a decision."""
+
+Watch = Callable[[LiveSummary], None]
 
 Observe = Callable[["Processed", float], None]
 
 
-def no_watch(_summary: LiveSummary) -> None:
-    """Show nothing."""
+def short_turns() -> None:
+    """Let the threads of this process take short turns, where answers or other workers wait for them."""
+    sys.setswitchinterval(SWITCH_S)
 
 
 @dataclass(slots=True)
@@ -110,7 +118,7 @@ class Runner:
     stop
         Set to end after the micro-batch under way.
     watch
-        Called with the live metrics after each micro-batch.
+        Called with the live metrics after micro-batches, at most every `TELL_S`.
     decide
         Whether endpoints decide; without, what is read is history.
     observe
@@ -129,7 +137,7 @@ class Runner:
         inputs: Sequence[Input],
         *,
         stop: Event,
-        watch: Watch = no_watch,
+        watch: Watch | None = None,
         decide: bool = True,
         observe: Observe | None = None,
         answering: Answering | None = None,
@@ -153,6 +161,7 @@ class Runner:
         self._lasting: list[Feed] | None = None
         self._arrived = Event()
         self._durable: deque[tuple[float, float]] = deque()
+        self._told_s = -inf
         self.metrics = LiveMetrics(now_s(), default_action=_default_action(runtime))
 
     def run(self) -> LiveSummary:
@@ -170,7 +179,7 @@ class Runner:
             while not self._stop.is_set():
                 if not self._pass(final=False).batches:
                     self._runtime.engine.flush()
-                    self._watch(self.summary())
+                    self._tell()
                     self._wait(poll_s)
             if self._answering is not None:
                 self._answering.drain(self._note)
@@ -203,9 +212,7 @@ class Runner:
 
     def summary(self) -> LiveSummary:
         """The live metrics now."""
-        while self._durable:
-            started, done = self._durable.popleft()
-            self.metrics.add_latency(done - started, at_s=done)
+        self._count_latencies()
         return self.metrics.summary(self._now_s())
 
     def _pass(self, *, final: bool) -> _Pass:
@@ -277,7 +284,22 @@ class Runner:
         )
         self._offsets.update(offsets)
         self._note(processed, started)
-        self._watch(self.summary())
+        self._tell()
+
+    def _tell(self) -> None:
+        """Show the live metrics, no more often than anybody would look."""
+        now_s = self._now_s()
+        if now_s - self._told_s < TELL_S:
+            return
+        self._told_s = now_s
+        self._count_latencies()
+        if self._watch is not None:
+            self._watch(self.metrics.summary(now_s))
+
+    def _count_latencies(self) -> None:
+        while self._durable:
+            started, done = self._durable.popleft()
+            self.metrics.add_latency(done - started, at_s=done)
 
     def _note(self, processed: Processed, started: float) -> None:
         def durable(_: Future[None]) -> None:  # in the committing thread: note the time, no more

@@ -25,15 +25,18 @@ from penstock.app.runtime import Runtime, plan_of
 from penstock.app.settings import Settings
 from penstock.app.shard_plans import main_stream
 from penstock.app.stage_inputs import StageInput
-from penstock.app.stage_sending import SentOn
+from penstock.app.stage_sending import SendingOn, SentOn
 from penstock.connectors.kafka import KafkaReader, Partition
 from penstock.connectors.kafka_values import Values, values_of
 from penstock.core.errors import AwayError, BusyError, InputError, PenstockError
 from penstock.definitions.project import Project
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from penstock.app.in_force import InForce
     from penstock.app.worker_stages import WorkerStage
+    from penstock.engine.local import Processed
 
 AGAIN_S, AWAY_S = 0.05, 0.5
 
@@ -108,20 +111,32 @@ class Shard:
     """A shard that is open: takes turns with others in one thread."""
 
     def __init__(
-        self, number: int, runtime: Runtime, stage: WorkerStage, *, stop: Event, observe: Observe | None
+        self,
+        number: int,
+        runtime: Runtime,
+        stage: WorkerStage,
+        *,
+        stop: Event,
+        observe: Observe | None,
+        arrived: Callable[[], None],
+        sending: SendingOn | None,
     ) -> None:
         self.number = number
         self.runtime = runtime
+        self._observe, self._arrived = observe, arrived
         self.inputs = stage.topics.inputs(number, runtime.problems)
         self._rest_at: int | None = None
         self._watching = ExitStack()
-        self._sent_on = self._sending_on(stage)
+        self._sent_on: SentOn | None = None
+        if sending is not None:
+            self._sent_on = SentOn(runtime, sending, shard=number, rest_at=lambda: self._rest_at)
+            self._watching.callback(self._sent_on.close)
         beside = dict if self._sent_on is None else self._sent_on.noted
         self.runner = Runner(
             runtime,
             [one for one in self.inputs if isinstance(one, KafkaInput)],
             stop=stop,
-            observe=observe,
+            observe=self._note,
             stage=next((one for one in self.inputs if isinstance(one, StageInput)), None),
             beside=beside,
         )
@@ -141,6 +156,8 @@ class Shard:
         take_over: bool,
         problems: dict[str, str],
         patience_s: float,
+        arrived: Callable[[], None],
+        sending: SendingOn | None,
         observing: Callable[[Runtime], Observe | None] = lambda _: None,
     ) -> Shard:
         """Open a shard, as soon as whoever had it has closed it; with `take_over`, in PostgreSQL, from one that does not.
@@ -174,36 +191,46 @@ class Shard:
                     time.sleep(AWAY_S)
         finally:
             problems.pop(problem, None)
-        return cls(number, runtime, stage, stop=Event(), observe=observing(runtime))
+        return cls(
+            number,
+            runtime,
+            stage,
+            stop=Event(),
+            observe=observing(runtime),
+            arrived=arrived,
+            sending=sending,
+        )
 
     def step(self) -> bool:
-        """Process the next micro-batch; whether there was one."""
+        """Process the next micro-batch; whether there was one. It waits for no commit, but where the next micro-batch is ready and full.
+
+        What comes while a commit is under way makes one micro-batch: others have their turn meanwhile, and `arrived` is called at its end.
+        """
+        engine = self.runtime.engine
+        committing = engine.is_committing
+        if committing and not any(one.is_piled_up for one in self.inputs):
+            return False
         if self.runner.step():
             self._rest_at = None
             return True
-        at_rest = all(one.at_rest for one in self.inputs)
-        if self._sent_on is not None and self._rest_at is None and at_rest:
-            self.runtime.engine.flush()
-            self._rest_at = self.runtime.engine.position
-            self._sent_on.wake()
+        if not committing:
+            engine.flush()  # raises what a commit failed with
+            at_rest = all(one.at_rest for one in self.inputs)
+            if self._sent_on is not None and self._rest_at is None and at_rest:
+                self._rest_at = engine.position
+                self._sent_on.wake()
         return False
 
-    def _sending_on(self, stage: WorkerStage) -> SentOn | None:
-        """What sends the shard's rows to the next stage, if there is one."""
-        if stage.next_topic is None or stage.stage is None:
-            return None
-        sent_on = SentOn(
-            self.runtime,
-            stage.stage,
-            stage.topics.main,
-            shard=self.number,
-            settings=stage.topics.client,
-            topic=stage.next_topic,
-            partitions=stage.topics.partitions,
-            rest_at=lambda: self._rest_at,
-        )
-        self._watching.callback(sent_on.close)
-        return sent_on
+    def _note(self, processed: Processed, started_s: float) -> None:
+        processed.committed.add_done_callback(self._durable)
+        if self._observe is not None:
+            self._observe(processed, started_s)
+
+    def _durable(self, _: Future[None]) -> None:
+        """In the committing thread."""
+        if self._sent_on is not None:
+            self._sent_on.wake()
+        self._arrived()
 
     def offsets(self) -> dict[tuple[str, int], int]:
         """Up to where its partitions were processed."""

@@ -40,6 +40,10 @@ class Places(NamedTuple):
 
     def up_to(self, bound: Place) -> int:
         """How many of places that ascend are at most `bound`."""
+        if not len(self.keys) or (self.keys[-1], self.origins[-1]) <= bound:
+            return len(self.keys)
+        if (self.keys[0], self.origins[0]) > bound:
+            return 0
         low, high = (
             np.searchsorted(self.keys, bound[0], "left"),
             np.searchsorted(self.keys, bound[0], "right"),

@@ -40,6 +40,8 @@ STALE_MS = 3_000
 """How long after its last word a shard counts as being at rest, by the broker's clock."""
 MOST_BYTES = 64 << 20
 AT_ONCE = 256
+ROWS_AT_ONCE = 4_096
+"""How many rows of a shard that are there a micro-batch takes, in whole messages: it does not grow with what is piled up, and is not one message."""
 TIDY_MESSAGES = 1_000
 """After so many messages without rows the offset is kept all the same, since Kafka deletes what is old."""
 
@@ -66,6 +68,10 @@ class _Rows:
         """The first `count` rows, and the others."""
         return self._between(slice(0, count)), self._between(slice(count, self.columns.length))
 
+    def after(self, begin: int) -> _Rows:
+        """The rows from a position of the log on."""
+        return self.split(int(np.searchsorted(self.positions, begin)))[1]
+
     def _between(self, part: slice) -> _Rows:
         if part == slice(0, self.columns.length):
             return self
@@ -83,6 +89,11 @@ class _Waiting:
     rows: dict[str, _Rows]
     size: int
 
+    @property
+    def count(self) -> int:
+        """How many rows."""
+        return sum(rows.columns.length for rows in self.rows.values())
+
 
 @dataclass(slots=True, eq=False)
 class _Shard:
@@ -98,6 +109,15 @@ class _Shard:
     heard_ms: int | None = None
     waits_since_s: float | None = None
     is_away: bool = False
+
+    def full(self) -> Place | None:
+        """Up to where the rows that are there make a micro-batch, if they make more than one."""
+        count = 0
+        for at, one in enumerate(self.waiting):
+            count += one.count
+            if count >= ROWS_AT_ONCE and at + 1 < len(self.waiting):
+                return one.place
+        return None
 
     def take(self, bound: Place) -> dict[str, list[_Rows]]:
         """The rows up to `bound`, by source."""
@@ -165,6 +185,11 @@ class StageInput:
         """Whether nothing is there, and nobody is known to send more soon."""
         return all(self._rests(one) and not one.waiting for one in self._shards)
 
+    @property
+    def is_piled_up(self) -> bool:
+        """Whether enough waits for a micro-batch that nobody would want larger."""
+        return self.reader.count(self.partition) >= AT_ONCE or any(one.full() for one in self._shards)
+
     def step(self, offsets: Mapping[str, str]) -> Taken | None:
         """The next rows in order, and what to keep with them; no rows but something to keep; or None where there is nothing now.
 
@@ -214,7 +239,7 @@ class StageInput:
         rows = {}
         for source, payload in block.rows.items():
             whole = _Rows(*unmarked(Columns.from_bytes(payload)))
-            new = whole.split(int(np.searchsorted(whole.positions, begin)))[1]
+            new = whole if whole.positions[0] >= begin else whole.after(begin)
             if new.columns.length:
                 rows[source] = new
         if rows:
@@ -227,8 +252,8 @@ class StageInput:
         """Up to where rows may be taken, and the shard that sets it by what it has not sent yet."""
         bound, who = LAST, None
         for one in self._shards:
-            if len(one.waiting) > 1:  # in parts, so that micro-batches do not grow with what is piled up
-                mine, waits = one.waiting[0].place, None
+            if (full := one.full()) is not None:
+                mine, waits = full, None
             elif not self._rests(one):
                 mine, waits = one.place, one
             else:

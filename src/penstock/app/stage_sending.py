@@ -37,7 +37,7 @@ PROBLEM = "stage"
 SENT = "stage:sent"
 """Under which name it is noted up to where all was sent."""
 STRETCH_ROWS = 4_096
-POLL_S, AGAIN_S, FLUSH_S = 0.02, 1.0, 1.0
+POLL_S, LOOK_S, AGAIN_S, FLUSH_S = 0.1, 0.25, 1.0, 1.0
 TELL_S = 1.0
 """How often a partition is told at least that the shard is there."""
 SEED = 0x5747
@@ -78,8 +78,8 @@ class StageSender:
         The shard's number, and how many the next stage has.
     sent
         Where to begin.
-    send, flush
-        Send ``(partition, value)``; whether all that was sent is there.
+    send
+        Sends ``(partition, value)``.
     """
 
     def __init__(
@@ -92,13 +92,12 @@ class StageSender:
         partitions: int,
         sent: Sent,
         send: Callable[[int, bytes], None],
-        flush: Callable[[], bool],
         now_s: Callable[[], float] = time.monotonic,
     ) -> None:
         assert stage.following is not None
         self._log, self._column, self._source = log, stage.following, source
         self._shard, self._partitions = shard, partitions
-        self._send, self._flush, self._now_s = send, flush, now_s
+        self._send, self._now_s = send, now_s
         self._nodes = {
             name: node for name, node in stage.plan.sources.items() if source in {name, node.label_of}
         }
@@ -108,8 +107,8 @@ class StageSender:
         self.sent = sent
         """Up to where all was sent, and is there."""
 
-    def step(self, *, rest_at: int | None) -> bool:
-        """Send the next stretch, where the one before is there; whether there was any.
+    def begin(self, *, rest_at: int | None) -> None:
+        """Send the next stretch, where the one before is there.
 
         Parameters
         ----------
@@ -118,16 +117,18 @@ class StageSender:
         """
         if self._under_way is None:
             self._under_way = self._send_stretch(rest_at)
-        if not self._flush():
-            return True
-        moved = self._under_way.position > self.sent.position
-        self.sent, self._under_way = self._under_way, None
-        return moved
 
     @property
     def is_waiting(self) -> bool:
-        """Whether what was sent last is not there yet."""
+        """Whether what was sent last is not known to be there yet."""
         return self._under_way is not None
+
+    def settle(self) -> bool:
+        """All that was sent is there; whether that were any rows."""
+        assert self._under_way is not None
+        moved = self._under_way.position > self.sent.position
+        self.sent, self._under_way = self._under_way, None
+        return moved
 
     def say_goodbye(self) -> None:
         """Tell all partitions that the shard is on its way to another worker, who will have more to say."""
@@ -253,37 +254,27 @@ def _in_order(parts: Sequence[Columns]) -> Columns:
     return whole.take(np.argsort(whole[POSITION].values, kind="stable"))  # type: ignore[union-attr]
 
 
-class SentOn:
-    """The thread of a `StageSender`; what goes wrong stands in `Runtime.problems` under ``stage``, and is tried again.
+class SendingOn:
+    """The thread that sends on what the shards of a stage commit, all in one round, and waits once for all to be there.
+
+    One thread for all: threads that each do a little and wait would take the interpreter from each other, and from scoring.
 
     Parameters
     ----------
+    stage, source
+        What the shards compute, and the stream whose events they take.
     settings, topic, partitions
         Of librdkafka, and where the next stage reads.
-    rest_at
-        See `StageSender.step`.
     """
 
     def __init__(
-        self,
-        runtime: Runtime,
-        stage: Stage,
-        source: str,
-        *,
-        shard: int,
-        settings: Mapping[str, str],
-        topic: str,
-        partitions: int,
-        rest_at: Callable[[], int | None],
+        self, stage: Stage, source: str, *, settings: Mapping[str, str], topic: str, partitions: int
     ) -> None:
-        self._problems, self._settings, self._topic = runtime.problems, settings, topic
-        self._rest_at, self._stage, self._source = rest_at, stage, source
-        self._shard, self._partitions = shard, partitions
-        self._log = open_reader(runtime.project.root, runtime.shard)
-        noted = runtime.store.offsets().get(SENT)
-        sent = Sent() if noted is None else _sent_decoder.decode(noted)
+        self.stage, self.source, self.partitions = stage, source, partitions
+        self._settings, self._topic = settings, topic
         self._producer = StageProducer(settings, topic)
-        self._sender = self._sender_from(sent)
+        self._shards: list[SentOn] = []
+        self._turn = threading.Lock()
         self._stop, self._news = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="penstock-stage", daemon=True)
         self._thread.start()
@@ -292,56 +283,136 @@ class SentOn:
         """There is something to send."""
         self._news.set()
 
-    def noted(self) -> dict[str, str]:
-        """Up to where all was sent, to be kept with the next micro-batch."""
-        return {SENT: msgspec.json.encode(self._sender.sent).decode()}
+    def send(self, partition: int, value: bytes) -> None:
+        """Send a message of a shard."""
+        self._producer.send(partition, value)
+
+    def add(self, shard: SentOn) -> None:
+        """Send on what a shard commits."""
+        with self._turn:
+            self._shards.append(shard)
+        self.wake()
+
+    def remove(self, shard: SentOn) -> None:
+        """A shard goes to another worker."""
+        with self._turn:
+            self._shards.remove(shard)
+            try:
+                shard.sender.say_goodbye()
+                self._producer.flush(FLUSH_S)
+            except PenstockError as error:  # whoever waits has a patience
+                self._begin_anew(str(error))
 
     def close(self) -> None:
-        """End; the next one to have the shard goes on."""
+        """End, once all shards are removed."""
         self._stop.set()
-        self._news.set()
+        self.wake()
         self._thread.join()
-        try:
-            self._sender.say_goodbye()
-            self._producer.flush(FLUSH_S)
-        except PenstockError:  # whoever waits has a patience
-            pass
-        finally:
-            self._producer.close()
-            self._log.close()
+        self._producer.close()
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            wait_s = POLL_S
-            try:
-                wait_s = 0.0 if self._sender.step(rest_at=self._rest_at()) else POLL_S
-                if self._sender.is_waiting:
-                    self._problems[PROBLEM] = (
-                        f"topic {self._topic!r} between stages: no broker takes what is sent. It is sent when one does."
-                    )
-                else:
-                    self._problems.pop(PROBLEM, None)
-            except PenstockError as error:
-                self._problems[PROBLEM], wait_s = str(error), AGAIN_S
-                self._begin_anew()
+            with self._turn:
+                wait_s = self._round()
             self._news.wait(wait_s)
             self._news.clear()
 
-    def _sender_from(self, sent: Sent) -> StageSender:
-        producer = self._producer
-        return StageSender(
-            self._log,
-            self._stage,
-            self._source,
-            shard=self._shard,
-            partitions=self._partitions,
-            sent=sent,
-            send=producer.send,
-            flush=lambda: producer.flush(FLUSH_S),
-        )
+    def _round(self) -> float:
+        """Send on what there is; how long to wait for more."""
+        under_way = [shard for shard in self._shards if shard.begin()]
+        if not under_way:
+            return POLL_S
+        try:
+            there = self._producer.flush(FLUSH_S)
+        except PenstockError as error:
+            self._begin_anew(str(error))
+            return AGAIN_S
+        if there:
+            more = [shard.settle() for shard in under_way]
+            return 0.0 if any(more) else POLL_S
+        for shard in under_way:
+            shard.tell(
+                f"topic {self._topic!r} between stages: no broker takes what is sent. It is sent when one does."
+            )
+        return 0.0
 
-    def _begin_anew(self) -> None:
+    def _begin_anew(self, why: str) -> None:
         """With another producer: what the one before had under way is sent again, and nothing of it comes later."""
         self._producer.close()
         self._producer = StageProducer(self._settings, self._topic)
-        self._sender = self._sender_from(self._sender.sent)
+        for shard in self._shards:
+            shard.tell(why)
+            shard.begin_anew()
+
+
+class SentOn:
+    """A shard whose rows are sent on; what goes wrong stands in `Runtime.problems` under ``stage``, and is tried again.
+
+    Parameters
+    ----------
+    sending
+        Sends them.
+    rest_at
+        See `StageSender.begin`.
+    """
+
+    def __init__(
+        self, runtime: Runtime, sending: SendingOn, *, shard: int, rest_at: Callable[[], int | None]
+    ) -> None:
+        self._problems, self._sending = runtime.problems, sending
+        self._shard, self._rest_at = shard, rest_at
+        self._log = open_reader(runtime.project.root, runtime.shard)
+        noted = runtime.store.offsets().get(SENT)
+        self.sender = self._sender_from(Sent() if noted is None else _sent_decoder.decode(noted))
+        self._news, self._look_s = True, 0.0
+        sending.add(self)
+
+    def wake(self) -> None:
+        """There is something to send."""
+        self._news = True
+        self._sending.wake()
+
+    def noted(self) -> dict[str, str]:
+        """Up to where all was sent, to be kept with the next micro-batch."""
+        return {SENT: msgspec.json.encode(self.sender.sent).decode()}
+
+    def close(self) -> None:
+        """End; the next one to have the shard goes on."""
+        self._sending.remove(self)
+        self._log.close()
+
+    def begin(self) -> bool:
+        """Send the next stretch where there may be one; whether one is under way."""
+        now_s = time.monotonic()
+        if self._news or now_s >= self._look_s or self.sender.is_waiting:
+            self._news, self._look_s = False, now_s + LOOK_S
+            try:
+                self.sender.begin(rest_at=self._rest_at())
+            except PenstockError as error:
+                self._problems[PROBLEM], self._look_s = str(error), now_s + AGAIN_S
+        return self.sender.is_waiting
+
+    def settle(self) -> bool:
+        """All that was sent is there; whether there may be more."""
+        self._problems.pop(PROBLEM, None)
+        return self.sender.settle()
+
+    def tell(self, problem: str) -> None:
+        """Note what does not work."""
+        self._problems[PROBLEM] = problem
+
+    def begin_anew(self) -> None:
+        """What was under way is to be sent again."""
+        self.sender = self._sender_from(self.sender.sent)
+        self._news = True
+
+    def _sender_from(self, sent: Sent) -> StageSender:
+        return StageSender(
+            self._log,
+            self._sending.stage,
+            self._sending.source,
+            shard=self._shard,
+            partitions=self._sending.partitions,
+            sent=sent,
+            send=self._sending.send,
+        )

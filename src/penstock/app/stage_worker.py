@@ -20,6 +20,7 @@ from penstock.app.running import Observe
 from penstock.app.runtime import Runtime
 from penstock.app.settings import Settings
 from penstock.app.shards import Shard, is_lost
+from penstock.app.stage_sending import SendingOn
 from penstock.app.worker_stages import WorkerStage
 from penstock.connectors.kafka_group import Membership
 from penstock.core.errors import StoreError
@@ -80,6 +81,7 @@ class StageWorker:
         self._pool = ThreadPoolExecutor(OPENED_AT_ONCE, "penstock-open")
         self._arrived = threading.Event()
         self._ended = False
+        self._sending = _sending_on(stage)
         self.shards: dict[int, Shard] = {}
         """Those that are open, by partition."""
         self.name = stage.name
@@ -102,6 +104,8 @@ class StageWorker:
                     self._give_up_all()
         finally:
             self._pool.shutdown()
+            if self._sending is not None:
+                self._sending.close()
             self._topics.close()
 
     @property
@@ -137,17 +141,15 @@ class StageWorker:
     def _work(self, stop: threading.Event) -> None:
         while not stop.is_set():
             self._settle()
-            moved = [self._turn(shard, shard.step) for shard in list(self.shards.values())]
+            moved = [self._turn(shard) for shard in list(self.shards.values())]
             if not any(moved):
-                for shard in list(self.shards.values()):
-                    self._turn(shard, shard.runtime.engine.flush)
                 self._arrived.wait(IDLE_S)
                 self._arrived.clear()
 
-    def _turn(self, shard: Shard, work: Callable[[], bool | None]) -> bool | None:
-        """What `work` gives; a shard that another process took over is closed."""
+    def _turn(self, shard: Shard) -> bool:
+        """Whether a shard had a micro-batch; one that another process took over is closed."""
         try:
-            return work()
+            return shard.step()
         except StoreError as error:
             if not is_lost(error):
                 raise
@@ -207,6 +209,8 @@ class StageWorker:
             problems=self._problems,
             patience_s=self._settings.store.patience_s,
             observing=self._observing,
+            arrived=self._arrived.set,
+            sending=self._sending,
         )
 
     def _close(self, number: int) -> None:
@@ -237,3 +241,17 @@ class StageWorker:
         self._take_over(number, future)
         if number in self.shards:
             self._close(number)
+
+
+def _sending_on(stage: WorkerStage) -> SendingOn | None:
+    """What sends the shards' rows to the next stage, if there is one."""
+    if stage.next_topic is None or stage.stage is None:
+        return None
+    topics = stage.topics
+    return SendingOn(
+        stage.stage,
+        topics.main,
+        settings=topics.client,
+        topic=stage.next_topic,
+        partitions=topics.partitions,
+    )

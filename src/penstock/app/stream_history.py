@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from penstock.app.batch_inputs import batch_inputs
 from penstock.app.batch_tables import in_time_order, part_rows
-from penstock.app.running import Runner, Watch, no_watch
+from penstock.app.running import Runner, Watch
 from penstock.connectors.batch import BatchReader, batch_reader
 from penstock.core.clock import Clock
 from penstock.core.errors import InputError, StoreError
@@ -104,7 +104,7 @@ class HistoryInput:
             yield contract.decode_dicts([]), replace(place, done=True).to_text()
 
 
-def load_histories(runtime: Runtime, *, stop: Event, watch: Watch = no_watch) -> bool:
+def load_histories(runtime: Runtime, *, stop: Event, watch: Watch | None = None) -> bool:
     """Load the histories of all streams that have one and no events yet; whether there were any.
 
     Batch tables are read along with them, so that rows of all enter in the order of time.

@@ -15,7 +15,7 @@ import msgspec
 
 from penstock.app.applied import AppliedHistory
 from penstock.app.in_force import InForce
-from penstock.app.running import Observe
+from penstock.app.running import Observe, short_turns
 from penstock.app.runtime import Runtime, state_folder
 from penstock.app.settings import load_settings
 from penstock.app.stage_worker import ShardStatus, StageWorker
@@ -90,6 +90,7 @@ class Worker:
 
     def run(self, stop: threading.Event, *, watch: Callable[[WorkerStatus], None] = lambda _: None) -> None:
         """Work until stopped, then close all shards and leave the groups; raises what stops a shard."""
+        short_turns()
         self._file.parent.mkdir(parents=True, exist_ok=True)
         failed: list[BaseException] = []
         before = [

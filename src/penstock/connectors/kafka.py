@@ -146,6 +146,11 @@ class KafkaReader:
         buffer = self._buffers.get(partition)
         return self._failed is not None or (buffer is not None and bool(buffer.messages))
 
+    def count(self, partition: Partition) -> int:
+        """How many messages of the partition wait to be taken."""
+        buffer = self._buffers.get(partition)
+        return 0 if buffer is None else len(buffer.messages)
+
     def wait(self, partition: Partition, seconds: float) -> None:
         """Wait until something of `partition` is there, or its end; at most `seconds`."""
 

@@ -241,6 +241,11 @@ class LocalEngine:
             self.flush()
             self._take(plan, fold.finish(self._stepper.position, self._stepper.features), routes)
 
+    @property
+    def is_committing(self) -> bool:
+        """Whether something is under way that is not durable yet: `flush` would wait."""
+        return not self._inflight[1].done()
+
     def flush(self) -> None:
         """Wait until everything under way is durable."""
         self._inflight[1].result()

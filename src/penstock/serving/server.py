@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import socket
-import sys
 import threading
 import time
 from types import TracebackType
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 import uvicorn
 
+from penstock.app.running import short_turns
 from penstock.core.errors import SettingsError
 from penstock.serving.one_write import OneWriteProtocol
 
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 START_S = 30.0
 DRAIN_S = 5.0
 BACKLOG = 2048
-SWITCH_S = 0.0005
-"""How long a thread may hold the interpreter while another waits: Python's own 5 ms would be most of a request's time."""
-
 
 class Server:
     """Serves an application from a thread; use it as a context manager.
@@ -68,7 +65,7 @@ class Server:
         """Where it listens."""
 
     def __enter__(self) -> Self:
-        sys.setswitchinterval(SWITCH_S)
+        short_turns()
         self._thread.start()
         until = time.monotonic() + START_S
         while not self._server.started and self._thread.is_alive() and time.monotonic() < until:

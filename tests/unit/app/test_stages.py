@@ -7,7 +7,7 @@ from threading import Event
 import msgspec
 import pytest
 
-from penstock.app import stage_sending
+from penstock.app import stage_inputs, stage_sending
 from penstock.app.running import Runner
 from penstock.app.stage_blocks import Block
 from penstock.app.stage_inputs import FIRST_S, PATIENCE_S, STALE_MS, TIDY_MESSAGES
@@ -161,6 +161,7 @@ def test_what_is_sent_again_and_in_other_blocks_counts_once(tmp_path, monkeypatc
 
 def test_a_shard_of_a_later_stage_goes_on_where_its_commit_stands(tmp_path, monkeypatch):
     monkeypatch.setattr(stage_sending, "STRETCH_ROWS", 60)
+    monkeypatch.setattr(stage_inputs, "ROWS_AT_ONCE", 20)
     events, labels = history(600, 5)
     expected = one_engine(tmp_path / "one", events, labels)
     project, topic = write_project(tmp_path / "many"), Topic(PARTITIONS)
@@ -179,6 +180,23 @@ def test_a_shard_of_a_later_stage_goes_on_where_its_commit_stands(tmp_path, monk
         found |= mine
     assert opened_times > 2 * PARTITIONS
     assert found == expected
+
+
+@pytest.mark.parametrize(("rows_at_once", "most"), [(10_000, 1), (30, 30)])
+def test_what_is_piled_up_is_taken_in_micro_batches_of_rows_not_of_messages(
+    tmp_path, monkeypatch, rows_at_once, most
+):
+    monkeypatch.setattr(stage_sending, "STRETCH_ROWS", 3)
+    monkeypatch.setattr(stage_inputs, "ROWS_AT_ONCE", rows_at_once)
+    events, labels = history(300, 5)
+    project, topic = write_project(tmp_path), Topic(PARTITIONS)
+    sent_by_first_stage(project, topic, events, labels)
+    with opened(project, "shop-0", chain(project)[1].plan) as runtime:
+        one, batches = reading(runtime, topic, 0), 0
+        while (found := one.step({})) is not None and found[0]:
+            batches += 1
+            assert sum(len(part.decoded.rows) for part in found[0]) <= PARTITIONS * (rows_at_once + 3)
+        assert batches == most if most == 1 else 1 < batches <= most
 
 
 def test_the_first_stage_goes_on_where_its_note_stands(tmp_path):
