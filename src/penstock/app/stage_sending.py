@@ -8,8 +8,8 @@
 
 from __future__ import annotations
 
-import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -37,7 +37,8 @@ PROBLEM = "stage"
 SENT = "stage:sent"
 """Under which name it is noted up to where all was sent."""
 STRETCH_ROWS = 4_096
-POLL_S, LOOK_S, AGAIN_S, FLUSH_S = 0.1, 0.25, 1.0, 1.0
+LOOK_S, AGAIN_S, FLUSH_S, LATE_S = 0.25, 1.0, 1.0, 1.0
+MOST_UNDER_WAY = 64
 TELL_S = 1.0
 """How often a partition is told at least that the shard is there."""
 SEED = 0x5747
@@ -65,6 +66,19 @@ class _Rows:
     partitions: IntArray
 
 
+@dataclass(slots=True, eq=False)
+class _Stretch:
+    """What is under way: up to where, since when, and how many messages are not there yet."""
+
+    end: Sent
+    sent_s: float
+    left: int = 0
+
+    def one_there(self) -> None:
+        """Called when one of its messages is there."""
+        self.left -= 1
+
+
 class StageSender:
     """Sends a shard's log to the next stage.
 
@@ -79,7 +93,7 @@ class StageSender:
     sent
         Where to begin.
     send
-        Sends ``(partition, value)``.
+        Sends ``(partition, value, there)``; `there` is called when it is there.
     """
 
     def __init__(
@@ -91,7 +105,7 @@ class StageSender:
         shard: int,
         partitions: int,
         sent: Sent,
-        send: Callable[[int, bytes], None],
+        send: Callable[[int, bytes, Callable[[], None]], None],
         now_s: Callable[[], float] = time.monotonic,
     ) -> None:
         assert stage.following is not None
@@ -103,58 +117,64 @@ class StageSender:
         }
         self._reader = RowReader(log, stage.plan.sources)
         self._told: list[tuple[bool, float]] = [(False, -TELL_S)] * partitions
-        self._under_way: Sent | None = None
+        self._under_way: deque[_Stretch] = deque()
+        self._reached = sent
         self.sent = sent
         """Up to where all was sent, and is there."""
 
-    def begin(self, *, rest_at: int | None) -> None:
-        """Send the next stretch, where the one before is there.
+    def send_next(self, *, rest_at: int | None) -> bool:
+        """Send the next stretch; whether there were rows in it.
 
         Parameters
         ----------
         rest_at
             The length of the log at which the shard had nothing more to do; None while it has.
         """
-        if self._under_way is None:
-            self._under_way = self._send_stretch(rest_at)
+        self.settle()
+        if len(self._under_way) >= MOST_UNDER_WAY:
+            return False
+        before = self._reached.position
+        self._send_stretch(rest_at)
+        return self._reached.position > before
+
+    def settle(self) -> None:
+        """Note up to where all is there."""
+        while self._under_way and not self._under_way[0].left:
+            self.sent = self._under_way.popleft().end
 
     @property
-    def is_waiting(self) -> bool:
-        """Whether what was sent last is not known to be there yet."""
-        return self._under_way is not None
-
-    def settle(self) -> bool:
-        """All that was sent is there; whether that were any rows."""
-        assert self._under_way is not None
-        moved = self._under_way.position > self.sent.position
-        self.sent, self._under_way = self._under_way, None
-        return moved
+    def waits_since_s(self) -> float | None:
+        """Since when something is under way that is not known to be there."""
+        return self._under_way[0].sent_s if self._under_way else None
 
     def say_goodbye(self) -> None:
         """Tell all partitions that the shard is on its way to another worker, who will have more to say."""
-        mark = Block(
-            self._log.store_id, self._shard, self.sent.position, self.sent.place, rest=False, rows={}
-        )
+        end = self._reached
+        mark = Block(self._log.store_id, self._shard, end.position, end.place, rest=False, rows={})
         for partition in range(self._partitions):
-            self._send(partition, mark.to_bytes())
+            self._send(partition, mark.to_bytes(), lambda: None)
 
-    def _send_stretch(self, rest_at: int | None) -> Sent:
-        start, stop = self.sent.position, min(self._log.next_position, self.sent.position + STRETCH_ROWS)
+    def _send_stretch(self, rest_at: int | None) -> None:
+        start = self._reached.position
+        stop = max(start, min(self._log.next_position, start + STRETCH_ROWS))
         while True:
-            found, place = self._stretch(start, stop) if stop > start else ([], self.sent.place)
+            found, place = self._stretch(start, stop) if stop > start else ([], self._reached.place)
             rest = rest_at == stop
             blocks = [self._block(n, found, stop, place, rest=rest) for n in range(self._partitions)]
             if stop - start < 2 or max(map(len, blocks)) < MOST_BYTES // 2:
                 break
             stop = start + (stop - start) // 2
         filled = {int(n) for rows in found for n in rows.partitions}
+        stretch = _Stretch(Sent(stop, place), self._now_s())
         for partition, value in enumerate(blocks):
             rested, told_s = self._told[partition]
             news = partition in filled or rest != rested or (stop > start and not rest)
             if news or self._now_s() - told_s >= TELL_S:
-                self._send(partition, value)
+                stretch.left += 1
+                self._send(partition, value, stretch.one_there)
                 self._told[partition] = (rest, self._now_s())
-        return Sent(stop, place)
+        self._reached = stretch.end
+        self._under_way.append(stretch)
 
     def _block(self, partition: int, found: Sequence[_Rows], stop: int, place: Place, *, rest: bool) -> bytes:
         rows: dict[str, list[Columns]] = {}
@@ -175,7 +195,7 @@ class StageSender:
             if len(positions):
                 batches.append((node, columns, positions))
         if not batches:
-            return [], self.sent.place
+            return [], self._reached.place
         positions = np.concatenate([one[2] for one in batches])
         own = [places_of(columns, node, at, shard=self._shard) for node, columns, at in batches]
         order = np.argsort(positions)
@@ -193,9 +213,9 @@ class StageSender:
         """Places that do not go back; in the first stage late rows stand behind the row before them, each for itself."""
         if is_first:
             places = Places(
-                np.maximum(np.maximum.accumulate(places.keys), self.sent.place[0]), places.origins
+                np.maximum(np.maximum.accumulate(places.keys), self._reached.place[0]), places.origins
             )
-        return places.ascending(self.sent.place)
+        return places.ascending(self._reached.place)
 
     def _parted(
         self, node: SourceNode, columns: Columns, positions: IntArray, places: Places
@@ -255,9 +275,9 @@ def _in_order(parts: Sequence[Columns]) -> Columns:
 
 
 class SendingOn:
-    """The thread that sends on what the shards of a stage commit, all in one round, and waits once for all to be there.
+    """Sends on what the shards of a stage commit, in the thread that takes turns with them, and waits for nothing.
 
-    One thread for all: threads that each do a little and wait would take the interpreter from each other, and from scoring.
+    A thread of its own would take the interpreter from those that score, and they from it: each change of hands costs more than what it does.
 
     Parameters
     ----------
@@ -270,79 +290,53 @@ class SendingOn:
     def __init__(
         self, stage: Stage, source: str, *, settings: Mapping[str, str], topic: str, partitions: int
     ) -> None:
-        self.stage, self.source, self.partitions = stage, source, partitions
-        self._settings, self._topic = settings, topic
+        self.stage, self.source, self.topic, self.partitions = stage, source, topic, partitions
+        self._settings = settings
         self._producer = StageProducer(settings, topic)
         self._shards: list[SentOn] = []
-        self._turn = threading.Lock()
-        self._stop, self._news = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._run, name="penstock-stage", daemon=True)
-        self._thread.start()
+        self._again_s = 0.0
 
-    def wake(self) -> None:
-        """There is something to send."""
-        self._news.set()
-
-    def send(self, partition: int, value: bytes) -> None:
+    def send(self, partition: int, value: bytes, there: Callable[[], None]) -> None:
         """Send a message of a shard."""
-        self._producer.send(partition, value)
+        self._producer.send(partition, value, there)
 
     def add(self, shard: SentOn) -> None:
         """Send on what a shard commits."""
-        with self._turn:
-            self._shards.append(shard)
-        self.wake()
+        self._shards.append(shard)
 
     def remove(self, shard: SentOn) -> None:
         """A shard goes to another worker."""
-        with self._turn:
-            self._shards.remove(shard)
-            try:
-                shard.sender.say_goodbye()
-                self._producer.flush(FLUSH_S)
-            except PenstockError as error:  # whoever waits has a patience
-                self._begin_anew(str(error))
+        try:
+            self._producer.flush(FLUSH_S)
+            shard.sender.say_goodbye()
+            self._producer.flush(FLUSH_S)
+        except PenstockError as error:  # whoever waits has a patience
+            self._begin_anew(str(error))
+        self._shards.remove(shard)
+
+    def turn(self) -> bool:
+        """Send on what there is; whether there was any."""
+        if time.monotonic() < self._again_s:
+            return False
+        try:
+            self._producer.look()
+        except PenstockError as error:
+            self._begin_anew(str(error))
+            return False
+        moved = [shard.step() for shard in self._shards]
+        return any(moved)
 
     def close(self) -> None:
         """End, once all shards are removed."""
-        self._stop.set()
-        self.wake()
-        self._thread.join()
         self._producer.close()
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            with self._turn:
-                wait_s = self._round()
-            self._news.wait(wait_s)
-            self._news.clear()
-
-    def _round(self) -> float:
-        """Send on what there is; how long to wait for more."""
-        under_way = [shard for shard in self._shards if shard.begin()]
-        if not under_way:
-            return POLL_S
-        try:
-            there = self._producer.flush(FLUSH_S)
-        except PenstockError as error:
-            self._begin_anew(str(error))
-            return AGAIN_S
-        if there:
-            more = [shard.settle() for shard in under_way]
-            return 0.0 if any(more) else POLL_S
-        for shard in under_way:
-            shard.tell(
-                f"topic {self._topic!r} between stages: no broker takes what is sent. It is sent when one does."
-            )
-        return 0.0
 
     def _begin_anew(self, why: str) -> None:
         """With another producer: what the one before had under way is sent again, and nothing of it comes later."""
         self._producer.close()
-        self._producer = StageProducer(self._settings, self._topic)
+        self._producer = StageProducer(self._settings, self.topic)
+        self._again_s = time.monotonic() + AGAIN_S
         for shard in self._shards:
-            shard.tell(why)
-            shard.begin_anew()
+            shard.begin_anew(why)
 
 
 class SentOn:
@@ -353,7 +347,7 @@ class SentOn:
     sending
         Sends them.
     rest_at
-        See `StageSender.begin`.
+        See `StageSender.send_next`.
     """
 
     def __init__(
@@ -368,12 +362,12 @@ class SentOn:
         sending.add(self)
 
     def wake(self) -> None:
-        """There is something to send."""
+        """There is something to send; any thread may say so."""
         self._news = True
-        self._sending.wake()
 
     def noted(self) -> dict[str, str]:
         """Up to where all was sent, to be kept with the next micro-batch."""
+        self.sender.settle()
         return {SENT: msgspec.json.encode(self.sender.sent).decode()}
 
     def close(self) -> None:
@@ -381,28 +375,30 @@ class SentOn:
         self._sending.remove(self)
         self._log.close()
 
-    def begin(self) -> bool:
-        """Send the next stretch where there may be one; whether one is under way."""
+    def step(self) -> bool:
+        """Send the next stretch where there may be one; whether there was."""
         now_s = time.monotonic()
-        if self._news or now_s >= self._look_s or self.sender.is_waiting:
-            self._news, self._look_s = False, now_s + LOOK_S
-            try:
-                self.sender.begin(rest_at=self._rest_at())
-            except PenstockError as error:
-                self._problems[PROBLEM], self._look_s = str(error), now_s + AGAIN_S
-        return self.sender.is_waiting
+        if not self._news and now_s < self._look_s:
+            return False
+        self._news, self._look_s = False, now_s + LOOK_S
+        try:
+            moved = self.sender.send_next(rest_at=self._rest_at())
+        except PenstockError as error:
+            self._problems[PROBLEM], self._look_s = str(error), now_s + AGAIN_S
+            return False
+        since_s = self.sender.waits_since_s
+        if since_s is not None and now_s - since_s > LATE_S:
+            self._problems[PROBLEM] = (
+                f"topic {self._sending.topic!r} between stages: no broker takes what is sent. It is sent when one does."
+            )
+        else:
+            self._problems.pop(PROBLEM, None)
+        self._news |= moved
+        return moved
 
-    def settle(self) -> bool:
-        """All that was sent is there; whether there may be more."""
-        self._problems.pop(PROBLEM, None)
-        return self.sender.settle()
-
-    def tell(self, problem: str) -> None:
-        """Note what does not work."""
-        self._problems[PROBLEM] = problem
-
-    def begin_anew(self) -> None:
+    def begin_anew(self, why: str) -> None:
         """What was under way is to be sent again."""
+        self._problems[PROBLEM] = why
         self.sender = self._sender_from(self.sender.sent)
         self._news = True
 

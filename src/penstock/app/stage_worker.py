@@ -1,6 +1,6 @@
 """The shards of one stage that a worker has: a member of a consumer group, with a shard for each partition that it is given.
 
-One thread takes turns with all shards; another keeps the membership; shards are opened beside both. A partition is given up only when its
+The worker's thread takes turns with all shards; another keeps the membership; shards are opened beside both. A partition is given up only when its
 shard is closed, and what a shard goes on with stands in its own store, so no event is lost or decided twice, whoever has the shard.
 
 A worker that was frozen thaws as one whose shards others have taken over: its commits fail, and it works on with what the group gives it then.
@@ -9,9 +9,9 @@ A worker that was frozen thaws as one whose shards others have taken over: its c
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 
 import msgspec
 
@@ -25,7 +25,6 @@ from penstock.app.worker_stages import WorkerStage
 from penstock.connectors.kafka_group import Membership
 from penstock.core.errors import StoreError
 
-IDLE_S = 0.05
 GIVE_UP_S = 60.0
 OPENED_AT_ONCE = 4
 
@@ -49,6 +48,8 @@ class StageWorker:
         Makes it a static member; see `penstock.connectors.kafka_group.Membership`.
     observing
         See `penstock.app.worker.Worker`.
+    arrived
+        Called when there may be something to do.
     problems
         What does not work, besides problems of shards.
     """
@@ -61,6 +62,7 @@ class StageWorker:
         *,
         name: str | None,
         observing: Callable[[Runtime], Observe | None],
+        arrived: Callable[[], None],
         problems: dict[str, str],
     ) -> None:
         self._in_force, self._settings, self._stage = in_force, settings, stage
@@ -79,7 +81,7 @@ class StageWorker:
         self._lost: set[int] = set()  # ours as far as we know, and another process works on them
         self._opening: dict[int, Future[Shard]] = {}
         self._pool = ThreadPoolExecutor(OPENED_AT_ONCE, "penstock-open")
-        self._arrived = threading.Event()
+        self._arrived = arrived
         self._ended = False
         self._sending = _sending_on(stage)
         self.shards: dict[int, Shard] = {}
@@ -92,13 +94,14 @@ class StageWorker:
         """Whether the group knows it, and all shards that it was given are open."""
         return self._member.joined and not self._wanted - set(self.shards) - self._lost
 
-    def run(self, stop: threading.Event) -> None:
-        """Work until stopped, then close all shards and leave the group; raises what stops a shard."""
-        self._topics.tell(self._arrived.set)
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """While open, the group gives shards; at the end all are closed, and the group is left."""
+        self._topics.tell(self._arrived)
         try:
             with self._member:
                 try:
-                    self._work(stop)
+                    yield
                 finally:
                     self._ended = True
                     self._give_up_all()
@@ -138,15 +141,15 @@ class StageWorker:
             for number, shard in open_now.items()
         }
 
-    def _work(self, stop: threading.Event) -> None:
-        while not stop.is_set():
-            self._settle()
-            moved = [self._turn(shard) for shard in list(self.shards.values())]
-            if not any(moved):
-                self._arrived.wait(IDLE_S)
-                self._arrived.clear()
+    def turn(self) -> bool:
+        """Let each shard process a micro-batch, and send on what they have committed; whether there was any. Raises what stops a shard."""
+        self._settle()
+        moved = [self._step(shard) for shard in list(self.shards.values())]
+        if self._sending is not None:
+            moved.append(self._sending.turn())
+        return any(moved)
 
-    def _turn(self, shard: Shard) -> bool:
+    def _step(self, shard: Shard) -> bool:
         """Whether a shard had a micro-batch; one that another process took over is closed."""
         try:
             return shard.step()
@@ -161,13 +164,13 @@ class StageWorker:
         with self._changed:
             self._wanted |= set(numbers)
             self._lost -= set(numbers)
-        self._arrived.set()
+        self._arrived()
 
     def _taken(self, numbers: Sequence[int]) -> None:
         """In the member's thread: return when the shards are closed."""
         with self._changed:
             self._wanted -= set(numbers)
-            self._arrived.set()
+            self._arrived()
             self._changed.wait_for(lambda: not self._has(numbers), GIVE_UP_S)
 
     def _has(self, numbers: Sequence[int]) -> bool:
@@ -209,7 +212,7 @@ class StageWorker:
             problems=self._problems,
             patience_s=self._settings.store.patience_s,
             observing=self._observing,
-            arrived=self._arrived.set,
+            arrived=self._arrived,
             sending=self._sending,
         )
 

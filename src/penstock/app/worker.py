@@ -1,6 +1,7 @@
 """A worker: one of those that share out the partitions of a project's topics, for each stage of the project.
 
-Each stage has a thread, and shards as `penstock.app.stage_worker` says; here they are begun and ended together, and tell how they stand.
+One thread takes turns with all shards of all stages: threads that each do a little would take the interpreter from each other all the time, and each
+change of hands costs more than what is done (ADR 0039). Shards are opened, memberships kept and micro-batches committed beside it.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import msgspec
@@ -25,6 +26,7 @@ from penstock.core.errors import InputError, PenstockError
 from penstock.definitions.project import load_project
 
 REPORT_S = 1.0
+IDLE_S = 0.05
 
 
 class WorkerStatus(msgspec.Struct, frozen=True):
@@ -73,8 +75,17 @@ class Worker:
         """What does not work, besides problems of shards."""
         stages = worker_stages(project, settings, group=group or f"penstock-{project.name}")
         in_force = InForce(project, version)
+        self._arrived = threading.Event()
         self.stages = [
-            StageWorker(in_force, settings, stage, name=name, observing=observing, problems=self.problems)
+            StageWorker(
+                in_force,
+                settings,
+                stage,
+                name=name,
+                observing=observing,
+                arrived=self._arrived.set,
+                problems=self.problems,
+            )
             for stage in stages
         ]
         self.source = stages[0].topics.main
@@ -92,34 +103,17 @@ class Worker:
         """Work until stopped, then close all shards and leave the groups; raises what stops a shard."""
         short_turns()
         self._file.parent.mkdir(parents=True, exist_ok=True)
-        failed: list[BaseException] = []
-        before = [
-            threading.Thread(target=self._run_beside, args=(stage, stop, failed), daemon=True)
-            for stage in self.stages[:-1]
-        ]
         try:
-            with self._reporting(watch):
-                for thread in before:
-                    thread.start()
-                try:
-                    self.stages[-1].run(stop)
-                finally:
-                    stop.set()
-                    for thread in before:
-                        thread.join()
+            with self._reporting(watch), ExitStack() as working:
+                for stage in self.stages:
+                    working.enter_context(stage.working())
+                while not stop.is_set():
+                    moved = [stage.turn() for stage in self.stages]
+                    if not any(moved):
+                        self._arrived.wait(IDLE_S)
+                        self._arrived.clear()
         finally:
             self._file.unlink(missing_ok=True)
-        if failed:
-            raise failed[0]
-
-    def _run_beside(self, stage: StageWorker, stop: threading.Event, failed: list[BaseException]) -> None:
-        """Run a stage in a thread of its own; when one ends all do."""
-        try:
-            stage.run(stop)
-        except BaseException as error:  # noqa: BLE001 - raised where the worker was run
-            failed.append(error)
-        finally:
-            stop.set()
 
     @contextmanager
     def _reporting(self, watch: Callable[[WorkerStatus], None]) -> Iterator[None]:

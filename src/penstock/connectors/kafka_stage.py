@@ -7,7 +7,7 @@ and after an error nothing more is sent by it. So of whatever is sent again, a r
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from penstock.connectors.kafka import REACH_S, START, Quiet, library, partitions_of
@@ -97,19 +97,30 @@ class StageProducer:
             }
         )
 
-    def send(self, partition: int, value: bytes) -> None:
-        """Send a message; it is there when `flush` has said so. Raises as `flush` does."""
+    def send(self, partition: int, value: bytes, there: Callable[[], None]) -> None:
+        """Send a message; `there` is called when it is there, by `look` or `flush`. Raises as these do."""
+
+        def delivered(error: Any, _: Any) -> None:
+            if error is None:
+                there()
+            else:
+                self._failed = error.str()
+
         try:
-            self._producer.produce(self._topic, value, partition=partition, on_delivery=self._delivered)
+            self._producer.produce(self._topic, value, partition=partition, on_delivery=delivered)
         except (BufferError, library().KafkaException) as error:
-            raise self._not_there(str(error)) from error
+            self._failed = str(error)
+            raise self._not_there(self._failed) from error
+
+    def look(self) -> None:
+        """See what is there, without waiting; raises `UnreachableError` where something never will be, and this producer is to be closed."""
         self._producer.poll(0)
+        self._check()
 
     def flush(self, wait_s: float) -> bool:
-        """Whether all that was sent is there; raises `UnreachableError` where something never will be, and this producer is to be closed."""
+        """Wait until all that was sent is there, and whether it is; raises as `look` does."""
         left = int(self._producer.flush(wait_s))
-        if self._failed:
-            raise self._not_there(self._failed)
+        self._check()
         return not left
 
     def close(self) -> None:
@@ -123,9 +134,9 @@ class StageProducer:
             "topic is there."
         )
 
-    def _delivered(self, error: Any, _: Any) -> None:
-        if error is not None:
-            self._failed = error.str()
+    def _check(self) -> None:
+        if self._failed:
+            raise self._not_there(self._failed)
 
 
 def _own(settings: Mapping[str, str]) -> dict[str, str]:

@@ -24,6 +24,7 @@ START_S = 30.0
 DRAIN_S = 5.0
 BACKLOG = 2048
 
+
 class Server:
     """Serves an application from a thread; use it as a context manager.
 

@@ -179,8 +179,9 @@ class Sender(StageSender):
     """One whose messages are there at once."""
 
     def step(self, *, rest_at):
-        self.begin(rest_at=rest_at)
-        return self.settle()
+        moved = self.send_next(rest_at=rest_at)
+        self.settle()
+        return moved
 
 
 def sender(runtime, stage, number, topic, sent=None, *, now_s=lambda: 0.0):
@@ -191,7 +192,7 @@ def sender(runtime, stage, number, topic, sent=None, *, now_s=lambda: 0.0):
         shard=number,
         partitions=PARTITIONS,
         sent=sent or Sent(),
-        send=topic.send,
+        send=lambda partition, value, there: (topic.send(partition, value), there()),
         now_s=now_s,
     )
 
