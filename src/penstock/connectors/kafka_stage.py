@@ -86,7 +86,7 @@ class StageProducer:
         self._failed = ""
         self._producer: Any = library().Producer(
             {
-                "linger.ms": 1,
+                "linger.ms": 0,
                 "compression.type": "lz4",
                 **_own(settings),
                 "enable.idempotence": True,

@@ -38,6 +38,8 @@ def opening(monkeypatch, tmp_path):
                 take_over=True,
                 problems=problems,
                 patience_s=patience_s,
+                arrived=lambda: None,
+                sending=None,
             )
         except AttributeError:  # it went on, with what is no runtime
             return seen, problems, "opened"
