@@ -3,6 +3,7 @@
 Usage: latency.py EVENTS MODEL OUTPUT (the output is not written)
 """
 
+import gc
 import json
 import pathlib
 import sys
@@ -29,6 +30,7 @@ def decide(line: str) -> float:
 
 
 nanoseconds = []
+gc.freeze()
 with pathlib.Path(events).open(encoding="utf-8") as lines:
     for line in lines:
         started = time.perf_counter_ns()
