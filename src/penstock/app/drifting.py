@@ -161,7 +161,7 @@ def _warning(width_us: int, covered_us: int) -> str:
             f"drift_window is {timedelta(microseconds=width_us)}, not whole days: where values follow the hour of the day, that alone is a "
             "difference from the training data. Choose whole days (timedelta(days=...))."
         )
-    if width_us % DAY_US or (covered + HOUR_US) % DAY_US > 2 * HOUR_US and covered < width_us - HOUR_US:
+    if width_us % DAY_US or ((covered + HOUR_US) % DAY_US > 2 * HOUR_US and covered < width_us - HOUR_US):
         return (
             f"These are decisions of {covered / HOUR_US:.1f} hours, not of whole days: where values follow the hour of the day, that alone is "
             "a difference from the training data. Look again when days are over."

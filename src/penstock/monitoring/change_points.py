@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -216,21 +217,23 @@ class Listener:
         heard = self.heard
         newest = self._forward(self._clock.add(times_us))
         sums = [np.append(0, np.cumsum(each)) for each in self._scale.codes(values, times_us)]
-        start = 0
-        while start < len(newest):
-            if not heard.count or newest[start] < heard.first_us:
-                heard.first_us = int(newest[start])
-            late = start + _first(newest[start:] >= heard.first_us + self._span)
-            last = max(start + BLOCK - heard.count - 1, late, start)
-            stop = min(last + 1, start + _first(newest[start:] < heard.first_us), len(newest))
-            heard.count += stop - start
-            heard.codes += int(sums[0][stop] - sums[0][start])
-            heard.values += int(sums[1][stop] - sums[1][start])
-            if stop == last + 1:
-                point = self._close(int(newest[last]))
-                if point is not None:
-                    yield last, point
-            start = stop
+        backwards = np.flatnonzero(np.diff(newest) < 0) + 1
+        for first, end in pairwise([0, *backwards.tolist(), len(newest)]):
+            start = first
+            while start < end:
+                if not heard.count or newest[start] < heard.first_us:
+                    heard.first_us = int(newest[start])
+                late = first + int(np.searchsorted(newest[first:end], heard.first_us + self._span))
+                last = max(start + BLOCK - heard.count - 1, late, start)
+                stop = min(last + 1, end)
+                heard.count += stop - start
+                heard.codes += int(sums[0][stop] - sums[0][start])
+                heard.values += int(sums[1][stop] - sums[1][start])
+                if last < end:
+                    point = self._close(int(newest[last]))
+                    if point is not None:
+                        yield last, point
+                start = stop
         heard.newest_us, heard.recent = int(newest[-1]), self._clock.recent
 
     def _forward(self, clock: IntArray) -> IntArray:
