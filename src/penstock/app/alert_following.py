@@ -14,7 +14,6 @@ import numpy as np
 
 from penstock.app.alert_matching import Matcher, Reasons, Told, no_reasons
 from penstock.app.alert_metrics import is_slow
-from penstock.core.errors import PenstockError
 from penstock.core.time import from_us, to_us
 from penstock.definitions.alerts import Alert, OnDecision, OnMetric
 from penstock.definitions.project import Project
@@ -112,7 +111,7 @@ class AlertFollower:
                 changes.states |= {name: _text(one) for name, one in self._watched.items()}
             if moved or changes.messages or changes.states or changes.groups:
                 self._store.commit(changes)
-        except PenstockError:
+        except Exception:
             self._restore()
             raise
         self.position = stop

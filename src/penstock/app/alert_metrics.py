@@ -74,9 +74,12 @@ class StoredMetrics:
                 try:
                     self._values[name] = metric_value(self._root, store, plan, project, on, progress=pace)
                     self.problem = None
-                except PenstockError as error:
+                except _Ended:
+                    raise
+                except Exception as error:  # noqa: BLE001 - a model's or a metric's own library: told, and the others are made
                     self._values[name] = None
-                    self.problem = f"{name}: {error}"
+                    kind = "" if isinstance(error, PenstockError) else f"{type(error).__name__}: "
+                    self.problem = f"{name}: {kind}{error}"
 
     def _run(self) -> None:
         pause = 0.0
@@ -84,7 +87,10 @@ class StoredMetrics:
             while not self._stop.wait(pause):
                 pace = _Pace(self._stop)
                 begun = time.thread_time()
-                self.once(pace=pace)
+                try:
+                    self.once(pace=pace)
+                except PenstockError as error:  # the store cannot be read: told, and tried again
+                    self.problem = str(error)
                 pause = max((time.thread_time() - begun) / RATE - pace.waited_s, _LEAST_PAUSE_S)
         except _Ended:
             return

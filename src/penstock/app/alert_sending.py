@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from penstock.core.clock import Clock
 from penstock.core.errors import StoreError
 from penstock.definitions.alerts import Alert, Apprise, Webhook
-from penstock.monitoring.alert_sinks import Outbound
+from penstock.monitoring.alert_sinks import LONGEST_ERROR, Outbound, Outcome
 from penstock.monitoring.alerts import retry_after_us
 from penstock.stores.alerts import AlertStore, Due
 
@@ -53,6 +53,8 @@ class Sender:
         self.receivers = receivers
         self.outcomes: Counter[tuple[str, str]] = Counter()
         """Attempts by alert and what became of them: ``sent``, ``failed`` (tried again), ``dead``."""
+        self.problem = ""
+        """What went wrong last that nobody foresaw."""
         self._store, self._clock, self._chance = store, clock, chance
         self._outbound = Outbound(environ)
         self._failures, self._not_before_us = 0, 0
@@ -86,7 +88,10 @@ class Sender:
 
     def _attempt(self, receiver: Webhook | Apprise, due: Due) -> bool:
         now_us = self._clock.now_us()
-        outcome = self._outbound.send(receiver, due.key, due.body, now_us=now_us)
+        try:
+            outcome = self._outbound.send(receiver, due.key, due.body, now_us=now_us)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the message waits, and the others are sent
+            outcome = Outcome(delivered=False, error=f"{type(error).__name__}: {error}"[:LONGEST_ERROR])
         now_us = self._clock.now_us()
         if outcome.delivered:
             self._store.sent(due.id, now_us)
@@ -110,7 +115,10 @@ class Sender:
         while not self._stop.is_set():
             try:
                 taken = self.once()
-            except StoreError:  # the follower meets it too, and says so
+            except Exception as error:  # noqa: BLE001 - a store that fails the follower meets too, and says so; the thread goes on
+                self.problem = (
+                    "" if isinstance(error, StoreError) else f"{self.name}: {type(error).__name__}: {error}"
+                )
                 taken = 0
             if not taken:
                 self._stop.wait(POLL_S)

@@ -16,11 +16,12 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from penstock.app.alert_following import AlertFollower, Watched
+from penstock.app.alert_matching import Reasons
 from penstock.app.alert_metrics import StoredMetrics
 from penstock.app.alert_sending import POLL_S, Sender, receivers_of
 from penstock.app.reasons import Reasoners
@@ -66,6 +67,7 @@ class Alerting:
         self._senders: dict[str, Sender] = {}
         self._defined: Project | None = None
         self._looked_s = time.monotonic()
+        self._without_reasons, self._why_without = 0, ""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="penstock-alerts", daemon=True)
 
@@ -91,7 +93,7 @@ class Alerting:
             self._metrics.once()
             while follower.step(self._clock.now_us(), close_groups=True):
                 pass
-        except PenstockError as error:
+        except Exception as error:  # noqa: BLE001 - a plugin's own: what is not told waits for the next run
             self._runtime.problems[PROBLEM] = str(error)
             return
         until = time.monotonic() + timeout_s
@@ -122,6 +124,8 @@ class Alerting:
                 moved = self._look()
             except PenstockError as error:
                 self._runtime.problems[PROBLEM] = str(error)
+            except Exception as error:  # noqa: BLE001 - a plugin's own: told, and nothing of the step counts, so it is made again
+                self._runtime.problems[PROBLEM] = f"{type(error).__name__}: {error}"
             if not moved:
                 self._stop.wait(POLL_S)
 
@@ -147,7 +151,10 @@ class Alerting:
                 log,
                 store,
                 AlertFollower(
-                    log, store, stored_metric=self._metrics.value, reasons=Reasoners(self._runtime).of
+                    log,
+                    store,
+                    stored_metric=self._metrics.value,
+                    reasons=self._reasons_or_none(Reasoners(self._runtime).of),
                 ),
             )
         _, store, follower = self._open
@@ -162,8 +169,28 @@ class Alerting:
         self._metrics.start()
         self._note()
 
+    def _reasons_or_none(self, reasons: Reasons) -> Reasons:
+        """Reasons as far as they can be had: an alert goes without them rather than not at all."""
+
+        def found(
+            endpoint: str, model: str | None, features: Mapping[str, float | None], *, top: int
+        ) -> list[dict[str, Any]] | None:
+            try:
+                return reasons(endpoint, model, features, top=top)
+            except Exception as error:  # noqa: BLE001 - a model's own library may raise anything
+                self._without_reasons += 1
+                self._why_without = f"{type(error).__name__}: {error}"
+                return None
+
+        return found
+
     def _note(self) -> None:
         found = [*problems(self._runtime.project), *filter(None, [self._metrics.problem])]
+        found += filter(None, [sender.problem for sender in list(self._senders.values())])
+        if self._without_reasons:
+            found.append(
+                f"{self._without_reasons} told without reasons, lately because of {self._why_without}"
+            )
         if found:
             self._runtime.problems[PROBLEM] = "; ".join(found)
         else:

@@ -210,10 +210,13 @@ class DriftWatch:
             one.endpoint.name: (one, live_streams(project, one)) for one in watched_monitors(project)
         }
         self._watches: dict[str, EndpointWatch] = {}
+        self._head: str | None = None
+        self._references: dict[str, Reference | None] = {}
 
     def catch_up(self, *, wait: Callable[[], bool] = bool) -> bool:
         """Take in all that is committed, a stretch at a time, and keep it; whether there was anything. `wait` true ends it early."""
         moved = False
+        self._forget_references()
         for name, (monitor, streams) in self._monitors.items():
             watch = self._watch(name, monitor, streams)
             while watch is not None and watch.step():
@@ -223,11 +226,26 @@ class DriftWatch:
                     return True
         return moved
 
+    def _forget_references(self) -> None:
+        """Where the registry has changed; its newest hash says so, in one row."""
+        head = self._registry.head()
+        if head != self._head:
+            self._head = head
+            self._references.clear()
+
+    def _reference(self, model: str) -> Reference | None:
+        """The version of a model that is in Production now, read once as long as the registry stays as it is."""
+        if model not in self._references:
+            try:
+                self._references[model] = reference_of(self._registry, model)
+            except (NotFoundError, ModelError):
+                self._references[model] = None
+        return self._references[model]
+
     def _watch(self, name: str, monitor: Monitor, streams: tuple[str, ...]) -> EndpointWatch | None:
         """The watch against the version in Production now; None where there is none, or nothing to compare with."""
-        try:
-            reference = reference_of(self._registry, monitor.endpoint.model.name)
-        except (NotFoundError, ModelError):
+        reference = self._reference(monitor.endpoint.model.name)
+        if reference is None:
             return None
         known, kept = self._watches.get(name), read_state(self._root, name)
         is_current = known is not None and known.state.version == reference.version

@@ -173,7 +173,7 @@ def _newest(store: LogReader, plan: Plan, monitor: Monitor, start: int) -> int:
     clock = BulkClock()
     newest = max(
         (
-            int(clock.add(scored.times_us).max())
+            clock.newest(scored.times_us)
             for scored, _, _ in scored_batches(store, plan, monitor, labelled=False, start=start)
             if len(scored.times_us)
         ),

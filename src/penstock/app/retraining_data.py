@@ -65,7 +65,7 @@ def recent_data(
     newest, clock = np.iinfo(np.int64).min, BulkClock()
     for part in feature_parts(store, plan, service, stop=stop, progress=progress):
         times = _times(part, plan, service)
-        newest = max(newest, int(clock.add(times).max(initial=newest)))
+        newest = max(newest, clock.newest(times)) if len(times) else newest
         kept.append((part, times))
         while kept and int(kept[0][1].max(initial=newest - 2 * reach)) < newest + 1 - delay - reach:
             kept.popleft()
@@ -93,7 +93,7 @@ def newest_time(store: LogReader, plan: Plan, model: Model, *, stop: int) -> int
         batches = store.read_log(max(end - STEP_ROWS, 0), end, sources={source.name})
         times = [_times_of(batch.payload, source.time_field) for batch in batches]
         if times:
-            return int(BulkClock().add(np.concatenate(times)).max())
+            return BulkClock().newest(np.concatenate(times))
     return None
 
 
@@ -113,7 +113,7 @@ def position_since(store: LogReader, plan: Plan, model: Model, *, since_us: int,
 
 def newest_of(payload: bytes, time_field: str) -> int:
     """The newest event time in a batch of the log, whatever single rows say."""
-    return int(BulkClock().add(_times_of(payload, time_field)).max())
+    return BulkClock().newest(_times_of(payload, time_field))
 
 
 def _times_of(payload: bytes, time_field: str) -> IntArray:

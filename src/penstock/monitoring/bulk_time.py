@@ -12,6 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from penstock.core.time import DAY_US
+
 IntArray = npt.NDArray[np.int64]
 
 ROWS = 21
@@ -52,6 +54,15 @@ class BulkClock:
         windows = np.lib.stride_tricks.sliding_window_view(times, ROWS)
         medians = np.partition(windows, ROWS // 2, axis=1)[:, ROWS // 2]
         return np.concatenate([np.array(short, np.int64), medians])
+
+    def newest(self, times_us: IntArray) -> int:
+        """Take in at least one row; the newest of their times that is believed: at most a day ahead of where the stream stood.
+
+        >>> BulkClock().newest(np.array([10, 11, 4 * DAY_US, 12, 13]))
+        13
+        """
+        clock = self.add(times_us)
+        return int(times_us.max(initial=clock.max(), where=times_us <= clock + DAY_US))
 
 
 def _middle(times: IntArray) -> int:
