@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 import numpy as np
 
+from penstock.app.alert_lists import listing
 from penstock.app.alert_matching import Matcher, Reasons, Told, no_reasons
 from penstock.app.alert_metrics import is_slow
 from penstock.core.time import from_us, to_us
-from penstock.definitions.alerts import Alert, OnDecision, OnMetric
+from penstock.definitions.alert_lists import AddTo
+from penstock.definitions.alerts import Alert, OnDecision, OnMetric, Receiver
 from penstock.definitions.project import Project
 from penstock.engine.decisions import Decisions
 from penstock.engine.lookup import RowReader
@@ -166,8 +168,19 @@ class AlertFollower:
                 touched.add(self._into_group(alert, told, step.now_us))
             else:
                 key = message_key(alert.name, alert.on.endpoint.source.name, told.event_id)
-                body = body_of("alert.decision", told.time_us, told.data | told.because())
-                changes.messages += step.messages(alert, "decision", key, body, [told.position])
+                people = [to for to in alert.to if not isinstance(to, AddTo)]
+                if people:
+                    body = body_of("alert.decision", told.time_us, told.data | told.because())
+                    changes.messages += step.messages(
+                        alert, "decision", key, body, [told.position], receivers=people
+                    )
+                for to in alert.to:
+                    wanted = listing(alert, to, told, now_us=step.now_us) if isinstance(to, AddTo) else None
+                    if wanted is not None:
+                        body = body_of("alert.list", told.time_us, wanted)
+                        changes.messages += step.messages(
+                            alert, "list", key, body, [told.position], receivers=[to]
+                        )
         return touched
 
     def _into_group(self, alert: Alert, told: Told, now_us: int) -> tuple[str, str]:
@@ -244,13 +257,14 @@ class _Step:
         positions: Sequence[int],
         *,
         silenced: bool | None = None,
+        receivers: Sequence[Receiver] | None = None,
     ) -> Iterable[Outgoing]:
-        """One message a receiver."""
+        """One message a receiver; by default to all of the alert's."""
         only_noted = alert.name in self.silences if silenced is None else silenced
         expires = self.now_us + to_us(alert.give_up_after)
         return [
             Outgoing(key, alert.name, to.name, kind, self.now_us, expires, body, tuple(positions), only_noted)
-            for to in alert.to
+            for to in (alert.to if receivers is None else receivers)
         ]
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from penstock.core.time import to_us
 from penstock.core.types import Field
+from penstock.definitions.alert_lists import AddTo
 from penstock.definitions.alerts import Alert, OnDecision
 from penstock.engine.answers import event_ids
 from penstock.engine.decisions import Decisions, Flag
@@ -47,12 +48,16 @@ def no_reasons(
 
 
 class Told(NamedTuple):
-    """A decision that an alert tells of: its place, its event's time and id, the values of `group_by`, and what is said of it."""
+    """A decision that an alert tells of: its place, its event's time and id, and what is said of it.
+
+    `group` are the values of `group_by`, `keys` those that lists are to hold, by receiver.
+    """
 
     position: int
     time_us: int
     event_id: str
     group: dict[str, Any]
+    keys: dict[str, dict[str, Any]]
     data: dict[str, Any]
     because: Callable[[], dict[str, Any]]
     """What else is said of it, and takes longer to find: the reasons."""
@@ -81,7 +86,9 @@ class Matcher:
         events = self._rows.events(self._plan.endpoints[endpoint].source, positions)
         source = self._plan.sources[self._plan.endpoints[endpoint].source]
         types = {field.name: field.dtype for field in source.fields}
-        wanted = {source.time_field, *alert.include, *alert.group_by}
+        lists = [to for to in alert.to if isinstance(to, AddTo)]
+        in_lists = {column for to in lists for _, column in to.columns}
+        wanted = {source.time_field, *alert.include, *alert.group_by, *in_lists}
         chosen = np.flatnonzero(self._holds(on, endpoint, decisions, events))
         part = events.take(chosen)
         values = {name: to_list(part[name], types[name]) for name in wanted}
@@ -94,8 +101,9 @@ class Matcher:
             if alert.include:
                 data["include"] = {name: _plain(event[name]) for name in alert.include}
             group = {name: _plain(event[name]) for name in alert.group_by}
+            keys = {to.name: {key: _plain(event[column]) for key, column in to.columns} for to in lists}
             because = partial(self._because, endpoint, decisions, row, alert.reasons)
-            yield Told(position, to_us(event[source.time_field]), identity, group, data, because)
+            yield Told(position, to_us(event[source.time_field]), identity, group, keys, data, because)
 
     def _because(self, endpoint: str, decisions: Decisions, row: int, top: int) -> dict[str, Any]:
         """The reasons for a score; where a rule decided they would be of something else."""

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from penstock.core.errors import DefinitionError
 from penstock.core.types import check_name
+from penstock.definitions.alert_lists import AddTo
 from penstock.definitions.endpoints import Endpoint
 from penstock.definitions.sources import check_not_negative
 from penstock.definitions.tags import Tags, tags_of
@@ -250,6 +251,9 @@ class Apprise:
         return self.url_env
 
 
+Receiver = Webhook | Apprise | AddTo
+
+
 @dataclass(frozen=True, slots=True, init=False)
 class Alert:
     """Who is told when. Told at least once, off the path of the decision; see docs/alerts.md.
@@ -261,7 +265,7 @@ class Alert:
     on
         `OnDecision` or `OnMetric`.
     to
-        Receivers: `Webhook`, `Apprise`.
+        Receivers: `Webhook`, `Apprise`; of decisions also `AddTo`, a list that the event's key is put on.
     include
         Columns of the event that are sent along (`OnDecision`). None is by default: events hold what concerns nobody else.
     reasons
@@ -292,7 +296,7 @@ class Alert:
 
     name: str
     on: OnDecision | OnMetric
-    to: tuple[Webhook | Apprise, ...]
+    to: tuple[Receiver, ...]
     include: tuple[str, ...]
     reasons: int
     group_by: tuple[str, ...]
@@ -309,7 +313,7 @@ class Alert:
         name: str,
         *,
         on: OnDecision | OnMetric,
-        to: Sequence[Webhook | Apprise],
+        to: Sequence[Receiver],
         include: Sequence[str] = (),
         reasons: int = 3,
         group_by: Sequence[str] = (),
@@ -324,6 +328,7 @@ class Alert:
         what = f"Alert {check_name(name, what='Alert')!r}"
         _check_on(on, owner=what)
         _check_receivers(to, owner=what)
+        _check_lists(on, to, owner=what, grouped=bool(group_window))
         check_not_negative(group_window, owner=what, argument="group_window")
         _check_columns(on, owner=what, include=include, group_by=group_by)
         if group_by and not group_window:
@@ -426,13 +431,9 @@ def _check_on(on: object, *, owner: str) -> None:
 
 
 def _check_receivers(to: object, *, owner: str) -> None:
-    if (
-        not isinstance(to, list | tuple)
-        or not to
-        or not all(isinstance(one, Webhook | Apprise) for one in to)
-    ):
+    if not isinstance(to, list | tuple) or not to or not all(isinstance(one, Receiver) for one in to):
         raise DefinitionError(
-            f"{owner}: to is {to!r}; allowed is a list of at least one Webhook or Apprise. Write for example "
+            f"{owner}: to is {to!r}; allowed is a list of at least one Webhook, Apprise or AddTo. Write for example "
             'to=[Webhook("https://cards.example/ban", secret_env="CARDS_SECRET")].'
         )
     names = [one.name for one in to]
@@ -440,6 +441,20 @@ def _check_receivers(to: object, *, owner: str) -> None:
         raise DefinitionError(
             f"{owner}: to names a receiver twice ({', '.join(names)}); allowed is each once. Remove one."
         )
+
+
+def _check_lists(on: OnDecision | OnMetric, to: Sequence[Receiver], *, owner: str, grouped: bool) -> None:
+    for one in to:
+        if not isinstance(one, AddTo):
+            continue
+        if isinstance(on, OnMetric) or grouped:
+            what = (
+                "a metric, which has no key" if isinstance(on, OnMetric) else "a group, of which few are kept"
+            )
+            raise DefinitionError(
+                f"{owner}: AddTo of {one.keys.name!r} is given with {what}; allowed is it on decisions, each by itself. Make an alert of its own."
+            )
+        one.check_stream(on.endpoint.source, owner=owner)
 
 
 def _check_columns(on: OnDecision | OnMetric, *, owner: str, **given: Sequence[str]) -> None:

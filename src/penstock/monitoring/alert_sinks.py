@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from penstock.definitions.alerts import Apprise, Webhook
+from penstock.definitions.alert_lists import AddTo
+from penstock.definitions.alerts import Apprise, Receiver, Webhook
 from penstock.monitoring.alert_messages import text_of
 from penstock.monitoring.alerts import LONGEST_RETRY_US, SECOND_US
 
@@ -38,8 +39,10 @@ class Outcome:
     retry_after_us: int = 0
 
 
-def problem_with(receiver: Webhook | Apprise, environ: Mapping[str, str]) -> str | None:
+def problem_with(receiver: Receiver, environ: Mapping[str, str]) -> str | None:
     """Why nothing can be sent to a receiver as things stand; None where it can."""
+    if isinstance(receiver, AddTo):
+        return None
     library = "httpx" if isinstance(receiver, Webhook) else "apprise"
     if find_spec(library) is None:
         return f"{receiver.name}: {library} is not installed; pip install 'penstock[alerts]'"

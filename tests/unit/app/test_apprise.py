@@ -160,11 +160,11 @@ def faulty():
         asked, broken = 0, True
 
         @staticmethod
-        def parse_url(url, verify_host=True):
+        def parse_url(url, **_named):
             Faulty.asked += 1
             if Faulty.broken:
                 raise ZeroDivisionError(f"in {url}")
-            return NotifyBase.parse_url(url, verify_host=verify_host)
+            return NotifyBase.parse_url(url)
 
         def url(self, *_args, **_named):
             return "faulty://host"
