@@ -34,10 +34,11 @@ STRETCH_ROWS = 65_536
 
 
 class Watched(msgspec.Struct):
-    """What is kept of an alert on a metric: where it stands, and the newest stretch of the stream."""
+    """What is kept of an alert on a metric: where it stands, the newest stretch of the stream, and of which part of it."""
 
     state: State
     rolling: Rolling
+    of: tuple[str, str] | None = None
 
 
 _watched_decoder = msgspec.json.Decoder(Watched)
@@ -161,7 +162,7 @@ class AlertFollower:
         """Count or tell decisions; the groups that changed."""
         touched: set[tuple[str, str]] = set()
         if isinstance(alert.on, OnMetric):
-            self._watched[alert.name].rolling.add(self._matcher.counted(endpoint, positions, decisions))
+            self._watched[alert.name].rolling.add(self._matcher.counted(alert.on, positions, decisions))
             return touched
         for told in self._matcher.told(alert, endpoint, positions, decisions):
             if alert.group_window:
@@ -279,11 +280,12 @@ def _rule(alert: Alert, on: OnMetric) -> Rule:
 
 
 def _watched(on: OnDecision | OnMetric, text: str) -> Watched:
-    """As it was left; the stretch starts anew where its length was changed."""
+    """As it was left; the stretch starts anew where its length was changed, or what it is of."""
     assert isinstance(on, OnMetric)
     kept = _watched_decoder.decode(text) if text else Watched(State(), Rolling(0))
     window_us = to_us(on.window)
-    return kept if kept.rolling.window_us == window_us else Watched(kept.state, Rolling(window_us))
+    same = kept.rolling.window_us == window_us and kept.of == on.of
+    return kept if same else Watched(kept.state, Rolling(window_us), on.of)
 
 
 def _text(watched: Watched) -> str:
@@ -295,6 +297,7 @@ def _metric_data(alert: Alert, on: OnMetric, since_us: int, value: float | None)
         "alert": alert.name,
         "endpoint": on.endpoint.name,
         "metric": on.metric,
+        **({} if on.of is None else {"of": dict([on.of])}),
         "value": value,
         "bound": on.bound,
         "side": "below" if on.above is None else "above",

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from penstock.app.alert_matching import group_of, monitor_of_group
 from penstock.app.drift_watch import DriftWatch, WatchState, following, read_state
 from penstock.app.measuring import monitor_of, stored_board
 from penstock.app.runtime import open_reader, plan_of, registry_of
@@ -15,6 +16,7 @@ from penstock.core.time import to_us
 from penstock.definitions.alerts import DRIFT_METRICS, STREAM_METRICS, OnMetric
 from penstock.definitions.monitors import Monitor
 from penstock.definitions.project import Project
+from penstock.monitoring.board import ALL
 from penstock.plan.nodes import Plan
 from penstock.stores.reader import ProjectReader
 
@@ -137,15 +139,18 @@ def metric_value(
                 if mine:
                     DriftWatch(project, plan, store, registry_of(root)).catch_up()
         return _drift_figure(on, monitor, read_state(root, on.endpoint.name))
+    group = ALL if on.of is None else group_of(on.of)
     watched = Monitor(
         monitor.name,
         endpoint=monitor.endpoint,
         windows=[on.window],
         delay=monitor.delay,
         quantile=monitor.quantile,
+        segments=monitor_of_group(on).segments,
     )
-    board = stored_board(store, plan, watched, progress=progress)
-    mature = [window for window in board.windows() if window.mature]
+    board = stored_board(store, plan, watched, only=None if on.of is None else group, progress=progress)
+    windows = board.windows(group) if group in board.groups else []
+    mature = [window for window in windows if window.mature]
     return _figure(on, (window.quality for window in mature))
 
 

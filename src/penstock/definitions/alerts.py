@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from difflib import get_close_matches
 from urllib.parse import urlsplit
 
 from penstock.core.errors import DefinitionError
@@ -103,12 +104,16 @@ class OnMetric:
         had their time; drift is measured over the `drift_window` of the endpoint's `Monitor`.
     at_least
         With fewer decisions (labels, for quality) in the window the metric is unknown, and changes nothing.
+    of
+        Only decisions of a version, an arm or a segment, in the words of ``penstock metrics --by``: ``{"version": "fraud:3"}``,
+        ``{"arm": "challenger"}``, ``{"segment:country": "DE"}``. Not for drift, which is watched of the version in Production.
 
     Examples
     --------
     ::
 
         OnMetric(checkout, "alert_rate", above=0.05, for_=timedelta(minutes=5))
+        OnMetric(checkout, "average_precision", below=0.5, of={"arm": "challenger"})
     """
 
     endpoint: Endpoint
@@ -118,6 +123,7 @@ class OnMetric:
     for_: timedelta
     window: timedelta
     at_least: int
+    of: tuple[str, str] | None
 
     def __init__(
         self,
@@ -129,6 +135,7 @@ class OnMetric:
         for_: timedelta = timedelta(0),
         window: timedelta | None = None,
         at_least: int = 100,
+        of: Mapping[str, Scalar] | None = None,
     ) -> None:
         _check_endpoint(endpoint, owner="OnMetric")
         what = f"OnMetric of {endpoint.name!r}"
@@ -159,6 +166,7 @@ class OnMetric:
             ("for_", for_),
             ("window", chosen),
             ("at_least", at_least),
+            ("of", None if of is None else _group(of, endpoint, metric, owner=what)),
         )
         for attribute, value in values:
             object.__setattr__(self, attribute, value)
@@ -175,7 +183,8 @@ class OnMetric:
         """The condition in a few words."""
         side = "below" if self.above is None else "above"
         lasting = f" for {self.for_}" if self.for_ else ""
-        return f"{self.endpoint.name}: {self.metric} {side} {self.bound:g}{lasting}"
+        whose = "" if self.of is None else f" of {self.of[0].removeprefix('segment:')} {self.of[1]}"
+        return f"{self.endpoint.name}: {self.metric}{whose} {side} {self.bound:g}{lasting}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -405,6 +414,36 @@ def _conditions(
             )
         found.append((name, values))
     return tuple(found)
+
+
+def _group(of: object, endpoint: Endpoint, metric: str, *, owner: str) -> tuple[str, str]:
+    """The version, arm or segment that a metric is of: the dimension as ``--by`` names it, and the value as it is shown."""
+    if metric in DRIFT_METRICS:
+        raise DefinitionError(
+            f"{owner}: of is {of!r} for {metric}, which is watched of the version in Production; allowed is it for other metrics. Remove it."
+        )
+    if not isinstance(of, Mapping) or len(of) != 1 or not all(isinstance(one, Scalar) for one in of.values()):
+        raise DefinitionError(
+            f'{owner}: of is {of!r}; allowed is one version, arm or segment. Write for example of={{"arm": "challenger"}}.'
+        )
+    ((dimension, value),) = of.items()
+    segments = [field.name for field in endpoint.source.schema] + list(endpoint.features.feature_types)
+    if dimension not in {"version", "arm", *(f"segment:{name}" for name in segments)}:
+        near = get_close_matches(str(dimension), [f"segment:{name}" for name in segments], n=3, cutoff=0.5)
+        raise DefinitionError(
+            f"{owner}: of names {dimension!r}; allowed are version, arm and segment:NAME of the columns of {endpoint.source.name!r} and the "
+            f"features of {endpoint.features.name!r} ({', '.join(near or segments)}). Correct it."
+        )
+    arms = [arm.name for arm in endpoint.arms if not arm.shadow]
+    if dimension == "arm" and value not in arms:
+        raise DefinitionError(
+            f"{owner}: of names the arm {value!r}; allowed are those of {endpoint.name!r} that decide: {', '.join(arms) or 'it has none'}. "
+            "Choose one."
+        )
+    if isinstance(value, bool):  # columns hold truth values, features 0 and 1
+        is_column = dimension in {f"segment:{field.name}" for field in endpoint.source.schema}
+        return str(dimension), str(value).lower() if is_column else str(int(value))
+    return str(dimension), str(value)
 
 
 def _check_span(value: object, *, owner: str, argument: str) -> None:

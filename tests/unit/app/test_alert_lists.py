@@ -138,7 +138,9 @@ def test_what_was_decided_while_nothing_ran_is_banned_by_the_next_run(tmp_path):
 
 def test_a_run_takes_it_in_between_two_micro_batches(tmp_path):
     """As `penstock up` does: the engine's thread is the runner's; who decides waits for nothing."""
-    write(tmp_path, definitions=DEFINITIONS.replace("PushConfig()", 'FileConfig("payments.ndjson", "ndjson")'))
+    write(
+        tmp_path, definitions=DEFINITIONS.replace("PushConfig()", 'FileConfig("payments.ndjson", "ndjson")')
+    )
     lines = tmp_path / "payments.ndjson"
     row = {"id": "p1", "t": START_US, "amount": 0.95, "card_id": "c1"}
     lines.write_text(json.dumps(row) + "\n")
