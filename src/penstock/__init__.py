@@ -6,6 +6,7 @@ Definitions are a few Python objects; importing them loads no heavy library.
 from penstock.client import AsyncClient, Client
 from penstock.definitions.aggregates import Aggregate
 from penstock.definitions.alert_caps import AlertCap
+from penstock.definitions.alert_lists import AddTo
 from penstock.definitions.alerts import Alert, Apprise, OnDecision, OnMetric, Webhook
 from penstock.definitions.batch_configs import DeltaConfig, DuckDBConfig, FileConfig
 from penstock.definitions.batch_sources import BatchSource
@@ -39,6 +40,7 @@ from penstock.definitions.windows import LifetimeWindow, TimeWindow, TimeWindowS
 __version__ = "0.1.0"
 
 __all__ = [
+    "AddTo",
     "Aggregate",
     "Alert",
     "AlertBudget",

@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 import numpy as np
 
+from penstock.app.alert_lists import listing
 from penstock.app.alert_matching import Matcher, Reasons, Told, no_reasons
 from penstock.app.alert_metrics import is_slow
-from penstock.core.errors import PenstockError
 from penstock.core.time import from_us, to_us
-from penstock.definitions.alerts import Alert, OnDecision, OnMetric
+from penstock.definitions.alert_lists import AddTo
+from penstock.definitions.alerts import Alert, OnDecision, OnMetric, Receiver
 from penstock.definitions.project import Project
 from penstock.engine.decisions import Decisions
 from penstock.engine.lookup import RowReader
@@ -33,10 +34,11 @@ STRETCH_ROWS = 65_536
 
 
 class Watched(msgspec.Struct):
-    """What is kept of an alert on a metric: where it stands, and the newest stretch of the stream."""
+    """What is kept of an alert on a metric: where it stands, the newest stretch of the stream, and of which part of it."""
 
     state: State
     rolling: Rolling
+    of: tuple[str, str] | None = None
 
 
 _watched_decoder = msgspec.json.Decoder(Watched)
@@ -112,7 +114,7 @@ class AlertFollower:
                 changes.states |= {name: _text(one) for name, one in self._watched.items()}
             if moved or changes.messages or changes.states or changes.groups:
                 self._store.commit(changes)
-        except PenstockError:
+        except Exception:
             self._restore()
             raise
         self.position = stop
@@ -160,15 +162,26 @@ class AlertFollower:
         """Count or tell decisions; the groups that changed."""
         touched: set[tuple[str, str]] = set()
         if isinstance(alert.on, OnMetric):
-            self._watched[alert.name].rolling.add(self._matcher.counted(endpoint, positions, decisions))
+            self._watched[alert.name].rolling.add(self._matcher.counted(alert.on, positions, decisions))
             return touched
         for told in self._matcher.told(alert, endpoint, positions, decisions):
             if alert.group_window:
                 touched.add(self._into_group(alert, told, step.now_us))
             else:
                 key = message_key(alert.name, alert.on.endpoint.source.name, told.event_id)
-                body = body_of("alert.decision", told.time_us, told.data | told.because())
-                changes.messages += step.messages(alert, "decision", key, body, [told.position])
+                people = [to for to in alert.to if not isinstance(to, AddTo)]
+                if people:
+                    body = body_of("alert.decision", told.time_us, told.data | told.because())
+                    changes.messages += step.messages(
+                        alert, "decision", key, body, [told.position], receivers=people
+                    )
+                for to in alert.to:
+                    wanted = listing(alert, to, told, now_us=step.now_us) if isinstance(to, AddTo) else None
+                    if wanted is not None:
+                        body = body_of("alert.list", told.time_us, wanted)
+                        changes.messages += step.messages(
+                            alert, "list", key, body, [told.position], receivers=[to]
+                        )
         return touched
 
     def _into_group(self, alert: Alert, told: Told, now_us: int) -> tuple[str, str]:
@@ -245,13 +258,14 @@ class _Step:
         positions: Sequence[int],
         *,
         silenced: bool | None = None,
+        receivers: Sequence[Receiver] | None = None,
     ) -> Iterable[Outgoing]:
-        """One message a receiver."""
+        """One message a receiver; by default to all of the alert's."""
         only_noted = alert.name in self.silences if silenced is None else silenced
         expires = self.now_us + to_us(alert.give_up_after)
         return [
             Outgoing(key, alert.name, to.name, kind, self.now_us, expires, body, tuple(positions), only_noted)
-            for to in alert.to
+            for to in (alert.to if receivers is None else receivers)
         ]
 
 
@@ -266,11 +280,12 @@ def _rule(alert: Alert, on: OnMetric) -> Rule:
 
 
 def _watched(on: OnDecision | OnMetric, text: str) -> Watched:
-    """As it was left; the stretch starts anew where its length was changed."""
+    """As it was left; the stretch starts anew where its length was changed, or what it is of."""
     assert isinstance(on, OnMetric)
     kept = _watched_decoder.decode(text) if text else Watched(State(), Rolling(0))
     window_us = to_us(on.window)
-    return kept if kept.rolling.window_us == window_us else Watched(kept.state, Rolling(window_us))
+    same = kept.rolling.window_us == window_us and kept.of == on.of
+    return kept if same else Watched(kept.state, Rolling(window_us), on.of)
 
 
 def _text(watched: Watched) -> str:
@@ -282,6 +297,7 @@ def _metric_data(alert: Alert, on: OnMetric, since_us: int, value: float | None)
         "alert": alert.name,
         "endpoint": on.endpoint.name,
         "metric": on.metric,
+        **({} if on.of is None else {"of": dict([on.of])}),
         "value": value,
         "bound": on.bound,
         "side": "below" if on.above is None else "above",

@@ -10,15 +10,19 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from penstock.app.scored import Describer
 from penstock.core.time import to_us
 from penstock.core.types import Field
-from penstock.definitions.alerts import Alert, OnDecision
+from penstock.definitions.alert_lists import AddTo
+from penstock.definitions.alerts import Alert, OnDecision, OnMetric
+from penstock.definitions.monitors import Monitor
 from penstock.engine.answers import event_ids
 from penstock.engine.decisions import Decisions, Flag
 from penstock.engine.lookup import RowReader
 from penstock.engine.values import to_list
 from penstock.kernel.columns import BoolArray, Columns, IntArray, Numeric
 from penstock.monitoring.alerts import Rows
+from penstock.monitoring.board import Group
 from penstock.plan.nodes import Plan
 
 _ERASED = np.uint8(Flag.ERASED)
@@ -47,15 +51,31 @@ def no_reasons(
 
 
 class Told(NamedTuple):
-    """A decision that an alert tells of: its place, its event's time and id, the values of `group_by`, and what is said of it."""
+    """A decision that an alert tells of: its place, its event's time and id, and what is said of it.
+
+    `group` are the values of `group_by`, `keys` those that lists are to hold, by receiver.
+    """
 
     position: int
     time_us: int
     event_id: str
     group: dict[str, Any]
+    keys: dict[str, dict[str, Any]]
     data: dict[str, Any]
     because: Callable[[], dict[str, Any]]
     """What else is said of it, and takes longer to find: the reasons."""
+
+
+def group_of(of: tuple[str, str]) -> Group:
+    """The group of a metric's rule, as boards name it."""
+    return Group(of[0].removeprefix("segment:"), of[1])
+
+
+def monitor_of_group(on: OnMetric) -> Monitor:
+    """What is watched so that decisions can be told apart by the dimension of a metric's rule."""
+    dimension = "" if on.of is None else on.of[0]
+    segments = [dimension.removeprefix("segment:")] if dimension.startswith("segment:") else []
+    return Monitor(endpoint=on.endpoint, segments=segments, windows=[on.window])
 
 
 class Matcher:
@@ -66,6 +86,7 @@ class Matcher:
     ) -> None:
         self._plan, self._rows, self._reasons = plan, rows, reasons
         self._features = known
+        self._describers: dict[tuple[str, str], Describer] = {}
         for service in plan.services.values():
             known[service.fingerprint] = {name: i for i, name in enumerate(service.feature_names)}
 
@@ -81,7 +102,9 @@ class Matcher:
         events = self._rows.events(self._plan.endpoints[endpoint].source, positions)
         source = self._plan.sources[self._plan.endpoints[endpoint].source]
         types = {field.name: field.dtype for field in source.fields}
-        wanted = {source.time_field, *alert.include, *alert.group_by}
+        lists = [to for to in alert.to if isinstance(to, AddTo)]
+        in_lists = {column for to in lists for _, column in to.columns}
+        wanted = {source.time_field, *alert.include, *alert.group_by, *in_lists}
         chosen = np.flatnonzero(self._holds(on, endpoint, decisions, events))
         part = events.take(chosen)
         values = {name: to_list(part[name], types[name]) for name in wanted}
@@ -94,8 +117,9 @@ class Matcher:
             if alert.include:
                 data["include"] = {name: _plain(event[name]) for name in alert.include}
             group = {name: _plain(event[name]) for name in alert.group_by}
+            keys = {to.name: {key: _plain(event[column]) for key, column in to.columns} for to in lists}
             because = partial(self._because, endpoint, decisions, row, alert.reasons)
-            yield Told(position, to_us(event[source.time_field]), identity, group, data, because)
+            yield Told(position, to_us(event[source.time_field]), identity, group, keys, data, because)
 
     def _because(self, endpoint: str, decisions: Decisions, row: int, top: int) -> dict[str, Any]:
         """The reasons for a score; where a rule decided they would be of something else."""
@@ -108,10 +132,15 @@ class Matcher:
         found = self._reasons(endpoint, model, features, top=top)
         return {"reasons": found} if found else {}
 
-    def counted(self, endpoint: str, positions: IntArray, decisions: Decisions) -> Rows:
-        """The decisions at `positions` as metrics count them."""
+    def counted(self, on: OnMetric, positions: IntArray, decisions: Decisions) -> Rows:
+        """The decisions at `positions` as a metric counts them: of all, or of its version, arm or segment."""
+        endpoint = on.endpoint.name
         kept = np.flatnonzero((decisions.flags & _ERASED) == 0)
         decisions = decisions.take(kept)
+        if on.of is not None and len(kept):
+            events = self._rows.events(self._plan.endpoints[endpoint].source, positions[kept])
+            own = np.flatnonzero(self._describer(on).of_group(group_of(on.of), events, decisions))
+            kept, decisions = kept[own], decisions.take(own)
         node = self._plan.endpoints[endpoint]
         if len(kept):
             column = self._rows.events(node.source, positions[kept])[
@@ -129,6 +158,13 @@ class Matcher:
             (decisions.flags & _DEGRADED) != 0,
             (decisions.flags & _LATE) != 0,
         )
+
+    def _describer(self, on: OnMetric) -> Describer:
+        assert on.of is not None, "only who counts a part asks"
+        known = on.endpoint.name, on.of[0]
+        if known not in self._describers:
+            self._describers[known] = Describer(self._plan, monitor_of_group(on))
+        return self._describers[known]
 
     def _holds(self, on: OnDecision, endpoint: str, decisions: Decisions, events: Columns) -> BoolArray:
         holds = np.ones(len(decisions), np.bool_)

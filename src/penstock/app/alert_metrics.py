@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from penstock.app.alert_matching import group_of, monitor_of_group
 from penstock.app.drift_watch import DriftWatch, WatchState, following, read_state
 from penstock.app.measuring import monitor_of, stored_board
 from penstock.app.runtime import open_reader, plan_of, registry_of
@@ -15,6 +16,7 @@ from penstock.core.time import to_us
 from penstock.definitions.alerts import DRIFT_METRICS, STREAM_METRICS, OnMetric
 from penstock.definitions.monitors import Monitor
 from penstock.definitions.project import Project
+from penstock.monitoring.board import ALL
 from penstock.plan.nodes import Plan
 from penstock.stores.reader import ProjectReader
 
@@ -74,9 +76,12 @@ class StoredMetrics:
                 try:
                     self._values[name] = metric_value(self._root, store, plan, project, on, progress=pace)
                     self.problem = None
-                except PenstockError as error:
+                except _Ended:
+                    raise
+                except Exception as error:  # noqa: BLE001 - a model's or a metric's own library: told, and the others are made
                     self._values[name] = None
-                    self.problem = f"{name}: {error}"
+                    kind = "" if isinstance(error, PenstockError) else f"{type(error).__name__}: "
+                    self.problem = f"{name}: {kind}{error}"
 
     def _run(self) -> None:
         pause = 0.0
@@ -84,7 +89,10 @@ class StoredMetrics:
             while not self._stop.wait(pause):
                 pace = _Pace(self._stop)
                 begun = time.thread_time()
-                self.once(pace=pace)
+                try:
+                    self.once(pace=pace)
+                except PenstockError as error:  # the store cannot be read: told, and tried again
+                    self.problem = str(error)
                 pause = max((time.thread_time() - begun) / RATE - pace.waited_s, _LEAST_PAUSE_S)
         except _Ended:
             return
@@ -131,15 +139,18 @@ def metric_value(
                 if mine:
                     DriftWatch(project, plan, store, registry_of(root)).catch_up()
         return _drift_figure(on, monitor, read_state(root, on.endpoint.name))
+    group = ALL if on.of is None else group_of(on.of)
     watched = Monitor(
         monitor.name,
         endpoint=monitor.endpoint,
         windows=[on.window],
         delay=monitor.delay,
         quantile=monitor.quantile,
+        segments=monitor_of_group(on).segments,
     )
-    board = stored_board(store, plan, watched, progress=progress)
-    mature = [window for window in board.windows() if window.mature]
+    board = stored_board(store, plan, watched, only=None if on.of is None else group, progress=progress)
+    windows = board.windows(group) if group in board.groups else []
+    mature = [window for window in windows if window.mature]
     return _figure(on, (window.quality for window in mature))
 
 

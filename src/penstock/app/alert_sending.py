@@ -10,21 +10,27 @@ from collections.abc import Callable, Mapping
 
 from penstock.core.clock import Clock
 from penstock.core.errors import StoreError
-from penstock.definitions.alerts import Alert, Apprise, Webhook
-from penstock.monitoring.alert_sinks import Outbound
+from penstock.definitions.alert_lists import AddTo
+from penstock.definitions.alerts import Alert, Receiver
+from penstock.monitoring.alert_sinks import LONGEST_ERROR, Outbound, Outcome
 from penstock.monitoring.alerts import retry_after_us
 from penstock.stores.alerts import AlertStore, Due
 
 POLL_S = 0.25
 MOST_ATTEMPTS = 100
 
-Receivers = Mapping[tuple[str, str], Webhook | Apprise]
+Receivers = Mapping[tuple[str, str], Receiver]
 """By alert and receiver's name."""
 
 
-def receivers_of(alerts: Mapping[str, Alert]) -> dict[tuple[str, str], Webhook | Apprise]:
+def receivers_of(alerts: Mapping[str, Alert]) -> dict[tuple[str, str], Receiver]:
     """Who is told of what."""
     return {(alert.name, to.name): to for alert in alerts.values() for to in alert.to}
+
+
+def no_lists(_key: str, _body: bytes) -> Outcome:
+    """There is no engine that could change a list."""
+    return Outcome(delivered=False, error="no engine is open that could change a list")
 
 
 class Sender:
@@ -35,6 +41,8 @@ class Sender:
 
     Parameters
     ----------
+    lists
+        Makes the changes of lists that messages ask for, given key and body.
     chance
         Draws from 0 to 1, for the waits.
     """
@@ -46,6 +54,7 @@ class Sender:
         receivers: Receivers,
         *,
         clock: Clock,
+        lists: Callable[[str, bytes], Outcome] = no_lists,
         environ: Mapping[str, str] = os.environ,
         chance: Callable[[], float] = random.random,  # noqa: S311 - it spreads attempts, and guards nothing
     ) -> None:
@@ -53,8 +62,10 @@ class Sender:
         self.receivers = receivers
         self.outcomes: Counter[tuple[str, str]] = Counter()
         """Attempts by alert and what became of them: ``sent``, ``failed`` (tried again), ``dead``."""
+        self.problem = ""
+        """What went wrong last that nobody foresaw."""
         self._store, self._clock, self._chance = store, clock, chance
-        self._outbound = Outbound(environ)
+        self._lists, self._outbound = lists, Outbound(environ)
         self._failures, self._not_before_us = 0, 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="penstock-alert-sender", daemon=True)
@@ -84,9 +95,15 @@ class Sender:
             taken += 1
         return taken
 
-    def _attempt(self, receiver: Webhook | Apprise, due: Due) -> bool:
+    def _attempt(self, receiver: Receiver, due: Due) -> bool:
         now_us = self._clock.now_us()
-        outcome = self._outbound.send(receiver, due.key, due.body, now_us=now_us)
+        try:
+            if isinstance(receiver, AddTo):
+                outcome = self._lists(due.key, due.body)
+            else:
+                outcome = self._outbound.send(receiver, due.key, due.body, now_us=now_us)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the message waits, and the others are sent
+            outcome = Outcome(delivered=False, error=f"{type(error).__name__}: {error}"[:LONGEST_ERROR])
         now_us = self._clock.now_us()
         if outcome.delivered:
             self._store.sent(due.id, now_us)
@@ -110,7 +127,10 @@ class Sender:
         while not self._stop.is_set():
             try:
                 taken = self.once()
-            except StoreError:  # the follower meets it too, and says so
+            except Exception as error:  # noqa: BLE001 - a store that fails the follower meets too, and says so; the thread goes on
+                self.problem = (
+                    "" if isinstance(error, StoreError) else f"{self.name}: {type(error).__name__}: {error}"
+                )
                 taken = 0
             if not taken:
                 self._stop.wait(POLL_S)

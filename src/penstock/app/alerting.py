@@ -16,11 +16,13 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from penstock.app.alert_following import AlertFollower, Watched
+from penstock.app.alert_lists import ListChanger
+from penstock.app.alert_matching import Reasons
 from penstock.app.alert_metrics import StoredMetrics
 from penstock.app.alert_sending import POLL_S, Sender, receivers_of
 from penstock.app.reasons import Reasoners
@@ -28,6 +30,7 @@ from penstock.app.runtime import audit_log_of, open_reader, state_folder
 from penstock.core.clock import Clock, SystemClock
 from penstock.core.errors import InputError, NotFoundError, PenstockError
 from penstock.core.time import from_us, to_us
+from penstock.definitions.alert_lists import AddTo
 from penstock.definitions.alerts import Alert, OnMetric
 from penstock.definitions.project import Project
 from penstock.monitoring.alert_messages import body_of, message_key
@@ -61,11 +64,13 @@ class Alerting:
     def __init__(self, runtime: Runtime, *, clock: Clock | None = None) -> None:
         self._runtime = runtime
         self._clock = clock or SystemClock()
+        self._lists = ListChanger(runtime)
         self._metrics = StoredMetrics(runtime.project.root, lambda: runtime.project)
         self._open: tuple[ProjectReader, AlertStore, AlertFollower] | None = None
         self._senders: dict[str, Sender] = {}
         self._defined: Project | None = None
         self._looked_s = time.monotonic()
+        self._without_reasons, self._why_without = 0, ""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="penstock-alerts", daemon=True)
 
@@ -91,11 +96,12 @@ class Alerting:
             self._metrics.once()
             while follower.step(self._clock.now_us(), close_groups=True):
                 pass
-        except PenstockError as error:
+        except Exception as error:  # noqa: BLE001 - a plugin's own: what is not told waits for the next run
             self._runtime.problems[PROBLEM] = str(error)
             return
         until = time.monotonic() + timeout_s
         while time.monotonic() < until and store.due_count(list(self._senders), self._clock.now_us()):
+            self._runtime.list_asks.serve(self._runtime)  # the engine's thread is this one
             time.sleep(POLL_S / 10)
 
     def close(self) -> None:
@@ -122,6 +128,8 @@ class Alerting:
                 moved = self._look()
             except PenstockError as error:
                 self._runtime.problems[PROBLEM] = str(error)
+            except Exception as error:  # noqa: BLE001 - a plugin's own: told, and nothing of the step counts, so it is made again
+                self._runtime.problems[PROBLEM] = f"{type(error).__name__}: {error}"
             if not moved:
                 self._stop.wait(POLL_S)
 
@@ -147,7 +155,10 @@ class Alerting:
                 log,
                 store,
                 AlertFollower(
-                    log, store, stored_metric=self._metrics.value, reasons=Reasoners(self._runtime).of
+                    log,
+                    store,
+                    stored_metric=self._metrics.value,
+                    reasons=self._reasons_or_none(Reasoners(self._runtime).of),
                 ),
             )
         _, store, follower = self._open
@@ -156,14 +167,34 @@ class Alerting:
         for sender in self._senders.values():
             sender.receivers = receivers
         for name in {name for _, name in receivers} - set(self._senders):
-            self._senders[name] = Sender(name, store, receivers, clock=self._clock)
+            self._senders[name] = Sender(name, store, receivers, clock=self._clock, lists=self._lists.send)
             self._senders[name].start()
         self._defined = project
         self._metrics.start()
         self._note()
 
+    def _reasons_or_none(self, reasons: Reasons) -> Reasons:
+        """Reasons as far as they can be had: an alert goes without them rather than not at all."""
+
+        def found(
+            endpoint: str, model: str | None, features: Mapping[str, float | None], *, top: int
+        ) -> list[dict[str, Any]] | None:
+            try:
+                return reasons(endpoint, model, features, top=top)
+            except Exception as error:  # noqa: BLE001 - a model's own library may raise anything
+                self._without_reasons += 1
+                self._why_without = f"{type(error).__name__}: {error}"
+                return None
+
+        return found
+
     def _note(self) -> None:
         found = [*problems(self._runtime.project), *filter(None, [self._metrics.problem])]
+        found += filter(None, [sender.problem for sender in list(self._senders.values())])
+        if self._without_reasons:
+            found.append(
+                f"{self._without_reasons} told without reasons, lately because of {self._why_without}"
+            )
         if found:
             self._runtime.problems[PROBLEM] = "; ".join(found)
         else:
@@ -256,7 +287,12 @@ def try_out(alert: Alert, *, clock: Clock | None = None) -> dict[str, Outcome]:
     body = body_of("alert.test", now_us, {"alert": alert.name, "endpoint": alert.on.endpoint.name})
     key = message_key(alert.name, "test", now_us)
     with closing(Outbound(os.environ)) as outbound:
-        return {to.name: outbound.send(to, key, body, now_us=now_us) for to in alert.to}
+        return {
+            to.name: Outcome(delivered=True)  # a test puts nobody on a list
+            if isinstance(to, AddTo)
+            else outbound.send(to, key, body, now_us=now_us)
+            for to in alert.to
+        }
 
 
 def silence(

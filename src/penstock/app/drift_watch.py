@@ -24,13 +24,15 @@ from penstock.app.drifting import METHODS, Reference, reference_of
 from penstock.app.retraining_data import newest_time, position_since
 from penstock.app.runtime import state_folder
 from penstock.core.errors import BusyError, MissingDependencyError, ModelError, NotFoundError
-from penstock.core.time import to_us
+from penstock.core.time import DAY_US, to_us
 from penstock.definitions.alerts import DRIFT_METRICS, OnMetric
 from penstock.definitions.monitors import ERROR, LIVE, SCORE, Monitor
 from penstock.engine.decisions import Decisions, Flag
 from penstock.engine.lookup import RowReader
+from penstock.monitoring.bulk_time import BulkClock
 from penstock.monitoring.change_points import STEPS, Heard, Listener, LossScale, RankScale, Scale
 from penstock.monitoring.drift_looks import Look, LookRules, Looks, LooksState
+from penstock.monitoring.losses import losses
 from penstock.stores.lock import WriterLock
 
 if TYPE_CHECKING:
@@ -48,8 +50,7 @@ STRETCH_ROWS = 65_536
 WINDOWS_BACK = 2
 """A watch that begins with what is in the log already begins so many drift windows before its end."""
 MOST_KEPT = 100
-FORMAT_VERSION = 1
-_TINY = 1e-12
+FORMAT_VERSION = 2
 
 
 class Alarm(msgspec.Struct, frozen=True):
@@ -83,8 +84,8 @@ class WatchState(msgspec.Struct):
         The version's digest and the monitor's settings: with others it is begun anew.
     since, position
         The log positions from which on, and up to which, it counts.
-    newest_us
-        The newest event time.
+    recent, newest_us
+        The newest event times, and by them where the stream stands in event time.
     heard
         By stream.
     alarms, looked
@@ -100,6 +101,7 @@ class WatchState(msgspec.Struct):
     meaning: str
     since: int
     position: int
+    recent: list[int] = []
     newest_us: int = 0
     looks: LooksState = msgspec.field(default_factory=LooksState)
     heard: dict[str, Heard] = msgspec.field(default_factory=dict)
@@ -208,10 +210,13 @@ class DriftWatch:
             one.endpoint.name: (one, live_streams(project, one)) for one in watched_monitors(project)
         }
         self._watches: dict[str, EndpointWatch] = {}
+        self._head: str | None = None
+        self._references: dict[str, Reference | None] = {}
 
     def catch_up(self, *, wait: Callable[[], bool] = bool) -> bool:
         """Take in all that is committed, a stretch at a time, and keep it; whether there was anything. `wait` true ends it early."""
         moved = False
+        self._forget_references()
         for name, (monitor, streams) in self._monitors.items():
             watch = self._watch(name, monitor, streams)
             while watch is not None and watch.step():
@@ -221,11 +226,26 @@ class DriftWatch:
                     return True
         return moved
 
+    def _forget_references(self) -> None:
+        """Where the registry has changed; its newest hash says so, in one row."""
+        head = self._registry.head()
+        if head != self._head:
+            self._head = head
+            self._references.clear()
+
+    def _reference(self, model: str) -> Reference | None:
+        """The version of a model that is in Production now, read once as long as the registry stays as it is."""
+        if model not in self._references:
+            try:
+                self._references[model] = reference_of(self._registry, model)
+            except (NotFoundError, ModelError):
+                self._references[model] = None
+        return self._references[model]
+
     def _watch(self, name: str, monitor: Monitor, streams: tuple[str, ...]) -> EndpointWatch | None:
         """The watch against the version in Production now; None where there is none, or nothing to compare with."""
-        try:
-            reference = reference_of(self._registry, monitor.endpoint.model.name)
-        except (NotFoundError, ModelError):
+        reference = self._reference(monitor.endpoint.model.name)
+        if reference is None:
             return None
         known, kept = self._watches.get(name), read_state(self._root, name)
         is_current = known is not None and known.state.version == reference.version
@@ -270,6 +290,7 @@ class EndpointWatch:
         self._rows = RowReader(store, plan.sources)
         self._arrivals = Arrivals(store, plan, monitor.endpoint.model)
         self.state = self._begin(before, _meaning(reference, monitor, streams))
+        self._clock = BulkClock(self.state.recent)
         features = [one for one in reference.profile.columns if one.role == "feature"]
         score = reference.profile.column("score")
         self._features, self._score = features, score
@@ -290,7 +311,8 @@ class EndpointWatch:
             return False
         alarms, looked = [], []
         for positions, times, decisions in self._decisions(start, stop):
-            self.state.newest_us = max(self.state.newest_us, int(times.max()))
+            self.state.newest_us = int(self._clock.add(times)[-1])
+            self.state.recent = self._clock.recent
             values = self._values(decisions)
             alarms += self._hear_decisions(positions, times, values)
             looked += self._look(positions, times, values)
@@ -325,13 +347,14 @@ class EndpointWatch:
         model, stop = self._monitor.endpoint.model, self._store.next_position
         newest = newest_time(self._store, self._plan, model, stop=stop)
         since = (newest or 0) - WINDOWS_BACK * to_us(self._monitor.drift_window)
+        since = since // DAY_US * DAY_US  # a day of which a part is missing would count nothing
         return position_since(self._store, self._plan, model, since_us=since, stop=stop)
 
     def _listening(self, streams: tuple[str, ...]) -> dict[str, Listener]:
         scales: dict[str, Scale] = {one.name: RankScale(one) for one in self._features}
         if self._score is not None:
             scales[SCORE] = RankScale(self._score)
-        scales[ERROR] = LossScale()
+        scales[ERROR] = LossScale(self._reference.profile.loss_by_hour)
         span = to_us(self._monitor.drift_window) // STEPS
         try:
             return {
@@ -396,14 +419,10 @@ class EndpointWatch:
         return self._told(self._listeners[ERROR], joined[order], times[order], losses[order])
 
     def _losses(self, scores: FloatArray, labels: FloatArray) -> FloatArray:
-        """Log losses; of a regression absolute errors, in standard deviations of the labels; NaN without a score."""
-        if self._monitor.endpoint.model.task == "regression":
-            label = self._reference.profile.column("label")
-            errors: FloatArray = np.abs(scores - labels) / ((label and label.spread) or 1.0)
-            return errors
-        chances = np.clip(np.where(labels > 0, scores, 1.0 - scores), _TINY, 1.0)
-        losses: FloatArray = -np.log(chances)
-        return losses
+        if self._monitor.endpoint.model.task != "regression":
+            return losses(scores, labels)
+        label = self._reference.profile.column("label")
+        return losses(scores, labels, spread=label.spread if label is not None else 0.0)
 
     def _scored(self, events: IntArray) -> tuple[FloatArray, IntArray]:
         """The version's scores of events (NaN: none), and their times."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from typing import Any, Literal
 
 import numpy as np
@@ -11,15 +12,17 @@ import numpy.typing as npt
 
 from penstock.app.measuring import scored_batches
 from penstock.core.errors import MissingDependencyError, ModelError, NotFoundError
-from penstock.core.time import to_us
+from penstock.core.time import DAY_US, to_us
 from penstock.definitions.monitors import Monitor
 from penstock.engine.decisions import Decisions
 from penstock.engine.ports import LogReader
 from penstock.models.manifest import read_files
 from penstock.models.registry import ModelRegistry, ModelVersion
 from penstock.monitoring.board import Scored
+from penstock.monitoring.bulk_time import BulkClock
 from penstock.monitoring.change_points import STEPS, ChangePoint, Listener, RankScale
 from penstock.monitoring.drift import Drift, measure_drift
+from penstock.monitoring.hours import HOUR_US
 from penstock.monitoring.profile import ColumnProfile, Profile, Sample, parse_profile
 from penstock.plan.nodes import Plan
 
@@ -43,6 +46,8 @@ class DriftReport:
         Where detectors fired, over all decisions of the endpoint.
     note
         Why there are no change points, where they could not be looked for.
+    warning
+        Why the comparison says little of days, where it is not of whole days; empty where it is.
     """
 
     endpoint: str
@@ -55,6 +60,7 @@ class DriftReport:
     drift: Drift
     change_points: tuple[ChangePoint, ...]
     note: str = ""
+    warning: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON values."""
@@ -143,14 +149,33 @@ def drift_report(
         ),
         change_points=compared.change_points,
         note=compared.note,
+        warning=_warning(width, newest - compared.oldest_us),
     )
 
 
+def _warning(width_us: int, covered_us: int) -> str:
+    """What to say of a window that is not of whole days: its hours are no fair sample of those of the training data."""
+    covered = min(covered_us, width_us)
+    if width_us % DAY_US and width_us > DAY_US:
+        return (
+            f"drift_window is {timedelta(microseconds=width_us)}, not whole days: where values follow the hour of the day, that alone is a "
+            "difference from the training data. Choose whole days (timedelta(days=...))."
+        )
+    if width_us % DAY_US or ((covered + HOUR_US) % DAY_US > 2 * HOUR_US and covered < width_us - HOUR_US):
+        return (
+            f"These are decisions of {covered / HOUR_US:.1f} hours, not of whole days: where values follow the hour of the day, that alone is "
+            "a difference from the training data. Look again when days are over."
+        )
+    return ""
+
+
 def _newest(store: LogReader, plan: Plan, monitor: Monitor, start: int) -> int:
+    clock = BulkClock()
     newest = max(
         (
-            int(scored.times_us.max())
+            clock.newest(scored.times_us)
             for scored, _, _ in scored_batches(store, plan, monitor, labelled=False, start=start)
+            if len(scored.times_us)
         ),
         default=None,
     )
@@ -167,14 +192,20 @@ class _Compared:
     def __init__(self, reference: Reference, newest_us: int, mature_us: int, width_us: int) -> None:
         self._version, profile = reference.version, reference.profile
         self._newest, self._mature, self._width = newest_us, mature_us, width_us
-        features = [column for column in profile.columns if column.role == "feature"]
+        of_days = width_us % DAY_US == 0
+        columns = [one.of_days() if of_days else one for one in profile.columns]
+        features = [column for column in columns if column.role == "feature"]
+        score, label = (
+            next((one for one in columns if one.role == role), None) for role in ("score", "label")
+        )
         self.rows = 0
+        self.oldest_us = newest_us
+        """The oldest event time that is compared."""
         self.note = ""
         self._features = [Sample(column) for column in features]
-        self._score = _sample(profile.column("score"))
-        self._label = _sample(profile.column("label"))
+        self._score, self._label = _sample(score), _sample(label)
         self._points: list[ChangePoint] = []
-        self._listeners = self._listening([*features, *filter(None, [profile.column("score")])])
+        self._listeners = self._listening([*features, *filter(None, [score])])
 
     @property
     def samples(self) -> list[Sample]:
@@ -190,6 +221,7 @@ class _Compared:
         """Count decisions of a batch; `columns` of their vectors are the features."""
         recent = self._inside(scored, self._newest)
         self.rows += int(recent.sum())
+        self.oldest_us = int(scored.times_us[recent].min(initial=self.oldest_us))
         for i, sample in zip(columns, self._features, strict=True):
             sample.add(decisions.vectors[recent, i])
             self._detect(sample.reference.name, scored, decisions.vectors[:, i])

@@ -1,4 +1,8 @@
-"""Experiments: what the arms of an endpoint did on the keys that each of them had, compared while it runs."""
+"""Experiments: what the arms of an endpoint decided on the keys that each of them had, compared while it runs.
+
+What an arm's policy decided counts, not what was done in the end: arms share one budget of alerts a day, and an arm whose alerts come later in
+the day would be judged by what the others left over. So with what exploration let through.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +32,7 @@ BoolArray = npt.NDArray[np.bool_]
 
 LEAST_SHARE_ERROR = 0.001
 """A division of the keys less likely than this, if the weights were kept, means that something else divided them."""
-_ERASED = np.uint8(Flag.ERASED)
+_ERASED, _OVER_BUDGET = np.uint8(Flag.ERASED), np.uint8(Flag.OVER_BUDGET)
 _MANY, _NOBODY = -2, -1
 
 
@@ -57,13 +61,17 @@ METRICS = (
 
 @dataclass(frozen=True, slots=True)
 class ArmResult:
-    """What one arm did: its keys and decisions, the versions in it, its ratios, and each against the first arm's."""
+    """What one arm decided: its keys and decisions, the versions in it, its ratios, and each against the first arm's.
+
+    `over_budget` of its alerts were not raised, since the day had had as many as the policy allows; they count as alerts.
+    """
 
     arm: str
     versions: tuple[str, ...]
     keys: int
     decisions: int
     labelled: int
+    over_budget: int
     ratios: dict[str, Ratio]
     differences: dict[str, Difference]
 
@@ -155,7 +163,7 @@ class _Tally:
         self._endpoint = endpoint
         self._keys = KeyTable()
         self._arm_of = np.zeros(0, np.int64)
-        self._counts = np.zeros((0, 2 * len(METRICS) + 2))
+        self._counts = np.zeros((0, 2 * len(METRICS) + 3))
         for positions, decisions, labels in labelled_decisions(store, endpoint.name):
             kept = (positions >= start) & ((decisions.flags & _ERASED) == 0)
             if kept.any():
@@ -169,9 +177,11 @@ class _Tally:
         rows = self._counts[self._arm_of == self.arms[arm]]
         return {one.name: ratio(rows[:, 2 * i], rows[:, 2 * i + 1]) for i, one in enumerate(METRICS)}
 
-    def sizes(self, arm: str) -> tuple[int, int, int]:
+    def sizes(self, arm: str) -> tuple[int, int, int, int]:
+        """Keys, decisions, labelled ones, and alerts over the budget."""
         rows = self._counts[self._arm_of == self.arms[arm]]
-        return len(rows), int(rows[:, -2].sum()), int(rows[:, -1].sum())
+        decisions, labelled, over = rows[:, -3:].sum(axis=0).astype(int).tolist()
+        return len(rows), decisions, labelled, over
 
     def _add(self, positions: IntArray, decisions: Decisions, labels: FloatArray) -> None:
         for one in decisions.arms:
@@ -191,7 +201,8 @@ class _Tally:
         by = np.zeros(len(positions), np.uint8) if decisions.by is None else decisions.by
         codes = np.array([self.arms[one.arm] for one in decisions.arms])[by][rows]
         self._note_arms(keys, codes)
-        self._count(keys, decisions.taken[rows] > 0, labels[rows])
+        over = (decisions.flags[rows] & _OVER_BUDGET) > 0
+        self._count(keys, decisions.decided[rows] > 0, over, labels[rows])
 
     def _note_arms(self, keys: IntArray, codes: IntArray) -> None:
         low, high = np.full(len(self._arm_of), np.iinfo(np.int64).max), np.full(len(self._arm_of), -1)
@@ -202,14 +213,14 @@ class _Tally:
         same = (low == high) & ((before == _NOBODY) | (before == low))
         self._arm_of = np.where(seen, np.where(same, low, _MANY), before)
 
-    def _count(self, keys: IntArray, alert: BoolArray, labels: FloatArray) -> None:
+    def _count(self, keys: IntArray, alert: BoolArray, over: BoolArray, labels: FloatArray) -> None:
         labelled = ~np.isnan(labels)
         fraud = labelled & (labels > 0)
         for i, metric in enumerate(METRICS):
             for j, part in enumerate(metric.counts(alert, labelled, fraud)):
                 np.add.at(self._counts[:, 2 * i + j], keys, part)
-        np.add.at(self._counts[:, -2], keys, 1)
-        np.add.at(self._counts[:, -1], keys, labelled)
+        for column, part in ((-3, 1), (-2, labelled), (-1, over)):
+            np.add.at(self._counts[:, column], keys, part)
 
     def _grow(self, size: int) -> None:
         more = size - len(self._arm_of)

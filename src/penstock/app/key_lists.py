@@ -49,11 +49,15 @@ Key = tuple[Any, ...]
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A change that somebody asks for: a key by its columns, whether it is to be listed, and until when."""
+    """A change that somebody asks for: a key by its columns, whether it is to be listed, and until when.
+
+    Asked twice with one `change_id` and all else alike, it is one change; by default each has an id of its own.
+    """
 
     key: Mapping[str, Any]
     listed: bool = True
     expires_at: datetime | None = None
+    change_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +187,7 @@ def lines_of(
             EXPIRES_AT: one.expires_at,
             ACTOR: actor,
             REASON: reason,
-            CHANGE_ID: uuid4().hex,
+            CHANGE_ID: one.change_id or uuid4().hex,
         }
         for one in wanted
     )

@@ -112,6 +112,7 @@ def stored_board(
     thresholds: VersionThresholds | None = None,
     as_of_us: int | None = None,
     keep_all: bool = False,
+    only: Group | None = None,
     progress: Progress | None = None,
 ) -> Board:
     """Quality by group and period, from what is stored.
@@ -124,6 +125,8 @@ def stored_board(
         Only events up to this time, and labels that were known by then; None: all.
     keep_all
         Keep every slot, for figures by day.
+    only
+        The one group that is told apart, however many others come before it.
     """
     in_force = None if thresholds is None else thresholds.in_force
     board = empty_board(monitor, thresholds=in_force, keep_all=keep_all)
@@ -131,7 +134,7 @@ def stored_board(
         store, plan, monitor, thresholds=thresholds, as_of_us=as_of_us, progress=progress
     )
     for scored, labels, _ in batches:
-        count(board, scored, labels)
+        count(board, scored if only is None else scored.apart(only), labels)
     return board
 
 

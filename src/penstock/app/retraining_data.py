@@ -19,6 +19,7 @@ from penstock.engine.assembly import concat_features
 from penstock.engine.history import LoggedFeatures, feature_parts
 from penstock.engine.recovery import Progress, no_progress
 from penstock.kernel.columns import concat
+from penstock.monitoring.bulk_time import BulkClock
 
 if TYPE_CHECKING:
     from penstock.definitions.models import Model
@@ -61,10 +62,10 @@ def recent_data(
     split, service = model.split, plan.services[model.features.name]
     delay, reach = to_us(split.delay), to_us(split.train + split.delay + split.test)
     kept: deque[tuple[LoggedFeatures, IntArray]] = deque()
-    newest = np.iinfo(np.int64).min
+    newest, clock = np.iinfo(np.int64).min, BulkClock()
     for part in feature_parts(store, plan, service, stop=stop, progress=progress):
         times = _times(part, plan, service)
-        newest = max(newest, int(times.max(initial=newest)))
+        newest = max(newest, clock.newest(times)) if len(times) else newest
         kept.append((part, times))
         while kept and int(kept[0][1].max(initial=newest - 2 * reach)) < newest + 1 - delay - reach:
             kept.popleft()
@@ -86,13 +87,13 @@ def recent_data(
 
 
 def newest_time(store: LogReader, plan: Plan, model: Model, *, stop: int) -> int | None:
-    """About the newest event time of a model's stream: that of its last rows in the log."""
+    """About the newest event time of a model's stream: that of its last rows in the log together (`BulkClock`)."""
     source = plan.sources[plan.services[model.features.name].source]
     for end in range(stop, 0, -STEP_ROWS):
         batches = store.read_log(max(end - STEP_ROWS, 0), end, sources={source.name})
-        found = [newest_of(batch.payload, source.time_field) for batch in batches]
-        if found:
-            return max(found)
+        times = [_times_of(batch.payload, source.time_field) for batch in batches]
+        if times:
+            return BulkClock().newest(np.concatenate(times))
     return None
 
 
@@ -111,11 +112,15 @@ def position_since(store: LogReader, plan: Plan, model: Model, *, since_us: int,
 
 
 def newest_of(payload: bytes, time_field: str) -> int:
-    """The newest event time in a batch of the log."""
+    """The newest event time in a batch of the log, whatever single rows say."""
+    return BulkClock().newest(_times_of(payload, time_field))
+
+
+def _times_of(payload: bytes, time_field: str) -> IntArray:
     from penstock.kernel.columns import Columns
 
-    times = Columns.from_bytes(payload)[time_field].values  # type: ignore[union-attr]
-    return int(times.max())
+    times: IntArray = Columns.from_bytes(payload)[time_field].values.astype(np.int64)  # type: ignore[union-attr]
+    return times
 
 
 def _times(part: LoggedFeatures, plan: Plan, service: ServiceNode) -> IntArray:

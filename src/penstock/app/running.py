@@ -178,6 +178,7 @@ class Runner:
         with RouteWatch(self._runtime), GuardWatch(self._runtime):
             while not self._stop.is_set():
                 if not self._pass(final=False).batches:
+                    self._answer()
                     self._runtime.engine.flush()
                     self._tell()
                     self._wait(poll_s)
@@ -311,7 +312,8 @@ class Runner:
             self._observe(processed, started)
 
     def _answer(self) -> None:
-        """Serve the requests that wait, if there are any."""
+        """Serve the requests that wait, and what threads beside ask of lists, if there are any."""
+        self._runtime.list_asks.serve(self._runtime, self._note)
         if self._answering is not None:
             self._answering.serve(self._note)
 

@@ -16,6 +16,7 @@ from msgspec import structs
 
 from penstock.app import contracts
 from penstock.app.applied import AppliedHistory
+from penstock.app.list_asks import ListAsks
 from penstock.app.registries import open_registry
 from penstock.app.routing import Routes
 from penstock.app.settings import Settings, load_settings
@@ -176,6 +177,8 @@ class Runtime:
         """Schemas that were accepted as new versions when the project was opened."""
         self.problems = store.problems
         """What does not work though the engine runs: by endpoint why its model does not serve, ``snapshot``, or ``store`` while its server is away."""
+        self.list_asks = ListAsks()
+        """Changes of lists that other threads ask for."""
         self.url = ""
         """Where its HTTP API listens, if it does."""
         self._ids = ids

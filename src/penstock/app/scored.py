@@ -12,10 +12,10 @@ from penstock.definitions.monitors import Monitor
 from penstock.definitions.policies import CostMatrix
 from penstock.engine.decisions import Decisions, Flag
 from penstock.engine.lookup import RowReader
-from penstock.kernel.columns import Column, Columns, IntArray, Numeric
+from penstock.kernel.columns import BoolArray, Column, Columns, IntArray, Numeric
 from penstock.kernel.hashing import encode_keys, hash_text
 from penstock.models.segments import Coded, segments_of
-from penstock.monitoring.board import Scored
+from penstock.monitoring.board import Group, Scored
 from penstock.plan.nodes import Plan
 
 if TYPE_CHECKING:
@@ -75,6 +75,14 @@ class Describer:
             alarm_amounts=None if self._alarm_amount is None else _amounts(events[self._alarm_amount]),
             limits=None if self._thresholds is None else self._thresholds.by_row(decisions),
         )
+
+    def of_group(self, group: Group, events: Columns, decisions: Decisions) -> BoolArray:
+        """Which rows are of a version, an arm or a segment; see `__call__`."""
+        coded = self(events, decisions).groups.get(group.dimension)
+        if coded is None or group.value not in coded.names:
+            return np.zeros(len(decisions), np.bool_)
+        found: BoolArray = coded.codes == coded.names.index(group.value)
+        return found
 
     def at(self, rows: RowReader, positions: IntArray) -> Iterator[tuple[IntArray, Scored]]:
         """The decisions at `positions`, of which some may have none, in parts: which positions, and the rows."""

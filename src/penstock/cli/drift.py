@@ -78,6 +78,8 @@ def _print(report: DriftReport) -> None:
     columns = report.drift.columns
     say(f"endpoint {report.endpoint} against {report.version}: {number(report.rows)} decisions")
     say(f"events of {moment(report.start_us)} to {moment(report.end_us)}")
+    if report.warning:
+        say(f"note: {report.warning}")
     drifted = report.drift.drifted
     say(f"{len(drifted)} of {len(columns)} columns drifted{': ' if drifted else ''}{', '.join(drifted)}")
     say()

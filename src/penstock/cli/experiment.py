@@ -79,6 +79,9 @@ def _print(found: Experiment, error: float) -> None:
         for one in found.arms
     ]
     print_table(cells, head=("arm", "versions", "keys", "decisions", "labelled"), right=(2, 3, 4))
+    over = [f"{number(one.over_budget)} of {one.arm}" for one in found.arms if one.over_budget]
+    if over:
+        say(f"Over the day's budget, and counted as alerts all the same: {', '.join(over)}.")
     first = found.arms[0]
     rows = [
         (name, one.arm, _ratio(first.ratios[name]), _ratio(one.ratios[name]), *_difference(difference, name))

@@ -6,10 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from difflib import get_close_matches
 from urllib.parse import urlsplit
 
 from penstock.core.errors import DefinitionError
 from penstock.core.types import check_name
+from penstock.definitions.alert_lists import AddTo
 from penstock.definitions.endpoints import Endpoint
 from penstock.definitions.sources import check_not_negative
 from penstock.definitions.tags import Tags, tags_of
@@ -102,12 +104,16 @@ class OnMetric:
         had their time; drift is measured over the `drift_window` of the endpoint's `Monitor`.
     at_least
         With fewer decisions (labels, for quality) in the window the metric is unknown, and changes nothing.
+    of
+        Only decisions of a version, an arm or a segment, in the words of ``penstock metrics --by``: ``{"version": "fraud:3"}``,
+        ``{"arm": "challenger"}``, ``{"segment:country": "DE"}``. Not for drift, which is watched of the version in Production.
 
     Examples
     --------
     ::
 
         OnMetric(checkout, "alert_rate", above=0.05, for_=timedelta(minutes=5))
+        OnMetric(checkout, "average_precision", below=0.5, of={"arm": "challenger"})
     """
 
     endpoint: Endpoint
@@ -117,6 +123,7 @@ class OnMetric:
     for_: timedelta
     window: timedelta
     at_least: int
+    of: tuple[str, str] | None
 
     def __init__(
         self,
@@ -128,6 +135,7 @@ class OnMetric:
         for_: timedelta = timedelta(0),
         window: timedelta | None = None,
         at_least: int = 100,
+        of: Mapping[str, Scalar] | None = None,
     ) -> None:
         _check_endpoint(endpoint, owner="OnMetric")
         what = f"OnMetric of {endpoint.name!r}"
@@ -158,6 +166,7 @@ class OnMetric:
             ("for_", for_),
             ("window", chosen),
             ("at_least", at_least),
+            ("of", None if of is None else _group(of, endpoint, metric, owner=what)),
         )
         for attribute, value in values:
             object.__setattr__(self, attribute, value)
@@ -174,7 +183,8 @@ class OnMetric:
         """The condition in a few words."""
         side = "below" if self.above is None else "above"
         lasting = f" for {self.for_}" if self.for_ else ""
-        return f"{self.endpoint.name}: {self.metric} {side} {self.bound:g}{lasting}"
+        whose = "" if self.of is None else f" of {self.of[0].removeprefix('segment:')} {self.of[1]}"
+        return f"{self.endpoint.name}: {self.metric}{whose} {side} {self.bound:g}{lasting}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +260,9 @@ class Apprise:
         return self.url_env
 
 
+Receiver = Webhook | Apprise | AddTo
+
+
 @dataclass(frozen=True, slots=True, init=False)
 class Alert:
     """Who is told when. Told at least once, off the path of the decision; see docs/alerts.md.
@@ -261,7 +274,7 @@ class Alert:
     on
         `OnDecision` or `OnMetric`.
     to
-        Receivers: `Webhook`, `Apprise`.
+        Receivers: `Webhook`, `Apprise`; of decisions also `AddTo`, a list that the event's key is put on.
     include
         Columns of the event that are sent along (`OnDecision`). None is by default: events hold what concerns nobody else.
     reasons
@@ -292,7 +305,7 @@ class Alert:
 
     name: str
     on: OnDecision | OnMetric
-    to: tuple[Webhook | Apprise, ...]
+    to: tuple[Receiver, ...]
     include: tuple[str, ...]
     reasons: int
     group_by: tuple[str, ...]
@@ -309,7 +322,7 @@ class Alert:
         name: str,
         *,
         on: OnDecision | OnMetric,
-        to: Sequence[Webhook | Apprise],
+        to: Sequence[Receiver],
         include: Sequence[str] = (),
         reasons: int = 3,
         group_by: Sequence[str] = (),
@@ -324,6 +337,7 @@ class Alert:
         what = f"Alert {check_name(name, what='Alert')!r}"
         _check_on(on, owner=what)
         _check_receivers(to, owner=what)
+        _check_lists(on, to, owner=what, grouped=bool(group_window))
         check_not_negative(group_window, owner=what, argument="group_window")
         _check_columns(on, owner=what, include=include, group_by=group_by)
         if group_by and not group_window:
@@ -402,6 +416,36 @@ def _conditions(
     return tuple(found)
 
 
+def _group(of: object, endpoint: Endpoint, metric: str, *, owner: str) -> tuple[str, str]:
+    """The version, arm or segment that a metric is of: the dimension as ``--by`` names it, and the value as it is shown."""
+    if metric in DRIFT_METRICS:
+        raise DefinitionError(
+            f"{owner}: of is {of!r} for {metric}, which is watched of the version in Production; allowed is it for other metrics. Remove it."
+        )
+    if not isinstance(of, Mapping) or len(of) != 1 or not all(isinstance(one, Scalar) for one in of.values()):
+        raise DefinitionError(
+            f'{owner}: of is {of!r}; allowed is one version, arm or segment. Write for example of={{"arm": "challenger"}}.'
+        )
+    ((dimension, value),) = of.items()
+    segments = [field.name for field in endpoint.source.schema] + list(endpoint.features.feature_types)
+    if dimension not in {"version", "arm", *(f"segment:{name}" for name in segments)}:
+        near = get_close_matches(str(dimension), [f"segment:{name}" for name in segments], n=3, cutoff=0.5)
+        raise DefinitionError(
+            f"{owner}: of names {dimension!r}; allowed are version, arm and segment:NAME of the columns of {endpoint.source.name!r} and the "
+            f"features of {endpoint.features.name!r} ({', '.join(near or segments)}). Correct it."
+        )
+    arms = [arm.name for arm in endpoint.arms if not arm.shadow]
+    if dimension == "arm" and value not in arms:
+        raise DefinitionError(
+            f"{owner}: of names the arm {value!r}; allowed are those of {endpoint.name!r} that decide: {', '.join(arms) or 'it has none'}. "
+            "Choose one."
+        )
+    if isinstance(value, bool):  # columns hold truth values, features 0 and 1
+        is_column = dimension in {f"segment:{field.name}" for field in endpoint.source.schema}
+        return str(dimension), str(value).lower() if is_column else str(int(value))
+    return str(dimension), str(value)
+
+
 def _check_span(value: object, *, owner: str, argument: str) -> None:
     if not isinstance(value, timedelta) or value <= timedelta(0):
         raise DefinitionError(
@@ -426,13 +470,9 @@ def _check_on(on: object, *, owner: str) -> None:
 
 
 def _check_receivers(to: object, *, owner: str) -> None:
-    if (
-        not isinstance(to, list | tuple)
-        or not to
-        or not all(isinstance(one, Webhook | Apprise) for one in to)
-    ):
+    if not isinstance(to, list | tuple) or not to or not all(isinstance(one, Receiver) for one in to):
         raise DefinitionError(
-            f"{owner}: to is {to!r}; allowed is a list of at least one Webhook or Apprise. Write for example "
+            f"{owner}: to is {to!r}; allowed is a list of at least one Webhook, Apprise or AddTo. Write for example "
             'to=[Webhook("https://cards.example/ban", secret_env="CARDS_SECRET")].'
         )
     names = [one.name for one in to]
@@ -440,6 +480,20 @@ def _check_receivers(to: object, *, owner: str) -> None:
         raise DefinitionError(
             f"{owner}: to names a receiver twice ({', '.join(names)}); allowed is each once. Remove one."
         )
+
+
+def _check_lists(on: OnDecision | OnMetric, to: Sequence[Receiver], *, owner: str, grouped: bool) -> None:
+    for one in to:
+        if not isinstance(one, AddTo):
+            continue
+        if isinstance(on, OnMetric) or grouped:
+            what = (
+                "a metric, which has no key" if isinstance(on, OnMetric) else "a group, of which few are kept"
+            )
+            raise DefinitionError(
+                f"{owner}: AddTo of {one.keys.name!r} is given with {what}; allowed is it on decisions, each by itself. Make an alert of its own."
+            )
+        one.check_stream(on.endpoint.source, owner=owner)
 
 
 def _check_columns(on: OnDecision | OnMetric, *, owner: str, **given: Sequence[str]) -> None:

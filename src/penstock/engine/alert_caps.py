@@ -2,8 +2,9 @@
 
 1. An event's day is that of its own time, in UTC.
 2. In log order the first `per_day` alerts of a day stand; the others get the action that is taken instead.
-3. Counts are kept for a week, one a weekday. An event that is later than that counts for the newest day of its weekday, so that no garbage in
-   a time can give a day its budget twice.
+3. Counts are kept of seven days: those to which the newest alerts of the log belong. A day that comes new takes the place of the one that
+   had no alert for longest. So a time that is wrong, years ahead or long ago, uses up the budget of its own day and of no other; and an event
+   that is later than seven other days with alerts begins its day anew.
 
 The counts are totals of the store like any other, and so as durable as the decisions: the state is the log's, bit for bit.
 """
@@ -22,7 +23,7 @@ from penstock.kernel.columns import BoolArray, IntArray
 from penstock.plan.nodes import CapNode
 
 COUNTER = "alert_days."
-WEEK = 7
+DAYS = 7
 _DAY = 1_000_000_000
 """A counter holds both: the day since 1970, and below it how many alerts there were."""
 _OVER = np.uint8(Flag.OVER_BUDGET)
@@ -49,38 +50,36 @@ class AlertDays:
     """
 
     def __init__(self, endpoint: str, counters: Mapping[str, int] | None = None) -> None:
-        self._names = [f"{COUNTER}{endpoint}.{weekday}" for weekday in range(WEEK)]
+        self._names = [f"{COUNTER}{endpoint}.{place}" for place in range(DAYS)]
         self._totals = [(counters or {}).get(name, 0) for name in self._names]
+        """Of the days that are kept, that of the newest alert first."""
 
     def alerts(self, day: int) -> int:
         """How many alerts that day has had, as far as it is still counted."""
-        found, alerts = divmod(self._totals[day % WEEK], _DAY)
-        return alerts if found == day else 0
+        return next((total % _DAY for total in self._totals if total // _DAY == day), 0)
 
     @property
     def newest(self) -> tuple[int | None, int]:
-        """The newest day that had an alert, and how many; None and 0 where none had."""
-        day, alerts = divmod(max(self._totals), _DAY)
+        """The day of the newest alert of the log, and how many it has had; None and 0 where there was none."""
+        day, alerts = divmod(self._totals[0], _DAY)
         return (day, alerts) if alerts else (None, 0)
 
     def over(self, alerting: BoolArray, days: IntArray, *, per_day: int) -> BoolArray:
         """Which of some events, in log order, are over the budget; the others are counted. `alerting` are those that would be alerts."""
         over = np.zeros(len(alerting), np.bool_)
         rows = np.flatnonzero(alerting)
-        weekdays = days[rows] % WEEK
-        for weekday in np.unique(weekdays).tolist():
-            own = rows[weekdays == weekday]
-            # A day that is older than what is counted counts for that; the running maximum is what is counted at each event.
-            counted = np.maximum.accumulate(np.maximum(days[own], self._totals[weekday] // _DAY))
-            for day in np.unique(counted).tolist():
-                over[self._take(day, own[counted == day], per_day)] = True
+        of_same_day = np.split(rows, np.flatnonzero(np.diff(days[rows])) + 1)
+        for own in of_same_day if len(rows) else []:
+            over[self._take(int(days[own[0]]), own, per_day)] = True
         return over
 
     def _take(self, day: int, rows: IntArray, per_day: int) -> IntArray:
         """Count the first of `rows` for a day; those that are over."""
         before = self.alerts(day)
+        place = next((i for i, total in enumerate(self._totals) if total // _DAY == day), -1)
         stay = min(max(per_day - before, 0), len(rows))
-        self._totals[day % WEEK] = day * _DAY + before + stay
+        del self._totals[place]
+        self._totals.insert(0, day * _DAY + before + stay)
         return rows[stay:]
 
     def since(self, before: list[int]) -> dict[str, int]:

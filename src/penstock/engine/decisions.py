@@ -248,6 +248,14 @@ class Decisions(msgspec.Struct, frozen=True, eq=False, gc=False):
             weights[((self.flags & _OVER_BUDGET) > 0) & (shares[self.meant] > 0) & by_score] = 0.0
         return weights
 
+    @property
+    def decided(self) -> ByteArray:
+        """What the policy decided, before exploration and the day's budget of alerts: codes into `actions`, uint8[n]."""
+        if self.meant is None:
+            return self.taken
+        changed = (self.flags & (_EXPLORED | _OVER_BUDGET)) > 0
+        return np.where(changed, self.meant, self.taken)
+
     def decided_by(self, row: int) -> DecidedBy:
         """Who decided on the event of this row."""
         return self.arms[0 if self.by is None else int(self.by[row])]

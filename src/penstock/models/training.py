@@ -27,6 +27,8 @@ from penstock.models.manifest import DataRange, Feature, ModelFiles, Task
 from penstock.models.split import Split, SplitLengths, split_by_time
 from penstock.models.thresholds import ChosenThreshold
 from penstock.models.weighting import check_takes_weights, undersampled, weigh_classes, weight_argument
+from penstock.monitoring.hours import mean_by_hour
+from penstock.monitoring.losses import losses
 from penstock.monitoring.profile import Profile, profile_column
 
 if TYPE_CHECKING:
@@ -127,7 +129,7 @@ class TrainingData:
 class TrainedModel:
     """A fitted estimator with its evaluation, ready to be exported.
 
-    `test_rows` are the indices of the rows it was tested on, with `test_labels` and `test_scores` of the same length.
+    `test_rows` are the indices of the rows it was tested on, with `test_labels`, `test_scores` and `test_times_us` of the same length.
     """
 
     spec: TrainingSpec
@@ -137,6 +139,7 @@ class TrainedModel:
     test_rows: NDArray[np.int64]
     test_labels: NDArray[np.float64]
     test_scores: NDArray[np.float64]
+    test_times_us: NDArray[np.int64]
     train_vectors: NDArray[np.float64]
     train_times_us: NDArray[np.int64]
     features: tuple[Feature, ...]
@@ -144,7 +147,6 @@ class TrainedModel:
     data: DataRange
     kept_negatives: float = 1.0
     chosen: Mapping[str, ChosenThreshold] = field(default_factory=dict)
-    test_times_us: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     test_entities: NDArray[Any] | None = None
 
     def export(
@@ -194,12 +196,20 @@ class TrainedModel:
     def profile(self) -> Profile:
         """What drift is measured against: features as fitted on, scores and labels of the test, where it has not learnt."""
         features = (
-            profile_column(feature.name, self.train_vectors[:, i]) for i, feature in enumerate(self.features)
+            profile_column(feature.name, self.train_vectors[:, i], times_us=self.train_times_us)
+            for i, feature in enumerate(self.features)
         )
-        score = profile_column("score", self.test_scores, role="score")
-        labels = self.test_labels[~np.isnan(self.test_labels)]  # of anomalies many have none, or all
-        label = (profile_column("label", labels, role="label"),) if len(labels) else ()
-        return Profile((*features, score, *label))
+        times = self.test_times_us
+        score = profile_column("score", self.test_scores, role="score", times_us=times)
+        known = ~np.isnan(self.test_labels)  # of anomalies many have none, or all
+        if not known.any():
+            return Profile((*features, score))
+        labels = self.test_labels[known]
+        label = profile_column("label", labels, role="label", times_us=times[known])
+        spread = label.spread if self.spec.task == "regression" else None
+        lost = losses(self.test_scores[known], labels, spread=spread)
+        by_hour = mean_by_hour(lost, times[known]) if self.spec.task != "anomaly" else ()
+        return Profile((*features, score, label), loss_by_hour=by_hour)
 
     def series(self) -> Series:
         """The events that it was tested on, as `penstock.models.evaluation_anomaly` takes them."""
@@ -255,6 +265,7 @@ def train(spec: TrainingSpec, data: TrainingData, *, progress: Progress | None =
         data=data_range(spec, data, split, training),
         kept_negatives=kept,
         chosen=chosen,
+        test_times_us=data.times_us[testing],
     )
 
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from penstock.definitions.alerts import Apprise, Webhook
+from penstock.definitions.alert_lists import AddTo
+from penstock.definitions.alerts import Apprise, Receiver, Webhook
 from penstock.monitoring.alert_messages import text_of
 from penstock.monitoring.alerts import LONGEST_RETRY_US, SECOND_US
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 GONE = 410
 _PREFIX = "whsec_"
 _LEAST_BYTES, _MOST_BYTES = 24, 64
-_LONGEST_ERROR = 200
+LONGEST_ERROR = 200
 _MOST_READ = 1 << 16
 
 
@@ -38,8 +39,10 @@ class Outcome:
     retry_after_us: int = 0
 
 
-def problem_with(receiver: Webhook | Apprise, environ: Mapping[str, str]) -> str | None:
+def problem_with(receiver: Receiver, environ: Mapping[str, str]) -> str | None:
     """Why nothing can be sent to a receiver as things stand; None where it can."""
+    if isinstance(receiver, AddTo):
+        return None
     library = "httpx" if isinstance(receiver, Webhook) else "apprise"
     if find_spec(library) is None:
         return f"{receiver.name}: {library} is not installed; pip install 'penstock[alerts]'"
@@ -70,13 +73,20 @@ class Outbound:
         self._client: httpx.Client | None = None
 
     def send(self, receiver: Webhook | Apprise, key: str, body: bytes, *, now_us: int) -> Outcome:
-        """Send a message once. Never raises for what the receiver or the network does."""
+        """Send a message once. Never raises for what the receiver, the network or a plugin of Apprise does."""
         problem = problem_with(receiver, self._environ)
         if problem is not None:
             return Outcome(delivered=False, error=problem)
         value = self._environ[receiver.variable]
         if isinstance(receiver, Apprise):
-            return _notify(value.strip(), body)
+            try:
+                return _notify(value.strip(), body)
+            except Exception as error:  # noqa: BLE001 - a plugin's own, of any kind: it is an attempt that failed
+                # Its text may hold the address, and so a secret.
+                return Outcome(
+                    delivered=False,
+                    error=f"Apprise's plugin failed with an error of its own: {type(error).__name__}",
+                )
         return self._post(receiver, signed_headers(key, body, secrets=value, now_us=now_us), body)
 
     def close(self) -> None:
@@ -99,7 +109,7 @@ class Outbound:
                 if _number(response.headers.get("content-length", "")) in range(_MOST_READ):
                     response.read()
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-            return Outcome(delivered=False, error=f"{type(error).__name__}: {error}"[:_LONGEST_ERROR])
+            return Outcome(delivered=False, error=f"{type(error).__name__}: {error}"[:LONGEST_ERROR])
         if 200 <= status < 300:
             return Outcome(delivered=True)
         moved = ", a redirect, which is not followed" if 300 <= status < 400 else ""

@@ -8,7 +8,7 @@ event seen. What is younger has an estimate only. Slots that no window can need 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -69,6 +69,14 @@ class Scored:
     cards: npt.NDArray[np.uint64] | None = None
     alarm_amounts: FloatArray | None = None
     limits: FloatArray | None = None
+
+    def apart(self, group: Group) -> Scored:
+        """The same rows, by no other group than this one."""
+        coded = self.groups.get(group.dimension)
+        if coded is None or group.value not in coded.names:
+            return replace(self, groups={})
+        own = (coded.codes == coded.names.index(group.value)).astype(np.int64)
+        return replace(self, groups={group.dimension: Coded(own, (OTHER, group.value))})
 
     def take(self, rows: npt.NDArray[Any]) -> Scored:
         """The decisions at these rows."""

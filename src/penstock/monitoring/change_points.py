@@ -5,7 +5,7 @@ Page-Hinkley adds up deviations from the running mean. Both are made for values 
 amounts, or on frauds of one in a hundred, ADWIN fires on more than half of all streams without drift. And both may fire wrongly
 at every step, so that a detector that is asked at every event of a fast stream cries wolf within the hour. So here
 
-1. a value counts as its rank in the reference, or as a bounded loss (`RankScale`, `LossScale`),
+1. a value counts as its rank in the reference, or as a bounded loss (`RankScale`, `LossScale`), less the mean of its hour of the day there,
 2. a step is the mean of a block: at least 100 values, and at least `span_us` of event time, so that steps are few,
 3. the first 50 blocks say how steps vary while nothing changes, with all that rows of the same hour have in common,
 4. after an alarm a stream is listened to anew.
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -25,7 +26,10 @@ import numpy as np
 import numpy.typing as npt
 
 from penstock.core.errors import MissingDependencyError
-from penstock.monitoring.profile import ColumnProfile
+from penstock.monitoring.bulk_time import BulkClock
+from penstock.monitoring.hours import HOURS, hour_of
+from penstock.monitoring.losses import MOST_LOSS
+from penstock.monitoring.profile import ColumnProfile, middle_ranks
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -39,7 +43,6 @@ CALIBRATION = 50
 KEPT = 1_000
 ADWIN = {"delta": 1e-4, "clock": 1}
 PAGE_HINKLEY = {"min_instances": 30, "delta": 0.5, "threshold": 20.0, "alpha": 1.0}
-MOST_LOSS = 7.0
 _SLICE = 65_536
 _FINE, _MOST_SPREADS = 1 << 16, 1 << 10
 
@@ -64,8 +67,8 @@ class Scale(Protocol):
     unit: float
     """The standard deviation of one value's step; 0 where that is not known."""
 
-    def codes(self, values: FloatArray) -> tuple[IntArray, IntArray]:
-        """What is listened to, and the values themselves, shape [n] both."""
+    def codes(self, values: FloatArray, times_us: IntArray) -> tuple[IntArray, IntArray]:
+        """What is listened to of values at event times, and the values themselves, shape [n] each."""
 
     def shown(self, mean: float) -> float:
         """The mean value, of the mean of its codes."""
@@ -83,16 +86,18 @@ class RankScale:
     def __init__(self, reference: ColumnProfile) -> None:
         counts = np.array(reference.counts, np.int64)
         self._cuts = np.array(reference.cuts)
-        self._ranks = np.append(2 * np.cumsum(counts) - counts, 2 * reference.rows)
+        self._ranks = middle_ranks(counts)
+        self._by_hour = _whole_by_hour(reference.by_hour, 2 * reference.rows)
         self._mean, self._spread = reference.mean, reference.spread or 1.0
         shares = counts / max(reference.rows, 1)
         middle = float(shares @ self._ranks[:-1])
         self.unit = float(shares @ (self._ranks[:-1] - middle) ** 2) ** 0.5
 
-    def codes(self, values: FloatArray) -> tuple[IntArray, IntArray]:
+    def codes(self, values: FloatArray, times_us: IntArray) -> tuple[IntArray, IntArray]:
         """See `Scale`."""
         spreads = np.clip((values - self._mean) / self._spread, -_MOST_SPREADS, _MOST_SPREADS)
-        return self._ranks[np.searchsorted(self._cuts, values)], np.rint(spreads * _FINE).astype(np.int64)
+        ranks = self._ranks[np.searchsorted(self._cuts, values)] - self._by_hour[hour_of(times_us)]
+        return ranks, np.rint(spreads * _FINE).astype(np.int64)
 
     def shown(self, mean: float) -> float:
         """See `Scale`."""
@@ -100,18 +105,36 @@ class RankScale:
 
 
 class LossScale:
-    """Losses of decisions whose label is known, bounded so that no single one decides."""
+    """Losses of decisions whose label is known, bounded so that no single one decides.
+
+    Parameters
+    ----------
+    by_hour
+        How far the mean loss of an hour of the day is from that of all, where that is known.
+    """
 
     unit = 0.0
 
-    def codes(self, values: FloatArray) -> tuple[IntArray, IntArray]:
+    def __init__(self, by_hour: tuple[float, ...] = ()) -> None:
+        self._by_hour = _whole_by_hour(by_hour, _FINE)
+
+    def codes(self, values: FloatArray, times_us: IntArray) -> tuple[IntArray, IntArray]:
         """See `Scale`."""
         bounded = np.rint(np.clip(values, 0.0, MOST_LOSS) * _FINE).astype(np.int64)
-        return bounded, bounded
+        return bounded - self._by_hour[hour_of(times_us)], bounded
 
     def shown(self, mean: float) -> float:
         """See `Scale`."""
         return mean / _FINE
+
+
+def _first(holds: npt.NDArray[np.bool_]) -> int:
+    """The first place at which something holds; their number where it does nowhere."""
+    return int(np.argmax(holds)) if holds.any() else len(holds)
+
+
+def _whole_by_hour(by_hour: tuple[float, ...], unit: int) -> IntArray:
+    return np.rint(np.array(by_hour or (0.0,) * HOURS) * unit).astype(np.int64)
 
 
 class Heard(msgspec.Struct):
@@ -119,8 +142,8 @@ class Heard(msgspec.Struct):
 
     Attributes
     ----------
-    newest_us, first_us
-        The newest event time of the stream, and what it was when the block under way began.
+    recent, newest_us, first_us
+        The newest event times; where the stream stands by them, and where it stood when the block under way began.
     count, codes, values
         Of the block under way: rows, and their sums.
     blocks
@@ -133,6 +156,7 @@ class Heard(msgspec.Struct):
         Blocks since the beginning.
     """
 
+    recent: list[int] = []
     newest_us: int = -(2**62)
     first_us: int = 0
     count: int = 0
@@ -177,6 +201,7 @@ class Listener:
     def __init__(self, name: str, scale: Scale, *, span_us: int = 0, heard: Heard | None = None) -> None:
         self._name, self._scale, self._span = name, scale, span_us
         self.heard = Heard() if heard is None else heard
+        self._clock = BulkClock(self.heard.recent)
         self._detectors = self._fed()
 
     def add(self, times_us: IntArray, values: FloatArray) -> list[tuple[int, ChangePoint]]:
@@ -190,24 +215,35 @@ class Listener:
 
     def _take(self, times_us: IntArray, values: FloatArray) -> Iterator[tuple[int, ChangePoint]]:
         heard = self.heard
-        newest = np.maximum.accumulate(np.maximum(times_us, heard.newest_us))
-        sums = [np.append(0, np.cumsum(each)) for each in self._scale.codes(values)]
-        start = 0
-        while start < len(newest):
-            if not heard.count:
-                heard.first_us = int(newest[start])
-            late = int(np.searchsorted(newest, heard.first_us + self._span))
-            last = max(start + BLOCK - heard.count - 1, late, start)
-            stop = min(last + 1, len(newest))
-            heard.count += stop - start
-            heard.codes += int(sums[0][stop] - sums[0][start])
-            heard.values += int(sums[1][stop] - sums[1][start])
-            if last < len(newest):
-                point = self._close(int(newest[last]))
-                if point is not None:
-                    yield last, point
-            start = stop
-        heard.newest_us = int(newest[-1])
+        newest = self._forward(self._clock.add(times_us))
+        sums = [np.append(0, np.cumsum(each)) for each in self._scale.codes(values, times_us)]
+        backwards = np.flatnonzero(np.diff(newest) < 0) + 1
+        for first, end in pairwise([0, *backwards.tolist(), len(newest)]):
+            start = first
+            while start < end:
+                if not heard.count or newest[start] < heard.first_us:
+                    heard.first_us = int(newest[start])
+                late = first + int(np.searchsorted(newest[first:end], heard.first_us + self._span))
+                last = max(start + BLOCK - heard.count - 1, late, start)
+                stop = min(last + 1, end)
+                heard.count += stop - start
+                heard.codes += int(sums[0][stop] - sums[0][start])
+                heard.values += int(sums[1][stop] - sums[1][start])
+                if last < end:
+                    point = self._close(int(newest[last]))
+                    if point is not None:
+                        yield last, point
+                start = stop
+        heard.newest_us, heard.recent = int(newest[-1]), self._clock.recent
+
+    def _forward(self, clock: IntArray) -> IntArray:
+        """Where the stream stands at each row: late rows do not take it back, unless by a whole drift window."""
+        newest: IntArray = np.maximum.accumulate(np.maximum(clock, self.heard.newest_us))
+        back = _first(clock < newest - STEPS * self._span) if self._span else len(clock)
+        if back < len(clock):
+            self.heard.newest_us = int(clock[back])
+            newest[back:] = self._forward(clock[back:])
+        return newest
 
     def _close(self, time_us: int) -> ChangePoint | None:
         """The block under way is whole."""

@@ -102,7 +102,7 @@ class CapShape(BaseModel):
     per_day: int
     actions: list[str] = Field(description="What counts.")
     instead: str = Field(description="What is done to the events over it.")
-    newest_day: date | None = Field(description="The newest day that had an alert, by the events' time.")
+    newest_day: date | None = Field(description="The day of the newest alert, by that event's time.")
     alerts: int = Field(description="How many alerts that day has had.")
 
 

@@ -314,6 +314,10 @@ class DriftDayShape(BaseModel):
     """One day, of event time."""
 
     day: str
+    is_whole: bool = Field(
+        True,
+        description="Whether its decisions reach from the first hour to the last; of others nothing is said to drift.",
+    )
     columns: list[ColumnDayShape]
 
 
@@ -331,6 +335,7 @@ class DriftShape(BaseModel):
     change_points: list[ChangePointShape]
     days: list[DriftDayShape] = Field([], description="Day by day, of the newest four weeks.")
     note: str = Field(description="Why there are no change points, where they could not be looked for.")
+    warning: str = Field("", description="Why it says little of days, where it is not of whole days.")
 
 
 class DistributionShape(BaseModel):
@@ -386,6 +391,9 @@ class ArmResultShape(BaseModel):
     keys: int
     decisions: int
     labelled: int
+    over_budget: int = Field(
+        0, description="Alerts that the day's budget did not allow; in the ratios they are alerts."
+    )
     ratios: dict[str, RatioShape]
     differences: dict[str, DifferenceShape]
 

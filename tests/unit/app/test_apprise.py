@@ -147,3 +147,81 @@ def test_a_test_message_comes_through(tmp_path, chat):
         (outcome,) = try_out(runtime.project.alerts["block"], clock=SystemClock()).values()
     assert outcome.delivered
     assert json.loads(chat.taken[0][1])["title"] == "block: test"
+
+
+@pytest.fixture
+def faulty():
+    """A plugin whose own code raises what no library foresees, where Apprise does not catch it: while it reads the address."""
+    from apprise.manager_plugins import NotificationManager
+    from apprise.plugins import NotifyBase
+
+    class Faulty(NotifyBase):
+        app_id, secure_protocol, templates = "Faulty", "faulty", ("{schema}://{host}",)
+        asked, broken = 0, True
+
+        @staticmethod
+        def parse_url(url, **_named):
+            Faulty.asked += 1
+            if Faulty.broken:
+                raise ZeroDivisionError(f"in {url}")
+            return NotifyBase.parse_url(url)
+
+        def url(self, *_args, **_named):
+            return "faulty://host"
+
+        def send(self, body, **_named):
+            Faulty.said.append(body)
+            return True
+
+    Faulty.said = []
+    manager = NotificationManager()
+    assert manager.add(Faulty, schemas="faulty")
+    yield Faulty
+    manager.remove("faulty")
+
+
+def test_a_plugin_that_raises_is_an_attempt_that_failed_and_the_alert_is_told_later(
+    tmp_path, monkeypatch, faulty
+):
+    monkeypatch.setenv("TEAM", "faulty://secret-host")
+    with open_project(tmp_path, BLOCKED.format(to=TEAM)) as runtime, alerting(runtime) as alerts:
+        pay(runtime, [0.95])
+        wait_for(lambda: faulty.asked >= 3)
+        wait_for(lambda: alerts.outcomes()["block", "failed"] >= 2)
+        (row,) = told(tmp_path)
+        assert row.state == "waiting"
+        assert row.error == "Apprise's plugin failed with an error of its own: ZeroDivisionError"
+        faulty.broken = False
+        wait_for(lambda: [row.state for row in told(tmp_path)] == ["sent"])
+        assert alerts.outcomes()["block", "sent"] == 1
+    assert len(faulty.said) == 1
+
+
+def test_reasons_that_raise_are_left_out_counted_and_told(tmp_path, monkeypatch, chat):
+    def boom(*_args, **_named):
+        raise ZeroDivisionError("a library of its own")
+
+    monkeypatch.setattr("penstock.app.reasons.Reasoners.of", boom)
+    monkeypatch.setattr("penstock.app.alerting._LOOK_EVERY_S", 0.01)
+    with open_project(tmp_path, BLOCKED.format(to=TEAM)) as runtime, alerting(runtime):
+        pay(runtime, [0.95, 0.96])
+        wait_for(lambda: len(chat.bodies) == 2)
+        wait_for(lambda: "2 told without reasons" in runtime.problems.get("alerts", ""))
+    assert "ZeroDivisionError" in runtime.problems["alerts"]
+
+
+def test_the_thread_that_reads_the_log_goes_on_after_what_nobody_foresaw(tmp_path, monkeypatch, chat):
+    from penstock.app.alert_matching import Matcher
+
+    right, failures = Matcher.told, iter([True] * 3)
+
+    def sometimes(self, *arguments):
+        if next(failures, False):
+            raise ZeroDivisionError("once more")
+        return right(self, *arguments)
+
+    monkeypatch.setattr(Matcher, "told", sometimes)
+    with open_project(tmp_path, BLOCKED.format(to=TEAM)) as runtime, alerting(runtime):
+        pay(runtime, [0.95])
+        wait_for(lambda: len(chat.bodies) == 1)
+    assert next(failures, None) is None, "it failed three times before"

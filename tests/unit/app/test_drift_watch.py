@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from penstock.app import Runtime
 from penstock.app.alert_metrics import metric_value
 from penstock.app.drift_watch import DriftWatch, following, live_streams, read_state, state_path
+from penstock.app.drifting import reference_of as read_reference
 from penstock.app.measuring import monitor_of
 from penstock.app.retraining import Retrainer
 from penstock.app.retraining_journal import Journal
@@ -124,6 +125,27 @@ def test_however_it_is_cut_and_killed_nothing_is_doubled_or_lost(moved, seed, mo
             if found is not None and found.position == store.next_position:
                 break
     assert msgspec.json.encode(found) == msgspec.json.encode(whole)
+
+
+def test_the_registry_is_read_when_it_has_changed_only(moved, monkeypatch):
+    folder, _ = moved
+    asked = []
+    monkeypatch.setattr(
+        "penstock.app.drift_watch.reference_of", lambda *given: asked.append(given) or read_reference(*given)
+    )
+    with open_reader(folder) as store:
+        watch = watch_of(folder, store)
+        for _ in range(5):
+            watch.catch_up()
+        assert len(asked) == 1
+        registry = registry_of(folder)
+        registry.archive("fraud", 1, actor="ann", reason="nothing is in Production")
+        watch.catch_up()
+        watch.catch_up()
+        assert len(asked) == 2
+        registry.promote("fraud", 1, stage="Production", actor="ann", reason="again")
+        watch.catch_up()
+        assert len(asked) == 3
 
 
 def test_a_process_that_is_killed_goes_on_where_it_stood(moved):

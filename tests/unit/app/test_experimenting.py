@@ -10,7 +10,7 @@ import pytest
 from penstock.app import Runtime
 from penstock.app.experimenting import experiment
 from penstock.app.routing import set_weights, weights_of
-from tests.unit.app.arms import START, Constant, events, write_project
+from tests.unit.app.arms import DEFINITIONS, START, Constant, events, write_project
 
 DAY = timedelta(days=1)
 
@@ -115,3 +115,32 @@ def test_an_arm_that_got_no_key_at_all_is_told(runtime):
     send(runtime, 0, 50)
     told = experiment(runtime.store, runtime.plan, node, weights={"champion": 1.0, "challenger": 1.0})
     assert told.suspicious
+
+
+@pytest.mark.parametrize("instead", ["approve", "review"])
+def test_arms_are_compared_by_what_they_decided_whatever_the_budget_left_of_it(tmp_path, instead):
+    """Both arms share a budget that is used up early in the day; their figures are those without one."""
+    plain = 'policy=Policy("card", actions={"block": 0.9})'
+    actions = 'actions={"review": 0.8, "block": 0.9}, '
+    cap = f'cap=AlertCap(60, actions=["block"], instead="{instead}")'
+    found = []
+    for policy in (f'Policy("card", {actions})', f'Policy("card", {actions}{cap})'):
+        folder = tmp_path / str(len(found))
+        folder.mkdir()
+        with Runtime.open(write_project(folder, DEFINITIONS.replace(plain, f"policy={policy}"))) as opened:
+            opened.routes.serve("checkout", ByAmount("fraud:1", 150.0), arm="champion")
+            opened.routes.serve("checkout", ByAmount("fraud:2", 60.0), arm="challenger")
+            answers = send(opened, 0, 1_000)
+            found.append(compared(opened))
+    free, capped = found
+    assert [one.ratios for one in capped.arms] == [one.ratios for one in free.arms]
+    assert [one.differences for one in capped.arms] == [one.differences for one in free.arms]
+    assert sum(one.over_budget for one in free.arms) == 0
+    assert sum(answer.action == "block" for answer in answers) == 60
+    for arm, result in zip(("champion", "challenger"), capped.arms, strict=True):
+        mine = [answer for answer in answers if answer.arm == arm]
+        over = sum("over_budget" in answer.flags for answer in mine)
+        assert result.over_budget == over > 0
+        assert result.ratios["alert_rate"].value * len(mine) == pytest.approx(
+            over + sum(answer.action == "block" for answer in mine)
+        )

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from penstock.core.errors import DefinitionError
 from penstock.definitions.alert_caps import AlertCap
 from penstock.definitions.policies import CostMatrix, Policy, Rule
-from penstock.engine.alert_caps import WEEK, AlertDays, capped
+from penstock.engine.alert_caps import DAYS, AlertDays, capped
 from penstock.engine.decisions import Decisions, Flag
 from penstock.engine.routing import DecidedBy
 from penstock.plan.nodes import CapNode
@@ -18,17 +18,17 @@ ALERTING = st.lists(st.tuples(st.booleans(), st.integers(0, 20)), max_size=60)
 
 
 def plainly(events, per_day):
-    """Which events are over: counts by weekday, each of the newest day that came."""
-    days, counts, over = {}, {}, []
+    """Which events are over: counts by day, of the seven days to which the newest alerts belong."""
+    counts, over = {}, []
     for alerting, day in events:
         if not alerting:
             over.append(False)
             continue
-        counted = max(day, days.get(day % WEEK, 0))
-        if counted > days.get(day % WEEK, -1):
-            days[day % WEEK], counts[day % WEEK] = counted, 0
-        over.append(counts[day % WEEK] >= per_day)
-        counts[day % WEEK] += not over[-1]
+        before = counts.pop(day, 0)
+        over.append(before >= per_day)
+        counts[day] = before + (not over[-1])  # to the end: it is the newest now
+        if len(counts) > DAYS:
+            del counts[next(iter(counts))]
     return over
 
 
@@ -48,6 +48,36 @@ def test_as_read_plainly_in_batches_of_any_size_and_from_its_counters(events, pe
             totals[name] = totals.get(name, 0) + added
         at += size
     assert over == plainly(events, per_day)
+
+
+def stands(days, per_day, count, day):
+    """How many of so many alerts of a day stand."""
+    return int((~days.over(np.ones(count, np.bool_), np.full(count, day), per_day=per_day)).sum())
+
+
+def test_an_alert_of_a_wrong_time_uses_up_its_own_day_alone():
+    """Years ahead, on the same weekday; or long ago: each day keeps its budget, and the wrong ones have one of their own."""
+    monday, far = 20_000, 20_000 + 7 * 150
+    days, stood = AlertDays("e"), 0
+    for week in range(10):
+        stood += stands(days, 200, 300, monday + 7 * week)
+        assert stands(days, 200, 1, far) == 1
+        assert stands(days, 200, 1, 3) == 1
+        assert stands(days, 200, 1, monday + 7 * week) == 0, (
+            "no time of another gives the day a second budget"
+        )
+    assert stood == 10 * 200
+    assert days.alerts(far) == 10
+    assert days.newest == (monday + 63, 200)
+
+
+def test_a_late_alert_counts_for_its_own_day_while_that_is_kept():
+    days = AlertDays("e")
+    assert [stands(days, 2, 2, day) for day in range(10, 16)] == [2] * 6
+    assert stands(days, 2, 1, 10) == 0
+    assert [stands(days, 2, 2, day) for day in range(16, 19)] == [2] * 3
+    assert stands(days, 2, 1, 10) == 0, "it had an alert, and so is kept before those that had none since"
+    assert stands(days, 2, 1, 11) == 1, "seven others had"
 
 
 def decisions(taken, meant=None, flags=None, explore=()):

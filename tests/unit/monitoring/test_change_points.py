@@ -65,7 +65,7 @@ def test_rows_of_the_same_hour_resemble_each_other_and_are_no_change():
     values = np.repeat(draw.normal(size=100), 1_000) + draw.normal(size=100_000)
     listener = Listener("x", RankScale(profile_column("x", values)), span_us=999)
     assert listener.add(np.arange(100_000), values) == []
-    assert listener.heard.steps == 100
+    assert listener.heard.steps == 99, "the clock of a stream is ten rows behind"
 
 
 @pytest.mark.parametrize("kind", ["normal", "skewed", "heavy tails"])

@@ -18,10 +18,10 @@ def references(draw, count=3):
 def test_looks_are_few_and_their_levels_add_up_to_what_is_allowed():
     draw = np.random.default_rng(0)
     looks = Looks(references(draw, 1), RULES)
-    times = np.append(np.linspace(0, 999, 9_000).astype(np.int64), 1_000)
-    found = looks.add(times, [(draw.normal(size=9_001), None)])
+    times = np.append(np.linspace(0, 999, 9_000).astype(np.int64), np.full(20, 1_000))
+    found = looks.add(times, [(draw.normal(size=9_020), None)])
     assert [look.rows for _, look in found] == [500, 1_000, 2_000, 4_000, 8_000, 9_000]
-    assert [row for row, _ in found] == [499, 999, 1_999, 3_999, 7_999, 9_000]
+    assert [row for row, _ in found] == [499, 999, 1_999, 3_999, 7_999, 9_010], "no single row ends a window"
     assert [look.is_last for _, look in found] == [False] * 5 + [True]
     assert sum(look.level for _, look in found) < 0.05
     assert found[-1][1].level == 0.025
@@ -31,8 +31,8 @@ def test_without_drift_the_share_of_windows_that_alarm_is_held_and_asking_every_
     draw, windows, rows, alarmed, asked = np.random.default_rng(1), 70, 1_000, 0, 0
     given = references(draw, 2)
     for _ in range(windows):
-        columns = [(draw.normal(size=rows + 1), None) for _ in given]
-        times = np.append(np.zeros(rows, np.int64), 1_000)
+        columns = [(np.append(draw.normal(size=rows + 1), np.zeros(19)), None) for _ in given]
+        times = np.append(np.zeros(rows, np.int64), np.full(20, 1_000))
         found = Looks(given, RULES).add(times, columns)
         alarmed += any(look.drifted for _, look in found)
         often = [Sample(one) for one in given]

@@ -116,6 +116,8 @@ def _report(found: Figures, endpoint: str, chosen: str) -> None:
         "hatch",
         f"{whole(found['rows'])} decisions from {moment(found['start'])} to {moment(found['end'])}; at most {percent(drift['false_alarms'], 0)} of quiet reports alarm.",
     )
+    if found.get("warning"):
+        notice("Not whole days", found["warning"], "warn")
     if found["days"]:
         _heat(found["days"])
     with card("Columns", classes="card flush"):

@@ -111,6 +111,9 @@ def _results(found: Figures) -> None:
         "hatch",
         f"Since position {whole(found['start'])}; {whole(found['moved'])} keys had several arms and {whole(found['unkeyed'])} events no key: left out.",
     )
+    over = [f"{whole(one['over_budget'])} of {one['arm']}" for one in arms if one["over_budget"]]
+    if over:
+        el("p", "hatch", f"Over the day's budget, and counted as alerts all the same: {', '.join(over)}.")
     if not any(one["keys"] for one in arms):
         blank(
             "No key has had one arm only yet",
