@@ -11,7 +11,8 @@ import pytest
 from penstock.app import Runtime
 from penstock.app import offline_rows as exported_rows
 from penstock.app.kafka_following import KafkaFollower
-from penstock.app.key_lists import Wanted, change
+from penstock.app.key_lists import Wanted
+from penstock.app.list_changes import change
 from penstock.app.offline import store_of, sync
 from penstock.app.runtime import audit_log_of, open_reader
 from penstock.app.settings import KafkaSettings

@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 
 from penstock.app import Runtime
 from penstock.app.backtesting import Asked, backtest
-from penstock.app.key_lists import Wanted, change
+from penstock.app.key_lists import Wanted
+from penstock.app.list_changes import change
 from penstock.app.runtime import audit_log_of, card_tokens_of, open_reader
 from penstock.cli.main import app
 from penstock.core.errors import DefinitionError, InputError

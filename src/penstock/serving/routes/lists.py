@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -12,25 +14,29 @@ from starlette.concurrency import run_in_threadpool
 from penstock.app.key_lists import (
     MOST,
     Change,
+    Key,
     Wanted,
-    changes_of,
     checked_lines,
     key_names,
     keys_of,
     list_named,
-    members,
-    note,
     typed,
 )
+from penstock.app.list_changes import note_changed
+from penstock.app.list_index import ListIndex, list_index
 from penstock.app.runtime import audit_log_of, open_reader
 from penstock.core.errors import UncertainError
 from penstock.engine.list_versions import COUNTER
 from penstock.serving.access import GuardedRoute
 from penstock.serving.acting import Reason, actor_of
-from penstock.serving.paging import Cursor, Limit, Page, part
+from penstock.serving.paging import Cursor, Limit, Page, cursor_of, place_of
 from penstock.serving.platform import platform_of
 
 router = APIRouter(tags=["lists"], route_class=GuardedRoute)
+
+OneKey = Annotated[
+    str | None, Query(description="Only this key; of lists with one join key.", max_length=1000)
+]
 
 _CHANGE: Any = {
     "version": 18,
@@ -138,39 +144,55 @@ def lists(request: Request) -> Page[ListRow]:
 
 @router.get("/v1/lists/{name}", summary="List the members of a list")
 def list_members(
-    request: Request,
-    name: str,
-    key: Annotated[
-        str | None, Query(description="Only this key; of lists with one join key.", max_length=1000)
-    ] = None,
-    limit: Limit = 100,
-    cursor: Cursor = None,
+    request: Request, name: str, key: OneKey = None, limit: Limit = 100, cursor: Cursor = None
 ) -> Page[ChangeRow]:
     """The keys that are listed now, in the order in which they were; those that have expired are among them until they are removed."""
-    platform = platform_of(request)
-    list_named(platform.runtime.project, platform.runtime.plan, name)
-    node = platform.runtime.plan.sources[name]
-    names = key_names(node)
-    with open_reader(platform.root) as store:
-        found = members(changes_of(store, node))
-    if key is not None and len(names) == 1:
-        value = typed(key, next(f.dtype.kind for f in node.fields if f.name == names[0]))
-        (wanted,) = keys_of(platform.root, node, [{names[0]: value}], now_us=platform.runtime.clock.now_us())
-        found = {one: change for one, change in found.items() if one == wanted}
-    rows, following = part(found.values(), lambda one: one.version, cursor=cursor, limit=limit)
-    return Page(items=[ChangeRow.of(one, names) for one in rows], next=following)
+    with _index(request, name) as index:
+        keys, after = _keys(request, index, key), _place(cursor)
+        found = index.members(keys=keys, after=0 if after is None else after, limit=limit + 1)
+        return _page(found, index, limit)
 
 
 @router.get("/v1/lists/{name}/changes", summary="List the changes of a list, newest first")
-def list_changes(request: Request, name: str, limit: Limit = 100, cursor: Cursor = None) -> Page[ChangeRow]:
+def list_changes(
+    request: Request, name: str, key: OneKey = None, limit: Limit = 100, cursor: Cursor = None
+) -> Page[ChangeRow]:
     """The whole history: who listed which key and why. Decisions name the version of a list that was in force."""
+    with _index(request, name) as index:
+        found = index.changes(keys=_keys(request, index, key), before=_place(cursor), limit=limit + 1)
+        return _page(found, index, limit)
+
+
+@contextmanager
+def _index(request: Request, name: str) -> Iterator[ListIndex]:
     platform = platform_of(request)
     list_named(platform.runtime.project, platform.runtime.plan, name)
-    node = platform.runtime.plan.sources[name]
-    with open_reader(platform.root) as store:
-        changes = list(changes_of(store, node))[::-1]
-    rows, following = part(changes, lambda one: one.version, cursor=cursor, limit=limit, descending=True)
-    return Page(items=[ChangeRow.of(one, key_names(node)) for one in rows], next=following)
+    with (
+        open_reader(platform.root) as store,
+        list_index(platform.root, store, platform.runtime.plan.sources[name]) as index,
+    ):
+        yield index
+
+
+def _keys(request: Request, index: ListIndex, text: str | None) -> list[Key] | None:
+    """The key that is asked for, as the log has it."""
+    names = key_names(index.source)
+    if text is None or len(names) > 1:
+        return None
+    platform = platform_of(request)
+    value = typed(text, next(f.dtype.kind for f in index.source.fields if f.name == names[0]))
+    now_us = platform.runtime.clock.now_us()
+    return keys_of(platform.root, index.source, [{names[0]: value}], now_us=now_us)
+
+
+def _place(cursor: str | None) -> int | None:
+    return None if cursor is None else int(place_of(cursor, int))
+
+
+def _page(found: list[Change], index: ListIndex, limit: int) -> Page[ChangeRow]:
+    names = key_names(index.source)
+    following = cursor_of(found[limit - 1].version) if len(found) > limit else None
+    return Page(items=[ChangeRow.of(one, names) for one in found[:limit]], next=following)
 
 
 @router.post("/v1/lists/{name}/changes", summary="Change a list")
@@ -187,14 +209,14 @@ async def change_list(request: Request, name: str, body: ChangesRequest) -> Chan
     wanted = [Wanted(one.key, one.listed, one.expires_at) for one in body.changes]
     now_us = runtime.clock.now_us()
 
-    def noted() -> bytes:
-        data = checked_lines(platform.root, node, wanted, now_us=now_us, actor=actor, reason=body.reason)
-        log = audit_log_of(platform.root, clock=runtime.clock)
-        note(log, name, wanted, actor=actor, reason=body.reason)
-        return data
+    def checked() -> bytes:
+        return checked_lines(platform.root, node, wanted, now_us=now_us, actor=actor, reason=body.reason)
 
-    data = await run_in_threadpool(noted)
+    data = await run_in_threadpool(checked)
     answers = await platform.asker.ask(name, data, len(wanted), timeout_s=platform.settings.timeout_s)
+    await run_in_threadpool(
+        note_changed, platform.root, node, audit_log_of(platform.root, clock=runtime.clock)
+    )
     refused = [one for one in answers if one.position is None]
     if refused:  # only where definitions changed in between
         raise UncertainError(
