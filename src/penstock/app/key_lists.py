@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import msgspec
+import numpy as np
 
 from penstock.app.runtime import card_tokens_of, plan_of
 from penstock.core.errors import InputError, NotFoundError
@@ -32,7 +33,7 @@ from penstock.definitions.project import Project, load_project
 from penstock.engine.contract import Contract, Decoded
 from penstock.engine.lookup import ERASED, conformed
 from penstock.engine.values import to_rows
-from penstock.kernel.columns import Columns
+from penstock.kernel.columns import Columns, IntArray
 
 if TYPE_CHECKING:
     from penstock.core.records import LogBatch
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
 
 MOST = 1000
 """Most changes of one request."""
+
+_AT_ONCE = 2000
+"""Changes that are decoded together."""
 
 Key = tuple[Any, ...]
 
@@ -125,30 +129,35 @@ def changes_of(store: LogReader, source: SourceNode) -> Iterator[Change]:
             yield change
 
 
-def changes_from(batch: LogBatch, source: SourceNode, version: int) -> list[Change]:
-    """The changes of a batch of the log, of which `version` come before."""
-    columns = conformed(Columns.from_bytes(batch.payload), source)
+def changes_from(batch: LogBatch, source: SourceNode, version: int) -> Iterator[Change]:
+    """The changes of a batch of the log, of which `version` come before; some thousand at a time, since other threads wait."""
+    whole = conformed(Columns.from_bytes(batch.payload), source)
+    for first in range(0, whole.length, _AT_ONCE):
+        rows = np.arange(first, min(first + _AT_ONCE, whole.length))
+        yield from _changes(whole.take(rows), batch.positions[rows], source, version + first)
+
+
+def _changes(columns: Columns, positions: IntArray, source: SourceNode, version: int) -> Iterator[Change]:
     gone = columns[ERASED].values.tolist() if ERASED in columns else [False] * columns.length  # type: ignore[union-attr]
     rows = to_rows(columns.select([field.name for field in source.fields]), source.fields)
     names = key_names(source)
-    return [
-        Change(number, position, None, listed=False)
-        if erased
-        else Change(
-            number,
-            position,
-            tuple(row[name] for name in names),
-            listed=row[LISTED] is not False,
-            changed_at=row[CHANGED_AT],
-            expires_at=row[EXPIRES_AT],
-            actor=row[ACTOR],
-            reason=row[REASON],
-            asked=bool(row[CHANGE_ID] and row[ACTOR] and row[REASON]),
-        )
-        for number, position, row, erased in zip(
-            range(version + 1, version + 1 + len(rows)), batch.positions.tolist(), rows, gone, strict=True
-        )
-    ]
+    for number, (position, row, erased) in enumerate(
+        zip(positions.tolist(), rows, gone, strict=True), version + 1
+    ):
+        if erased:
+            yield Change(number, position, None, listed=False)
+        else:
+            yield Change(
+                number,
+                position,
+                tuple(row[name] for name in names),
+                listed=row[LISTED] is not False,
+                changed_at=row[CHANGED_AT],
+                expires_at=row[EXPIRES_AT],
+                actor=row[ACTOR],
+                reason=row[REASON],
+                asked=bool(row[CHANGE_ID] and row[ACTOR] and row[REASON]),
+            )
 
 
 def key_names(source: SourceNode) -> list[str]:
@@ -214,6 +223,37 @@ def typed(text: str, kind: str) -> object:
     if kind == "bool" and text in {"true", "false"}:
         return text == "true"
     return text
+
+
+def parsed_key(text: str, kinds: Mapping[str, str]) -> dict[str, Any]:
+    """A key as somebody writes it; of several columns each is named.
+
+    >>> parsed_key("c7", {"card_id": "text"}), parsed_key("shop=4, city=x,y", {"shop": "int", "city": "text"})
+    ({'card_id': 'c7'}, {'shop': 4, 'city': 'x,y'})
+
+    Raises `InputError` where a column has no name.
+    """
+    if len(kinds) == 1:
+        parts = dict.fromkeys(kinds, text.strip())
+    else:
+        parts = {}
+        for one in text.split(","):
+            column, equals, value = one.partition("=")
+            if not equals and parts:  # a comma within a value
+                parts[next(reversed(parts))] += f",{one}"
+                continue
+            if not equals:
+                raise InputError(
+                    f"lists: key {text!r}; this list has several join keys: allowed is NAME=VALUE,NAME=VALUE. Name each."
+                )
+            parts[column.strip()] = value.strip()
+    return {column: typed(value, kinds.get(column, "")) for column, value in parts.items()}
+
+
+def key_kinds(source: SourceNode) -> dict[str, str]:
+    """The kind of each join key of a list: text, int or bool."""
+    kinds = {field.name: field.dtype.kind for field in source.fields}
+    return {name: kinds[name] for name in key_names(source)}
 
 
 def checked_lines(

@@ -215,24 +215,10 @@ def _node(root: Path, name: str) -> SourceNode:
 
 def _given(node: SourceNode, texts: Sequence[str]) -> list[dict[str, Any]]:
     """Keys as they are typed, with values of their columns' types."""
-    from penstock.app.key_lists import key_names, typed
+    from penstock.app.key_lists import key_kinds, parsed_key
 
-    names = key_names(node)
-    kinds = {field.name: field.dtype.kind for field in node.fields}
-    found = []
-    for text in texts:
-        parts = {names[0]: text} if len(names) == 1 else dict(_pair(one, text) for one in text.split(","))
-        found.append({column: typed(value, kinds.get(column, "")) for column, value in parts.items()})
-    return found
-
-
-def _pair(one: str, text: str) -> tuple[str, str]:
-    column, equals, value = one.partition("=")
-    if not equals:
-        raise InputError(
-            f"lists: key {text!r}; this list has several join keys: allowed is NAME=VALUE,NAME=VALUE. Name each."
-        )
-    return column.strip(), value.strip()
+    kinds = key_kinds(node)
+    return [parsed_key(text, kinds) for text in texts]
 
 
 def _keys(root: Path, node: SourceNode, texts: Sequence[str]) -> list[tuple[Any, ...]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock.app import Runtime, list_changes, list_index
+from penstock.app import Runtime, key_lists, list_changes, list_index
 from penstock.app.forgetting import forget
 from penstock.app.key_lists import Wanted, changes_of, members
 from penstock.app.list_changes import change, note_what_is_left
@@ -100,6 +100,7 @@ def check(root, source):
 @pytest.mark.parametrize("rows", [1, 8, 20_000])
 def test_the_index_is_the_fold_however_it_came_to_be(root, runtime, monkeypatch, rows):
     monkeypatch.setattr(list_index, "ROWS", rows)
+    monkeypatch.setattr(key_lists, "_AT_ONCE", 7)
     rng = random.Random(rows)
     for size in (1, 30, 2, 60):
         changed(runtime, *some_changes(rng, size))
@@ -114,7 +115,7 @@ def test_only_what_is_new_is_read(root, runtime, monkeypatch):
     check(root, source_of(runtime))
     seen = []
     taken = list_index.changes_from
-    monkeypatch.setattr(list_index, "changes_from", lambda *a: seen.append(len(taken(*a))) or taken(*a))
+    monkeypatch.setattr(list_index, "changes_from", lambda *a: seen.append(len([*taken(*a)])) or taken(*a))
     with open_reader(root) as store, list_index.list_index(root, store, source_of(runtime)) as index:
         assert index.version == 50
     assert not seen

@@ -17,16 +17,16 @@ from penstock.app.key_lists import (
     Key,
     Wanted,
     checked_lines,
+    key_kinds,
     key_names,
     keys_of,
     list_named,
-    typed,
+    parsed_key,
 )
 from penstock.app.list_changes import note_changed
 from penstock.app.list_index import ListIndex, list_index
 from penstock.app.runtime import audit_log_of, open_reader
 from penstock.core.errors import UncertainError
-from penstock.engine.list_versions import COUNTER
 from penstock.serving.access import GuardedRoute
 from penstock.serving.acting import Reason, actor_of
 from penstock.serving.paging import Cursor, Limit, Page, cursor_of, place_of
@@ -35,7 +35,10 @@ from penstock.serving.platform import platform_of
 router = APIRouter(tags=["lists"], route_class=GuardedRoute)
 
 OneKey = Annotated[
-    str | None, Query(description="Only this key; of lists with one join key.", max_length=1000)
+    str | None,
+    Query(
+        description="Only this key; of lists with several join keys NAME=VALUE,NAME=VALUE.", max_length=1000
+    ),
 ]
 
 _CHANGE: Any = {
@@ -58,7 +61,9 @@ class ListRow(BaseModel):
             "example": {
                 "name": "blocked_cards",
                 "keys": ["card_id"],
+                "kinds": {"card_id": "text"},
                 "version": 18,
+                "members": 11,
                 "description": "cards reported stolen",
             }
         }
@@ -66,7 +71,9 @@ class ListRow(BaseModel):
 
     name: str
     keys: list[str] = Field(description="The join keys.")
+    kinds: dict[str, str] = Field(description="Of each join key: text, int or bool.")
     version: int = Field(description="How often it was changed.")
+    members: int = Field(description="How many keys are listed, expired ones among them.")
     description: str
 
 
@@ -126,30 +133,48 @@ class Changed(BaseModel):
 @router.get("/v1/lists", summary="List the lists of keys")
 def lists(request: Request) -> Page[ListRow]:
     """The lists that rules, models and services use."""
-    runtime = platform_of(request).runtime
-    with open_reader(runtime.project.root) as store:
-        counters = store.counters()
-    rows = [
-        ListRow(
-            name=name,
-            keys=list(one.entity.key_names),
-            version=counters.get(f"{COUNTER}{name}", 0),
-            description=one.description,
-        )
-        for name, one in runtime.project.lists.items()
-        if name in runtime.plan.sources
-    ]
+    platform = platform_of(request)
+    runtime = platform.runtime
+    rows = []
+    with open_reader(platform.root) as store:
+        for name, one in runtime.project.lists.items():
+            if name not in runtime.plan.sources:
+                continue
+            with list_index(platform.root, store, runtime.plan.sources[name]) as index:
+                kinds = key_kinds(index.source)
+                rows.append(
+                    ListRow(
+                        name=name,
+                        keys=list(kinds),
+                        kinds=kinds,
+                        version=index.version,
+                        members=index.count_members(),
+                        description=one.description,
+                    )
+                )
     return Page(items=rows, next=None)
 
 
 @router.get("/v1/lists/{name}", summary="List the members of a list")
 def list_members(
-    request: Request, name: str, key: OneKey = None, limit: Limit = 100, cursor: Cursor = None
+    request: Request,
+    name: str,
+    *,
+    key: OneKey = None,
+    newest_first: Annotated[
+        bool, Query(description="In the opposite order. A cursor is of one of the two.")
+    ] = False,
+    limit: Limit = 100,
+    cursor: Cursor = None,
 ) -> Page[ChangeRow]:
     """The keys that are listed now, in the order in which they were; those that have expired are among them until they are removed."""
     with _index(request, name) as index:
-        keys, after = _keys(request, index, key), _place(cursor)
-        found = index.members(keys=keys, after=0 if after is None else after, limit=limit + 1)
+        place = _place(cursor)
+        after, before = (0, place) if newest_first else (place or 0, None)
+        keys = _keys(request, index, key)
+        found = index.members(
+            keys=keys, after=after, before=before, limit=limit + 1, newest_first=newest_first
+        )
         return _page(found, index, limit)
 
 
@@ -176,13 +201,11 @@ def _index(request: Request, name: str) -> Iterator[ListIndex]:
 
 def _keys(request: Request, index: ListIndex, text: str | None) -> list[Key] | None:
     """The key that is asked for, as the log has it."""
-    names = key_names(index.source)
-    if text is None or len(names) > 1:
+    if text is None:
         return None
     platform = platform_of(request)
-    value = typed(text, next(f.dtype.kind for f in index.source.fields if f.name == names[0]))
-    now_us = platform.runtime.clock.now_us()
-    return keys_of(platform.root, index.source, [{names[0]: value}], now_us=now_us)
+    key = parsed_key(text, key_kinds(index.source))
+    return keys_of(platform.root, index.source, [key], now_us=platform.runtime.clock.now_us())
 
 
 def _place(cursor: str | None) -> int | None:
