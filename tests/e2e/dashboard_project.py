@@ -20,7 +20,15 @@ DELAY = timedelta(days=3)
 
 MORE = """
 
-from penstock import Alert, Arm, Monitor, OnMetric, Webhook
+from penstock import Alert, Arm, KeyList, Monitor, OnMetric, Rule, Webhook
+
+blocked_cards = KeyList("blocked_cards", card, description="cards reported stolen")
+card_policy = Policy(
+    "card_policy",
+    actions={"block": 0.8, "review": 0.3},
+    costs=CostMatrix(false_positive=5.0, false_negative="amount"),
+    rules=[Rule("blocked card", when=blocked_cards, action="block")],
+)
 
 checkout = Endpoint(
     "checkout",

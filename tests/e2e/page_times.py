@@ -28,6 +28,8 @@ PAGES = (
     "/drift",
     "/experiments",
     "/dead-letters",
+    "/lists",
+    "/lists/blocked_cards",
     "/jobs",
     "/system",
 )

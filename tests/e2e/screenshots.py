@@ -39,6 +39,7 @@ PAGES = {
     "experiments": "/experiments",
     "alerts": "/alerts",
     "dead-letters": "/dead-letters",
+    "lists": "/lists/blocked_cards",
     "jobs": "/jobs",
     "system": "/system",
     "login": "/login",

@@ -32,6 +32,8 @@ PAGES = (
     "/experiments",
     "/alerts",
     "/dead-letters",
+    "/lists",
+    "/lists/blocked_cards",
     "/jobs",
     "/system",
 )
@@ -175,6 +177,32 @@ def test_a_dead_letter_is_corrected(page, served):
     page.page.wait_for_selector("text=The letter is gone.")
     assert served.http.get(f"/v1/dead-letters/{letter['id']}").status_code == 404
     assert served.get("/v1/sources/payments/events/to-be-corrected")["event"]["amount"] == 12.5
+
+
+def test_a_card_is_blocked_by_hand(page, served):
+    page.open("/lists/blocked_cards")
+    page.page.wait_for_selector("text=Nobody yet.")
+    page.page.get_by_role("button", name="Put keys on").click()
+    page.page.locator("dialog[open] textarea").fill(f"card-hand\n{EVIL}\ncard-other")
+    _confirm(page, "reported stolen", "Put on")
+    page.page.wait_for_selector("td:has-text('card-hand')")
+    page.check()
+    assert served.score(payment_id="by-hand", card_id="card-hand")["rule"] == "blocked card"
+    page.page.get_by_label("Key").fill("card-hand")
+    page.page.wait_for_function(
+        "document.querySelectorAll('table[aria-label=Members] tbody tr').length === 1"
+    )
+    page.page.get_by_role("button", name="card-hand").click()
+    _confirm(page, "found again", "Take off")
+    page.page.wait_for_selector("text=taken off blocked_cards")
+    assert "rule" not in served.score(payment_id="by-hand-2", card_id="card-hand")
+    page.open("/lists/blocked_cards?show=history")
+    page.page.wait_for_selector("text=found again")
+    rows = page.page.locator("table[aria-label=History] tbody tr")
+    assert (rows.count(), rows.first.locator("td").first.inner_text()) == (4, "4")
+    page.open("/lists")
+    assert "cards reported stolen" in page.page.locator(".page").inner_text()
+    assert [one["members"] for one in served.get("/v1/lists")["items"]] == [2]
 
 
 def test_promote_and_roll_back_by_hand(page, served):

@@ -59,6 +59,7 @@ EXTRA_ROOMS: dict[str, set[str]] = {
             "migrating",
             "migrations/env",
             "migrations/versions/v0001_tables",
+            "migrations/versions/v0002_policies_and_lists",
             "session",
         )
     },

@@ -75,10 +75,27 @@ def backtest_page(found: Backtest) -> str:
                     ),
                 ),
                 *changes,
+                *_lists(found),
                 Section(title="By day", charts=tuple(_charts(found))),
             ),
         )
     )
+
+
+def _lists(found: Backtest) -> list[Section]:
+    """Whose members were given."""
+    rows = tuple(
+        (
+            one.name,
+            one.told,
+            f"{len(one.entries):,}",
+            "its changed_at" if one.dated else "the beginning",
+            f"{one.events:,}",
+        )
+        for one in found.lists
+    )
+    grid = Grid(("list", "members of", "keys", "each counts from", "events of listed keys"), rows)
+    return [Section(title="Lists that were tried", grid=grid)] if rows else []
 
 
 def _charts(found: Backtest) -> list[Chart]:

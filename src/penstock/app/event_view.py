@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from penstock.app.policies_then import endpoint_then
 from penstock.app.routing import thresholds_of
 from penstock.core.errors import NotFoundError, PenstockError
 from penstock.engine.answers import event_ids, stored_answers
@@ -93,13 +94,20 @@ def view_event(runtime: Runtime, store: ProjectReader, source: str, event_id: st
     )
 
 
+def decided_by_then(runtime: Runtime, view: EventView) -> EndpointNode | None:
+    """The endpoint with the policy that decided on the event; None where nobody decided, or nothing is known of the policy any more."""
+    if view.endpoint is None or view.decision is None:
+        return None
+    return endpoint_then(runtime.project.root, view.endpoint, view.decision.policy)
+
+
 def thresholds_then(runtime: Runtime, view: EventView) -> dict[str, float] | None:
-    """The thresholds by which the event's score meant its action; None where the policy has changed since.
+    """The thresholds by which the event's score meant its action; None where nothing is known of its policy any more.
 
     Those of the endpoint, or the ones that the version brought along which decided.
     """
-    endpoint, decision = view.endpoint, view.decision
-    if endpoint is None or decision is None or decision.policy != endpoint.policy_version:
+    endpoint, decision = decided_by_then(runtime, view), view.decision
+    if endpoint is None or decision is None:
         return None
     brought = None
     label = decision.decided_by(0).version.partition("+")[0]

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from penstock.app.policies_then import endpoint_then
 from penstock.app.routing import thresholds_of
 from penstock.app.runtime import open_reader, plan_of, registry_of
 from penstock.core.errors import InputError, NotFoundError
@@ -45,7 +46,8 @@ def explain_event(
 
 
 def _as_served(root: Path, found: Provenance) -> Provenance:
-    """With the thresholds that the version brought along which decided."""
+    """With the policy that decided, and the thresholds that the version brought along which did."""
+    found = _by_policy_then(root, found)
     label = "" if found.decision is None else found.decision.decided_by(0).version.partition("+")[0]
     if not label or not found.endpoint.chosen:
         return found
@@ -53,6 +55,19 @@ def _as_served(root: Path, found: Provenance) -> Provenance:
     version = next((v for v in registry_of(root).versions(name) if v.label == label), None)
     brought = None if version is None else thresholds_of(found.endpoint, version.manifest().chosen_thresholds)
     return found if brought is None else replace(found, endpoint=replace(found.endpoint, thresholds=brought))
+
+
+def _by_policy_then(root: Path, found: Provenance) -> Provenance:
+    """With the policy of the decision, where the definitions have another now."""
+    digest = "" if found.decision is None else found.decision.policy
+    then = endpoint_then(root, found.endpoint, digest)
+    if then is found.endpoint:
+        return found
+    if then is None:
+        note = f"nothing is known of its policy, digest {digest}: thresholds and default are those of the one in force"
+        return replace(found, notes=(*found.notes, note))
+    note = f"its policy is not in force any more: penstock policies {digest}"
+    return replace(found, endpoint=then, notes=(*found.notes, note))
 
 
 def _find(store: ProjectReader, plan: Plan, event_id: str, source: str | None) -> tuple[EndpointNode, int]:

@@ -25,6 +25,7 @@ import numpy as np
 
 from penstock.app.alerting import alerts_path
 from penstock.app.applied import Applied, AppliedHistory
+from penstock.app.list_index import discard_index
 from penstock.app.offline_erasure import OfflineErasure
 from penstock.app.runtime import card_tokens_of, learned_path, plan_of, shadow_path, state_folder
 from penstock.app.settings import load_settings
@@ -128,6 +129,7 @@ def forget(
         snapshots = snapshots_of(root, settings, store_id=store.store_id)
         snapshots.clear()
         discard_learned(learned_path(root))
+        discard_index(root)
         with OfflineErasure(root, settings.offline, store_id=store.store_id) as tables:
             offline = tables.erase(found.all_positions)
             forgotten = Forgotten(
@@ -149,6 +151,7 @@ def forget(
                 _erase(store, plan, wanted, found, clock=clock, progress=progress)
         store.purge()
         discard_learned(learned_path(root))  # a learner that outlived its run may have written once more
+        discard_index(root)  # or somebody looked at a list
         _save_state(store, plan, snapshots)
     finally:
         store.close()

@@ -182,10 +182,15 @@ class KafkaFollower:
 
 
 def _decided(decisions: Decisions, row: int) -> dict[str, Any]:
+    by = decisions.decided_by(row)
     return {
         "action": decisions.actions[int(decisions.taken[row])],
         "score": finite(float(decisions.scores[row])),
-        "model": decisions.decided_by(row).version or None,
+        "model": by.version or None,
+        "arm": by.arm or None,
+        "rule": decisions.rule(row),
+        "policy": decisions.policy or None,
+        "lists": decisions.versions_of_lists(row),
         "flags": [flag.name.lower() for flag in Flag if flag.name and decisions.flags[row] & flag.value],
     }
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import msgspec
+import numpy as np
 
 from penstock.app.runtime import card_tokens_of, plan_of
 from penstock.core.errors import InputError, NotFoundError
@@ -32,17 +33,18 @@ from penstock.definitions.project import Project, load_project
 from penstock.engine.contract import Contract, Decoded
 from penstock.engine.lookup import ERASED, conformed
 from penstock.engine.values import to_rows
-from penstock.kernel.columns import Columns
+from penstock.kernel.columns import Columns, IntArray
 
 if TYPE_CHECKING:
-    from penstock.app.runtime import Runtime
-    from penstock.engine.answers import Answer
+    from penstock.core.records import LogBatch
     from penstock.engine.ports import LogReader
     from penstock.plan.nodes import Plan, SourceNode
-    from penstock.stores.audit_log import AuditLog
 
 MOST = 1000
 """Most changes of one request."""
+
+_AT_ONCE = 2000
+"""Changes that are decoded together."""
 
 Key = tuple[Any, ...]
 
@@ -70,16 +72,19 @@ class Change:
         Its number among the changes of the list, from 1 on, and its place in the log.
     key
         The join keys' values; None where the key was forgotten.
+    asked
+        Whether somebody asked for it through Penstock, in place of a table that was read.
     """
 
     version: int
     position: int
     key: Key | None
     listed: bool
-    changed_at: datetime | None
-    expires_at: datetime | None
-    actor: str | None
-    reason: str | None
+    changed_at: datetime | None = None
+    expires_at: datetime | None = None
+    actor: str | None = None
+    reason: str | None = None
+    asked: bool = False
 
     def to_dict(self, names: Sequence[str]) -> dict[str, Any]:
         """The change as JSON values; `names` are those of the join keys."""
@@ -122,29 +127,41 @@ def check_no_list(source: SourceNode) -> None:
 def changes_of(store: LogReader, source: SourceNode) -> Iterator[Change]:
     """All changes of a list, in the order of the log."""
     version = 0
-    names = [field.name for field in source.fields]
     for batch in store.read_log(sources={source.name}):
-        columns = conformed(Columns.from_bytes(batch.payload), source)
-        gone = columns[ERASED].values.tolist() if ERASED in columns else [False] * columns.length  # type: ignore[union-attr]
-        rows = to_rows(columns.select(names), source.fields)
-        for position, row, erased in zip(batch.positions.tolist(), rows, gone, strict=True):
-            version += 1
-            yield _change(row, source, version, position, erased=erased)
+        for change in changes_from(batch, source, version):
+            version = change.version
+            yield change
 
 
-def _change(
-    row: Mapping[str, Any], source: SourceNode, version: int, position: int, *, erased: bool
-) -> Change:
-    return Change(
-        version=version,
-        position=position,
-        key=None if erased else tuple(row[name] for name in key_names(source)),
-        listed=row[LISTED] is not False and not erased,
-        changed_at=None if erased else row[CHANGED_AT],
-        expires_at=None if erased else row[EXPIRES_AT],
-        actor=None if erased else row[ACTOR],
-        reason=None if erased else row[REASON],
-    )
+def changes_from(batch: LogBatch, source: SourceNode, version: int) -> Iterator[Change]:
+    """The changes of a batch of the log, of which `version` come before; some thousand at a time, since other threads wait."""
+    whole = conformed(Columns.from_bytes(batch.payload), source)
+    for first in range(0, whole.length, _AT_ONCE):
+        rows = np.arange(first, min(first + _AT_ONCE, whole.length))
+        yield from _changes(whole.take(rows), batch.positions[rows], source, version + first)
+
+
+def _changes(columns: Columns, positions: IntArray, source: SourceNode, version: int) -> Iterator[Change]:
+    gone = columns[ERASED].values.tolist() if ERASED in columns else [False] * columns.length  # type: ignore[union-attr]
+    rows = to_rows(columns.select([field.name for field in source.fields]), source.fields)
+    names = key_names(source)
+    for number, (position, row, erased) in enumerate(
+        zip(positions.tolist(), rows, gone, strict=True), version + 1
+    ):
+        if erased:
+            yield Change(number, position, None, listed=False)
+        else:
+            yield Change(
+                number,
+                position,
+                tuple(row[name] for name in names),
+                listed=row[LISTED] is not False,
+                changed_at=row[CHANGED_AT],
+                expires_at=row[EXPIRES_AT],
+                actor=row[ACTOR],
+                reason=row[REASON],
+                asked=bool(row[CHANGE_ID] and row[ACTOR] and row[REASON]),
+            )
 
 
 def key_names(source: SourceNode) -> list[str]:
@@ -212,6 +229,37 @@ def typed(text: str, kind: str) -> object:
     return text
 
 
+def parsed_key(text: str, kinds: Mapping[str, str]) -> dict[str, Any]:
+    """A key as somebody writes it; of several columns each is named.
+
+    >>> parsed_key("c7", {"card_id": "text"}), parsed_key("shop=4, city=x,y", {"shop": "int", "city": "text"})
+    ({'card_id': 'c7'}, {'shop': 4, 'city': 'x,y'})
+
+    Raises `InputError` where a column has no name.
+    """
+    if len(kinds) == 1:
+        parts = dict.fromkeys(kinds, text.strip())
+    else:
+        parts = {}
+        for one in text.split(","):
+            column, equals, value = one.partition("=")
+            if not equals and parts:  # a comma within a value
+                parts[next(reversed(parts))] += f",{one}"
+                continue
+            if not equals:
+                raise InputError(
+                    f"lists: key {text!r}; this list has several join keys: allowed is NAME=VALUE,NAME=VALUE. Name each."
+                )
+            parts[column.strip()] = value.strip()
+    return {column: typed(value, kinds.get(column, "")) for column, value in parts.items()}
+
+
+def key_kinds(source: SourceNode) -> dict[str, str]:
+    """The kind of each join key of a list: text, int or bool."""
+    kinds = {field.name: field.dtype.kind for field in source.fields}
+    return {name: kinds[name] for name in key_names(source)}
+
+
 def checked_lines(
     root: Path, source: SourceNode, wanted: Sequence[Wanted], *, now_us: int, actor: str, reason: str
 ) -> bytes:
@@ -246,25 +294,6 @@ def _checked(root: Path, source: SourceNode, data: bytes) -> Decoded:
             f"({first.detail}). Nothing was changed; correct the key."
         )
     return decoded
-
-
-def note(log: AuditLog, name: str, wanted: Sequence[Wanted], *, actor: str, reason: str) -> None:
-    """Note in the audit log that a list is changed; the keys are in the list's own history, from which they can be forgotten."""
-    added = sum(one.listed for one in wanted)
-    detail = {"added": added, "removed": len(wanted) - added}
-    log.append("list.change", name, detail, actor=actor, reason=reason)
-
-
-def change(
-    runtime: Runtime, name: str, wanted: Sequence[Wanted], *, actor: str, reason: str, log: AuditLog
-) -> list[Answer]:
-    """Change a list of a project that is open here; the next event sees it."""
-    list_named(runtime.project, runtime.plan, name)
-    now_us = runtime.clock.now_us()
-    node = runtime.plan.sources[name]
-    data = checked_lines(runtime.project.root, node, wanted, now_us=now_us, actor=actor, reason=reason)
-    note(log, name, wanted, actor=actor, reason=reason)
-    return runtime.ingest(name, data)
 
 
 def to_become(before: Mapping[Key, Change], keys: Sequence[Key], names: Sequence[str]) -> list[Wanted]:

@@ -45,7 +45,17 @@ Block = tuple[int, "pa.Table"]
 FeatureTypes = Callable[[str, tuple[DecidedBy, ...]], "Sequence[tuple[str, DataType]] | None"]
 """Names and types of the vectors of a service fingerprint and model version; None where nobody knows them any more."""
 
-_FLAGS = {"late": Flag.LATE, "too_late": Flag.TOO_LATE, "degraded": Flag.DEGRADED, "no_model": Flag.NO_MODEL}
+LIST_PREFIX = "list__"
+"""Before the name of a list of keys: the column of the list's version that was in force."""
+
+_FLAGS = {
+    "late": Flag.LATE,
+    "too_late": Flag.TOO_LATE,
+    "degraded": Flag.DEGRADED,
+    "no_model": Flag.NO_MODEL,
+    "explored": Flag.EXPLORED,
+    "over_budget": Flag.OVER_BUDGET,
+}
 
 
 @dataclass(slots=True)
@@ -157,24 +167,21 @@ class OfflineRows:
         for upto, ours, decisions in self._decided(endpoint, start, stop):
             flags = {name: Numeric((decisions.flags & np.uint8(flag)) > 0) for name, flag in _FLAGS.items()}
             score = np.isnan(decisions.scores)
-            names = Columns(
-                len(decisions),
-                {
-                    "model": _named(decisions, [arm.version for arm in decisions.arms]),
-                    "arm": _named(decisions, [arm.arm for arm in decisions.arms]),
-                    "score": Numeric(np.where(score, 0.0, decisions.scores), ~score),
-                    "action": _chosen(decisions.actions, decisions.taken),
-                    **flags,
-                },
-            )
+            columns = {
+                "model": _named(decisions, [arm.version for arm in decisions.arms]),
+                "arm": _named(decisions, [arm.arm for arm in decisions.arms]),
+                "score": Numeric(np.where(score, 0.0, decisions.scores), ~score),
+                "action": _chosen(decisions.actions, decisions.taken),
+                "rule": _rule(decisions),
+                "policy": _same(decisions.policy or None, len(decisions)),
+                **flags,
+                **_list_versions(decisions),
+            }
+            kinds = {"score": Float64, **dict.fromkeys(_FLAGS, Bool)}
             fields = [
-                Field("model", String),
-                Field("arm", String),
-                Field("score", Float64),
-                Field("action", String),
+                (name, Int64 if name.startswith(LIST_PREFIX) else kinds.get(name, String)) for name in columns
             ]
-            fields += [Field(name, Bool) for name in flags]
-            yield upto, _beside(ours, names, fields)
+            yield upto, _beside(ours, Columns(len(decisions), columns), fields)
 
     def _features(self, endpoint: EndpointNode, start: int, stop: int) -> Iterator[Block]:
         for upto, ours, decisions in self._decided(endpoint, start, stop):
@@ -355,6 +362,22 @@ def _named(decisions: Decisions, names: Sequence[str]) -> Column:
     by = np.zeros(len(decisions), np.uint8) if decisions.by is None else decisions.by
     valid = np.array([bool(name) for name in names])[by]
     return _chosen(names, by, valid=None if valid.all() else valid)
+
+
+def _rule(decisions: Decisions) -> Column:
+    """The rule that decided each row; null where the score did."""
+    fired = np.zeros(len(decisions), np.uint8) if decisions.fired is None else decisions.fired
+    return _chosen(["", *decisions.rules], fired, valid=fired > 0)
+
+
+def _list_versions(decisions: Decisions) -> dict[str, Column]:
+    """By column the version of each list that was in force."""
+    if decisions.list_versions is None:
+        return {}
+    versions = np.broadcast_to(decisions.list_versions, (len(decisions), len(decisions.lists))).astype(
+        np.int64
+    )
+    return {f"{LIST_PREFIX}{name}": Numeric(versions[:, at]) for at, name in enumerate(decisions.lists)}
 
 
 def _chosen(texts: Sequence[str], codes: Any, *, valid: BoolArray | None = None) -> Column:

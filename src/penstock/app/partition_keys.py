@@ -12,6 +12,17 @@ from penstock.plan.stages import columns_that_part, lookups_of
 def check_read(plan: Plan, source: str, *, read: Container[str]) -> None:
     """Raise `InputError` where nobody reads the source of a view that is looked up for the events of `source`."""
     for _, view in lookups_of(plan, source):
+        node = plan.sources[view.source]
+        if node.is_list:
+            raise InputError(
+                f"worker: list {node.name!r}: workers take no changes of lists, so nobody would be listed. Use penstock up, which reads all "
+                "partitions; or let events say it themselves, in a Bool column that whoever sends them fills in, and name that in the rule."
+            )
+        if node.is_batch and view.source not in read:
+            raise InputError(
+                f"worker: view {view.name!r} is over the table {view.source!r}, and workers read no tables, so its features would be empty. Use "
+                "penstock up, which reads all partitions, or take the view out of the services."
+            )
         if view.source not in read:
             raise InputError(
                 f"worker: view {view.name!r} is over {view.source!r}, which is not read from Kafka, so its features would be empty. Give the "

@@ -55,6 +55,15 @@ def backtest(
             "--definitions", help="Another project's folder: its features, rules, policy.", show_default=False
         ),
     ] = None,
+    key_list: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--list",
+            metavar="NAME=FILE",
+            help="Members of a list to try: FILE.csv, keys a line, or another list's name; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
     html: Annotated[
         Path | None, typer.Option("--html", help="Write the report as a page to this file.")
     ] = None,
@@ -66,6 +75,9 @@ def backtest(
     Every logged decision of the period is made anew by other models (--model), thresholds, policy or definitions, and set beside what was
     decided: what would change, alerts, hits as far as labels are known, money by the policy's costs. Without any of these the
     definitions as they stand now are tried on the scores as they were. Nothing is written to the log.
+
+    A list of keys is tried with --list, whether it is in force or not: a .csv file has the key's columns and, if it has them, changed_at,
+    listed and expires_at. A key counts from its changed_at, by the events' own time, else from the beginning.
     """
     from penstock.app.backtesting import Asked
     from penstock.app.backtesting import backtest as run
@@ -77,6 +89,7 @@ def backtest(
         thresholds=dict(_threshold(text) for text in threshold or ()),
         policy=policy,
         definitions=None if definitions is None else project_root(definitions),
+        lists=dict(_list(text) for text in key_list or ()),
     )
     with progress_bar("backtest") as progress:
         found = run(project_root(project), endpoint, asked, progress=progress)
@@ -120,6 +133,17 @@ def _threshold(text: str) -> tuple[str, float]:
         ) from error
 
 
+def _list(text: str) -> tuple[str, Path | str]:
+    """A list and its members: a file where there is one or the text looks like one, else the name of another list."""
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise InputError(
+            f"backtest: --list is {text!r}; allowed is NAME=FILE or NAME=OTHER_LIST, like blocked_cards=stolen.csv. Correct it."
+        )
+    file = Path(value)
+    return name, file if file.exists() or not value.isidentifier() else value
+
+
 def _print(found: Backtest) -> None:
     from penstock.core.time import from_us
 
@@ -135,6 +159,7 @@ def _print(found: Backtest) -> None:
         facts.append(("features", f"recomputed from the log for {number(found.recomputed)} events"))
     if found.weighted:
         facts.append(("labels", "of explored events count by their propensity"))
+    facts += [(f"list {one.name}", str(one)) for one in found.lists]
     print_facts(facts)
     for first in range(0, len(others), ABREAST):
         say()

@@ -104,6 +104,7 @@ def _decision(found: Provenance) -> list[tuple[str, str]]:
             "endpoint",
             f"{endpoint.name}, policy {endpoint.policy}: {', '.join([endpoint.actions[0], *rules])}",
         ),
+        ("policy", f"digest {decision.policy}" if decision.policy else ""),
         ("model", decision.decided_by(0).version or "none was in production"),
         ("score", number(score, 6)),
         ("action", decision.actions[decision.taken[0]]),
@@ -114,7 +115,8 @@ def _decision(found: Provenance) -> list[tuple[str, str]]:
         facts.append(("lists", ", ".join(f"{name} version {n}" for name, n in lists.items())))
     if (propensity := decision.propensity(0)) is not None:
         facts.append(("propensity", f"{propensity:g} to be let through in spite of its score"))
-    return [*facts, ("flags", ", ".join(found.flags))] if found.flags else facts
+    facts += [("flags", ", ".join(found.flags))] if found.flags else []
+    return [fact for fact in facts if fact[1]]
 
 
 def _print_view(name: str, source: str, features: Sequence[Traced], *, event_us: int) -> None:

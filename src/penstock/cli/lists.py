@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,9 +23,10 @@ from penstock.cli.output import hint, number, print_json, print_table, say
 from penstock.core.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from penstock.app.key_lists import Change, Wanted
+    from penstock.app.list_index import ListIndex
     from penstock.plan.nodes import SourceNode
 
 commands = typer.Typer(
@@ -101,15 +103,10 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Print the keys that are listed, the newest first. Works beside a running engine."""
-    from penstock.app.key_lists import members
-
-    root, node, changes = _read(project, name)
-    found = members(changes)
-    if keys:
-        wanted = set(_keys(root, node, keys))
-        found = {key: change for key, change in found.items() if key in wanted}
-    newest = list(found.values())[::-1]
-    _print(newest[:limit], node, version=len(changes), total=len(found), as_json=as_json)
+    with _index(project, name) as (root, index):
+        wanted = _keys(root, index.source, keys) if keys else None
+        found = index.members(keys=wanted, limit=limit, newest_first=True)
+        _print(found, index, total=index.count_members(wanted), as_json=as_json)
 
 
 @commands.command("history")
@@ -123,12 +120,10 @@ def history(
     as_json: AsJson = False,
 ) -> None:
     """Print who changed a list, when and why, the newest change first. Works beside a running engine."""
-    root, node, changes = _read(project, name)
-    found = changes
-    if keys:
-        wanted = set(_keys(root, node, keys))
-        found = [change for change in changes if change.key in wanted]
-    _print(found[::-1][:limit], node, version=len(changes), total=len(found), as_json=as_json)
+    with _index(project, name) as (root, index):
+        wanted = _keys(root, index.source, keys) if keys else None
+        found = index.changes(keys=wanted, limit=limit)
+        _print(found, index, total=index.count_changes(wanted), as_json=as_json)
 
 
 @commands.command("add")
@@ -181,13 +176,14 @@ def load(
     as_json: AsJson = False,
 ) -> None:
     """Put the keys of a file on a list; what is on it already is left as it is. Asks `penstock up` where that runs."""
-    from penstock.app.key_lists import key_names, members, to_become
+    from penstock.app.key_lists import Key, key_names, to_become
 
-    root, node, changes = _read(project, name)
     text = typer.get_text_stream("stdin").read() if str(file) == "-" else _text_of(file)
-    keys = _keys(root, node, [line.strip() for line in text.splitlines() if line.strip()])
-    wanted = to_become(members(changes), keys, key_names(node))
-    chosen = [one for one in wanted if one.listed or replace]
+    with _index(project, name) as (root, index):
+        keys = _keys(root, index.source, [line.strip() for line in text.splitlines() if line.strip()])
+        there = index.members(keys=None if replace else keys, limit=index.version)
+    before: dict[Key, Change] = {change.key: change for change in there if change.key is not None}
+    chosen = to_become(before, keys, key_names(index.source))
     _change(root, name, chosen, actor=actor, reason=reason, as_json=as_json)
 
 
@@ -200,14 +196,15 @@ def _text_of(file: Path) -> str:
         ) from error
 
 
-def _read(project: Path | None, name: str) -> tuple[Path, SourceNode, list[Change]]:
-    from penstock.app.key_lists import changes_of
+@contextmanager
+def _index(project: Path | None, name: str) -> Iterator[tuple[Path, ListIndex]]:
+    from penstock.app.list_index import list_index
     from penstock.app.runtime import open_reader
 
     root = project_root(project)
     node = _node(root, name)
-    with open_reader(root) as store:
-        return root, node, list(changes_of(store, node))
+    with open_reader(root) as store, list_index(root, store, node) as index:
+        yield root, index
 
 
 def _node(root: Path, name: str) -> SourceNode:
@@ -218,24 +215,10 @@ def _node(root: Path, name: str) -> SourceNode:
 
 def _given(node: SourceNode, texts: Sequence[str]) -> list[dict[str, Any]]:
     """Keys as they are typed, with values of their columns' types."""
-    from penstock.app.key_lists import key_names, typed
+    from penstock.app.key_lists import key_kinds, parsed_key
 
-    names = key_names(node)
-    kinds = {field.name: field.dtype.kind for field in node.fields}
-    found = []
-    for text in texts:
-        parts = {names[0]: text} if len(names) == 1 else dict(_pair(one, text) for one in text.split(","))
-        found.append({column: typed(value, kinds.get(column, "")) for column, value in parts.items()})
-    return found
-
-
-def _pair(one: str, text: str) -> tuple[str, str]:
-    column, equals, value = one.partition("=")
-    if not equals:
-        raise InputError(
-            f"lists: key {text!r}; this list has several join keys: allowed is NAME=VALUE,NAME=VALUE. Name each."
-        )
-    return column.strip(), value.strip()
+    kinds = key_kinds(node)
+    return [parsed_key(text, kinds) for text in texts]
 
 
 def _keys(root: Path, node: SourceNode, texts: Sequence[str]) -> list[tuple[Any, ...]]:
@@ -278,7 +261,7 @@ def _change(
 
 def _sent(root: Path, name: str, wanted: Sequence[Wanted], *, actor: str | None, reason: str) -> int:
     """The place of the last change in the log."""
-    from penstock.app.key_lists import change
+    from penstock.app.list_changes import change
     from penstock.app.runtime import Runtime, audit_log_of
     from penstock.client import Client
 
@@ -294,10 +277,10 @@ def _sent(root: Path, name: str, wanted: Sequence[Wanted], *, actor: str | None,
     return max(one.position or 0 for one in answers)
 
 
-def _print(changes: Sequence[Change], node: SourceNode, *, version: int, total: int, as_json: bool) -> None:
+def _print(changes: Sequence[Change], index: ListIndex, *, total: int, as_json: bool) -> None:
     from penstock.app.key_lists import key_names
 
-    names = key_names(node)
+    names = key_names(index.source)
     if as_json:
         print_json([change.to_dict(names) for change in changes])
         return
@@ -317,4 +300,4 @@ def _print(changes: Sequence[Change], node: SourceNode, *, version: int, total: 
         head=("version", ", ".join(names), "", "changed", "until", "by", "why"),
         right=(0,),
     )
-    say(f"list {node.name}, version {number(version)}: {number(total)} in all")
+    say(f"list {index.source.name}, version {number(index.version)}: {number(total)} in all")

@@ -33,6 +33,7 @@ from penstock.cli import (
     metrics,
     migrate,
     offline,
+    policies,
     prove,
     registry,
     replay,
@@ -88,6 +89,7 @@ app.command("explain")(explain.explain)
 app.command("plan")(change.plan)
 app.command("apply")(change.apply)
 app.command("versions")(change.versions)
+app.command("policies")(policies.policies)
 app.add_typer(catalog.commands, name="catalog")
 app.command("lineage")(lineage.lineage)
 app.command("contracts")(contracts.contracts)

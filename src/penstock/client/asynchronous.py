@@ -213,12 +213,22 @@ class AsyncClient:
         return await self._run(get(path_of("lists", name), page))
 
     async def list_changes(self, name: str, **page: Any) -> Answer:
-        """A page of the changes of a list, newest first: `limit`, `cursor`."""
+        """A page of the changes of a list, newest first: `key`, `limit`, `cursor`."""
         return await self._run(get(path_of("lists", name, "changes"), page))
 
     async def change_list(self, name: str, changes: Sequence[Mapping[str, Any]], *, reason: str) -> Answer:
         """List keys, or take them off: ``{"key": {"card_id": "c7"}, "listed": True, "expires_at": None}``; all of them, or none."""
         return await self._run(calls.change_list(name, changes, reason))
+
+    # policies
+
+    async def policies(self, **page: Any) -> Answer:
+        """A page of the policies that endpoints decided by, the newest first: `limit`, `cursor`."""
+        return await self._run(get(path_of("policies"), page))
+
+    async def policy(self, digest: str) -> Answer:
+        """The policy whose digest a decision names: thresholds, rules, lists, cap, costs, and when it was in force."""
+        return await self._run(get(path_of("policies", digest)))
 
     # models and endpoints
 

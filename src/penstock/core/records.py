@@ -68,7 +68,8 @@ class DecisionRows:
     event_ids, event_times_us
         n texts, and int64[n]; None where the source has none, or the events are not at hand.
     kinds, kind_of
-        The different (action, model, arm, rule) in the batch, empty texts for none, and int64[n]: which one each row has.
+        The different (action, model, arm, rule, digest of the policy, versions of lists as JSON) in the batch, empty texts for none, and
+        int64[n]: which one each row has.
     """
 
     endpoint: str
@@ -78,7 +79,7 @@ class DecisionRows:
     flags: npt.NDArray[np.uint8]
     event_ids: Sequence[str | None] | None
     event_times_us: PositionArray | None
-    kinds: Sequence[tuple[str, str, str, str]]
+    kinds: Sequence[tuple[str, str, str, str, str, str]]
     kind_of: PositionArray
 
 

@@ -33,7 +33,7 @@ PLACES = (
             ("Experiments", "/experiments"),
         ),
     ),
-    ("Operate", (("Jobs", "/jobs"), ("System", "/system"))),
+    ("Operate", (("Lists", "/lists"), ("Jobs", "/jobs"), ("System", "/system"))),
 )
 _UNDER = {"/compare": "/performance"}
 _THEMES = (("auto", "Auto"), ("light", "Light"), ("dark", "Dark"))

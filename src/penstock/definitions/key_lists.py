@@ -189,6 +189,11 @@ def lists_among(references: Sequence[Any]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(one.name for one in sources if isinstance(one, ListSource)))
 
 
+def is_membership(function: object) -> bool:
+    """Whether it is the function of the feature that says whether an event's key is listed."""
+    return function is _is_listed
+
+
 def _looked_up(view: Any) -> list[Any]:
     return [one for one in getattr(view, "sources", ()) if not isinstance(one, RequestSource)]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
 from penstock.core.records import DecisionBatch, DecisionRows, LogBatch
@@ -49,17 +50,33 @@ def rows_of(plan: Plan) -> RowsOf:
     return taken_apart
 
 
-def _kinds(d: Decisions) -> tuple[list[tuple[str, str, str, str]], IntArray]:
-    """The different (action, model, arm, rule), and which one each row has."""
+def _kinds(d: Decisions) -> tuple[list[tuple[str, str, str, str, str, str]], IntArray]:
+    """The different (action, model, arm, rule, policy, versions of lists), and which one each row has."""
     n = len(d)
     none = np.zeros(n, np.int64)
     arms = none if d.by is None else d.by.astype(np.int64)
     fired = none if d.fired is None else d.fired.astype(np.int64)
-    codes = (d.taken.astype(np.int64) * 256 + arms) * 256 + fired
+    rows, listed = _versions(d)
+    codes = ((listed * 256 + d.taken.astype(np.int64)) * 256 + arms) * 256 + fired
     found, kind_of = np.unique(codes, return_inverse=True)
+    lists = [_versions_text(d, row) for row in rows]
     kinds = []
     for code in found.tolist():
         by = d.arms[code >> 8 & 255]
         rule = d.rules[(code & 255) - 1] if code & 255 else ""
-        kinds.append((d.actions[code >> 16], by.version, by.arm, rule))
+        action = d.actions[code >> 16 & 255]
+        kinds.append((action, by.version, by.arm, rule, d.policy, lists[code >> 24]))
     return kinds, kind_of
+
+
+def _versions(d: Decisions) -> tuple[list[int], IntArray]:
+    """A row for each of the different versions of lists, and which of these each row has."""
+    if d.list_versions is None or len(d.list_versions) == 1:
+        return [0], np.zeros(len(d), np.int64)
+    _, rows, which = np.unique(d.list_versions, axis=0, return_index=True, return_inverse=True)
+    return rows.tolist(), which.reshape(-1).astype(np.int64)
+
+
+def _versions_text(d: Decisions, row: int) -> str:
+    versions = d.versions_of_lists(row)
+    return msgspec.json.encode(versions).decode() if versions else ""

@@ -20,6 +20,7 @@ from penstock.plan.nodes import (
     SourceNode,
     ViewNode,
 )
+from penstock.plan.policies import described_policy
 
 Description = dict[str, Any]
 
@@ -200,7 +201,8 @@ def _endpoint(endpoint: EndpointNode) -> Description:
         "arms": [_arm(arm) for arm in endpoint.arms],
         "sticky": list(endpoint.sticky),
     }
-    return {**described, **_beside_score(endpoint)}
+    terms = {} if endpoint.terms is None else {"terms": described_policy(endpoint.terms)}
+    return {**described, **_beside_score(endpoint), **terms}
 
 
 def _beside_score(endpoint: EndpointNode) -> Description:

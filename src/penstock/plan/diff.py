@@ -12,8 +12,11 @@ from penstock.plan.watching import KINDS as WATCHING
 Action = Literal["add", "change", "remove"]
 KINDS = ("source", "view", "service", "endpoint", *WATCHING)
 _BY_NAME = {"fields", "aggregates", "keys", "outputs", "attributes"}
-_UNSEEN = {"pruned", "fingerprint", "lanes", "windows", "reads"}
+_UNSEEN = {"pruned", "fingerprint", "lanes", "windows", "reads", "terms"}
 """What follows from the rest: nobody has to be told."""
+
+_LATER = ("terms",)
+"""What descriptions of an older Penstock have not: that it is there now is no change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,7 @@ def differences(old: Description | None, new: Description) -> tuple[Change, ...]
         after = _by_name(new.get(f"{kind}s", []))
         found += [Change("add", kind, name) for name in after if name not in before]
         for name in after:
-            if name in before and before[name] != after[name]:
+            if name in before and _comparable(before[name], after[name]) != after[name]:
                 found.append(Change("change", kind, name, tuple(_details(before[name], after[name]))))
         found += [Change("remove", kind, name) for name in before if name not in after]
     return tuple(found)
@@ -55,6 +58,10 @@ def differences(old: Description | None, new: Description) -> tuple[Change, ...]
 
 def _by_name(items: Sequence[Description]) -> dict[str, Description]:
     return {item["name"]: item for item in items}
+
+
+def _comparable(old: Description, new: Description) -> Description:
+    return old | {key: new[key] for key in _LATER if key in new and key not in old}
 
 
 def _details(old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:
@@ -69,6 +76,8 @@ def _details(old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:
             lines.append(f"{_words(key)} changed")
         else:
             lines.append(f"{_words(key)}: {_shown(before)} → {_shown(after)}")
+    if not lines and old.get("terms") != new.get("terms"):
+        return ["costs of its policy changed"]
     return lines or ["its meaning changed"]
 
 

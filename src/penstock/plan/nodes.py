@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from penstock.core.types import DataType, Field
+from penstock.definitions.policies import Policy
 from penstock.definitions.sources import CardNumbers
 from penstock.definitions.user_aggregations import UserAggregation
 from penstock.kernel.program import LaneKind, Program
@@ -253,6 +254,8 @@ class EndpointNode:
     lists: tuple[str, ...] = ()
     """The lists among its features: decisions name their versions."""
     cap: CapNode | None = None
+    terms: Policy | None = field(default=None, compare=False, repr=False)
+    """The policy as it is defined."""
 
     @property
     def steps(self) -> tuple[tuple[str, float], ...]:

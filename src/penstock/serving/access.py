@@ -90,6 +90,8 @@ ROUTES: dict[tuple[str, str], Scope] = {
     ("GET", "/v1/models/{model}/versions/{version}/profile"): Scope.READ,
     ("POST", "/v1/models/{model}/versions/{version}/promote"): Scope.ADMIN,
     ("GET", "/v1/plan"): Scope.READ,
+    ("GET", "/v1/policies"): Scope.READ,
+    ("GET", "/v1/policies/{digest}"): Scope.READ,
     ("POST", "/v1/reload"): Scope.ADMIN,
     ("POST", "/v1/services/{service}/features"): Scope.READ,
     ("GET", "/v1/sources"): Scope.READ,

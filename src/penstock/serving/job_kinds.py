@@ -77,6 +77,11 @@ class BacktestParams(Params):
     )
     thresholds: dict[Name, float] = Field({}, max_length=50)
     policy: Name | None = Field(None, description="Another policy of the definitions.")
+    lists: dict[Name, Name] = Field(
+        {},
+        max_length=20,
+        description="By list to try the list in force whose members of the period's beginning it has.",
+    )
 
 
 class DatasetParams(Params):

@@ -150,6 +150,7 @@ def _backtest(work: Work, params: BacktestParams) -> Any:
         models=tuple(params.models),
         thresholds=params.thresholds,
         policy=params.policy,
+        lists=params.lists,
     )
     found = backtest(work.root, params.endpoint, asked, progress=work.speaker.progress)
     days = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,8 @@ from fastapi import Request
 
 from penstock.app.answering import Answering
 from penstock.app.api_keys import keys_path
+from penstock.app.list_changes import PROBLEM as LISTS
+from penstock.app.list_changes import note_what_is_left
 from penstock.app.reasons import Reasoners
 from penstock.app.request_queue import RequestQueue
 from penstock.app.retraining_status import RetrainingWatch
@@ -65,6 +68,8 @@ class Platform:
         self.started_us = runtime.clock.now_us()
         self.live: LiveSummary | None = None
         """The live metrics, a fraction of a second old; None before the engine runs."""
+        if any(source.is_list for source in runtime.plan.sources.values()):
+            threading.Thread(target=self._note_lists, name="penstock-lists", daemon=True).start()
 
     @property
     def root(self) -> Path:
@@ -74,6 +79,12 @@ class Platform:
     def close(self) -> None:
         """End what runs beside; call it when no requests come any more."""
         self.jobs.close()
+
+    def _note_lists(self) -> None:
+        """Note changes of lists that a process made which ended before it could; lists are indexed by then, too."""
+        problem = note_what_is_left(self.root, self.runtime.plan, clock=self.runtime.clock)
+        if problem is not None:
+            self.runtime.problems[LISTS] = problem
 
     def saw(self, summary: LiveSummary) -> None:
         """Note the live metrics; called from the engine's thread."""

@@ -13,7 +13,8 @@ from penstock.app import Runtime
 from penstock.app.backtesting import Asked, backtest
 from penstock.app.explaining import explain_event
 from penstock.app.forgetting import forget
-from penstock.app.key_lists import Wanted, change, changes_of, list_named, members
+from penstock.app.key_lists import Wanted, changes_of, list_named, members
+from penstock.app.list_changes import change
 from penstock.app.runtime import audit_log_of, open_reader, plan_of
 from penstock.cli.main import app
 from penstock.core.errors import DefinitionError, InputError, NotFoundError
@@ -158,7 +159,10 @@ def test_history_and_members_are_in_the_order_of_the_log(runtime, root):
     ]
     assert list(members(found)) == [("c2",)]
     noted = [(row.action, row.subject, json.loads(row.detail)) for row in audit_log_of(root).rows()]
-    assert noted[0] == ("list.change", "blocked_cards", {"added": 2, "removed": 0})
+    assert noted == [
+        ("list.change", "blocked_cards", {"added": 2, "removed": 0, "versions": [1, 2], "position": 1}),
+        ("list.change", "blocked_cards", {"added": 0, "removed": 1, "versions": [3, 3], "position": 2}),
+    ]
 
 
 def test_a_request_is_taken_whole_or_not_at_all(runtime, root):

@@ -12,6 +12,7 @@ from penstock import (
     FeatureService,
     FileConfig,
     KafkaConfig,
+    KeyList,
     LabelSource,
     StreamFeatureView,
     StreamSource,
@@ -88,7 +89,7 @@ def test_views_over_what_nobody_reads_are_refused():
     with pytest.raises(InputError, match="'risk' is over 'frauds', which is not read from Kafka"):
         check(view("risk", CARD, source=frauds, features=share), read={"payments"})
     profile = BatchFeatureView("profile", sources=[shops], entities=[Entity("shop", [SHOP])], features=SUM)
-    with pytest.raises(InputError, match="'profile' is over 'shops'"):
+    with pytest.raises(InputError, match="'profile' is over the table 'shops'"):
         check(profile)
 
 
@@ -98,3 +99,9 @@ def test_the_key_of_a_topic_is_a_column_of_its_source():
         StreamSource("s", config, schema=SCHEMA)
     with pytest.raises(DefinitionError, match="labels have the key of their event"):
         LabelSource("l", of=payments, label=Field("x", Int64), known_at="k", stream_config=config)
+
+
+def test_lists_are_refused_with_advice_that_works():
+    blocked = KeyList("blocked", Entity("card", join_keys=[CARD]))
+    with pytest.raises(InputError, match=r"list 'blocked': workers take no changes of lists.*Use penstock up"):
+        check(by_card, blocked.on(payments), key="card", read=READ)

@@ -220,15 +220,45 @@ def test_a_newer_schema_is_refused_and_left_alone(store, home):
 
 def test_older_tables_wait_for_migrate_where_it_is_asked_for(store, home, monkeypatch):
     store.close()
-    monkeypatch.setattr(migrating, "NEWEST", "0002")
+    monkeypatch.setattr(migrating, "NEWEST", "9998")
     for opening in (home.reader, lambda: home.open(migrate=False)):
         with pytest.raises(StoreError, match="Run `penstock migrate`"):
             opening()
 
 
+def test_tables_of_an_older_penstock_get_the_columns_and_keep_their_rows(home, batch, monkeypatch):
+    """As the first step made them: rows of before have nulls, rows from then on, in the partition of before too, say all."""
+    with monkeypatch.context() as old:
+        old.setattr(migrating, "NEWEST", "0001")
+        home.open().close()
+    assert home.outside("SELECT version_num FROM alembic_version") == [("0001",)]
+    positions = np.arange(2)
+    log = [batch("transactions", positions, ingest_time_us=5)]
+    home.outside(
+        "CREATE TABLE decisions_19700101 PARTITION OF decisions FOR VALUES FROM ('1970-01-01T00:00:00Z') TO ('1970-01-02T00:00:00Z')"
+    )
+    home.outside(
+        "INSERT INTO decisions SELECT '1970-01-01T00:00:00Z', 0, 'checkout', 'e', NULL, .5, 'block', NULL, NULL, 'velocity', 0"
+    )
+    with pytest.raises(StoreError, match="Run `penstock migrate`"):
+        home.reader()
+    with home.open() as store:
+        store.describe_decisions(rows_of)
+        store.commit(Commit(log=log, decisions=[DecisionBatch("checkout", positions, payload=b"decided")]))
+        assert [(b.endpoint, b.payload) for b in store.read_decisions()] == [("checkout", b"decided")]
+    found = home.outside("SELECT event_id, rule, policy, lists FROM decisions ORDER BY event_id, position")
+    assert found == [
+        ("e", "velocity", None, None),
+        ("e\t0\0", None, "0a1b", {"blocked": 18}),
+        ("e\t1\0", "velocity", None, None),
+    ]
+    assert home.outside("SELECT version_num FROM alembic_version") == [("0002",)]
+
+
 def test_the_steps_as_sql(home):
     text = migrating.statements(home.target)
     assert "CREATE TABLE batches(" in text
+    assert "ADD COLUMN lists jsonb" in text
     assert text.rstrip().endswith("COMMIT;")
 
 
@@ -283,7 +313,10 @@ def rows_of(batch, log):
         flags=np.full(n, 16 if erased else 0, np.uint8),
         event_ids=None if erased else [f"e\t{p}\0" for p in batch.positions],
         event_times_us=np.arange(n) * 1_000_001,
-        kinds=[("approve", "fraud:1", "champion", ""), ("block", "", "", "velocity")],
+        kinds=[
+            ("approve", "fraud:1", "champion", "", "0a1b", '{"blocked":18}'),
+            ("block", "", "", "velocity", "", ""),
+        ],
         kind_of=np.arange(n) % 2,
     )
 
@@ -299,7 +332,7 @@ def test_decisions_are_rows_in_partitions_of_a_day(store, home, batch):
             )
         )
     found = home.outside(
-        "SELECT position, endpoint, event_id, event_time::text, score, action, model, arm, rule, flags FROM decisions "
+        "SELECT position, endpoint, event_id, event_time::text, score, action, model, arm, rule, policy, lists, flags FROM decisions "
         "WHERE decided_at < '1970-01-02' ORDER BY position"
     )
     assert found[:2] == [
@@ -313,9 +346,24 @@ def test_decisions_are_rows_in_partitions_of_a_day(store, home, batch):
             "fraud:1",
             "champion",
             None,
+            "0a1b",
+            {"blocked": 18},
             0,
         ),
-        (1, "checkout", "e\t1\0", "1970-01-01 00:00:01.000001+00", None, "block", None, None, "velocity", 0),
+        (
+            1,
+            "checkout",
+            "e\t1\0",
+            "1970-01-01 00:00:01.000001+00",
+            None,
+            "block",
+            None,
+            None,
+            "velocity",
+            None,
+            None,
+            0,
+        ),
     ]
     assert len(found) == 4
     tables = home.outside("SELECT relid::text FROM pg_partition_tree('decisions') WHERE isleaf ORDER BY 1")

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from penstock.app.decision_list import Filter, at_positions, page
-from penstock.app.event_view import thresholds_then, view_event
+from penstock.app.event_view import decided_by_then, thresholds_then, view_event
 from penstock.app.routing import endpoint_named
 from penstock.app.runtime import open_reader
 from penstock.engine.answers import flag_names
@@ -192,9 +192,11 @@ class DecisionShape(BaseModel):
     propensity: float | None = Field(description="How likely the default was, of an event that was explored.")
     service: str = Field(description="Fingerprint of the definitions of the features.")
     policy: str
-    policy_version: str | None = Field(description="Digest of what the policy meant then.")
+    policy_version: str | None = Field(
+        description="Digest of what the policy meant then; see `GET /v1/policies/{digest}`."
+    )
     thresholds: dict[str, float] | None = Field(
-        description="The thresholds that were in force, by action; null where the policy has changed since."
+        description="The thresholds that were in force, by action; null where nothing is known of the policy any more."
     )
     default: str = Field(description="The action below all thresholds.")
 
@@ -292,6 +294,7 @@ def _decision(platform: Platform, view: EventView) -> DecisionShape | None:
     if view.endpoint is None or view.decision is None:
         return None
     decision, answer = view.decision, view.answer
+    endpoint = decided_by_then(platform.runtime, view) or view.endpoint
     return DecisionShape(
         endpoint=view.endpoint.name,
         score=answer.score,
@@ -304,10 +307,10 @@ def _decision(platform: Platform, view: EventView) -> DecisionShape | None:
         lists=decision.versions_of_lists(0),
         propensity=decision.propensity(0),
         service=decision.service,
-        policy=view.endpoint.policy,
+        policy=endpoint.policy,
         policy_version=decision.policy or None,
         thresholds=thresholds_then(platform.runtime, view),
-        default=view.endpoint.actions[0],
+        default=endpoint.actions[0],
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -12,25 +14,32 @@ from starlette.concurrency import run_in_threadpool
 from penstock.app.key_lists import (
     MOST,
     Change,
+    Key,
     Wanted,
-    changes_of,
     checked_lines,
+    key_kinds,
     key_names,
     keys_of,
     list_named,
-    members,
-    note,
-    typed,
+    parsed_key,
 )
+from penstock.app.list_changes import note_changed
+from penstock.app.list_index import ListIndex, list_index
 from penstock.app.runtime import audit_log_of, open_reader
 from penstock.core.errors import UncertainError
-from penstock.engine.list_versions import COUNTER
 from penstock.serving.access import GuardedRoute
 from penstock.serving.acting import Reason, actor_of
-from penstock.serving.paging import Cursor, Limit, Page, part
+from penstock.serving.paging import Cursor, Limit, Page, cursor_of, place_of
 from penstock.serving.platform import platform_of
 
 router = APIRouter(tags=["lists"], route_class=GuardedRoute)
+
+OneKey = Annotated[
+    str | None,
+    Query(
+        description="Only this key; of lists with several join keys NAME=VALUE,NAME=VALUE.", max_length=1000
+    ),
+]
 
 _CHANGE: Any = {
     "version": 18,
@@ -52,7 +61,9 @@ class ListRow(BaseModel):
             "example": {
                 "name": "blocked_cards",
                 "keys": ["card_id"],
+                "kinds": {"card_id": "text"},
                 "version": 18,
+                "members": 11,
                 "description": "cards reported stolen",
             }
         }
@@ -60,7 +71,9 @@ class ListRow(BaseModel):
 
     name: str
     keys: list[str] = Field(description="The join keys.")
+    kinds: dict[str, str] = Field(description="Of each join key: text, int or bool.")
     version: int = Field(description="How often it was changed.")
+    members: int = Field(description="How many keys are listed, expired ones among them.")
     description: str
 
 
@@ -120,19 +133,25 @@ class Changed(BaseModel):
 @router.get("/v1/lists", summary="List the lists of keys")
 def lists(request: Request) -> Page[ListRow]:
     """The lists that rules, models and services use."""
-    runtime = platform_of(request).runtime
-    with open_reader(runtime.project.root) as store:
-        counters = store.counters()
-    rows = [
-        ListRow(
-            name=name,
-            keys=list(one.entity.key_names),
-            version=counters.get(f"{COUNTER}{name}", 0),
-            description=one.description,
-        )
-        for name, one in runtime.project.lists.items()
-        if name in runtime.plan.sources
-    ]
+    platform = platform_of(request)
+    runtime = platform.runtime
+    rows = []
+    with open_reader(platform.root) as store:
+        for name, one in runtime.project.lists.items():
+            if name not in runtime.plan.sources:
+                continue
+            with list_index(platform.root, store, runtime.plan.sources[name]) as index:
+                kinds = key_kinds(index.source)
+                rows.append(
+                    ListRow(
+                        name=name,
+                        keys=list(kinds),
+                        kinds=kinds,
+                        version=index.version,
+                        members=index.count_members(),
+                        description=one.description,
+                    )
+                )
     return Page(items=rows, next=None)
 
 
@@ -140,37 +159,63 @@ def lists(request: Request) -> Page[ListRow]:
 def list_members(
     request: Request,
     name: str,
-    key: Annotated[
-        str | None, Query(description="Only this key; of lists with one join key.", max_length=1000)
-    ] = None,
+    *,
+    key: OneKey = None,
+    newest_first: Annotated[
+        bool, Query(description="In the opposite order. A cursor is of one of the two.")
+    ] = False,
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> Page[ChangeRow]:
     """The keys that are listed now, in the order in which they were; those that have expired are among them until they are removed."""
-    platform = platform_of(request)
-    list_named(platform.runtime.project, platform.runtime.plan, name)
-    node = platform.runtime.plan.sources[name]
-    names = key_names(node)
-    with open_reader(platform.root) as store:
-        found = members(changes_of(store, node))
-    if key is not None and len(names) == 1:
-        value = typed(key, next(f.dtype.kind for f in node.fields if f.name == names[0]))
-        (wanted,) = keys_of(platform.root, node, [{names[0]: value}], now_us=platform.runtime.clock.now_us())
-        found = {one: change for one, change in found.items() if one == wanted}
-    rows, following = part(found.values(), lambda one: one.version, cursor=cursor, limit=limit)
-    return Page(items=[ChangeRow.of(one, names) for one in rows], next=following)
+    with _index(request, name) as index:
+        place = _place(cursor)
+        after, before = (0, place) if newest_first else (place or 0, None)
+        keys = _keys(request, index, key)
+        found = index.members(
+            keys=keys, after=after, before=before, limit=limit + 1, newest_first=newest_first
+        )
+        return _page(found, index, limit)
 
 
 @router.get("/v1/lists/{name}/changes", summary="List the changes of a list, newest first")
-def list_changes(request: Request, name: str, limit: Limit = 100, cursor: Cursor = None) -> Page[ChangeRow]:
+def list_changes(
+    request: Request, name: str, key: OneKey = None, limit: Limit = 100, cursor: Cursor = None
+) -> Page[ChangeRow]:
     """The whole history: who listed which key and why. Decisions name the version of a list that was in force."""
+    with _index(request, name) as index:
+        found = index.changes(keys=_keys(request, index, key), before=_place(cursor), limit=limit + 1)
+        return _page(found, index, limit)
+
+
+@contextmanager
+def _index(request: Request, name: str) -> Iterator[ListIndex]:
     platform = platform_of(request)
     list_named(platform.runtime.project, platform.runtime.plan, name)
-    node = platform.runtime.plan.sources[name]
-    with open_reader(platform.root) as store:
-        changes = list(changes_of(store, node))[::-1]
-    rows, following = part(changes, lambda one: one.version, cursor=cursor, limit=limit, descending=True)
-    return Page(items=[ChangeRow.of(one, key_names(node)) for one in rows], next=following)
+    with (
+        open_reader(platform.root) as store,
+        list_index(platform.root, store, platform.runtime.plan.sources[name]) as index,
+    ):
+        yield index
+
+
+def _keys(request: Request, index: ListIndex, text: str | None) -> list[Key] | None:
+    """The key that is asked for, as the log has it."""
+    if text is None:
+        return None
+    platform = platform_of(request)
+    key = parsed_key(text, key_kinds(index.source))
+    return keys_of(platform.root, index.source, [key], now_us=platform.runtime.clock.now_us())
+
+
+def _place(cursor: str | None) -> int | None:
+    return None if cursor is None else int(place_of(cursor, int))
+
+
+def _page(found: list[Change], index: ListIndex, limit: int) -> Page[ChangeRow]:
+    names = key_names(index.source)
+    following = cursor_of(found[limit - 1].version) if len(found) > limit else None
+    return Page(items=[ChangeRow.of(one, names) for one in found[:limit]], next=following)
 
 
 @router.post("/v1/lists/{name}/changes", summary="Change a list")
@@ -187,14 +232,14 @@ async def change_list(request: Request, name: str, body: ChangesRequest) -> Chan
     wanted = [Wanted(one.key, one.listed, one.expires_at) for one in body.changes]
     now_us = runtime.clock.now_us()
 
-    def noted() -> bytes:
-        data = checked_lines(platform.root, node, wanted, now_us=now_us, actor=actor, reason=body.reason)
-        log = audit_log_of(platform.root, clock=runtime.clock)
-        note(log, name, wanted, actor=actor, reason=body.reason)
-        return data
+    def checked() -> bytes:
+        return checked_lines(platform.root, node, wanted, now_us=now_us, actor=actor, reason=body.reason)
 
-    data = await run_in_threadpool(noted)
+    data = await run_in_threadpool(checked)
     answers = await platform.asker.ask(name, data, len(wanted), timeout_s=platform.settings.timeout_s)
+    await run_in_threadpool(
+        note_changed, platform.root, node, audit_log_of(platform.root, clock=runtime.clock)
+    )
     refused = [one for one in answers if one.position is None]
     if refused:  # only where definitions changed in between
         raise UncertainError(

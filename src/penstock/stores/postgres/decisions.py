@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from penstock.stores.postgres.session import Session
 
 _COPY = (
-    "COPY decisions (decided_at, position, endpoint, event_id, event_time, score, action, model, arm, rule, flags) "
-    "FROM STDIN"
+    "COPY decisions (decided_at, position, endpoint, event_id, event_time, score, action, model, arm, rule, policy, lists, "
+    "flags) FROM STDIN"
 )
 _EPOCH = date(1970, 1, 1)
 _DAY_US = 86_400_000_000
@@ -80,7 +80,7 @@ def _lines(rows: DecisionRows) -> str:
     decided = datetime.fromtimestamp(0, UTC) + timedelta(microseconds=rows.decided_us)
     head, endpoint = decided.isoformat(), _field(rows.endpoint)
     scores = [_NULL if score != score else repr(score) for score in rows.scores.tolist()]
-    tails = [f"{_field(a)}\t{_field(m)}\t{_field(b)}\t{_field(r)}" for a, m, b, r in rows.kinds]
+    tails = ["\t".join(map(_field, kind)) for kind in rows.kinds]
     ids = (
         [_NULL] * len(scores)
         if rows.event_ids is None

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from penstock.stores.postgres.session import Session
     from penstock.stores.postgres.target import Target
 
-NEWEST = "0001"
+NEWEST = "0002"
 """The step that this version of Penstock needs: the newest in `migrations/versions`."""
 
 
@@ -95,7 +95,7 @@ def statements(target: Target) -> str:
 
     out = io.StringIO()
     command, config = _alembic(target, None, out)
-    command.upgrade(config, "head", sql=True)
+    command.upgrade(config, NEWEST, sql=True)
     return out.getvalue()
 
 
@@ -121,7 +121,7 @@ def _run(target: Target) -> None:
     engine = sqlalchemy.create_engine("postgresql+psycopg://", creator=connected, poolclass=NullPool)
     with _ONE_AT_A_TIME, engine.begin() as connection:
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        command.upgrade(config, NEWEST)
         connection.exec_driver_sql(_IDENTITY, _identity())
 
 
