@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
@@ -186,6 +187,8 @@ class Runtime:
         self.contract_changes: tuple[str, ...] = ()
         """Schemas that were accepted as new versions when the project was opened."""
         self.problems = store.problems
+        self.withheld_reasons: Counter[str] = Counter()
+        """By endpoint the decisions since the start whose reasons did not fit the score, and were left out."""
         """What does not work though the engine runs: by endpoint why its model does not serve, ``snapshot``, or ``store`` while its server is away."""
         self.url = ""
         """Where its HTTP API listens, if it does."""
