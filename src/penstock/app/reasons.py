@@ -49,7 +49,7 @@ class Explained:
     Attributes
     ----------
     space
-        In which the contributions add up: ``log-odds``, ``logarithm`` or ``score``.
+        In which the contributions add up: ``log-odds``, ``logarithm`` or ``score``; of a detector ``distance`` or ``raw score``.
     base, total
         What the model says of an average row, and of this one, in that space: the contributions add up to the difference.
     score
@@ -188,7 +188,9 @@ class Reasoners:
             self._withhold(endpoint, reasoner.label, str(error))
             return None
         if reasoner.label == model and not _fits(explained, score):
-            self._withhold(endpoint, reasoner.label, f"they come to {explained.score:.6g}, and {score} was served")
+            self._withhold(
+                endpoint, reasoner.label, f"they come to {explained.score:.6g}, and {score} was served"
+            )
             return None
         return [{**asdict(reason), "model": reasoner.label} for reason in explained.reasons]
 

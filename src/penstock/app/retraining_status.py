@@ -67,7 +67,9 @@ class RetrainingWatch:
         """How `model` stands."""
         journal = Journal(audit, model.name)
         state, rules = journal.state(), model.retraining
-        state = None if state is None else used_up_to(state, self._learned_position(registry, store, model.name))
+        state = (
+            None if state is None else used_up_to(state, self._learned_position(registry, store, model.name))
+        )
         known = state is not None and rules is not None
         counted = None
         if state is not None and known:

@@ -97,7 +97,10 @@ def plan_of(project: Project) -> Plan:
 
 def _check_unlabelled(project: Project) -> None:
     """Of a model with labels its definition has checked the gate's segments; one without does not know its stream."""
-    models = [*project.models.values(), *(one for endpoint in project.endpoints.values() for one in endpoint.models)]
+    models = [
+        *project.models.values(),
+        *(one for endpoint in project.endpoints.values() for one in endpoint.models),
+    ]
     for model in models:
         if model.label is None and model.gate.segments is not None:
             source = stream_of(project, model.features)

@@ -1,6 +1,6 @@
 """The newest published copies of a model that goes on learning, so that a decision can be explained by what the model knew then.
 
-Copies that are numbers (linear models) or boosted trees are kept, the newest `MOST` of them and at most `MOST_BYTES`; the oldest go first. They lie
+Copies that can be explained are kept (linear models, trees, means of such), the newest `MOST` of them and at most `MOST_BYTES`; the oldest go first. They lie
 beside the copy in force, sealed as it is, and are written when that is.
 """
 
@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from penstock.core.errors import ArtifactError
-from penstock.models.published import Boosted, Linear, Published
+from penstock.models.published import Boosted, Constant, Linear, Mean, Object, Published
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from penstock.models.published import Form
 
 KEPT_NAME = "copies.bin"
 MOST, MOST_BYTES = 1000, 4 << 20
@@ -45,7 +47,7 @@ class Copies:
 
     def add(self, copy: Published) -> None:
         """Keep a copy, if it is of a kind that can be explained; copies of another log or definition go."""
-        if not isinstance(copy.form, Linear | Boosted):
+        if not _is_kept(copy.form):
             return
         newest = next(reversed(self._found.values()), None)
         if newest is not None and newest.learns != copy.learns:
@@ -54,10 +56,10 @@ class Copies:
         if copy.labels in self._found:
             return
         self._found[copy.labels] = copy
-        self._bytes += _size(copy)
+        self._bytes += _size(copy.form)
         while len(self._found) > MOST or (self._bytes > MOST_BYTES and len(self._found) > 1):
             _, oldest = self._found.popitem(last=False)
-            self._bytes -= _size(oldest)
+            self._bytes -= _size(oldest.form)
 
     def of(self, labels: int) -> Published | None:
         """The copy that had learned so many labels; None where it is not kept."""
@@ -83,6 +85,22 @@ def kept_copies(folder: Path) -> Copies:
         return Copies()
 
 
-def _size(copy: Published) -> int:
-    form = copy.form
-    return 24 * len(form.weights) // 8 if isinstance(form, Linear) else len(getattr(form, "ubj", b""))
+def _is_kept(form: Form) -> bool:
+    """Whether a copy is worth keeping: of a detector only the newest is, which lies beside them."""
+    match form:
+        case Linear() | Boosted():
+            return True
+        case Object():
+            return form.has_reasons
+        case Mean(members):
+            return all(isinstance(one, Constant) or _is_kept(one) for one in members)
+    return False
+
+
+def _size(form: Form) -> int:
+    match form:
+        case Linear():
+            return 3 * len(form.weights)
+        case Mean(members):
+            return sum(map(_size, members))
+    return len(getattr(form, "ubj", b"")) + len(getattr(form, "learner", b""))

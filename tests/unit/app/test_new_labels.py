@@ -159,7 +159,9 @@ def test_versions_from_another_log_or_from_files_say_nothing_of_this_log():
     class Version:
         def __init__(self, digest, stage, log, position):
             self.digest, self.stage = digest, stage
-            self._found = type("Manifest", (), {"origin": type("Origin", (), {"log": log, "position": position})})
+            self._found = type(
+                "Manifest", (), {"origin": type("Origin", (), {"log": log, "position": position})}
+            )
 
         def manifest(self):
             return self._found
