@@ -38,7 +38,7 @@ class Monitor:
         Columns of the event, or features (``view.feature``), by whose values quality is split: texts, truth values and whole
         numbers by value, numbers with a fraction by range (1 to 2, 2 to 5, 5 to 10, ...).
     max_segments
-        Most values of a segment that are told apart; those seen later count together as ``(other)``.
+        Most values of a segment that are told apart: those with the most decisions in each window. The others count together as ``(other)``.
     windows
         Lengths of the rolling windows of event time, ascending, each a multiple of the first.
     delay

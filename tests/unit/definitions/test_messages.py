@@ -128,8 +128,10 @@ CASES = {
     "gate segment": (
         lambda: model_of(gate=Gate(segments=["usr_id"])),
         "Model 'm', gate",
-        "'usr_id'; allowed, once each, are the columns of 'payments' (id, user_id, time, amount) and the features of "
-        "'service' (totals.amount_sum_1h_continuous). Perhaps 'user_id'",
+        (
+            "'usr_id'; allowed, once each, are the columns of 'payments' (id, user_id, time, amount) and the features of "
+            "'service' (totals.amount_sum_1h_continuous). Perhaps 'user_id'"
+        ),
     ),
     "gate segment twice": (
         lambda: model_of(gate=Gate(segments=["user_id", "amount_sum_1h_continuous", "user_id"])),

@@ -166,7 +166,7 @@ def test_other_kinds_have_none_and_it_is_said_why(name, said):
 
 def test_the_mean_of_models_has_reasons_if_all_of_them_have():
     mixed = Ensemble({"linear": logistic(), "bayes": GaussianNB()})
-    with pytest.raises(ModelError, match="mean of 2 models, and of number 2: .*naive Bayes"):
+    with pytest.raises(ModelError, match=r"mean of 2 models, and of number 2: .*naive Bayes"):
         LearnedExplainer(learned_by(mixed), features=3, name="m")
     early = Mean((Constant(0.5), linear([0.0, 0.0], [1.0, 1.0], [1.0, -3.0], intercept=0.0, logistic=True)))
     found = LearnedExplainer(early, features=2, name="m").explain(
@@ -216,7 +216,7 @@ def test_contributions_of_half_space_trees_add_up_to_what_they_say_of_an_event_o
     from river import anomaly
 
     trees = anomaly.HalfSpaceTrees(
-        n_trees=5, height=5, window_size=60, seed=1, limits={name: (-20, 200) for name in FEATURES}
+        n_trees=5, height=5, window_size=60, seed=1, limits=dict.fromkeys(FEATURES, (-20, 200))
     )
     form = detector(
         preprocessing.MinMaxScaler() | anomaly.HalfSpaceTrees(n_trees=5, height=5, window_size=60, seed=1)
