@@ -20,8 +20,8 @@ from penstock.definitions.project import load_project
 from penstock.definitions.services import FeatureService
 from penstock.engine.decisions import Flag
 from penstock.models.attribution import Explainer
+from penstock.models.copies_log import kept_copies
 from penstock.models.learned_attribution import LearnedExplainer
-from penstock.models.learned_copies import kept_copies
 from penstock.models.learning_model import read_copy, served_from, states_of
 from penstock.models.reasons import Reason, Words, reasons_of
 

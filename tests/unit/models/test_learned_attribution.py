@@ -16,7 +16,7 @@ from penstock.core.errors import ModelError
 from penstock.definitions.detectors import NearestNeighbours
 from penstock.definitions.learning import Ensemble
 from penstock.models.learned_attribution import LearnedExplainer, shapley_values
-from penstock.models.learned_copies import MOST, Copies, kept_copies
+from penstock.models.learned_copies import MOST, Copies
 from penstock.models.learners import learner_of
 from penstock.models.published import (
     Boosted,
@@ -301,10 +301,9 @@ def copy_of(labels, weight=1.0, log="a"):
 def test_the_newest_copies_are_kept_whole_and_of_one_log():
     copies = Copies(copy_of(i, weight=float(i)) for i in range(MOST + 10))
     assert copies.of(9) is None
-    again = Copies.from_bytes(copies.to_bytes())
-    assert (again.of(10), again.of(MOST + 9)) == (copy_of(10, 10.0), copy_of(MOST + 9, float(MOST + 9)))
-    again.add(copy_of(3, log="b"))
-    assert (again.of(MOST + 9), again.of(3)) == (None, copy_of(3, log="b"))
+    assert (copies.of(10), copies.of(MOST + 9)) == (copy_of(10, 10.0), copy_of(MOST + 9, float(MOST + 9)))
+    copies.add(copy_of(3, log="b"))
+    assert (copies.of(MOST + 9), copies.of(3)) == (None, copy_of(3, log="b"))
 
 
 @pytest.mark.parametrize("name", ["lightgbm", "forest", "mean", "mean_of_four", "xgboost", "bayes"])
@@ -312,11 +311,3 @@ def test_copies_are_kept_where_they_can_be_explained(name):
     made = learned(name)
     copies = Copies([Published(made, labels=3, position=9)])
     assert (copies.of(3) is not None) == (name != "bayes")
-
-
-def test_what_is_no_file_of_ours_is_no_copy(tmp_path):
-    folder = tmp_path / "online" / "m" / "1"
-    folder.mkdir(parents=True)
-    assert kept_copies(folder).of(1) is None
-    (folder / "copies.bin").write_bytes(b"nothing of ours")
-    assert kept_copies(folder).of(1) is None
