@@ -34,7 +34,13 @@ class Reasons(Protocol):
     """Says why a model gave its score: see `penstock.app.reasons.Reasoners.of`."""
 
     def __call__(
-        self, endpoint: str, model: str | None, features: Mapping[str, float | None], *, top: int
+        self,
+        endpoint: str,
+        model: str | None,
+        features: Mapping[str, float | None],
+        *,
+        score: float | None,
+        top: int,
     ) -> list[dict[str, Any]] | None:
         """The weightiest reasons; None where there are none."""
 
@@ -44,6 +50,7 @@ def no_reasons(
     model: str | None,  # noqa: ARG001
     features: Mapping[str, float | None],  # noqa: ARG001
     *,
+    score: float | None,  # noqa: ARG001
     top: int,  # noqa: ARG001
 ) -> list[dict[str, Any]] | None:
     """None."""
@@ -129,7 +136,8 @@ class Matcher:
         values = decisions.vectors[row].tolist()
         features = {name: None if values[i] != values[i] else values[i] for name, i in names.items()}
         model = decisions.decided_by(row).version or None
-        found = self._reasons(endpoint, model, features, top=top)
+        score = float(decisions.scores[row])
+        found = self._reasons(endpoint, model, features, score=score, top=top)
         return {"reasons": found} if found else {}
 
     def counted(self, on: OnMetric, positions: IntArray, decisions: Decisions) -> Rows:

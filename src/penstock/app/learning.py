@@ -27,8 +27,8 @@ from penstock.app.served_vectors import ServedVectors
 from penstock.core.errors import ArtifactError, ModelError, PenstockError
 from penstock.definitions.project import load_project
 from penstock.models.artifacts import library_versions
+from penstock.models.copies_log import CopiesLog
 from penstock.models.fold import Fold, State, parse_state
-from penstock.models.learned_copies import KEPT_NAME, kept_copies
 from penstock.models.learners import description, learner_of
 from penstock.models.learning_model import (
     COPY_NAME,
@@ -162,7 +162,7 @@ class Learning:
         self._known = self.fold.cursor
         self._published: Published | None = None
         self._kept = self._copy_on_disk()
-        self._copies = kept_copies(self._states)
+        self._copies = CopiesLog(self._states)
         self._save_after_s = time.perf_counter() + _SAVE_S
         self._copy_after_s = time.perf_counter() + _COPY_S
 
@@ -209,8 +209,15 @@ class Learning:
         return self._published
 
     def save(self) -> None:
-        """Write the state as it stands, and the newest copy."""
+        """Write the copies since the last time, the newest copy, and the state as it stands.
+
+        The state last: what a kill leaves out is of labels behind it, which are learned again, to the same copies.
+        """
         begun = time.perf_counter()
+        self._copies.save()
+        if self._published is not None and self._published.replaces(self._kept):
+            write_sealed(self._states / COPY_NAME, encode(self._published))
+            self._kept = self._published
         state = self.fold.state(
             definition=self.definition,
             libraries=self._libraries,
@@ -218,10 +225,6 @@ class Learning:
             log=self._store.store_id,
         )
         write_sealed(self._states / STATE_NAME, state)
-        if self._published is not None and self._published.replaces(self._kept):
-            write_sealed(self._states / COPY_NAME, encode(self._published))
-            write_sealed(self._states / KEPT_NAME, self._copies.to_bytes())
-            self._kept = self._published
         now = time.perf_counter()
         self._save_after_s = now + max(_SAVE_S, (now - begun) / _SAVING_SHARE)
 

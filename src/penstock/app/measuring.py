@@ -1,6 +1,7 @@
 """Metrics of an endpoint from its stored decisions and labels, for `penstock metrics` and for a restart.
 
-Decisions are read once, in log order, a batch at a time, each with its events and with the labels that are known.
+Decisions are read in log order, a batch at a time, each with its events and with the labels that are known: once, and once more where the most
+frequent values of a segment turned out to be others than those that came first.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from penstock.monitoring.anomalies import PrequentialAnomalies
 from penstock.monitoring.board import ALL, Board, Group, Periods, Scored, Window
 from penstock.monitoring.prequential import BINS, Prequential, Quality
 from penstock.monitoring.regression import PrequentialRegression, RegressionQuality
+from penstock.monitoring.segment_counts import SegmentCounts, Told
 from penstock.plan.nodes import Plan
 
 if TYPE_CHECKING:
@@ -36,6 +38,9 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float64]
 Cell = Prequential | PrequentialRegression
 Progress = Callable[[int, int], None]
+Batches = Iterator[tuple[Scored, FloatArray, Decisions]]
+Counting = tuple[Board, Callable[[Scored, FloatArray, Decisions], None]]
+"""A board that has counted nothing yet, and what takes a batch of decisions."""
 
 SLOT_BINS = 1 << 11
 """Slots tell scores apart by 0.018 in logit; totals ten times finer."""
@@ -73,12 +78,12 @@ def empty_board(
     thresholds: Sequence[float] | None = None,
     keep_all: bool = False,
     slot_us: int | None = None,
+    told: Told | None = None,
 ) -> Board:
     """A board for what `monitor` watches, at these `thresholds` (None: the policy's own).
 
-    With `slot_us` on a grid of its own, to which windows are lengthened.
+    With `slot_us` on a grid of its own, to which windows are lengthened; with `told` the values of segments that are told apart.
     """
-    slot = slot_us or monitor.slot_us
     model, policy = monitor.endpoint.model, monitor.endpoint.policy
 
     def cell(bins: int) -> Cell:
@@ -93,15 +98,50 @@ def empty_board(
     return Board(
         lambda: cell(BINS),
         lambda: cell(SLOT_BINS),
-        periods=Periods(
-            slot_us=slot,
-            windows_us=tuple(-(-to_us(window) // slot) * slot for window in monitor.windows),
-            delay_us=to_us(monitor.delay),
-        ),
+        periods=periods_of(monitor, slot_us=slot_us),
         max_values=monitor.max_segments,
         top_k=monitor.top_k,
         keep_all=keep_all,
+        told=told,
     )
+
+
+def periods_of(monitor: Monitor, *, slot_us: int | None = None) -> Periods:
+    """How a monitor cuts event time; see `empty_board`."""
+    slot = slot_us or monitor.slot_us
+    return Periods(
+        slot_us=slot,
+        windows_us=tuple(-(-to_us(window) // slot) * slot for window in monitor.windows),
+        delay_us=to_us(monitor.delay),
+    )
+
+
+def counted(
+    monitor: Monitor, begin: Callable[[Told | None], Counting], batches: Callable[[], Batches]
+) -> SegmentCounts:
+    """Count all decisions so that of each segment the most frequent values of each window are told apart.
+
+    Which those are shows only at the end. Where values came that were not told apart, and are among the most frequent, everything is
+    counted once more, with these.
+
+    Parameters
+    ----------
+    begin
+        Begins to count, with the values that are to be told apart (None: those that come first); gives the board, and what takes a batch.
+    batches
+        The decisions, anew each time.
+    """
+    board, take = begin(None)
+    counts = SegmentCounts(board.periods)
+    for batch in batches():
+        take(*batch)
+        counts.add(batch[0])
+    told = board.unsettled(counts.frequent(monitor.max_segments))
+    if told:  # never so where no segment has more values than may be told apart
+        _, take = begin(told)
+        for batch in batches():
+            take(*batch)
+    return counts
 
 
 def stored_board(
@@ -128,14 +168,47 @@ def stored_board(
     only
         The one group that is told apart, however many others come before it.
     """
+    return counted_board(
+        store,
+        plan,
+        monitor,
+        thresholds=thresholds,
+        as_of_us=as_of_us,
+        keep_all=keep_all,
+        only=only,
+        progress=progress,
+    )[0]
+
+
+def counted_board(
+    store: LogReader,
+    plan: Plan,
+    monitor: Monitor,
+    *,
+    thresholds: VersionThresholds | None = None,
+    as_of_us: int | None = None,
+    keep_all: bool = False,
+    only: Group | None = None,
+    progress: Progress | None = None,
+) -> tuple[Board, SegmentCounts]:
+    """`stored_board`, with how often each value of a segment came."""
     in_force = None if thresholds is None else thresholds.in_force
-    board = empty_board(monitor, thresholds=in_force, keep_all=keep_all)
-    batches = scored_batches(
-        store, plan, monitor, thresholds=thresholds, as_of_us=as_of_us, progress=progress
-    )
-    for scored, labels, _ in batches:
-        count(board, scored if only is None else scored.apart(only), labels)
-    return board
+    made: list[Board] = []
+
+    def begin(told: Told | None) -> Counting:
+        board = empty_board(monitor, thresholds=in_force, keep_all=keep_all, told=told)
+        made.append(board)
+        return board, lambda scored, labels, _: count(board, scored, labels)
+
+    def batches() -> Batches:
+        found = scored_batches(
+            store, plan, monitor, thresholds=thresholds, as_of_us=as_of_us, progress=progress
+        )
+        for scored, labels, decisions in found:
+            yield (scored if only is None else scored.apart(only)), labels, decisions
+
+    counts = counted(monitor, begin, batches)
+    return made[-1], counts
 
 
 def anomaly_rows(
@@ -159,18 +232,34 @@ def stored_metrics(
     progress: Progress | None = None,
 ) -> Metrics:
     """What `penstock metrics` shows, from what is stored; see `stored_board` and `metrics_of` for the parameters."""
-    board = empty_board(
-        monitor, thresholds=None if thresholds is None else thresholds.in_force, keep_all=by == "day"
-    )
-    anomalies = anomaly_rows(monitor, board, thresholds=thresholds)
-    batches = scored_batches(
-        store, plan, monitor, thresholds=thresholds, as_of_us=as_of_us, progress=progress
-    )
-    for scored, labels, decisions in batches:
+    made: list[tuple[Board, AnomalyRows | None]] = []
+
+    def begin(told: Told | None) -> Counting:
+        in_force = None if thresholds is None else thresholds.in_force
+        board = empty_board(monitor, thresholds=in_force, keep_all=by == "day", told=told)
+        anomalies = anomaly_rows(monitor, board, thresholds=thresholds)
+        made.append((board, anomalies))
+        return board, taker(board, anomalies)
+
+    def batches() -> Batches:
+        return scored_batches(
+            store, plan, monitor, thresholds=thresholds, as_of_us=as_of_us, progress=progress
+        )
+
+    counted(monitor, begin, batches)
+    board, anomalies = made[-1]
+    return metrics_of(board, monitor, by=by, anomalies=anomalies)
+
+
+def taker(board: Board, anomalies: AnomalyRows | None) -> Callable[[Scored, FloatArray, Decisions], None]:
+    """What counts a batch on a board, and keeps the decisions of a detector."""
+
+    def take(scored: Scored, labels: FloatArray, decisions: Decisions) -> None:
         count(board, scored, labels)
         if anomalies is not None:
             anomalies.add(scored, labels, decisions)
-    return metrics_of(board, monitor, by=by, anomalies=anomalies)
+
+    return take
 
 
 def count(board: Board, scored: Scored, labels: FloatArray) -> None:
@@ -191,7 +280,7 @@ def scored_batches(
     labelled: bool = True,
     start: int = 0,
     progress: Progress | None = None,
-) -> Iterator[tuple[Scored, FloatArray, Decisions]]:
+) -> Batches:
     """The decisions of an endpoint in log order: described, with their labels (NaN: not known), and as stored.
 
     `start` is the log position from which on they are read; batches come whole.

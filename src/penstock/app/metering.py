@@ -10,12 +10,13 @@ from collections import deque
 from collections.abc import Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 
 import numpy as np
 import numpy.typing as npt
 
-from penstock.app.measuring import monitor_of, stored_board
+from penstock.app.measuring import counted_board, monitor_of
 from penstock.app.runtime import Runtime
 from penstock.app.scored import Describer
 from penstock.app.version_thresholds import VersionThresholds
@@ -63,10 +64,11 @@ class Meter:
         self._endpoint = runtime.plan.endpoints[endpoint]
         self._waiting: deque[_Waiting] = deque()
         self.metrics = LiveMetrics(perf_counter(), default_action=self._endpoint.actions[0])
-        monitor = monitor_of(runtime.project, endpoint)
+        self._monitor = monitor_of(runtime.project, endpoint)
         thresholds = VersionThresholds(self._endpoint, runtime.routes.registry)
-        self._describe = Describer(runtime.plan, monitor, thresholds=thresholds)
-        self.board = stored_board(self._store, runtime.plan, monitor, thresholds=thresholds)
+        self._describe = Describer(runtime.plan, self._monitor, thresholds=thresholds)
+        self._stored = partial(counted_board, self._store, runtime.plan, self._monitor, thresholds=thresholds)
+        self.board, self._counts = self._stored()
         """Quality by version, arm, segment and window: what `penstock metrics` makes anew from the store."""
 
     @property
@@ -87,14 +89,18 @@ class Meter:
         self.metrics.add(processed.counters, at_s=perf_counter())
         for outcome in processed.outcomes:
             if outcome.decisions is not None and outcome.admitted.source.name == self._describe.source:
-                self.board.decide(self._describe(outcome.admitted.columns, outcome.decisions))
+                scored = self._describe(outcome.admitted.columns, outcome.decisions)
+                self.board.decide(scored)
+                self._counts.add(scored)
         self._settle()
 
     def finish(self) -> None:
-        """Wait for what is under way, and count it."""
+        """Wait for what is under way, and count it; where other values of a segment are the most frequent by now, from the store."""
         for waiting in self._waiting:
             waiting.processed.wait()
         self._settle()
+        if self.board.unsettled(self._counts.frequent(self._monitor.max_segments)):
+            self.board, self._counts = self._stored()
 
     def summary(self) -> tuple[LiveSummary, Quality]:
         """The figures now."""

@@ -1,4 +1,4 @@
-"""All figures of an endpoint at once: overall, by version, arm and segment, by day, with curves. One pass over the decisions."""
+"""All figures of an endpoint at once: overall, by version, arm and segment, by day, with curves."""
 
 from __future__ import annotations
 
@@ -9,13 +9,18 @@ import numpy as np
 import numpy.typing as npt
 
 from penstock.app.measuring import (
+    Batches,
+    Counting,
+    FloatArray,
     Progress,
     anomaly_rows,
     count,
+    counted,
     empty_board,
     group_metrics,
     metrics_of,
     scored_batches,
+    taker,
 )
 from penstock.core.time import DAY_US
 from penstock.monitoring.board import ALL, Board, Group
@@ -25,7 +30,10 @@ if TYPE_CHECKING:
     from penstock.app.anomalies import AnomalyRows
     from penstock.app.version_thresholds import VersionThresholds
     from penstock.definitions.monitors import Monitor
+    from penstock.engine.decisions import Decisions
     from penstock.engine.ports import LogReader
+    from penstock.monitoring.board import Scored
+    from penstock.monitoring.segment_counts import Told
     from penstock.plan.nodes import Plan
 
 MEASURES = (
@@ -55,17 +63,28 @@ def metrics_report(
     are ``curves`` and ``scores``, too.
     """
     in_force = None if thresholds is None else thresholds.in_force
-    board = empty_board(monitor, thresholds=in_force)
-    daily = empty_board(monitor, thresholds=in_force, keep_all=True, slot_us=DAY_US)
-    anomalies = anomaly_rows(monitor, board, thresholds=thresholds)
-    batches = scored_batches(
-        store, plan, monitor, thresholds=thresholds, as_of_us=as_of_us, progress=progress
-    )
-    for scored, labels, decisions in batches:
-        count(board, scored, labels)
-        count(daily, replace(scored, groups={}), labels)
-        if anomalies is not None:
-            anomalies.add(scored, labels, decisions)
+    made: list[tuple[Board, Board, AnomalyRows | None]] = []
+
+    def begin(told: Told | None) -> Counting:
+        board = empty_board(monitor, thresholds=in_force, told=told)
+        daily = empty_board(monitor, thresholds=in_force, keep_all=True, slot_us=DAY_US)
+        anomalies = anomaly_rows(monitor, board, thresholds=thresholds)
+        made.append((board, daily, anomalies))
+        take = taker(board, anomalies)
+
+        def both(scored: Scored, labels: FloatArray, decisions: Decisions) -> None:
+            take(scored, labels, decisions)
+            count(daily, replace(scored, groups={}), labels)
+
+        return board, both
+
+    def batches() -> Batches:
+        return scored_batches(
+            store, plan, monitor, thresholds=thresholds, as_of_us=as_of_us, progress=progress
+        )
+
+    counted(monitor, begin, batches)
+    board, daily, anomalies = made[-1]
     return {
         **asdict(metrics_of(board, monitor, anomalies=anomalies)),
         **_shape(board, ALL),

@@ -20,8 +20,8 @@ from penstock.definitions.project import load_project
 from penstock.definitions.services import FeatureService
 from penstock.engine.decisions import Flag
 from penstock.models.attribution import Explainer
+from penstock.models.copies_log import kept_copies
 from penstock.models.learned_attribution import LearnedExplainer
-from penstock.models.learned_copies import kept_copies
 from penstock.models.learning_model import read_copy, served_from, states_of
 from penstock.models.reasons import Reason, Words, reasons_of
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from penstock.models.published import Published
     from penstock.models.registry import ModelRegistry, ModelVersion
 
+PROBLEM = "reasons"
 _TOLERANCE = 1e-6
 _MOST_KEPT = 64
 _AWAY_S = 30.0
@@ -48,7 +49,7 @@ class Explained:
     Attributes
     ----------
     space
-        In which the contributions add up: ``log-odds``, ``logarithm`` or ``score``.
+        In which the contributions add up: ``log-odds``, ``logarithm`` or ``score``; of a detector ``distance`` or ``raw score``.
     base, total
         What the model says of an average row, and of this one, in that space: the contributions add up to the difference.
     score
@@ -156,23 +157,52 @@ class Reasoners:
                 answer,
                 reasons=None
                 if answer.features is None
-                else self.of(endpoint, answer.model, answer.features, top=top),
+                else self.of(endpoint, answer.model, answer.features, score=answer.score, top=top),
                 features=answer.features if features else None,
             )
             for answer in answers
         ]
 
     def of(
-        self, endpoint: str, model: str | None, features: Mapping[str, float | None], *, top: int
+        self,
+        endpoint: str,
+        model: str | None,
+        features: Mapping[str, float | None],
+        *,
+        score: float | None,
+        top: int,
     ) -> list[dict[str, Any]] | None:
-        """The weightiest reasons for the score that a version gave, each with the version that it is of; None where there are none."""
+        """The weightiest reasons for the `score` that a version gave, each with the version that it is of; None where there are none.
+
+        What does not add up to the score that was served is no reason for it: it is left out, counted and told of. So are reasons
+        that cannot be computed.
+        """
         reasoner = None if model is None else self._reasoner(endpoint, model)
         if reasoner is None or not features.keys() >= set(reasoner.features):
             return None
         values = [features[name] for name in reasoner.features]
         vector = np.array([[np.nan if value is None else value for value in values]], np.float64)
-        found = reasoner.explain(vector, top=top)[0].reasons
-        return [{**asdict(reason), "model": reasoner.label} for reason in found]
+        try:
+            explained = reasoner.explain(vector, top=top)[0]
+        except PenstockError as error:
+            self._withhold(endpoint, reasoner.label, str(error))
+            return None
+        if reasoner.label == model and not _fits(explained, score):
+            self._withhold(
+                endpoint, reasoner.label, f"they come to {explained.score:.6g}, and {score} was served"
+            )
+            return None
+        return [{**asdict(reason), "model": reasoner.label} for reason in explained.reasons]
+
+    def _withhold(self, endpoint: str, label: str, why: str) -> None:
+        withheld = self._runtime.withheld_reasons
+        withheld[endpoint] += 1
+        if withheld[endpoint] == 1:
+            _log.warning("no reasons for %s: %s", label, why)
+        self._runtime.problems[PROBLEM] = (
+            f"endpoint {endpoint}: {withheld[endpoint]} decisions since the start are told without reasons, which do not fit; "
+            f"the newest: {label}, {why}"
+        )
 
     def _reasoner(self, endpoint: str, label: str) -> Reasoner | None:
         key = endpoint, label
@@ -246,9 +276,14 @@ def reasons_for(root: Path, found: Provenance) -> tuple[Explained | None, str]:
     if reasoner.label != label:
         note = f"by {reasoner.label}: {label}, which decided, is not kept; now the score would be {explained.score:.6g}"
         return replace(explained, note=note), ""
-    if not abs(explained.score - float(decision.scores[0])) <= _TOLERANCE:
+    if not _fits(explained, float(decision.scores[0])):
         return (
             None,
             f"{label} gives {explained.score:.6g} for the logged features, not the logged score",
         )
     return explained, ""
+
+
+def _fits(explained: Explained, score: float | None) -> bool:
+    """Whether what the reasons come to is the score that was served."""
+    return score is not None and abs(explained.score - score) <= _TOLERANCE

@@ -12,11 +12,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from penstock.app.arrivals import Arrivals
 from penstock.app.gating import judge_version
 from penstock.app.guard_log import is_refused
+from penstock.app.new_labels import LearnedPositions, NewLabels, used_up_to
 from penstock.app.origins import origin_in_log
 from penstock.app.recording import recorded
 from penstock.app.retraining_data import Recent, newest_time, recent_data
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
     from penstock.stores.reader import ProjectReader
 
 Tell = Callable[[str], None]
-STEP_ROWS = 200_000
 REPORTS = "reports"
 
 
@@ -73,6 +71,7 @@ class Retrainer:
         self._tell = tell or _say_nothing
         self._counts: dict[str, NewLabels] = {}
         self._signs: dict[str, Signs] = {}
+        self._learned = LearnedPositions(registry, store.store_id)
 
     def look(self, name: str) -> Attempt | None:
         """Do what is due for a model: judge its version in the shadow, or train; what came of it, None where nothing was due."""
@@ -102,20 +101,22 @@ class Retrainer:
         )
 
     def state(self, name: str) -> State:
-        """What earlier attempts left behind.
+        """What earlier attempts, and versions that somebody trained by hand, left behind.
 
-        What was in the log when a model was watched first counts as used, if a version was trained already.
+        The labels that were in the log when a version was trained on it are used, once it was put to use; of a version of which that is
+        not known (trained on files, elsewhere, or long ago) those that were there when its model was watched first.
         """
-        journal = Journal(self._audit, name)
+        journal, learned = Journal(self._audit, name), self._learned.position(name)
         state = journal.state()
         if state is None:
-            journal.watch(self._store.next_position if self._registry.versions(name) else 0)
+            unknown = self._store.next_position if self._registry.versions(name) else 0
+            journal.watch(unknown if learned is None else learned)
             state = journal.state()
             assert state is not None, "a watched model has a state"
-        return state
+        return used_up_to(state, learned)
 
     def seen(self, name: str) -> Seen:
-        """The labels that joined their events since the newest attempt."""
+        """The labels that joined their events since the newest attempt, or the newest version that was trained by hand."""
         position = self.state(name).position
         counted = self._counts.get(name)
         if counted is None or counted.since != position:
@@ -285,24 +286,6 @@ class Retrainer:
         self._registry.promote(
             version.name, version.version, stage=stage, actor=ACTOR, reason=reason, gate=gate
         )
-
-
-class NewLabels:
-    """The labels that joined their events from a log position on, counted as the log grows."""
-
-    def __init__(self, since: int) -> None:
-        self.since, self.labels, self.positives = since, 0, 0
-        self._read = since
-
-    def read(self, store: ProjectReader, arrivals: Arrivals) -> None:
-        """Count those that joined since the last call."""
-        stop = store.next_position
-        while self._read < stop:
-            end = min(self._read + STEP_ROWS, stop)
-            arrived = arrivals.labels(self._read, end)
-            self.labels += len(arrived.values)
-            self.positives += int(np.count_nonzero(arrived.values > 0))
-            self._read = end
 
 
 def shadow_us(model: Model) -> int:

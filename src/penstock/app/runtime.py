@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
@@ -34,6 +35,7 @@ from penstock.app.storing import (  # noqa: F401 - the places of a project's fil
 from penstock.core.clock import Clock, SystemClock
 from penstock.core.errors import NotFoundError, PlanError
 from penstock.core.time import to_us
+from penstock.definitions.models import check_gate_segments
 from penstock.definitions.project import Project, load_project
 from penstock.definitions.services import FeatureService
 from penstock.definitions.sources import StreamSource
@@ -89,8 +91,21 @@ def plan_of(project: Project) -> Plan:
             f"project {project.name!r}: it defines no FeatureService and no Endpoint, so there is nothing to run. "
             "Define one; see examples/fraud."
         )
+    _check_unlabelled(project)
     labels = [model.label for model in project.models.values() if model.label is not None]
     return compile_plan(services, project.endpoints.values(), labels=labels)
+
+
+def _check_unlabelled(project: Project) -> None:
+    """Of a model with labels its definition has checked the gate's segments; one without does not know its stream."""
+    models = [
+        *project.models.values(),
+        *(one for endpoint in project.endpoints.values() for one in endpoint.models),
+    ]
+    for model in models:
+        if model.label is None and model.gate.segments is not None:
+            source = stream_of(project, model.features)
+            check_gate_segments(model.gate, model.features, source, owner=f"Model {model.name!r}")
 
 
 def stream_of(project: Project, service: FeatureService) -> StreamSource:
@@ -176,6 +191,8 @@ class Runtime:
         self.contract_changes: tuple[str, ...] = ()
         """Schemas that were accepted as new versions when the project was opened."""
         self.problems = store.problems
+        self.withheld_reasons: Counter[str] = Counter()
+        """By endpoint the decisions since the start whose reasons did not fit the score, and were left out."""
         """What does not work though the engine runs: by endpoint why its model does not serve, ``snapshot``, or ``store`` while its server is away."""
         self.list_asks = ListAsks()
         """Changes of lists that other threads ask for."""

@@ -38,7 +38,7 @@ class Gate:
     max_latency_ms
         Most processor time for one row, at the 99th percentile, in milliseconds.
     segments
-        Features, or columns of the event; in no group of rows by one of them may the recall be shown to be worse (of a regression:
+        Features (by their names, or what follows the last dot), or columns of the event; in no group of rows by one of them may the recall be shown to be worse (of a regression:
         the mean absolute error). Texts, truth values and whole numbers are groups by value, the 20 with the most rows and
         ``(other)``; other numbers by quarters. None: every Bool feature of the model.
     strict_segments

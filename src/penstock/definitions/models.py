@@ -12,8 +12,9 @@ from penstock.core.types import check_name
 from penstock.definitions.gates import Gate, check_gate
 from penstock.definitions.learning import DEFAULT_PERIODS, Online, check_detects, check_learns
 from penstock.definitions.retraining import Retraining, check_retraining
+from penstock.definitions.segment_names import check_segments
 from penstock.definitions.services import FeatureService
-from penstock.definitions.sources import LabelSource, check_not_negative
+from penstock.definitions.sources import EventSource, LabelSource, check_not_negative
 from penstock.definitions.tags import Tags, tags_of
 from penstock.definitions.view_checks import check_no_arrays
 
@@ -157,6 +158,8 @@ class Model:
             )
         _check_numeric(features, owner=what)
         check_gate(gate, task=task, owner=what)
+        if gate is not None and label is not None:
+            check_gate_segments(gate, features, label.of, owner=what)
         check_retraining(retraining, learns=learning is not None, start=split.start, owner=what)
         values = (
             ("name", name),
@@ -175,6 +178,12 @@ class Model:
         )
         for attribute, value in values:
             object.__setattr__(self, attribute, value)
+
+
+def check_gate_segments(gate: Gate, features: FeatureService, source: EventSource, *, owner: str) -> None:
+    """Raise `DefinitionError` where a segment of the gate is neither a feature nor a column of the stream's events."""
+    if gate.segments is not None:
+        check_segments(gate.segments, source=source, features=features, short=True, owner=f"{owner}, gate")
 
 
 def _check_learning(

@@ -12,6 +12,7 @@ from penstock.core.errors import DefinitionError
 from penstock.core.time import DAY_US, to_us
 from penstock.core.types import check_name
 from penstock.definitions.endpoints import Endpoint
+from penstock.definitions.segment_names import check_segments
 from penstock.definitions.sources import check_not_negative
 
 WINDOWS = (timedelta(days=7), timedelta(days=28))
@@ -37,7 +38,7 @@ class Monitor:
         Columns of the event, or features (``view.feature``), by whose values quality is split: texts, truth values and whole
         numbers by value, numbers with a fraction by range (1 to 2, 2 to 5, 5 to 10, ...).
     max_segments
-        Most values of a segment that are told apart; those seen later count together as ``(other)``.
+        Most values of a segment that are told apart: those with the most decisions in each window. The others count together as ``(other)``.
     windows
         Lengths of the rolling windows of event time, ascending, each a multiple of the first.
     delay
@@ -116,7 +117,7 @@ class Monitor:
         late = endpoint.model.split.delay if delay is None else delay
         check_not_negative(late, owner=what, argument="delay")
         _check_windows(windows, owner=what)
-        _check_segments(segments, endpoint, owner=what)
+        check_segments(segments, source=endpoint.source, features=endpoint.model.features, owner=what)
         _check_length(drift_window, owner=what, argument="drift_window")
         _check_live(live, endpoint, owner=what)
         _check_counts(owner=what, max_segments=max_segments, top_k=top_k)
@@ -176,23 +177,6 @@ def _check_length(value: object, *, owner: str, argument: str) -> None:
         raise DefinitionError(
             f"{owner}: {argument} holds {value!r}; allowed is a timedelta of at least a second. Write for example "
             "timedelta(days=7)."
-        )
-
-
-def _check_segments(segments: object, endpoint: Endpoint, *, owner: str) -> None:
-    columns = [field.name for field in endpoint.source.schema]
-    features = list(endpoint.model.features.feature_types)
-    if not isinstance(segments, list | tuple):
-        raise DefinitionError(
-            f"{owner}: segments is {segments!r}; allowed is a list of columns and features. Write for example "
-            f'segments=["{columns[-1]}"].'
-        )
-    unknown = [name for name in segments if name not in {*columns, *features}]
-    if unknown or len(set(segments)) < len(segments):
-        raise DefinitionError(
-            f"{owner}: segments holds {(unknown or list(segments))[0]!r}{'' if unknown else ' twice'}; allowed, once each, "
-            f"are the columns of {endpoint.source.name!r} ({', '.join(columns)}) and the features of "
-            f"{endpoint.model.features.name!r} ({', '.join(features)}). Correct it."
         )
 
 

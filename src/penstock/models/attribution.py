@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -28,6 +28,11 @@ if TYPE_CHECKING:
     from penstock.models.export_sklearn import TreeParts
     from penstock.models.forest import Forest
     from penstock.models.manifest import ModelFiles
+
+Contributions: TypeAlias = "Callable[[NDArray[np.float64]], NDArray[np.float64]]"
+"""Of rows, float64 [n, features], what each feature adds to the raw sum, in the same shape."""
+Ways: TypeAlias = "tuple[Contributions, float, LinkName]"
+"""Contributions, the base that they are added to, and the link that turns the sum into the score."""
 
 SPACES: dict[LinkName, str] = {"identity": "score", "logit": "log-odds", "log": "logarithm"}
 _ROUNDING = 1e-3
@@ -56,12 +61,14 @@ class Attribution:
     link: LinkName
     kept_negatives: float = 1.0
     ranked: NDArray[np.float64] | None = None
-    """Of a detector the scores themselves: how few of its past distances were as great, which is no formula of the sum."""
+    """Of a detector the scores themselves: how few of its past raw scores were as great, which is no formula of the sum."""
+    ranks: str = "distance"
+    """What is ranked then."""
 
     @property
     def space(self) -> str:
-        """What is added up: ``log-odds``, ``logarithm``, ``score``, or of a detector ``distance``."""
-        return SPACES[self.link] if self.ranked is None else "distance"
+        """What is added up: ``log-odds``, ``logarithm``, ``score``, or of a detector ``distance`` or ``raw score``."""
+        return SPACES[self.link] if self.ranked is None else self.ranks
 
     def scores(self) -> NDArray[np.float64]:
         """The scores that the contributions add up to, shape [n]."""
@@ -96,9 +103,7 @@ class Explainer:
         rows = check_vectors(vectors, columns=self._columns)
         return Attribution(self._raw(rows), self._base, self._link, self._kept)
 
-    def _ways(
-        self, files: ModelFiles, basis: Basis | None
-    ) -> tuple[Callable[[NDArray[np.float64]], NDArray[np.float64]], float, LinkName]:
+    def _ways(self, files: ModelFiles, basis: Basis | None) -> Ways:
         manifest = files.manifest
         if manifest.engine == "xgboost":
             return *boosted_ways(files["ubj"], features=self._columns), manifest.link
@@ -112,32 +117,31 @@ class Explainer:
                 f"Model {manifest.name!r}: its score cannot be taken apart: {why}. What can be: XGBoost, scikit-learn's "
                 "trees, forests, boosted trees and linear models, behind imputers and scalers. Train it again, or go without."
             )
-        return (
-            _linear_ways(basis, basis.model)
-            if isinstance(basis.model, Linear)
-            else self._tree_ways(basis, basis.model)
-        )
-
-    def _tree_ways(
-        self, basis: Basis, parts: TreeParts
-    ) -> tuple[Callable[[NDArray[np.float64]], NDArray[np.float64]], float, LinkName]:
-        shap = TreeShap(parts.ensemble, features=self._columns)
-
-        forest = _float32_forest(parts, features=self._columns)
-
-        def trees(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-            seen = basis.prepared(rows)
-            values = shap.contributions(_rounded(seen) if parts.rounds_input else seen) / parts.divisor
-            return (
-                values if forest is None else _spread(values, shap.base, forest.sums(seen).astype(np.float64))
-            )
-
-        return trees, shap.base / parts.divisor, parts.link
+        return ways_of_basis(basis, basis.model, features=self._columns)
 
 
-def boosted_ways(
-    ubj: bytes, *, features: int
-) -> tuple[Callable[[NDArray[np.float64]], NDArray[np.float64]], float]:
+def ways_of_basis(basis: Basis, model: Linear | TreeParts, *, features: int) -> Ways:
+    """How a model's raw sums are taken apart, whose steps and numbers are known."""
+    return (
+        _linear_ways(basis, model)
+        if isinstance(model, Linear)
+        else _tree_ways(basis, model, features=features)
+    )
+
+
+def _tree_ways(basis: Basis, parts: TreeParts, *, features: int) -> Ways:
+    shap = TreeShap(parts.ensemble, features=features)
+    forest = _float32_forest(parts, features=features)
+
+    def trees(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        seen = basis.prepared(rows)
+        values = shap.contributions(_rounded(seen) if parts.rounds_input else seen) / parts.divisor
+        return values if forest is None else _spread(values, shap.base, forest.sums(seen).astype(np.float64))
+
+    return trees, shap.base / parts.divisor, parts.link
+
+
+def boosted_ways(ubj: bytes, *, features: int) -> tuple[Contributions, float]:
     """What gives the contributions of XGBoost's trees to their margins, and the base."""
     booster = Booster(ubj, features=features)
     shap = TreeShap(ensemble_of(booster.document(), features=features), features=features)
@@ -158,9 +162,7 @@ def _float32_forest(parts: TreeParts, *, features: int) -> Forest | None:
     return Forest(parts.ensemble, features=features)
 
 
-def _linear_ways(
-    basis: Basis, model: Linear
-) -> tuple[Callable[[NDArray[np.float64]], NDArray[np.float64]], float, LinkName]:
+def _linear_ways(basis: Basis, model: Linear) -> Ways:
     def linear(rows: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(model.weights * (basis.prepared(rows) - model.means), np.float64)
 

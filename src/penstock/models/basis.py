@@ -72,17 +72,17 @@ def basis_of(estimator: Any, vectors: NDArray[np.float64]) -> Basis:
         if len(known := column[~np.isnan(column)]):
             quantiles[i] = np.quantile(known, QUANTILES)
     whole = list(estimator.steps) if hasattr(estimator, "steps") else [("", estimator)]
-    steps = _steps([step for _, step in whole[:-1]])
+    steps = steps_of([step for _, step in whole[:-1]])
     if steps is None or hasattr(estimator, "get_booster"):
         return Basis(quantiles)
     last = whole[-1][1]
     if (parts := tree_parts(last)) is not None:
         return Basis(quantiles, steps, parts)
     prepared = Basis(quantiles, steps).prepared(vectors)
-    return Basis(quantiles, steps, _linear(last, prepared))
+    return Basis(quantiles, steps, linear_of(last, prepared))
 
 
-def _steps(before: list[Any]) -> tuple[Step, ...] | None:
+def steps_of(before: list[Any]) -> tuple[Step, ...] | None:
     """Steps that change each feature by itself; None where one does not, or is not known here."""
     from sklearn import impute, preprocessing
 
@@ -108,7 +108,8 @@ def _steps(before: list[Any]) -> tuple[Step, ...] | None:
     return tuple(found)
 
 
-def _linear(last: Any, prepared: NDArray[np.float64]) -> Linear | None:
+def linear_of(last: Any, prepared: NDArray[np.float64]) -> Linear | None:
+    """A fitted linear model as its numbers, with the means of `prepared`; None where it is none, or there are nulls."""
     from sklearn import linear_model
 
     plain = (

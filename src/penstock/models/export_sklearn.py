@@ -112,6 +112,11 @@ def tree_parts(estimator: Any) -> TreeParts | None:
     return None if known is None else known[0](estimator, known[1])
 
 
+def has_trees(estimator: Any) -> bool:
+    """Whether `tree_parts` knows estimators of this kind."""
+    return type(estimator) in _tree_kinds()
+
+
 def _tree_kinds() -> dict[type, tuple[Callable[[Any, bool], TreeParts], bool]]:
     """How the trees of each kind of estimator are read, and whether it is a classifier."""
     from sklearn import ensemble, tree

@@ -1,28 +1,26 @@
 """The newest published copies of a model that goes on learning, so that a decision can be explained by what the model knew then.
 
-Copies that are numbers (linear models) or boosted trees are kept, the newest `MOST` of them and at most `MOST_BYTES`; the oldest go first. They lie
-beside the copy in force, sealed as it is, and are written when that is.
+Copies that can be explained are kept (linear models, trees, means of such), the newest `MOST` of them and at most `MOST_BYTES`; the oldest go first. On disk they lie
+beside the copy in force: see `penstock.models.copies_log`.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from penstock.core.errors import ArtifactError
-from penstock.models.published import Boosted, Linear, Published
+from penstock.models.published import Boosted, Constant, Linear, Mean, Object, Published
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-KEPT_NAME = "copies.bin"
-MOST, MOST_BYTES = 1000, 4 << 20
+    from penstock.models.published import Form
 
-_ENCODER = msgspec.msgpack.Encoder()
-_DECODER = msgspec.msgpack.Decoder(list[Published])
+MOST, MOST_BYTES = 1000, 4 << 20
+_EACH_BYTES = 256
+"""About what a copy takes besides its model."""
 
 
 class Copies:
@@ -43,46 +41,66 @@ class Copies:
         for one in found:
             self.add(one)
 
-    def add(self, copy: Published) -> None:
-        """Keep a copy, if it is of a kind that can be explained; copies of another log or definition go."""
-        if not isinstance(copy.form, Linear | Boosted):
-            return
-        newest = next(reversed(self._found.values()), None)
+    @property
+    def newest(self) -> Published | None:
+        """The copy that was added last."""
+        return next(reversed(self._found.values()), None)
+
+    @property
+    def size(self) -> int:
+        """About how many bytes they take, models that are the same counted once."""
+        return self._bytes + _EACH_BYTES * len(self._found)
+
+    def all(self) -> list[Published]:
+        """All of them, oldest first."""
+        return list(self._found.values())
+
+    def add(self, copy: Published) -> bool:
+        """Keep a copy, if it is of a kind that can be explained, and say whether; copies of another log or definition go."""
+        if not _is_kept(copy.form):
+            return False
+        newest = self.newest
         if newest is not None and newest.learns != copy.learns:
             self._found.clear()
-            self._bytes = 0
+            self._bytes, newest = 0, None
         if copy.labels in self._found:
-            return
+            return False
+        if newest is not None and newest.form == copy.form:
+            copy = msgspec.structs.replace(copy, form=newest.form)
+        else:
+            self._bytes += _size(copy.form)
         self._found[copy.labels] = copy
-        self._bytes += _size(copy)
         while len(self._found) > MOST or (self._bytes > MOST_BYTES and len(self._found) > 1):
-            _, oldest = self._found.popitem(last=False)
-            self._bytes -= _size(oldest)
+            self._leave()
+        return True
 
     def of(self, labels: int) -> Published | None:
         """The copy that had learned so many labels; None where it is not kept."""
         return self._found.get(labels)
 
-    def to_bytes(self) -> bytes:
-        """All of them, oldest first."""
-        return _ENCODER.encode(list(self._found.values()))
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> Copies:
-        """The copies of `to_bytes`, whose seal has been checked."""
-        return cls(_DECODER.decode(data))
+    def _leave(self) -> None:
+        """The oldest leaves; its model stays where the next one has the same."""
+        _, oldest = self._found.popitem(last=False)
+        if next(iter(self._found.values())).form is not oldest.form:
+            self._bytes -= _size(oldest.form)
 
 
-def kept_copies(folder: Path) -> Copies:
-    """The copies that are kept in the folder of a version; none where there are none, or they are of another project."""
-    from penstock.models.learning_model import read_sealed
+def _is_kept(form: Form) -> bool:
+    """Whether a copy is worth keeping: of a detector only the newest is, which lies beside them."""
+    match form:
+        case Linear() | Boosted():
+            return True
+        case Object():
+            return form.has_reasons
+        case Mean(members):
+            return all(isinstance(one, Constant) or _is_kept(one) for one in members)
+    return False
 
-    try:
-        return Copies.from_bytes(read_sealed(folder / KEPT_NAME))
-    except (FileNotFoundError, ArtifactError, msgspec.DecodeError):
-        return Copies()
 
-
-def _size(copy: Published) -> int:
-    form = copy.form
-    return 24 * len(form.weights) // 8 if isinstance(form, Linear) else len(getattr(form, "ubj", b""))
+def _size(form: Form) -> int:
+    match form:
+        case Linear():
+            return 3 * len(form.weights)
+        case Mean(members):
+            return sum(map(_size, members))
+    return len(getattr(form, "ubj", b"")) + len(getattr(form, "learner", b""))

@@ -90,7 +90,9 @@ class RefittedLearner:
 
             made = export_xgboost(self._fitted, features=self._window.columns)
             return Boosted(made.ubj, made.link)
-        return Object(dump(Fitted(self._fitted, binary=self._binary)))
+        from penstock.models.fitted_attribution import has_reasons
+
+        return Object(dump(Fitted(self._fitted, binary=self._binary)), has_reasons(self._fitted))
 
     def _fit(self) -> None:
         if self._due is not None:
@@ -119,13 +121,21 @@ class Fitted:
     def __init__(self, estimator: Any, *, binary: bool) -> None:
         self._estimator, self._binary = estimator, binary
 
+    @property
+    def estimator(self) -> Any:
+        """The library's own."""
+        return self._estimator
+
     def score(self, vectors: NDArray[np.float64]) -> NDArray[np.float64]:
         """Its scores."""
         from penstock.models.artifacts import predict_scores
 
-        return predict_scores(
-            self._estimator, np.where(np.abs(vectors) < _LARGEST, vectors, np.nan), task=_task(self._binary)
-        )
+        return predict_scores(self._estimator, self.seen(vectors), task=_task(self._binary))
+
+    @staticmethod
+    def seen(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+        """`vectors` as the estimator is given them."""
+        return np.where(np.abs(vectors) < _LARGEST, vectors, np.nan)
 
 
 class _Rows:

@@ -64,7 +64,7 @@ class RiverLearner:
         return bool(np.isfinite(self.score(vectors)).all()) if form is None else is_finite(form)
 
     def form(self) -> Form:
-        """Numbers where it is a linear model, behind a scaler or not; else the object."""
+        """Numbers where a linear model answers, behind a scaler or not; else the object."""
         return self._linear() or Object(dump(self))
 
     def keep(self) -> bytes:
@@ -74,6 +74,20 @@ class RiverLearner:
     def go_back(self, kept: bytes) -> None:
         """The estimator as it was."""
         self._estimator = load(kept)
+
+    @property
+    def detects(self) -> bool:
+        """Whether it is a detector of anomalies."""
+        return self._detects
+
+    @property
+    def takes_nulls(self) -> bool:
+        """Whether it is a detector that says of a row with nulls what is known of it: half-space trees, which go on down the more used branch."""
+        if not self._detects:
+            return False
+        from river import anomaly
+
+        return type(_steps_of(self._estimator)[-1]) is anomaly.HalfSpaceTrees
 
     def _as_rows(self, vectors: NDArray[np.float64]) -> list[dict[str, float]]:
         names, known = self._features, np.isfinite(vectors)
@@ -87,11 +101,9 @@ class RiverLearner:
     def _linear(self) -> Linear | None:
         if self._detects:
             return None
-        from river import compose, linear_model, optim, preprocessing
+        from river import linear_model, optim, preprocessing
 
-        pipeline = isinstance(self._estimator, compose.Pipeline)
-        steps = list(self._estimator.steps.values()) if pipeline else [self._estimator]
-        last = steps.pop()
+        *steps, last = _steps_of(self._estimator)
         wanted, losses = (
             (linear_model.LogisticRegression, (optim.losses.Log, optim.losses.CrossEntropy))
             if self._binary
@@ -116,3 +128,17 @@ class RiverLearner:
             mean = [scaler.means.get(name, 0.0) for name in self._features]
             scale = [scaler.vars.get(name, 0.0) ** 0.5 for name in self._features]
         return linear(mean, scale, weights, intercept=last.intercept, logistic=self._binary)
+
+
+def _steps_of(estimator: Any) -> list[Any]:
+    """What a row passes when it is scored, in order: of a selector or bandit of River the model that answers now."""
+    from river import compose
+    from river.model_selection.base import ModelSelector
+
+    if isinstance(estimator, compose.Pipeline):
+        *before, last = estimator.steps.values()
+        return [*before, *_steps_of(last)]
+    if isinstance(estimator, ModelSelector):
+        best = estimator.best_model
+        return _steps_of(estimator.models[0] if best is None else best)
+    return [estimator]

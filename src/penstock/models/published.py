@@ -51,9 +51,10 @@ class Boosted(msgspec.Struct, frozen=True, tag=True):
 
 
 class Object(msgspec.Struct, frozen=True, tag=True):
-    """A learner that scores by its own library, as bytes of `online_state.dump`."""
+    """A learner that scores by its own library, as bytes of `online_state.dump`, and whether its score can be taken apart."""
 
     learner: bytes
+    has_reasons: bool = False
 
 
 class Mean(msgspec.Struct, frozen=True, tag=True):
@@ -185,7 +186,7 @@ def scores_of(form: Form, *, features: int) -> Scores:
             return lambda vectors: np.full(len(vectors), score)
         case Near() | Tailed():
             return _detected(form, features)
-        case Object(learner):
+        case Object(learner, _):
             from penstock.models.online_state import load
 
             own: Scores = load(learner).score

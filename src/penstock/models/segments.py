@@ -4,8 +4,8 @@ Texts, truth values and whole numbers (``Int32``, ``Int64``) are segments by val
 are segments by range: in a stream, whose rows nobody knows beforehand, by steps of 1, 2, 5, 10, 20, ...; in rows that are all
 there (the holdout of a gate) by quarters, or by value where there are few. Null is a segment of its own.
 
-How many segments there are is bounded: of rows that are all there, the values with the most rows are told apart; of a stream
-(`penstock.monitoring.board.Board`) those that came first. The others count together as ``(other)``.
+How many segments there are is bounded: of rows that are all there, the values with the most rows are told apart; of stored decisions
+those with the most in the windows that are asked for (`penstock.monitoring.segment_counts`). The others count together as ``(other)``.
 """
 
 from __future__ import annotations

@@ -156,11 +156,13 @@ class Board:
     periods
         How event time is cut.
     max_values
-        Most values of a dimension that are told apart.
+        Most values of a dimension that are told apart, where none were chosen.
     top_k
         For Card Precision.
     keep_all
         Whether every slot is kept, however old.
+    told
+        By dimension the values that are told apart; of other dimensions those that come first are.
 
     Examples
     --------
@@ -184,11 +186,13 @@ class Board:
         max_values: int = 20,
         top_k: int = 100,
         keep_all: bool = False,
+        told: Mapping[str, frozenset[str]] | None = None,
     ) -> None:
         self._make_total, self._make_slot = make_total, make_slot
-        self._periods = periods
+        self.periods = periods
         self._max_values, self._top_k, self._keep_all = max_values, top_k, keep_all
-        self._known: dict[str, set[str]] = {}
+        self._known: dict[str, set[str]] = {name: set(values) for name, values in (told or {}).items()}
+        self._chosen = frozenset(self._known)
         self._groups: dict[Group, _Cells] = {ALL: self._new()}
         self.newest_us: int | None = None
         """The newest event time decided."""
@@ -248,14 +252,14 @@ class Board:
         """The newest mature window of each length, then what is younger than that."""
         if self.newest_us is None:
             return []
-        slot, stop = self._periods.slot_us, self._mature_stop
-        found = [self._window(group, stop - length // slot, stop) for length in self._periods.windows_us]
+        slot, stop = self.periods.slot_us, self._mature_stop
+        found = [self._window(group, stop - length // slot, stop) for length in self.periods.windows_us]
         found.append(self._window(group, stop, self.newest_us // slot + 1))
         return found
 
     def days(self, group: Group = ALL) -> list[Window]:
         """Each day that has decisions, oldest first; the Card Precision of each is that of the day alone."""
-        per_day = DAY_US // self._periods.slot_us
+        per_day = DAY_US // self.periods.slot_us
         days = sorted({slot // per_day for slot in self._groups[group].slots})
         return [self._window(group, day * per_day, (day + 1) * per_day) for day in days]
 
@@ -263,8 +267,8 @@ class Board:
         """The shortest window, ending with each day that the longest one holds and those since, oldest first."""
         if self.newest_us is None:
             return []
-        slot, mature = self._periods.slot_us, self._mature_stop
-        shortest, longest = (self._periods.windows_us[i] // slot for i in (0, -1))
+        slot, mature = self.periods.slot_us, self._mature_stop
+        shortest, longest = (self.periods.windows_us[i] // slot for i in (0, -1))
         per_day = DAY_US // slot
         first = -(-(mature - longest + 1) // per_day) * per_day
         ends = sorted(
@@ -277,6 +281,14 @@ class Board:
             if end > mature - longest
         ]
 
+    def unsettled(self, told: Mapping[str, frozenset[str]]) -> dict[str, frozenset[str]]:
+        """Of these values those of dimensions in which others are told apart; not where every value is a group of its own."""
+        return {
+            name: values
+            for name, values in told.items()
+            if Group(name, OTHER) in self._groups and values != self._known.get(name)
+        }
+
     def told_apart(self, dimension: str, value: str) -> str:
         """The value of the group in which decisions with `value` are counted, if any was."""
         return self._value(dimension, value, new=False)
@@ -284,13 +296,13 @@ class Board:
     @property
     def _mature_stop(self) -> int:
         assert self.newest_us is not None
-        return (self.newest_us - self._periods.delay_us + 1) // self._periods.slot_us
+        return (self.newest_us - self.periods.delay_us + 1) // self.periods.slot_us
 
     def _window(self, group: Group, first: int, stop: int) -> Window:
-        cells, slot = self._groups[group], self._periods.slot_us
+        cells, slot = self._groups[group], self.periods.slot_us
         truth = self._merged(cells, first, stop)
-        delay = -(-self._periods.delay_us // slot)
-        before = self._calibration(group, first - self._periods.known_us // slot, min(first, stop - delay))
+        delay = -(-self.periods.delay_us // slot)
+        before = self._calibration(group, first - self.periods.known_us // slot, min(first, stop - delay))
         ranking = cells.ranking
         first_day, stop_day = -(-first * slot // DAY_US), stop * slot // DAY_US
         mature = stop <= self._mature_stop
@@ -319,7 +331,7 @@ class Board:
         return merged
 
     def _new(self) -> _Cells:
-        longest = self._periods.windows_us[-1]
+        longest = self.periods.windows_us[-1]
         ranking = CardDays(k=self._top_k, days=longest // DAY_US) if longest >= DAY_US else None
         return _Cells(self._make_total(), {}, ranking)
 
@@ -344,15 +356,15 @@ class Board:
                 yield self._groups[group], rows.take(chosen), chosen
 
     def _value(self, dimension: str, value: str, *, new: bool) -> str:
-        """`value`, if it is told apart: one of the first that were decided."""
+        """`value`, if it is told apart: one of those that were chosen, or came while there was room."""
         known = self._known.setdefault(dimension, set())
-        if new and len(known) < self._max_values:
+        if new and dimension not in self._chosen and len(known) < self._max_values:
             known.add(value)
         return value if value in known else OTHER
 
     def _by_slot(self, rows: Scored) -> Iterator[tuple[int, Scored, npt.NDArray[Any]]]:
         """The rows of each slot that is still kept."""
-        slots = rows.times_us // self._periods.slot_us
+        slots = rows.times_us // self.periods.slot_us
         for slot in np.unique(slots).tolist():
             if slot >= self._oldest:
                 at = np.flatnonzero(slots == slot)
@@ -362,7 +374,7 @@ class Board:
     def _oldest(self) -> int:
         if self._keep_all or self.newest_us is None:
             return -(2**62)
-        return (self.newest_us - self._periods.kept_us) // self._periods.slot_us
+        return (self.newest_us - self.periods.kept_us) // self.periods.slot_us
 
     def _forget(self) -> None:
         oldest = self._oldest
@@ -370,7 +382,7 @@ class Board:
             for slot in [slot for slot in cells.slots if slot < oldest]:
                 del cells.slots[slot]
             if cells.ranking is not None and not self._keep_all:
-                cells.ranking.forget(oldest * self._periods.slot_us // DAY_US)
+                cells.ranking.forget(oldest * self.periods.slot_us // DAY_US)
 
 
 def _in_order(codes: IntArray) -> list[int]:

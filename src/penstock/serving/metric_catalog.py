@@ -101,6 +101,12 @@ _ALL = [
         ),
         ("penstock_rule_decisions_total", "counter", "endpoint rule", "Decisions that a rule made."),
         (
+            "penstock_reasons_withheld_total",
+            "counter",
+            "endpoint",
+            "Decisions that answers and alerts told of without reasons, since these did not add up to the score: alarm above 0.",
+        ),
+        (
             "penstock_arm_weight",
             "gauge",
             "endpoint arm version role",

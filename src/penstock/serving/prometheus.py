@@ -178,6 +178,8 @@ def fill(page: Page, runtime: Runtime, totals: StreamTotals, *, now_us: int) -> 
     _decisions(page, totals)
     _routes(page, runtime)
     _stream(page, totals, now_us=now_us)
+    for endpoint in runtime.plan.endpoints:
+        page.add("penstock_reasons_withheld_total", runtime.withheld_reasons[endpoint], endpoint)
     for what in list(runtime.problems):
         page.add("penstock_problem", 1, what)
     _views(page, totals, runtime, now_us=now_us)

@@ -2,13 +2,14 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
 from penstock.app import Runtime
 from penstock.app.alerting import alerting
-from penstock.app.reasons import Reasoners
-from penstock.core.errors import DefinitionError, StoreError
+from penstock.app.reasons import Reasoner, Reasoners
+from penstock.core.errors import ArtifactError, DefinitionError, StoreError
 from penstock.definitions.project import load_project
 from penstock.monitoring.alert_messages import text_of
 from tests.unit.app.arms import DEFINITIONS, events, promote, register, write_project
@@ -111,3 +112,59 @@ def test_a_registry_that_is_away_holds_no_message_up(tmp_path, monkeypatch):
     assert len(bodies) > 10
     assert not any("reasons" in body["data"] for body in bodies)
     assert len(asked) == 1, "it is not asked again for a while"
+
+
+def scored(bodies):
+    return [body["data"] for body in bodies if "rule" not in body["data"]]
+
+
+def shifted(monkeypatch, by):
+    """Reasons that add up to another score than the one that was served."""
+    explain = Reasoner.explain
+
+    def wrong(self, vectors, *, top=None):
+        return [replace(one, score=one.score + by) for one in explain(self, vectors, top=top)]
+
+    monkeypatch.setattr(Reasoner, "explain", wrong)
+
+
+def test_reasons_that_do_not_fit_the_served_score_are_left_out_counted_and_told(tmp_path, monkeypatch):
+    shifted(monkeypatch, 2e-6)
+    bodies, runtime = told(tmp_path, "reasons=3")
+    assert len(scored(bodies)) > 10
+    assert not any("reasons" in one for one in scored(bodies)), "the alert itself is sent"
+    assert dict(runtime.withheld_reasons) == {"checkout": len(scored(bodies))}
+    problem = runtime.problems["reasons"]
+    assert f"{len(scored(bodies))} decisions since the start" in problem
+    assert "fraud:1, they come to" in problem
+
+
+def test_a_millionth_is_rounding(tmp_path, monkeypatch):
+    shifted(monkeypatch, 5e-7)
+    bodies, runtime = told(tmp_path, "reasons=3")
+    assert all(one["reasons"] for one in scored(bodies))
+    assert not runtime.withheld_reasons
+    assert "reasons" not in runtime.problems
+
+
+def test_reasons_that_cannot_be_computed_hold_no_message_up(tmp_path, monkeypatch):
+    def broken(*_, **__):
+        raise ArtifactError("its contributions add up to something else")
+
+    monkeypatch.setattr(Reasoner, "explain", broken)
+    bodies, runtime = told(tmp_path, "reasons=3")
+    assert len(scored(bodies)) > 10
+    assert sum(runtime.withheld_reasons.values()) == len(scored(bodies))
+    assert "add up to something else" in runtime.problems["reasons"]
+
+
+def test_answers_are_held_to_the_same(tmp_path, monkeypatch):
+    root = write_project(tmp_path, DEFINITIONS)
+    promote(root, register(root))
+    with Runtime.open(root) as runtime:
+        answers = runtime.ingest("payments", events(0, 20), with_features=True)
+        reasoners = Reasoners(runtime)
+        assert all(one.reasons for one in reasoners.with_reasons("checkout", answers))
+        shifted(monkeypatch, 2e-6)
+        assert not any(one.reasons for one in reasoners.with_reasons("checkout", answers))
+        assert runtime.withheld_reasons["checkout"] == 20

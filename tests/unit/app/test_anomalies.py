@@ -236,3 +236,13 @@ def test_a_budget_of_alerts_is_for_anomalies(tmp_path):
     text = shop.DEFINITIONS.replace('actions={"block": 0.5}', 'actions={"block": AlertBudget(3)}')
     with pytest.raises(DefinitionError, match="AlertBudget"):
         load_project(write(tmp_path / "shop", text))
+
+
+def test_a_gates_segment_that_nothing_bears_is_refused_when_definitions_are_planned(tmp_path):
+    """Of a model without labels its definition does not know the stream."""
+    wrong = UNLABELLED.replace(OF_ANOMALIES, OF_ANOMALIES + ' gate=Gate(segments=["shopp"]),')
+    right = wrong.replace("shopp", "shop")
+    imported = "from penstock import Gate\n"
+    with pytest.raises(DefinitionError, match=r"Model 'model', gate: segments holds 'shopp'.*Perhaps 'shop'"):
+        plan_of(load_project(write(tmp_path / "wrong", imported + wrong)))
+    assert plan_of(load_project(write(tmp_path / "right", imported + right)))

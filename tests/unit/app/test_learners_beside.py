@@ -17,7 +17,8 @@ from penstock.app.served_vectors import ServedVectors
 from penstock.definitions.project import load_project
 from penstock.engine.decisions import Decisions
 from penstock.engine.routing import RouteArm
-from penstock.models.learned_copies import KEPT_NAME, Copies
+from penstock.models.copies_log import KEPT_NAME
+from penstock.models.learned_copies import Copies
 from penstock.models.learning_model import (
     LearningModel,
     discard_learned,

@@ -5,6 +5,7 @@ from typer.testing import CliRunner
 
 from penstock.app.measuring import metrics_of, monitor_of, stored_board
 from penstock.app.metering import Meter
+from penstock.app.metrics_report import metrics_report
 from penstock.cli.main import app
 from penstock.core.errors import NotFoundError
 from penstock.core.time import to_us
@@ -125,3 +126,46 @@ def test_an_endpoint_without_a_monitor_has_a_default_one(folder):
         assert (monitor.name, monitor.delay, monitor.segments) == ("checkout", timedelta(days=3), ())
         with pytest.raises(NotFoundError, match="checkout"):
             monitor_of(runtime.project, "checkin")
+
+
+def shops(first, names, *, each=1):
+    """Payments of these countries, one after the other."""
+    rows = watched.payments(len(names) * each, first=first)
+    return [row | {"country": names[at % len(names)]} for at, row in enumerate(rows)]
+
+
+def told(board):
+    return {group.value for group in board.groups if group.dimension == "country"}
+
+
+def test_the_segments_that_are_told_apart_are_the_most_frequent_of_the_windows(folder):
+    """Not those that came first: rare ones come first here, and the frequent ones change."""
+    with watched.open_watched(folder) as runtime:
+        monitor, meter = monitor_of(runtime.project), Meter(runtime, "checkout")
+        rare = [f"rare{i}" for i in range(5)]
+        send(runtime, meter, "payments", shops(0, rare))
+        send(runtime, meter, "payments", shops(5, ["DE", "FR", "IT", "DE", "FR", "IT", *rare], each=10))
+        meter.finish()
+        same(meter.board, stored_board(runtime.store, runtime.plan, monitor))
+        assert {"DE", "FR", "IT", "(other)"} <= told(meter.board)
+        total = meter.board.total().summary().pending
+        assert total == 115
+        assert (
+            sum(
+                group.quality.pending
+                for group in metrics_of(meter.board, monitor, by="segment:country").groups
+            )
+            == total
+        )
+        report = metrics_report(runtime.store, runtime.plan, monitor)
+        assert {one["value"] for one in report["groups"] if one["dimension"] == "country"} == told(
+            meter.board
+        )
+        send(runtime, meter, "payments", shops(115, ["PT", "NL", "SE", "PT", "NL", "SE", "DE"], each=60))
+        meter.finish()
+        same(meter.board, stored_board(runtime.store, runtime.plan, monitor))
+        assert told(meter.board) == {"PT", "NL", "SE", "(other)"}, "what was frequent weeks ago is not shown"
+        labels = watched.labels(shops(115, ["PT"], each=20), share=1.0)
+        send(runtime, meter, "charges", labels)
+        meter.finish()
+        same(meter.board, stored_board(runtime.store, runtime.plan, monitor))

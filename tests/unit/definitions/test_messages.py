@@ -15,6 +15,7 @@ from penstock import (
     Entity,
     FeatureService,
     FileConfig,
+    Gate,
     LabelSource,
     LifetimeWindow,
     Model,
@@ -117,6 +118,24 @@ CASES = {
     "monitor segment twice": (
         lambda: monitor_of(segments=["user_id", "user_id"]),
         "Monitor 'checkout'",
+        "'user_id' twice",
+    ),
+    "monitor segment nearly right": (
+        lambda: monitor_of(segments=["totals.amount_sum"]),
+        "Monitor 'checkout'",
+        "Perhaps 'totals.amount_sum_1h_continuous' was",
+    ),
+    "gate segment": (
+        lambda: model_of(gate=Gate(segments=["usr_id"])),
+        "Model 'm', gate",
+        (
+            "'usr_id'; allowed, once each, are the columns of 'payments' (id, user_id, time, amount) and the features of "
+            "'service' (totals.amount_sum_1h_continuous). Perhaps 'user_id'"
+        ),
+    ),
+    "gate segment twice": (
+        lambda: model_of(gate=Gate(segments=["user_id", "amount_sum_1h_continuous", "user_id"])),
+        "Model 'm', gate",
         "'user_id' twice",
     ),
     "monitor top_k": (lambda: monitor_of(top_k=0), "Monitor 'checkout'", "0"),

@@ -92,7 +92,12 @@ def get_retraining(request: Request, model: str) -> RetrainingShape:
     definition = model_named(runtime.project, model)
     with open_reader(platform.root) as store:
         found = platform.retraining.look(
-            definition, runtime.plan, store, audit=runtime.routes.audit, clock=runtime.clock
+            definition,
+            runtime.plan,
+            store,
+            audit=runtime.routes.audit,
+            registry=runtime.registry,
+            clock=runtime.clock,
         )
     return RetrainingShape(
         model=model,
