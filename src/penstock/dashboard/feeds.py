@@ -20,17 +20,14 @@ SLOWER = 5.0
 """How many times slower a resource is read that cannot be read."""
 
 MOST = 256
-BREATH_S = 0.002
-"""Between two pieces of work for pages the event loop sees to requests: what all pages show would else hold it up in one go."""
 _log = logging.getLogger(__name__)
 
 
 class Feed:
     """One resource as one identity sees it: its newest value, and who watches it."""
 
-    def __init__(self, read: Callable[[], Awaitable[Any]], turn: asyncio.Lock) -> None:
+    def __init__(self, read: Callable[[], Awaitable[Any]]) -> None:
         self._read = read
-        self._turn = turn
         self._reading = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         self._watchers: dict[Show, float] = {}
@@ -70,23 +67,18 @@ class Feed:
         while self._watchers:
             every_s = min(self._watchers.values())
             try:
-                async with self._turn:
-                    await asyncio.sleep(BREATH_S)
                 if await self.get(every_s / 2) != self._told:
-                    await self._tell()
+                    self._tell()
             except PenstockError as error:
                 _log.debug("a page cannot be kept up to date: %s", error)
                 every_s *= SLOWER
             await asyncio.sleep(every_s)
 
-    async def _tell(self) -> None:
+    def _tell(self) -> None:
         self._told = self.value
-        loop = asyncio.get_running_loop()
         for show in list(self._watchers):
-            async with self._turn:
-                # One that fails is logged by the loop, and keeps no other from its news.
-                loop.call_soon(show, self.value)
-                await asyncio.sleep(BREATH_S)
+            # One that fails is logged by the loop, and keeps no other from its news.
+            asyncio.get_running_loop().call_soon(show, self.value)
 
 
 class Feeds:
@@ -100,7 +92,6 @@ class Feeds:
 
     def __init__(self, read: Read) -> None:
         self._read = read
-        self._turn = asyncio.Lock()
         self._feeds: dict[tuple[Identity, str], Feed] = {}
 
     def feed(self, who: Identity, path: str) -> Feed:
@@ -108,7 +99,7 @@ class Feeds:
         found = self._feeds.get((who, path))
         if found is None:
             self._forget()
-            found = self._feeds[who, path] = Feed(lambda: self._read(who, path), self._turn)
+            found = self._feeds[who, path] = Feed(lambda: self._read(who, path))
         return found
 
     @property
