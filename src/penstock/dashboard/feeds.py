@@ -16,6 +16,9 @@ Read = Callable[[Identity, str], Awaitable[Any]]
 
 Show = Callable[[Any], None]
 
+Pace = float | Callable[[Any], float]
+"""Seconds from one reading to the next; or what says so of the newest value."""
+
 SLOWER = 5.0
 """How many times slower a resource is read that cannot be read."""
 
@@ -30,7 +33,7 @@ class Feed:
         self._read = read
         self._reading = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
-        self._watchers: dict[Show, float] = {}
+        self._watchers: dict[Show, Pace] = {}
         self.value: Any = None
         self.read_at = float("-inf")
         self._told: Any = None
@@ -48,7 +51,7 @@ class Feed:
                 self.read_at = monotonic()
             return self.value
 
-    def watch(self, show: Show, every_s: float) -> None:
+    def watch(self, show: Show, every_s: Pace) -> None:
         """Call `show` with the value, and with each new one until `leave`; the most impatient watcher sets the pace."""
         self._watchers[show] = every_s
         if self.value is not None:
@@ -65,7 +68,7 @@ class Feed:
 
     async def _follow(self) -> None:
         while self._watchers:
-            every_s = min(self._watchers.values())
+            every_s = min(_pace(one, self.value) for one in self._watchers.values())
             try:
                 if await self.get(every_s / 2) != self._told:
                     self._tell()
@@ -79,6 +82,10 @@ class Feed:
         for show in list(self._watchers):
             # One that fails is logged by the loop, and keeps no other from its news.
             asyncio.get_running_loop().call_soon(show, self.value)
+
+
+def _pace(wanted: Pace, value: Any) -> float:
+    return wanted(value) if callable(wanted) else wanted
 
 
 class Feeds:
