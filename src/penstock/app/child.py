@@ -23,6 +23,8 @@ class Child:
         Variables that it has unless they are set already.
     speaks
         Whether it says something on its stdout; else that goes nowhere.
+    logs
+        Whether what it writes to stderr stands beside our own; else that goes nowhere.
     """
 
     def __init__(
@@ -31,12 +33,13 @@ class Child:
         *arguments: str,
         environment: Mapping[str, str] | None = None,
         speaks: bool = False,
+        logs: bool = False,
     ) -> None:
         self._process = subprocess.Popen(  # noqa: S603 - this interpreter, our own module
             [sys.executable, "-P", "-m", module, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE if speaks else subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stderr=None if logs else subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C is for the run
             env={**(environment or {}), **os.environ},
         )

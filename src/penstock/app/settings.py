@@ -6,6 +6,7 @@ A variable is named like ``PENSTOCK_ENGINE__DURABILITY``, in the environment and
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -312,8 +313,9 @@ def changed(settings: ServeSettings, given: Mapping[str, Any]) -> ServeSettings:
         raise SettingsError(f"serve: {found}. Correct the option.") from error
 
 
-def load_settings(root: Path) -> Settings:
-    """The settings of the project in `root`; raises `SettingsError` naming each wrong value."""
+@lru_cache(maxsize=8)
+def _settings_in(root: Path) -> type[Settings]:
+    """Reads the settings of `root` whenever it is called; to make the class takes five times as long as to call it."""
 
     class ForProject(Settings):
         model_config = SettingsConfigDict(
@@ -326,8 +328,13 @@ def load_settings(root: Path) -> Settings:
             dotenv_filtering="match_prefix",  # what else it holds is for others
         )
 
+    return ForProject
+
+
+def load_settings(root: Path) -> Settings:
+    """The settings of the project in `root`; raises `SettingsError` naming each wrong value."""
     try:
-        return ForProject()
+        return _settings_in(root)()
     except ValidationError as error:
         found = "; ".join(
             f"{'.'.join(map(str, e['loc']))} is {e['input']!r}: {e['msg']}"

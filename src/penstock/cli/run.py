@@ -234,12 +234,14 @@ def served(
     platform = Platform(runtime)
     platform.settings = changed(platform.settings, given)
     check_exposure(platform.settings.host, platform.keyring)
-    app = create_app(platform)
-    if platform.settings.dashboard:
-        from penstock.dashboard.mounting import mount
+    app, inside = create_app(platform), None
+    with ExitStack() as open_:
+        if platform.settings.dashboard:
+            from penstock.dashboard.beside import PagesBeside
 
-        mount(app)
-    with platform.observability.running(inputs), Server(app, platform.settings) as server:
+            inside = open_.enter_context(PagesBeside(runtime)).shown_on(app)
+        open_.enter_context(platform.observability.running(inputs))
+        server = open_.enter_context(Server(app, platform.settings, inside=inside))
         runtime.url = server.url
         tell(f"penstock: the API listens at {server.url}")
         yield platform

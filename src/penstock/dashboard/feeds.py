@@ -16,24 +16,24 @@ Read = Callable[[Identity, str], Awaitable[Any]]
 
 Show = Callable[[Any], None]
 
+Pace = float | Callable[[Any], float]
+"""Seconds from one reading to the next; or what says so of the newest value."""
+
 SLOWER = 5.0
 """How many times slower a resource is read that cannot be read."""
 
 MOST = 256
-BREATH_S = 0.002
-"""Between two pieces of work for pages the event loop sees to requests: what all pages show would else hold it up in one go."""
 _log = logging.getLogger(__name__)
 
 
 class Feed:
     """One resource as one identity sees it: its newest value, and who watches it."""
 
-    def __init__(self, read: Callable[[], Awaitable[Any]], turn: asyncio.Lock) -> None:
+    def __init__(self, read: Callable[[], Awaitable[Any]]) -> None:
         self._read = read
-        self._turn = turn
         self._reading = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
-        self._watchers: dict[Show, float] = {}
+        self._watchers: dict[Show, Pace] = {}
         self.value: Any = None
         self.read_at = float("-inf")
         self._told: Any = None
@@ -51,7 +51,7 @@ class Feed:
                 self.read_at = monotonic()
             return self.value
 
-    def watch(self, show: Show, every_s: float) -> None:
+    def watch(self, show: Show, every_s: Pace) -> None:
         """Call `show` with the value, and with each new one until `leave`; the most impatient watcher sets the pace."""
         self._watchers[show] = every_s
         if self.value is not None:
@@ -68,25 +68,24 @@ class Feed:
 
     async def _follow(self) -> None:
         while self._watchers:
-            every_s = min(self._watchers.values())
+            every_s = min(_pace(one, self.value) for one in self._watchers.values())
             try:
-                async with self._turn:
-                    await asyncio.sleep(BREATH_S)
                 if await self.get(every_s / 2) != self._told:
-                    await self._tell()
+                    self._tell()
             except PenstockError as error:
                 _log.debug("a page cannot be kept up to date: %s", error)
                 every_s *= SLOWER
             await asyncio.sleep(every_s)
 
-    async def _tell(self) -> None:
+    def _tell(self) -> None:
         self._told = self.value
-        loop = asyncio.get_running_loop()
         for show in list(self._watchers):
-            async with self._turn:
-                # One that fails is logged by the loop, and keeps no other from its news.
-                loop.call_soon(show, self.value)
-                await asyncio.sleep(BREATH_S)
+            # One that fails is logged by the loop, and keeps no other from its news.
+            asyncio.get_running_loop().call_soon(show, self.value)
+
+
+def _pace(wanted: Pace, value: Any) -> float:
+    return wanted(value) if callable(wanted) else wanted
 
 
 class Feeds:
@@ -100,7 +99,6 @@ class Feeds:
 
     def __init__(self, read: Read) -> None:
         self._read = read
-        self._turn = asyncio.Lock()
         self._feeds: dict[tuple[Identity, str], Feed] = {}
 
     def feed(self, who: Identity, path: str) -> Feed:
@@ -108,7 +106,7 @@ class Feeds:
         found = self._feeds.get((who, path))
         if found is None:
             self._forget()
-            found = self._feeds[who, path] = Feed(lambda: self._read(who, path), self._turn)
+            found = self._feeds[who, path] = Feed(lambda: self._read(who, path))
         return found
 
     @property

@@ -11,7 +11,8 @@ from penstock.dashboard.texts import duration, moment
 from penstock.dashboard.view import View, part
 
 MAX_AGE_S = 300.0
-EVERY_S = 2.0
+WAITING_S, STANDING_S = 2.0, 10.0
+"""How often is looked, while figures are being made, and while there is nothing to wait for."""
 
 
 async def show_kept(
@@ -51,10 +52,15 @@ async def show_kept(
     joint = "&" if "?" in path else "?"
     wanted = f"{path}{joint}max_age_s={MAX_AGE_S:.0f}"
     try:
-        await view.watch(wanted, EVERY_S, change)
+        await view.watch(wanted, _pace, change)
     except PenstockError as error:
         with box:
             blank("Nothing to show yet", f"{empty} ({error})", command)
+
+
+def _pace(found: Any) -> float:
+    """Without figures there is no answer, or one that says which job makes them."""
+    return STANDING_S if found is not None and "result" in found and not found["refreshing"] else WAITING_S
 
 
 def _waiting(box: Any, job: dict[str, Any]) -> None:

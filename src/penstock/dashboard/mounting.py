@@ -1,4 +1,4 @@
-"""The pages on an application: one function that `penstock up` calls."""
+"""The pages as an application of their own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI, Request
 from nicegui import Client, core, ui
 from nicegui import app as nicegui_app
-from starlette.exceptions import HTTPException
 from starlette.routing import Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -23,6 +22,7 @@ from penstock.dashboard.frame import frame, headline
 from penstock.dashboard.pages import PAGES
 from penstock.dashboard.theme import STATIC, STATIC_URL, head
 from penstock.dashboard.view import View
+from penstock.serving import problems
 from penstock.serving.problems import ProblemError
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 BUILD_S = 20.0
 MOST_PAGES = 100
 """Most pages that are open at once: each is kept here as long as somebody has it in a browser, and a minute longer."""
-API = ("/v1/", "/api/", "/health/")
 PARTS = ("/_nicegui", STATIC_URL)
 """How paths begin of what a page is made of."""
 _ICON = (
@@ -41,11 +40,11 @@ _ICON = (
 )
 
 
-def mount(app: FastAPI) -> None:
-    """Let `app` show its pages, beside its API. Once in a process: NiceGUI keeps its pages in one place."""
-    api = PageClient(app)
+def pages_over(api: PageClient) -> FastAPI:
+    """An application of the pages that ask `api`. Once in a process: NiceGUI keeps its pages in one place."""
+    app = FastAPI(openapi_url=None, telemetry={"tracing": False, "metrics": False, "logs": False})
+    problems.install(app)
     feeds = Feeds(api.get)
-    app.state.feeds = feeds
     for name in (
         "nicegui",
         "uvicorn.error",
@@ -66,7 +65,10 @@ def mount(app: FastAPI) -> None:
         show_welcome_message=False,
         gzip_middleware_factory=None,
     )
-    _keep_the_api(app)
+    for route in app.router.routes:
+        if isinstance(route, Mount) and route.app is core.app:
+            route.app = _Bounded(core.app)
+    return app
 
 
 def _add(path: str, page: Page, api: PageClient, feeds: Feeds) -> None:
@@ -109,18 +111,13 @@ def _instead(
     blank(what, str(why), command)
 
 
-class _Pages:
-    """NiceGUI's application, for all but the API's paths: what is unknown there is a problem, not a page."""
+class _Bounded:
+    """NiceGUI's application, with no more pages at once than may be open."""
 
     def __init__(self, pages: ASGIApp) -> None:
         self._pages = pages
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"].startswith(API):
-            raise HTTPException(
-                404,
-                f"there is no {scope['method']} {scope['path']}; GET /v1/openapi.json lists all that there is.",
-            )
         if _is_page(scope) and len(Client.instances) >= MOST_PAGES:
             raise ProblemError(
                 HTTPStatus.SERVICE_UNAVAILABLE,
@@ -134,8 +131,3 @@ class _Pages:
 def _is_page(scope: Scope) -> bool:
     return scope["type"] == "http" and not scope["path"].startswith(PARTS)
 
-
-def _keep_the_api(app: FastAPI) -> None:
-    for route in app.router.routes:
-        if isinstance(route, Mount) and route.app is core.app:
-            route.app = _Pages(core.app)

@@ -13,7 +13,7 @@ from nicegui import ui
 from penstock.core.errors import PenstockError
 from penstock.dashboard.client import PageClient
 from penstock.dashboard.elements import el
-from penstock.dashboard.feeds import Feeds, Show
+from penstock.dashboard.feeds import Feeds, Pace, Show
 from penstock.serving.access import Identity
 
 TOAST_S = 7.0
@@ -36,7 +36,7 @@ class View:
         self.request = request
         self.who: Identity = request.scope["identity"]
         self._api, self._feeds = api, feeds
-        self._watched: dict[Show, tuple[str, float]] = {}
+        self._watched: dict[Show, tuple[str, Pace]] = {}
         self._looked_at = False
         self.client = ui.context.client
         self.client.on_connect(lambda: self._look(seen=True))
@@ -67,7 +67,7 @@ class View:
         """Ask the API to change something."""
         return await self._api.send(self.who, method, path, body)
 
-    async def watch(self, path: str, every_s: float, show: Callable[[Any], None]) -> None:
+    async def watch(self, path: str, every_s: Pace, show: Callable[[Any], None]) -> None:
         """Show what the API says, now and whenever it says something else while somebody looks at the page."""
         first = await self.get(path)
         show(first)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from penstock.serving.raw_socket import RawSocket, socket_scope
+
 if TYPE_CHECKING:
     import asyncio
 
@@ -22,11 +24,15 @@ class OneWriteProtocol(HttpToolsProtocol):
         super().connection_made(OneWrite(transport, self.loop))  # type: ignore[arg-type]
 
     def handle_websocket_upgrade(self) -> None:
-        """Give the connection away as it came."""
+        """Give the connection away as it came; what passes over it is not looked at here."""
         transport: Any = self.transport
         transport.flush()
-        self.transport = transport.underlying
-        super().handle_websocket_upgrade()
+        self.connections.discard(self)
+        raw = RawSocket(transport.underlying, self.loop)
+        self.connections.add(raw)  # type: ignore[arg-type]  # it can be shut down, as the others
+        task = self.loop.create_task(raw.run(self.app, socket_scope(self.scope, self.url)))
+        self.tasks.add(task)
+        task.add_done_callback(lambda done: (self.tasks.discard(done), self.connections.discard(raw)))  # type: ignore[arg-type]
 
 
 class OneWrite:

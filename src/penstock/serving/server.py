@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import socket
 import threading
@@ -16,9 +17,12 @@ from penstock.core.errors import SettingsError
 from penstock.serving.one_write import OneWriteProtocol
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from fastapi import FastAPI
 
     from penstock.app.settings import ServeSettings
+    from penstock.serving.inside import Inside
 
 START_S = 30.0
 DRAIN_S = 5.0
@@ -36,6 +40,8 @@ class Server:
         What to serve.
     settings
         Where to listen.
+    inside
+        An application for our own processes, and the Unix socket on which it listens.
 
     Raises
     ------
@@ -43,7 +49,9 @@ class Server:
         The address cannot be listened on.
     """
 
-    def __init__(self, app: FastAPI, settings: ServeSettings) -> None:
+    def __init__(
+        self, app: FastAPI, settings: ServeSettings, *, inside: tuple[Inside, Path] | None = None
+    ) -> None:
         self._socket = _bound(settings.host, settings.port)
         config = uvicorn.Config(
             app,
@@ -59,7 +67,7 @@ class Server:
             ssl_certfile=settings.tls_cert,
             ssl_keyfile=settings.tls_key,
         )
-        self._server = uvicorn.Server(config)
+        self._server = _Uvicorn(config, inside)
         self._thread = threading.Thread(target=self._run, name="penstock-http", daemon=True)
         self._error: BaseException | None = None
         self.url = _url(settings, *self._socket.getsockname()[:2])
@@ -97,6 +105,30 @@ class Server:
             self._server.run(sockets=[self._socket])
         except (Exception, SystemExit) as error:  # noqa: BLE001 - told by `__enter__`, in the thread that waits
             self._error = error
+
+
+class _Uvicorn(uvicorn.Server):
+    """uvicorn that listens for our own processes, too, in the same event loop."""
+
+    def __init__(self, config: uvicorn.Config, inside: tuple[Inside, Path] | None) -> None:
+        super().__init__(config)
+        self._inside = inside
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen."""
+        await super().startup(sockets)
+        if self._inside is None:
+            return
+        app, path = self._inside
+        config = uvicorn.Config(
+            app, http=OneWriteProtocol, lifespan="off", access_log=False, log_config=None, proxy_headers=False
+        )
+        config.load()
+        state, shared = self.server_state, self.lifespan.state
+        listening = await asyncio.get_running_loop().create_unix_server(
+            lambda: OneWriteProtocol(config=config, server_state=state, app_state=shared), path
+        )
+        self.servers.append(listening)
 
 
 def _url(settings: ServeSettings, host: str, port: int) -> str:

@@ -15,7 +15,7 @@ def ask(path):
     async def pages(scope, receive, send):
         passed.append(scope["path"])
 
-    asyncio.run(mounting._Pages(pages)({"type": "http", "method": "GET", "path": path}, None, None))
+    asyncio.run(mounting._Bounded(pages)({"type": "http", "method": "GET", "path": path}, None, None))
     return passed
 
 

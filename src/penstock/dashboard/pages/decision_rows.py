@@ -6,9 +6,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from penstock.dashboard.elements import Cell, Column, cell, row
-from penstock.dashboard.texts import clock, moment, score
+from penstock.dashboard.texts import clock, moment, score, when
 from penstock.dashboard.theme import tone_of
 from penstock.dashboard.view import part
+
+CALM_S, FLOOD_S = 0.5, 0.8
 
 COLUMNS = (
     Column("Event", "code"),
@@ -23,6 +25,19 @@ COLUMNS = (
 def decision_rows(decisions: Iterable[dict[str, Any]], actions: Sequence[str]) -> list[Cell]:
     """A row for each decision, a link to its page."""
     return [_row(one, list(actions)) for one in decisions]
+
+
+def pace(found: dict[str, Any] | None) -> float:
+    """How often to look at a list of the newest decisions: less often where each look shows none that the one before showed.
+
+    >>> pace({"items": [{"decided_at": "2026-11-22T10:15:00.100Z"}, {"decided_at": "2026-11-22T10:15:00.000Z"}]})
+    0.8
+    """
+    items = found["items"] if found is not None else []
+    newest, oldest = (when(items[at]["decided_at"]) for at in (0, -1)) if items else (None, None)
+    if newest is None or oldest is None or (newest - oldest).total_seconds() > CALM_S or len(items) < 2:
+        return CALM_S
+    return FLOOD_S
 
 
 def event_href(source: str, event_id: str) -> str:

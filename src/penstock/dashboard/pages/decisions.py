@@ -8,12 +8,11 @@ from typing import Any
 from penstock.dashboard.client import query
 from penstock.dashboard.elements import button, card, el, field, set_props, set_text, stack, table
 from penstock.dashboard.frame import headline
-from penstock.dashboard.pages.decision_rows import COLUMNS, decision_rows
+from penstock.dashboard.pages.decision_rows import COLUMNS, decision_rows, pace
 from penstock.dashboard.texts import moment, whole
 from penstock.dashboard.view import View
 
 SHOWN = 100
-EVERY_S = 0.5
 FILTERS = ("endpoint", "action", "min_score", "key", "event_id")
 
 
@@ -72,7 +71,7 @@ class _Live:
     async def start(self) -> None:
         """Show what there is, and what comes."""
         path = query("/v1/decisions", **self._filters, limit=SHOWN)
-        await self._view.watch(path, EVERY_S, self._show)
+        await self._view.watch(path, pace, self._show)
 
     async def filter(self, name: str, value: Any) -> None:
         """Show what passes another filter."""

@@ -22,7 +22,7 @@ from penstock.dashboard.elements import (
     tabs,
 )
 from penstock.dashboard.frame import headline
-from penstock.dashboard.pages.decision_rows import COLUMNS, decision_rows
+from penstock.dashboard.pages.decision_rows import COLUMNS, decision_rows, pace
 from penstock.dashboard.texts import duration, percent, score, whole
 from penstock.dashboard.theme import tone_of
 from penstock.dashboard.view import View
@@ -66,7 +66,7 @@ async def page(view: View) -> None:
     await view.watch("/v1/status", 1.0, now)
     await view.watch(
         query("/v1/decisions", limit=NEWEST),
-        0.5,
+        pace,
         lambda found: set_props(shown, rows=decision_rows(found["items"], actions)),
     )
     if (alerts := await view.find("/v1/alerts")) is not None:
