@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 AS = b"x-penstock-as"
 """The header that names the caller."""
 
+
 class _Caller(msgspec.Struct):
     """An `Identity` on its way; its rate was seen to where it came in."""
 
