@@ -11,7 +11,8 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from penstock.app.key_lists import Wanted, checked_lines, list_named, note
+from penstock.app.key_lists import Wanted, checked_lines, list_named
+from penstock.app.list_changes import note_changed
 from penstock.app.runtime import audit_log_of
 from penstock.core.errors import PenstockError
 from penstock.core.time import from_us, to_us
@@ -77,7 +78,6 @@ class ListChanger:
         changed_us = to_us(datetime.fromisoformat(data["changed_at"]))
         root, node = runtime.project.root, runtime.plan.sources[name]
         lines = checked_lines(root, node, [wanted], now_us=changed_us, **said)
-        note(audit_log_of(root, clock=runtime.clock), name, [wanted], **said)
         asked = runtime.list_asks.put(name, lines)
         try:
             (answer,) = asked.result(PATIENCE_S)
@@ -88,4 +88,5 @@ class ListChanger:
             return Outcome(
                 delivered=False, error=f"refused: {answer.reason} ({answer.detail})"[:LONGEST_ERROR]
             )
+        note_changed(root, node, audit_log_of(root, clock=runtime.clock))
         return Outcome(delivered=True)

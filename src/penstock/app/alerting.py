@@ -177,10 +177,15 @@ class Alerting:
         """Reasons as far as they can be had: an alert goes without them rather than not at all."""
 
         def found(
-            endpoint: str, model: str | None, features: Mapping[str, float | None], *, top: int
+            endpoint: str,
+            model: str | None,
+            features: Mapping[str, float | None],
+            *,
+            score: float | None,
+            top: int,
         ) -> list[dict[str, Any]] | None:
             try:
-                return reasons(endpoint, model, features, top=top)
+                return reasons(endpoint, model, features, score=score, top=top)
             except Exception as error:  # noqa: BLE001 - a model's own library may raise anything
                 self._without_reasons += 1
                 self._why_without = f"{type(error).__name__}: {error}"
