@@ -40,6 +40,7 @@ from penstock.stores.reader import ProjectReader
 
 if TYPE_CHECKING:
     from penstock.app.runtime import Runtime
+    from penstock.plan.nodes import Plan
 
 _watched_decoder = msgspec.json.Decoder(Watched)
 
@@ -195,6 +196,7 @@ class Alerting:
 
     def _note(self) -> None:
         found = [*problems(self._runtime.project), *filter(None, [self._metrics.problem])]
+        found += unused_lists(self._runtime.project, self._runtime.plan)
         found += filter(None, [sender.problem for sender in list(self._senders.values())])
         if self._without_reasons:
             found.append(
@@ -230,6 +232,21 @@ def problems(project: Project, environ: Mapping[str, str] = os.environ) -> list[
     """Why messages cannot be sent as things stand."""
     found = ((alert, problem_with(to, environ)) for alert in project.alerts.values() for to in alert.to)
     return list(dict.fromkeys(f"alert {alert.name}: {problem}" for alert, problem in found if problem))
+
+
+def unused_lists(project: Project, plan: Plan) -> list[str]:
+    """Which alerts put keys on a list that nothing uses."""
+    pairs = (
+        (alert.name, to.keys.name)
+        for alert in project.alerts.values()
+        for to in alert.to
+        if isinstance(to, AddTo)
+    )
+    return [
+        f"alert {alert}: no rule, model or service uses the list {name}, so nobody would see its members"
+        for alert, name in pairs
+        if name not in plan.sources
+    ]
 
 
 @dataclass(frozen=True, slots=True)

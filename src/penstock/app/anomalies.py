@@ -147,7 +147,7 @@ def alarms_by_decision(
     limits
         float64[n, actions]: thresholds for decisions that do not say what their score meant.
     """
-    meant = decisions.decided
+    meant = decisions.taken if decisions.meant is None else np.maximum(decisions.taken, decisions.meant)
     by_score = np.ones(len(decisions), np.bool_) if decisions.fired is None else decisions.fired == 0
     found: BoolArray = decisions.scores[:, None] >= limits
     for i, action in enumerate(actions):

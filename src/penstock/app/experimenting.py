@@ -219,8 +219,8 @@ class _Tally:
         for i, metric in enumerate(METRICS):
             for j, part in enumerate(metric.counts(alert, labelled, fraud)):
                 np.add.at(self._counts[:, 2 * i + j], keys, part)
-        for column, part in ((-3, 1), (-2, labelled), (-1, over)):
-            np.add.at(self._counts[:, column], keys, part)
+        for column, counted in ((-3, np.ones_like(over)), (-2, labelled), (-1, over)):
+            np.add.at(self._counts[:, column], keys, counted)
 
     def _grow(self, size: int) -> None:
         more = size - len(self._arm_of)

@@ -265,8 +265,11 @@ def _server(patient: Patient) -> Iterator[Found]:
 
 def _alerts(patient: Patient) -> Iterator[Found]:
     """Whether the secrets of alerts' receivers are there."""
+    from penstock.definitions.alert_lists import AddTo
+
     alerts = () if patient.project is None else patient.project.alerts.values()
-    needed = {(alert.name, receiver.variable) for alert in alerts for receiver in alert.to}
+    pairs = [(alert.name, receiver) for alert in alerts for receiver in alert.to]
+    needed = {(name, receiver.variable) for name, receiver in pairs if not isinstance(receiver, AddTo)}
     missing = sorted((name, variable) for name, variable in needed if not os.environ.get(variable))
     for name, variable in missing:
         yield "wrong", f"{name}: the variable {variable} is not set here", "set it where the project runs"

@@ -52,12 +52,14 @@ class AddTo:
         reason: str = "",
         join_key_map: Mapping[str, str] | None = None,
     ) -> None:
-        if not isinstance(keys, KeyList):
+        given: object = keys
+        if not isinstance(given, KeyList):
             raise DefinitionError(
                 f"AddTo: keys is {keys!r}; allowed is a KeyList. Write for example AddTo(blocked_cards)."
             )
         what = f"AddTo of {keys.name!r}"
-        if expires is not None and (not isinstance(expires, timedelta) or expires <= timedelta(0)):
+        lasting: object = expires
+        if lasting is not None and (not isinstance(lasting, timedelta) or lasting <= timedelta(0)):
             raise DefinitionError(
                 f"{what}: expires is {expires!r}; allowed are None and a timedelta above 0. Write for example timedelta(days=30)."
             )

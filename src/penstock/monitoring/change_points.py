@@ -134,7 +134,8 @@ def _first(holds: npt.NDArray[np.bool_]) -> int:
 
 
 def _whole_by_hour(by_hour: tuple[float, ...], unit: int) -> IntArray:
-    return np.rint(np.array(by_hour or (0.0,) * HOURS) * unit).astype(np.int64)
+    whole: IntArray = np.rint(np.array(by_hour or (0.0,) * HOURS) * unit).astype(np.int64)
+    return whole
 
 
 class Heard(msgspec.Struct):

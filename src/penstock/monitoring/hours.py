@@ -58,10 +58,8 @@ def mean_by_hour(values: FloatArray, times_us: IntArray) -> tuple[float, ...]:
     means = sums.sum(axis=0) / np.maximum(rows.sum(axis=0), 1)
     between = float(rows.sum(axis=0) @ means**2)
     if days > 1:
-        apart = sums - rows * means
-        chance = float((apart**2 / np.maximum(rows, 1)).sum()) / max(
-            np.count_nonzero(rows) - HOURS - days + 1, 1
-        )
+        apart, freedom = sums - rows * means, int(np.count_nonzero(rows)) - HOURS - days + 1
+        chance = float((apart**2 / np.maximum(rows, 1)).sum()) / max(freedom, 1)
     else:
         chance = float(values[inside].var())
     kept = max(0.0, 1.0 - np.count_nonzero(means) * chance / between) if between else 0.0

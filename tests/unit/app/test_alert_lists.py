@@ -180,6 +180,17 @@ def test_an_engine_that_does_not_take_it_is_asked_again(tmp_path, monkeypatch):
     assert len(history(tmp_path)) == 1
 
 
+def test_a_list_that_nothing_uses_is_told(tmp_path):
+    unused = 'other = KeyList("other", card, card_numbers="tokenise")\n' + BAN.replace(
+        "AddTo(blocked", "AddTo(other"
+    )
+    with opened(write(tmp_path, unused)) as runtime, alerting(runtime):
+        assert "no rule, model or service uses the list other" in runtime.problems["alerts"]
+        pay(runtime, 1, 0.95)
+        wait_for(lambda: [row.attempts >= 1 for row in told(tmp_path)] == [True])
+        assert told(tmp_path)[0].state == "waiting"
+
+
 def test_a_test_message_bans_nobody(tmp_path):
     with opened(write(tmp_path)) as runtime:
         (outcome,) = try_out(runtime.project.alerts["ban"], clock=SystemClock()).values()
