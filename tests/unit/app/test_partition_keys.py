@@ -103,5 +103,7 @@ def test_the_key_of_a_topic_is_a_column_of_its_source():
 
 def test_lists_are_refused_with_advice_that_works():
     blocked = KeyList("blocked", Entity("card", join_keys=[CARD]))
-    with pytest.raises(InputError, match=r"list 'blocked': workers take no changes of lists.*Use penstock up"):
+    with pytest.raises(
+        InputError, match=r"list 'blocked': workers take no changes of lists.*Use penstock up"
+    ):
         check(by_card, blocked.on(payments), key="card", read=READ)
