@@ -76,7 +76,7 @@ def note(log: AuditLog, index: ListIndex) -> int:
     name, notes = index.source.name, 0
     while True:
         newest = log.newest(ACTION, name)
-        some = index.asked_after(_noted(newest, index), limit=_AT_ONCE)
+        some = index.asked_after(_noted(log, newest, index), limit=_AT_ONCE)
         if not some:
             return notes
         first = some[0]
@@ -104,17 +104,38 @@ def _said(changes: Sequence[Change]) -> dict[str, Any]:
         "removed": len(changes) - added,
         "versions": [changes[0].version, changes[-1].version],
         "position": changes[-1].position,
+        "changed_at": _moment(changes[-1]),
     }
 
 
-def _noted(newest: AuditRow | None, index: ListIndex) -> int:
-    """Up to which version all is noted."""
+def _moment(change: Change) -> str | None:
+    return None if change.changed_at is None else change.changed_at.isoformat()
+
+
+def _noted(log: AuditLog, newest: AuditRow | None, index: ListIndex) -> int:
+    """Up to which version all is noted.
+
+    A store that was put back from a backup may be older than its audit log: notes of changes that this log does not have say nothing.
+    """
     if newest is None:
         return 0
-    versions = newest.values().get("versions")
-    if versions is None:  # an older Penstock noted before it changed
-        return index.version_at(newest.time_us)
-    return int(versions[1])
+    if (found := _noted_by(newest, index)) is not None:
+        return found
+    older = log.rows(action=ACTION, subject=index.source.name)[-2::-1]
+    return next((found for row in older if (found := _noted_by(row, index)) is not None), 0)
+
+
+def _noted_by(row: AuditRow, index: ListIndex) -> int | None:
+    """The last version of a note, if its last change is the one in this log."""
+    said = row.values()
+    if "versions" not in said:  # an older Penstock noted before it changed
+        return index.version_at(row.time_us)
+    version = int(said["versions"][1])
+    change = next(iter(index.changes(before=version + 1, limit=1)), None)
+    if change is None or (change.version, change.position) != (version, said["position"]):
+        return None
+    forgotten = change.key is None
+    return version if forgotten or _moment(change) == said["changed_at"] else None
 
 
 def note_what_is_left(root: Path, plan: Plan, *, clock: Clock) -> str | None:

@@ -227,11 +227,12 @@ def _change(row: tuple[Any, ...]) -> Change:
 
 def _up_to_date(connection: sqlite3.Connection, store: ProjectReader, source: SourceNode) -> ListIndex:
     """Take in what the log got since; some rows a transaction, so that others who wait have their turn."""
-    shape, stop = _shape(store, source), store.next_position
+    shape, target = _shape(store, source), store.next_position
     while True:
         connection.execute("BEGIN IMMEDIATE")
         try:
             number, position, version = _place(connection, source.name, shape)
+            stop = store.next_position  # behind the lock: what others took in is before it
             if position > stop:  # of a log that was put back to an older state
                 number, position, version = _afresh(connection, source.name, shape)
             reached, taken = _take_in(
@@ -245,7 +246,7 @@ def _up_to_date(connection: sqlite3.Connection, store: ProjectReader, source: So
             connection.execute("ROLLBACK")
             raise
         connection.execute("COMMIT")
-        if reached >= stop:
+        if reached >= target:
             return ListIndex(connection, source, number, version + taken)
 
 

@@ -158,10 +158,11 @@ def test_history_and_members_are_in_the_order_of_the_log(runtime, root):
         (3, ("c1",), False, "bob", "two"),
     ]
     assert list(members(found)) == [("c2",)]
+    at = {"changed_at": (START + timedelta(days=30)).isoformat()}
     noted = [(row.action, row.subject, json.loads(row.detail)) for row in audit_log_of(root).rows()]
     assert noted == [
-        ("list.change", "blocked_cards", {"added": 2, "removed": 0, "versions": [1, 2], "position": 1}),
-        ("list.change", "blocked_cards", {"added": 0, "removed": 1, "versions": [3, 3], "position": 2}),
+        ("list.change", "blocked_cards", {"added": 2, "removed": 0, "versions": [1, 2], "position": 1} | at),
+        ("list.change", "blocked_cards", {"added": 0, "removed": 1, "versions": [3, 3], "position": 2} | at),
     ]
 
 

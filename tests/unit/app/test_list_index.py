@@ -207,6 +207,34 @@ def test_several_at_once(root, runtime):
     assert [one["versions"] for _, _, one in noted(root)] == [[i, i] for i in range(1, 21)]
 
 
+class Overtaken:
+    """A reader that somebody overtakes: behind its first look at the log's length something happens."""
+
+    def __init__(self, store, happens):
+        self._store, self._happens = store, [happens]
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+    @property
+    def next_position(self):
+        found = self._store.next_position
+        if self._happens:
+            self._happens.pop()()
+        return found
+
+
+def test_who_is_overtaken_begins_nothing_anew(root, runtime, monkeypatch):
+    changed(runtime, block("c0"))
+    anew, begun = list_index._afresh, []
+    monkeypatch.setattr(list_index, "_afresh", lambda *a: begun.append(a) or anew(*a))
+    with open_reader(root) as store:
+        slow = Overtaken(store, lambda: changed(runtime, block("c1")))
+        with list_index.list_index(root, slow, source_of(runtime)) as index:
+            assert index.version == 2
+    assert not begun
+
+
 def test_a_change_that_did_not_happen_is_not_noted(root, runtime, monkeypatch):
     monkeypatch.setattr(runtime, "ingest", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
@@ -225,10 +253,11 @@ def test_a_process_that_ends_before_the_note_leaves_it_to_the_next(root, runtime
     assert len(noted(root)) == 1
     for _ in range(2):
         assert note_what_is_left(root, runtime.plan, clock=clock) is None
+    at = {"changed_at": START.isoformat()}
     assert noted(root) == [
-        ("ann", "stolen", {"added": 1, "removed": 0, "versions": [1, 1], "position": 0}),
-        ("bob", "found", {"added": 2, "removed": 0, "versions": [2, 3], "position": 2}),
-        ("eve", "found", {"added": 1, "removed": 0, "versions": [4, 4], "position": 3}),
+        ("ann", "stolen", {"added": 1, "removed": 0, "versions": [1, 1], "position": 0} | at),
+        ("bob", "found", {"added": 2, "removed": 0, "versions": [2, 3], "position": 2} | at),
+        ("eve", "found", {"added": 1, "removed": 0, "versions": [4, 4], "position": 3} | at),
     ]
     assert audit_log_of(root).verify() == 3
 
@@ -266,6 +295,31 @@ def test_of_two_that_note_at_once_each_change_is_in_one_note(root, runtime, monk
         ("ann", [1, 1]),
         ("bob", [2, 2]),
         ("eve", [3, 3]),
+    ]
+
+
+def test_a_store_that_is_older_than_its_audit_log(root, clock, tmp_path):
+    """As a backup of a running project is: the log first, the audit log after it. Other changes get the same versions and places then."""
+    with Runtime.open(root, clock=clock) as runtime:
+        changed(runtime, block("c0"))
+    restored = shutil.copytree(root, tmp_path / "restored")
+    with Runtime.open(root, clock=clock) as runtime:
+        changed(runtime, block("c1"), actor="lost")
+        changed(runtime, block("c2"), actor="lost")
+    shutil.copy(root / ".penstock" / "audit.db", restored / ".penstock")
+    clock.advance(timedelta(seconds=1))
+    with Runtime.open(restored, clock=clock) as runtime:
+        assert note_what_is_left(restored, runtime.plan, clock=clock) is None
+        changed(runtime, block("d1"), actor="bob")
+        changed(runtime, block("d2"), actor="eve")
+        changed(runtime, block("d3"), actor="eve")
+    assert [(actor, one["versions"]) for actor, _, one in noted(restored)] == [
+        ("ann", [1, 1]),
+        ("lost", [2, 2]),
+        ("lost", [3, 3]),
+        ("bob", [2, 2]),
+        ("eve", [3, 3]),
+        ("eve", [4, 4]),
     ]
 
 
