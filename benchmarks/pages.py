@@ -92,7 +92,9 @@ async def _held(url: str) -> None:
 def _found(pattern: re.Pattern[str], text: str) -> str:
     found = pattern.search(text)
     if found is None:
-        raise SystemExit(f"{pattern.pattern} is not in a page: does NiceGUI write its pages in another way now?")
+        raise SystemExit(
+            f"{pattern.pattern} is not in a page: does NiceGUI write its pages in another way now?"
+        )
     return found[1]
 
 

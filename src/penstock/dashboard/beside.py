@@ -70,7 +70,9 @@ class PagesBeside:
         if ended and self._now_s() - self._started_s >= AGAIN_S:
             self._started_s = self._now_s()
             pages_socket(self.folder).unlink(missing_ok=True)
-            self._child = Child("penstock.dashboard.process", str(self._runtime.project.root), str(self.folder), logs=True)
+            self._child = Child(
+                "penstock.dashboard.process", str(self._runtime.project.root), str(self.folder), logs=True
+            )
 
     def shown_on(self, app: FastAPI) -> tuple[Inside, Path]:
         """Let an application have the pages, at every path that it does not know, and say what is to listen for them, and where."""

@@ -52,8 +52,20 @@ def joined(kept: Live, newer: Live) -> Live:
 
     Examples
     --------
-    >>> old = {"step_s": 1, "until_us": 2_500_000, "start_us": [1_000_000, 2_000_000], "actions": {"a": [1, 2]}, "n": [5, 6]}
-    >>> new = {"step_s": 1, "until_us": 3_500_000, "start_us": [2_000_000, 3_000_000], "actions": {"a": [3, 0], "b": [0, 1]}, "n": [7, 8]}
+    >>> old = {
+    ...     "step_s": 1,
+    ...     "until_us": 2_500_000,
+    ...     "start_us": [1_000_000, 2_000_000],
+    ...     "actions": {"a": [1, 2]},
+    ...     "n": [5, 6],
+    ... }
+    >>> new = {
+    ...     "step_s": 1,
+    ...     "until_us": 3_500_000,
+    ...     "start_us": [2_000_000, 3_000_000],
+    ...     "actions": {"a": [3, 0], "b": [0, 1]},
+    ...     "n": [7, 8],
+    ... }
     >>> found = joined(old, new)
     >>> found["start_us"], found["actions"], found["n"]
     ([1000000, 2000000, 3000000], {'a': [1, 3, 0], 'b': [0, 0, 1]}, [5, 7, 8])

@@ -130,4 +130,3 @@ class _Bounded:
 
 def _is_page(scope: Scope) -> bool:
     return scope["type"] == "http" and not scope["path"].startswith(PARTS)
-

@@ -30,7 +30,14 @@ def decision_rows(decisions: Iterable[dict[str, Any]], actions: Sequence[str]) -
 def pace(found: dict[str, Any] | None) -> float:
     """How often to look at a list of the newest decisions: less often where each look shows none that the one before showed.
 
-    >>> pace({"items": [{"decided_at": "2026-11-22T10:15:00.100Z"}, {"decided_at": "2026-11-22T10:15:00.000Z"}]})
+    >>> pace(
+    ...     {
+    ...         "items": [
+    ...             {"decided_at": "2026-11-22T10:15:00.100Z"},
+    ...             {"decided_at": "2026-11-22T10:15:00.000Z"},
+    ...         ]
+    ...     }
+    ... )
     0.8
     """
     items = found["items"] if found is not None else []
