@@ -46,7 +46,7 @@ URL = f"http://127.0.0.1:{PORT}"
 PAGES = {"penstock with ten pages open": "held", "penstock with ten pages in a browser": "drawn"}
 """How pages are open, by contestant."""
 
-SETTLE_S = 8.0
+SETTLE_S = 15.0
 """What starts beside a server has started then, the browser's pages, too."""
 
 

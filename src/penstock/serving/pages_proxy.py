@@ -51,8 +51,9 @@ class PagesProxy:
 
     def __init__(self, path: Path, mend: Callable[[], None]) -> None:
         self._path, self._mend = path, mend
+        # A connection a request: to connect here costs little, and none is left from a process that has ended.
         self._pool = httpcore.AsyncConnectionPool(
-            uds=str(path), max_connections=64, max_keepalive_connections=8, keepalive_expiry=2.0
+            uds=str(path), max_connections=64, max_keepalive_connections=0
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
