@@ -49,7 +49,7 @@ def main(kept: Path | None) -> None:
         with serving(_copied(template, scratch, "with")) as served:
             time.sleep(SETTLE_S)
             figures = {"first_page_s": _first_pages(browser, served), "update_s": _updates(browser, served)}
-            opened = [Watched(browser, served.url) for _ in PAGES]
+            opened = [Watched(browser, served) for _ in PAGES]
             for one, path in zip(opened, PAGES, strict=True):
                 one.open(path)
             time.sleep(SETTLE_S)
@@ -72,7 +72,7 @@ def _first_pages(browser: Browser, served: Served) -> list[float]:
     """A browser that was never here opens the overview: until its figures stand."""
     found = []
     for _ in range(TIMES):
-        opened = Watched(browser, served.url)
+        opened = Watched(browser, served)
         begun = time.perf_counter()
         opened.page.goto(served.url + "/", wait_until="commit")
         opened.page.wait_for_selector(".tile .figure")
@@ -83,7 +83,7 @@ def _first_pages(browser: Browser, served: Served) -> list[float]:
 
 def _updates(browser: Browser, served: Served) -> list[float]:
     """From the answer to an event until it stands on the page."""
-    opened, found = Watched(browser, served.url), []
+    opened, found = Watched(browser, served), []
     opened.open("/decisions")
     for number in range(TIMES):
         served.score(payment_id=f"seen-{number}")

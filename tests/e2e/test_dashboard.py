@@ -64,7 +64,7 @@ def browser(served):
 
 @pytest.fixture
 def page(browser, served) -> Iterator[Watched]:
-    opened = Watched(browser, served.url)
+    opened = Watched(browser, served)
     yield opened
     opened.check()
     opened.close()
@@ -72,7 +72,7 @@ def page(browser, served) -> Iterator[Watched]:
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_every_page_opens(browser, served, width):
-    opened = Watched(browser, served.url, width=width, scheme="light" if width == "wide" else "dark")
+    opened = Watched(browser, served, width=width, scheme="light" if width == "wide" else "dark")
     for path in PAGES:
         assert opened.open(path).status == 200, path
         assert opened.page.locator("h1").inner_text(), path
@@ -83,7 +83,7 @@ def test_every_page_opens(browser, served, width):
 
 
 def test_first_page_is_fast(browser, served):
-    opened = Watched(browser, served.url)
+    opened = Watched(browser, served)
     opened.open("/")
     opened.context.clear_cookies()
     started = time.perf_counter()
@@ -251,7 +251,7 @@ def test_the_theme_is_remembered(page, served):
 
 
 def test_the_menu_opens_by_keyboard(browser, served):
-    opened = Watched(browser, served.url, width="narrow")
+    opened = Watched(browser, served, width="narrow")
     opened.open("/")
     menu = opened.page.get_by_role("button", name="Menu")
     menu.focus()
@@ -273,7 +273,7 @@ def test_pages_cost_nothing_when_nobody_looks(browser, served):
         time.sleep(2)
         return reads() - before
 
-    opened = [Watched(browser, served.url) for _ in range(3)]
+    opened = [Watched(browser, served) for _ in range(3)]
     for one in opened:
         one.open("/")
     assert 1 <= in_two_seconds() <= 3
@@ -289,11 +289,18 @@ def test_what_is_no_page_is_a_problem(served):
     assert served.http.get("/nothing").status_code == 404
 
 
+def test_what_the_server_does_can_be_seen(served):
+    told = served.doings()
+    assert "follow" in told, "of the thread that scores"
+    assert told.count("tasks of an event loop:") == 2, "of the server, and of who makes its pages"
+    assert "Watched" not in told
+
+
 def test_with_keys_one_has_to_log_in(browser, served):
     key = made_key(served.folder, "ana", "read")
-    opened = Watched(browser, served.url)
+    opened = Watched(browser, served)
     for _ in range(20):
-        opened.page.goto(served.url + "/")
+        opened.goto("/")
         if opened.page.url.endswith("/login"):
             break
         time.sleep(0.2)

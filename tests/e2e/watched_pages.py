@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -15,6 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
+import psutil
+from playwright.sync_api import TimeoutError
 
 from tests.e2e.dashboard_project import World
 
@@ -53,6 +56,17 @@ class Served:
         row, _ = self.world.payment(datetime.now(UTC), 100)  # noqa: TID251 - a live stream
         answer = self.http.post("/v1/endpoints/checkout/score", json=row | values)
         return answer.json() | {"row": row | values}
+
+    def doings(self) -> str:
+        """What the server, and who makes its pages, are doing: told to their log."""
+        log = self.folder.parent / "up.log"
+        began = log.stat().st_size
+        server = psutil.Process(self.process.pid)
+        for one in (server, *server.children()):
+            if one is server or "penstock.dashboard.process" in one.cmdline():
+                one.send_signal(signal.SIGUSR1)
+                time.sleep(1.0)
+        return log.read_bytes()[began:].decode(errors="replace")
 
     def close(self) -> None:
         self._ends.set()
@@ -107,9 +121,9 @@ def listening(path: Path, process: subprocess.Popen[str]) -> str:
 class Watched:
     """A page of the browser whose errors and requests are kept."""
 
-    def __init__(self, browser, url: str, *, width: str = "wide", scheme: str = "light") -> None:
+    def __init__(self, browser, served: Served, *, width: str = "wide", scheme: str = "light") -> None:
         wide, high = WIDTHS[width]
-        self.url = url
+        self.served, self.url = served, served.url
         self.context = browser.new_context(viewport={"width": wide, "height": high}, color_scheme=scheme)
         self.errors: list[str] = []
         self.foreign: list[str] = []
@@ -117,11 +131,24 @@ class Watched:
         self.page = self.context.new_page()
         self.page.on("console", lambda m: self.errors.append(m.text) if m.type == "error" else None)
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.waiting: dict[object, str] = {}
+        self.page.on("request", lambda one: self.waiting.update({one: f"{one.method} {one.url}"}))
+        for ended in ("requestfinished", "requestfailed"):
+            self.page.on(ended, lambda one: self.waiting.pop(one, None))
 
     def open(self, path: str):
-        answer = self.page.goto(self.url + path, wait_until="load")
+        answer = self.goto(path)
         self.page.wait_for_function("window.did_handshake === true")
         return answer
+
+    def goto(self, path: str):
+        """Open what is there; where it does not come, say what was waited for, and what the server was doing."""
+        try:
+            return self.page.goto(self.url + path, wait_until="load")
+        except TimeoutError as error:
+            raise AssertionError(
+                f"{error}\nat {self.page.url}, not answered: {list(self.waiting.values())}\n{self.served.doings()}"
+            ) from error
 
     def check(self) -> None:
         """Nothing went wrong, nothing left the machine, nothing that is data ran."""

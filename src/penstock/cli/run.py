@@ -226,11 +226,13 @@ def served(
         yield None
         return
     from penstock.app.settings import changed
+    from penstock.app.stacks import tell_on_signal
     from penstock.serving.api import create_app
     from penstock.serving.authentication import check_exposure
     from penstock.serving.platform import Platform
     from penstock.serving.server import Server
 
+    tell_on_signal()
     platform = Platform(runtime)
     platform.settings = changed(platform.settings, given)
     check_exposure(platform.settings.host, platform.keyring)

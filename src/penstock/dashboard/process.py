@@ -5,9 +5,11 @@ python -m penstock.dashboard.process PROJECT FOLDER    # FOLDER holds the socket
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 from pathlib import Path
+from socket import socket
 from threading import Thread
 
 import uvicorn
@@ -15,6 +17,7 @@ import uvicorn
 from penstock.app.child import stand_back, told
 from penstock.app.logs import logging_as
 from penstock.app.settings import load_settings
+from penstock.app.stacks import know, tell_on_signal
 from penstock.dashboard.client import PageClient, Ways
 from penstock.dashboard.mounting import pages_over
 from penstock.dashboard.places import pages_socket
@@ -29,6 +32,7 @@ LOOK_S = 3600.0
 def main(root: Path, folder: Path) -> None:
     """Serve the pages until stdin is closed."""
     stand_back(LEVEL)
+    tell_on_signal()
     Thread(target=_end_with_the_server, daemon=True).start()
     with logging_as(load_settings(root).log):
         ways = Ways(root, folder)
@@ -43,7 +47,13 @@ def main(root: Path, folder: Path) -> None:
             server_header=False,
             proxy_headers=False,
         )
-        uvicorn.Server(config).run()
+        _Uvicorn(config).run()
+
+
+class _Uvicorn(uvicorn.Server):
+    async def startup(self, sockets: list[socket] | None = None) -> None:
+        know(asyncio.get_running_loop())
+        await super().startup(sockets)
 
 
 def _end_with_the_server() -> None:

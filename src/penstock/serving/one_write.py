@@ -32,7 +32,8 @@ class OneWriteProtocol(HttpToolsProtocol):
         self.connections.add(raw)  # type: ignore[arg-type]  # it can be shut down, as the others
         task = self.loop.create_task(raw.run(self.app, socket_scope(self.scope, self.url)))
         self.tasks.add(task)
-        task.add_done_callback(lambda done: (self.tasks.discard(done), self.connections.discard(raw)))  # type: ignore[arg-type]
+        task.add_done_callback(self.tasks.discard)
+        task.add_done_callback(lambda _: self.connections.discard(raw))
 
 
 class OneWrite:

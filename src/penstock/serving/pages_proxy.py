@@ -26,7 +26,9 @@ API = ("/v1/", "/api/", "/health/")
 START_S = 20.0
 """How long a page waits for the process that makes it, which may just be starting."""
 
-ANSWER_S = 30.0
+ANSWER_S = 25.0
+"""How long for an answer, or for the next piece of one: more than a page may take to be built."""
+
 LOOK_S = 0.05
 _OWN = frozenset(
     {

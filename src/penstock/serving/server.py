@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Self
 import uvicorn
 
 from penstock.app.running import short_turns
+from penstock.app.stacks import know
 from penstock.core.errors import SettingsError
 from penstock.serving.one_write import OneWriteProtocol
 
@@ -116,6 +117,7 @@ class _Uvicorn(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen."""
+        know(asyncio.get_running_loop())
         await super().startup(sockets)
         if self._inside is None:
             return
