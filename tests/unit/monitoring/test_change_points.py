@@ -108,7 +108,7 @@ class Plain:
 
     unit = 0.0
 
-    def codes(self, values):
+    def codes(self, values, _times):
         found = np.rint(values * 65_536).astype(np.int64)
         return found, found
 
