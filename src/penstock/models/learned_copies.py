@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from penstock.models.published import Form
 
 MOST, MOST_BYTES = 1000, 4 << 20
-_EACH_BYTES = 256
+_EACH_BYTES = 160
 """About what a copy takes besides its model."""
 
 

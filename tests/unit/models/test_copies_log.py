@@ -99,6 +99,8 @@ def test_cut_anywhere_it_is_a_beginning_of_what_was_written_and_goes_on_from_the
         found = kept(folder, range(4))
         assert found == {n: encode(copies[n]) for n in range(len(found))}, "a beginning, as it was published"
         seen.add(len(found))
+        if cut % 5:
+            continue
         log = CopiesLog(folder)
         log.add(copy_of(9))
         log.save()
