@@ -25,7 +25,9 @@ from penstock.stores.copies import copy_database, is_database
 from penstock.stores.reader import ProjectReader
 
 MANIFEST = "backup.json"
-LEFT_OUT = frozenset({"drift", "ids", "live.bin", "offline", "online", "snapshots", "tmp", "jobs", "workers"})
+LEFT_OUT = frozenset(
+    {"drift", "ids", "live.bin", "offline", "online", "quality.json", "snapshots", "tmp", "jobs", "workers"}
+)
 """Of the state folder what is made again."""
 BEFORE = ("alerts.db", "shadows.db", "penstock.db")
 """Copied first, in this order; all else refers to nothing that comes later."""
