@@ -26,7 +26,19 @@ from penstock.stores.reader import ProjectReader
 
 MANIFEST = "backup.json"
 LEFT_OUT = frozenset(
-    {"drift", "ids", "lists", "live.bin", "offline", "online", "snapshots", "tmp", "jobs", "workers"}
+    {
+        "drift",
+        "ids",
+        "jobs",
+        "lists",
+        "live.bin",
+        "offline",
+        "online",
+        "quality.json",
+        "snapshots",
+        "tmp",
+        "workers",
+    }
 )
 """Of the state folder what is made again."""
 BEFORE = ("alerts.db", "shadows.db", "penstock.db")

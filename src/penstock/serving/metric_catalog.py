@@ -14,7 +14,7 @@ Kind = Literal["counter", "gauge", "histogram"]
 BOUNDED = {
     "action": "a policy's actions",
     "alert": "defined alerts",
-    "arm": "an endpoint's arms; empty where no model decided",
+    "arm": "an endpoint's arms; empty where no model decided, or of all together",
     "definitions": "one: the fingerprint of the definitions in force",
     "detector": "`adwin`, `page-hinkley`",
     "endpoint": "defined endpoints",
@@ -37,7 +37,7 @@ BOUNDED = {
     "stream": "`score`, `error`, and features that a monitor names",
     "value": "`positive`, `negative`",
     "verdict": "`pass`, `fail`, `inconclusive`",
-    "version": "model versions: the newest 20 of an arm, then `(earlier)`",
+    "version": "model versions: the newest 20 of an arm, then `(earlier)`; of quality the 20 with the most decisions",
     "view": "defined feature views",
     "what": "endpoints, sources and parts of the platform",
 }
@@ -224,6 +224,52 @@ _ALL = [
         ("penstock_audit_lag_rows", "gauge", "", "Rows of the log that the audit has still to look at."),
     ),
     *_group(
+        "Quality",
+        (
+            "penstock_quality_decisions",
+            "gauge",
+            "endpoint arm version state",
+            "Decisions in the newest mature window: labelled, positive, pending (without a label); and young, which are after it.",
+        ),
+        ("penstock_quality_average_precision", "gauge", "endpoint arm version", "Of those with a label."),
+        ("penstock_quality_roc_auc", "gauge", "endpoint arm version", "Of those with a label."),
+        ("penstock_quality_log_loss", "gauge", "endpoint arm version", "Mean, of those with a label."),
+        (
+            "penstock_quality_calibration_error",
+            "gauge",
+            "endpoint arm version",
+            "How far scores are from the share of positives, on average (ECE).",
+        ),
+        (
+            "penstock_quality_recall",
+            "gauge",
+            "endpoint arm version action",
+            "Share of the positives that reach the action's threshold.",
+        ),
+        (
+            "penstock_quality_precision",
+            "gauge",
+            "endpoint arm version action",
+            "Share of positives among those that reach it.",
+        ),
+        (
+            "penstock_quality_false_positive_rate",
+            "gauge",
+            "endpoint arm version action",
+            "Share of the negatives that reach it.",
+        ),
+        ("penstock_quality_mae", "gauge", "endpoint arm version", "Of a regression: mean absolute error."),
+        ("penstock_quality_rmse", "gauge", "endpoint arm version", "Root of its mean squared error."),
+        ("penstock_quality_bias", "gauge", "endpoint arm version", "Mean of prediction minus truth."),
+        (
+            "penstock_quality_window_end_timestamp_seconds",
+            "gauge",
+            "endpoint",
+            "The event time at which that window ends: so long before the newest event as labels take.",
+        ),
+        ("penstock_quality_made_timestamp_seconds", "gauge", "endpoint", "When these were made."),
+    ),
+    *_group(
         "Training",
         (
             "penstock_retraining_attempts_total",
@@ -333,7 +379,8 @@ _HEAD = """# Metrics
 Counters count since the process started, as Prometheus expects, and are exact: the increase of `penstock_events_total` is the increase
 of the store's own totals (`penstock status`). What is kept in the store or the audit log (`penstock_audit_…`, `penstock_retraining_…`,
 `penstock_gate_…`) goes on over restarts. A scrape reads numbers that are there already; what takes a query is read every 10 seconds in a thread of
-its own, by a reader of its own. A metric without a value (no alerts are defined, no file is read) is left out.
+its own, by a reader of its own. Quality is made in a process of its own, by a pass over the shortest window of the endpoint's `Monitor`, while somebody scrapes: at most once a
+minute and for a twentieth of the time of one processor, so the first scrape starts it and later ones have it. `arm` and `version` are both empty for all decisions together. A metric without a value (no alerts are defined, no file is read) is left out.
 
 Beside these there are the `process_…` metrics that Prometheus' client gives for any process: processor time, resident memory, open files.
 

@@ -17,6 +17,7 @@ from penstock.app.drift_watch import watched_monitors
 from penstock.app.exporting_beside import Exported, exported, exports
 from penstock.app.input_lag import bytes_behind
 from penstock.app.kafka_inputs import messages_behind
+from penstock.app.quality_beside import QualityBeside
 from penstock.app.retraining_journal import ACTION
 from penstock.app.runtime import open_reader
 from penstock.core.errors import PenstockError
@@ -24,6 +25,7 @@ from penstock.stores.alerts import AlertStore
 
 if TYPE_CHECKING:
     from penstock.app.inputs import Input
+    from penstock.app.quality_figures import EndpointQuality
     from penstock.app.runtime import Runtime
     from penstock.stores.audit_log import AuditRow
     from penstock.stores.reader import ProjectReader
@@ -70,6 +72,7 @@ class Readings:
     messages: dict[Pair, int] = field(default_factory=dict)
     exported: Exported | None = None
     drift: tuple[LiveDrift, ...] = ()
+    quality: tuple[EndpointQuality, ...] = ()
 
 
 class MetricReader:
@@ -86,6 +89,8 @@ class MetricReader:
     def __init__(self, runtime: Runtime, inputs: Sequence[Input] = (), *, every_s: float = EVERY_S) -> None:
         self._runtime, self._inputs, self._every_s = runtime, inputs, every_s
         self._readings = Readings()
+        self.quality = QualityBeside(runtime.project.root, lambda: runtime.project)
+        """To be asked by whoever shows quality: nothing is made for nobody."""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="penstock-metrics", daemon=True)
 
@@ -96,6 +101,7 @@ class MetricReader:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join(self._every_s)
+        self.quality.close()
 
     @property
     def newest(self) -> Readings:
@@ -119,6 +125,7 @@ class MetricReader:
 
     def _look(self, store: ProjectReader) -> None:
         before, runtime = self._readings, self._runtime
+        _tried(self.quality.look, None)
         root = runtime.project.root
         self._readings = Readings(
             log_rows=store.next_position,
@@ -135,6 +142,7 @@ class MetricReader:
             messages=_tried(lambda: _messages(root), before.messages),
             exported=exported(root) if exports(runtime) else None,
             drift=_drift(runtime),
+            quality=tuple(self.quality.newest),
         )
 
 

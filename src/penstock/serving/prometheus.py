@@ -139,6 +139,7 @@ class Exposition(Collector):
         page = Page()
         if self._requests is not None:
             _http(page, self._requests)
+        self._reader.quality.ask()
         totals, readings, now_us = self._counts.totals(), self._reader.newest, self._runtime.clock.now_us()
         fill(page, self._runtime, totals, now_us=now_us)
         if self._waiting is not None:
@@ -147,6 +148,7 @@ class Exposition(Collector):
         _audit(page, readings)
         _training(page, readings)
         _drift(page, readings)
+        _quality(page, readings)
         self._followers(page, readings)
         self._build(page)
         _machine(page, self._system.read())
@@ -299,6 +301,21 @@ def _drift(page: Page, readings: Readings) -> None:
             page.add(
                 "penstock_change_points_total", one["count"], found.endpoint, one["stream"], one["method"]
             )
+
+
+def _quality(page: Page, readings: Readings) -> None:
+    for found in readings.quality:
+        page.add("penstock_quality_made_timestamp_seconds", found.made_us / 1e6, found.endpoint)
+        page.add("penstock_quality_window_end_timestamp_seconds", found.end_us / 1e6, found.endpoint)
+        for one in found.groups:
+            who = found.endpoint, one.arm, one.version
+            for state, count in one.states.items():
+                page.add("penstock_quality_decisions", count, *who, state)
+            for figure, value in one.figures.items():
+                page.add(f"penstock_quality_{figure}", value, *who)
+            for action, figures in one.actions.items():
+                for figure, value in figures.items():
+                    page.add(f"penstock_quality_{figure}", value, *who, action)
 
 
 def _machine(page: Page, system: SystemReading) -> None:

@@ -151,6 +151,9 @@ def test_every_metric_is_in_the_catalog_with_its_labels(folder):
         *("penstock_alert_messages", "penstock_gpu_busy_ratio", "penstock_gpu_memory_bytes"),
         *(name for name in METRICS if name.startswith("penstock_audit_")),
         "penstock_input_lag_messages",  # nothing is read from Kafka here
+        *(
+            name for name in METRICS if name.startswith("penstock_quality_")
+        ),  # tests/unit/app/test_quality_figures.py
     }
     assert set(METRICS) - set(shown) <= optional
     for name, family in shown.items():
