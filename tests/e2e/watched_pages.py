@@ -17,7 +17,7 @@ from pathlib import Path
 
 import httpx
 import psutil
-from playwright.sync_api import TimeoutError
+from playwright.sync_api import TimeoutError as NotInTime
 
 from tests.e2e.dashboard_project import World
 
@@ -121,9 +121,7 @@ def listening(path: Path, process: subprocess.Popen[str]) -> str:
 class Watched:
     """A page of the browser whose errors and requests are kept."""
 
-    def __init__(
-        self, browser, served: Served, *, width: str = "wide", scheme: str = "light"
-    ) -> None:
+    def __init__(self, browser, served: Served, *, width: str = "wide", scheme: str = "light") -> None:
         wide, high = WIDTHS[width]
         self.served, self.url = served, served.url
         self.context = browser.new_context(viewport={"width": wide, "height": high}, color_scheme=scheme)
@@ -147,7 +145,7 @@ class Watched:
         """Open what is there; where it does not come, say what was waited for, and what the server was doing."""
         try:
             return self.page.goto(self.url + path, wait_until="load")
-        except TimeoutError as error:
+        except NotInTime as error:
             raise AssertionError(
                 f"{error}\nat {self.page.url}, not answered: {list(self.waiting.values())}\n{self.served.doings()}"
             ) from error
