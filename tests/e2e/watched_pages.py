@@ -17,7 +17,7 @@ from pathlib import Path
 
 import httpx
 import psutil
-from playwright.sync_api import TimeoutError as PageTimeoutError
+from playwright.sync_api import TimeoutError as NotInTime
 
 from tests.e2e.dashboard_project import World
 
@@ -145,7 +145,7 @@ class Watched:
         """Open what is there; where it does not come, say what was waited for, and what the server was doing."""
         try:
             return self.page.goto(self.url + path, wait_until="load")
-        except PageTimeoutError as error:
+        except NotInTime as error:
             raise AssertionError(
                 f"{error}\nat {self.page.url}, not answered: {list(self.waiting.values())}\n{self.served.doings()}"
             ) from error

@@ -55,6 +55,7 @@ class Exchange:
         "_bytes",
         "_deadline",
         "_done",
+        "_ends",
         "_held",
         "_most",
         "_problem",
@@ -74,7 +75,7 @@ class Exchange:
         self._deadline = 0.0
         self._problem: ProblemError | None = None
         self._alive: Callable[[], bool] = lambda: True
-        self._done = self._started = False
+        self._done = self._started = self._ends = False
 
     def bound(self, seen: Seen, most: int) -> None:
         """Take at most so many bytes of a body; raises `ProblemError` where more are announced."""
@@ -92,7 +93,8 @@ class Exchange:
     async def request(self, app: ASGIApp, alive: Callable[[], bool]) -> None:
         """Let `app` answer; what breaks a bound is answered here, whatever `app` makes of it.
 
-        An answer that goes on and on ends when the caller's identity holds no more.
+        An answer that goes on and on ends when the caller's identity holds no more. One that has told its length is sent to its end, as the
+        identity held when it was asked for: half a page is nothing that a browser could show, or ask for again.
         """
         self._alive = alive
         try:
@@ -147,10 +149,11 @@ class Exchange:
             return  # what the application says of it is not needed
         if message["type"] == "http.response.start":
             self._started = True
+            self._ends = any(name == b"content-length" for name, _ in message["headers"])
             message["headers"] = [*message["headers"], *self._added(message["headers"])]
             if message["status"] == HTTPStatus.UNAUTHORIZED:
                 message["headers"].append((b"www-authenticate", b"Bearer"))
-        elif message.get("more_body", False) and not self._alive():
+        elif message.get("more_body", False) and not self._ends and not self._alive():
             raise self._broken(_ended())
         await self._send(message)
 

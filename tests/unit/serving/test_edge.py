@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from penstock.serving.access import LOCAL
 from penstock.stores.keys import Scope
 from tests.unit.serving.asgi import Door, ask, talk
 
@@ -293,6 +294,23 @@ def test_what_stays_open_ends_with_its_session(tmp_path, kind):
     assert [m["type"] for m in sent] == ["websocket.accept", "websocket.send"], (
         "the second came after its end"
     )
+
+
+def test_a_page_that_was_begun_comes_whole(tmp_path):
+    """The first key is made while a page is on its way to somebody on this machine: half of it would leave the browser waiting."""
+
+    async def page(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"6")]})
+        door.key(Scope.READ)
+        door.later(5)
+        for piece in (b"one", b"two"):
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    door = Door(tmp_path, page)
+    answer = door.ask()
+    assert (answer.status, answer.body) == (200, b"onetwo")
+    assert not door.edge._authentication.alive(LOCAL)(), "and who asks again needs the key"
 
 
 def test_two_sessions_of_a_key_are_the_same_caller(door):
