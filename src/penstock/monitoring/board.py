@@ -278,7 +278,7 @@ class Board:
         return {
             name: values
             for name, values in told.items()
-            if Group(name, OTHER) in self._groups and values != self._known.get(name)
+            if Group(name, OTHER) in self._groups and set(values) != self._known.get(name)
         }
 
     def told_apart(self, dimension: str, value: str) -> str:
