@@ -102,7 +102,6 @@ def clock(request):
 
 
 ctr_features = FeatureService("ctr_features", features=[rate, clock, hashed])
-rates_only = FeatureService("rates_only", features=[rate, clock])
 split = TimeSplit(train=4 * DAY, delay=HOUR, test=DAY)
 
 logistic = Model(
@@ -114,7 +113,7 @@ logistic = Model(
 )
 boosted = Model(
     "boosted",
-    features=rates_only,
+    features=ctr_features,
     label=clicks,
     estimator=XGBClassifier(n_estimators=80, max_depth=3, learning_rate=0.1, n_jobs=1, random_state=0),
     split=split,
@@ -133,6 +132,5 @@ serve = Endpoint(
     "serve",
     source=impressions,
     model=boosted,
-    features=ctr_features,
     policy=Policy("bid", actions={"bid": 0.08}, default="pass_on"),
 )

@@ -77,7 +77,9 @@ class RetrainingShape(BaseModel):
     rules: RulesShape | None = Field(description="Null: it is trained by hand only.")
     learning: bool = Field(description="Whether it goes on learning, so that nothing is trained again.")
     watched: bool = Field(description="Whether the running project has looked at it yet.")
-    labels: int | None = Field(description="That joined their events since the newest attempt.")
+    labels: int | None = Field(
+        description="That joined their events since the newest attempt, or the newest version in use that was trained by hand."
+    )
     positives: int | None
     is_cooling: bool
     next_scheduled: datetime | None
