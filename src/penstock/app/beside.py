@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -31,19 +32,22 @@ class Beside:
         self.drift = DriftBeside(runtime)
         self.retraining = RetrainingBeside(runtime)
         self.export = ExportBeside(runtime)
-        self._open = ExitStack()
+        self._all = (self.audit, self.learners, self.drift, self.retraining, self.export)
 
     def __enter__(self) -> Self:
         with ExitStack() as opened:
-            for one in (self.audit, self.learners, self.drift, self.retraining, self.export):
+            for one in self._all:
                 opened.enter_context(one)
-            self._open = opened.pop_all()
+            opened.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._open.__exit__(kind, error, trace)
+        # All at the same time: each may take a while to come to a point where it can stop.
+        with ThreadPoolExecutor(len(self._all)) as ending:
+            for ended in [ending.submit(one.__exit__, kind, error, trace) for one in self._all]:
+                ended.result()
 
     def look(self) -> str:
         """What they have to say, in a few words; call it as often as you like."""

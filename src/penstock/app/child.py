@@ -68,13 +68,20 @@ class Child:
         self._process.wait()
 
     def end(self, patience_s: float) -> None:
-        """Close its stdin; what has not ended after `patience_s` seconds is terminated."""
+        """Close its stdin; what has not ended after `patience_s` seconds is terminated, and at once what has not begun."""
         self._close()
         try:
-            self._process.wait(patience_s)
+            self._process.wait(patience_s if self._has_begun() else 0)
         except subprocess.TimeoutExpired:
             self._process.terminate()
             self._process.wait()
+
+    def _has_begun(self) -> bool:
+        """Whether it has stood back, the first that it does; before that it loads libraries, for seconds, and hears nothing."""
+        with suppress(OSError):  # it has ended
+            own = os.getpriority(os.PRIO_PROCESS, 0)
+            return os.getpriority(os.PRIO_PROCESS, self._process.pid) > own
+        return True
 
     def _close(self) -> None:
         assert self._process.stdin is not None
