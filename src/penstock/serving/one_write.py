@@ -33,7 +33,7 @@ class OneWriteProtocol(HttpToolsProtocol):
         task = self.loop.create_task(raw.run(self.app, socket_scope(self.scope, self.url)))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
-        task.add_done_callback(lambda _: self.connections.discard(raw))  # type: ignore[arg-type]
+        task.add_done_callback(lambda _: self.connections.discard(raw))
 
 
 class OneWrite:
