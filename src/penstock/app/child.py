@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import select
 import subprocess
@@ -95,6 +97,7 @@ def stand_back(level: int = 10) -> None:
     Not less, since it may hold a lock that somebody waits for. Linux gives each session a fair share of the processors, however nice what runs
     in it is, unless the session is nice itself (sched(7), autogroup).
     """
+    atexit.register(gc.freeze)  # ending, the interpreter need not look through all that is loaded
     os.nice(level)
     with suppress(OSError):
         Path("/proc/self/autogroup").write_text(str(level))
