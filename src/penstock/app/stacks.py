@@ -18,7 +18,11 @@ _loops: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
 
 
 def tell_on_signal() -> None:
-    """From now on tell; call it in the main thread."""
+    """From now on tell; call it in the main thread. Where stderr is no file of the system nothing is told."""
+    try:
+        sys.stderr.fileno()
+    except OSError:
+        return
     signal.signal(signal.SIGUSR1, lambda *_: _tell_tasks())
     faulthandler.register(signal.SIGUSR1, all_threads=True, chain=True)
 

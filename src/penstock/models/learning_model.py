@@ -17,6 +17,7 @@ from penstock.core.errors import ArtifactError
 from penstock.models.learned_copies import Copies
 from penstock.models.online_state import seal, sealing_key, unseal
 from penstock.models.published import OnlineModel, Published, decode, encode
+from penstock.stores.directories import sync_directory
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -214,3 +215,4 @@ def write_sealed(path: Path, data: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     aside.replace(path)
+    sync_directory(path.parent)
