@@ -64,8 +64,10 @@ def _copied(template: Path, scratch: str, name: str) -> Path:
 
 
 def _memory(served: Served) -> float:
-    """What the server holds; jobs that it starts come and go."""
-    return float(psutil.Process(served.process.pid).memory_info().rss) / MIB
+    """What the server holds, and who makes its pages: a part of what they share with others. What else it starts comes and goes."""
+    server = psutil.Process(served.process.pid)
+    pages = [one for one in server.children() if "penstock.dashboard.process" in one.cmdline()]
+    return sum(one.memory_full_info().pss for one in (server, *pages)) / MIB
 
 
 def _first_pages(browser: Browser, served: Served) -> list[float]:
