@@ -299,6 +299,27 @@ MODELS = Page(
             ),
             Panel("Labels by value", {rate("penstock_label_values_total", "value"): "{{value}}"}, "ops"),
         ],
+        "Quality, by labels": [
+            Panel(
+                "Average precision",
+                {
+                    f"penstock_quality_average_precision{{{E}}}": "{{endpoint}} {{arm}} {{version}}",
+                },
+                about="Of the newest window whose labels had their time; without arm and version all decisions together.",
+            ),
+            Panel(
+                "Recall at the threshold",
+                {f"penstock_quality_recall{{{E}}}": "{{endpoint}} {{arm}} {{version}} {{action}}"},
+                "percentunit",
+            ),
+            Panel(
+                "Waiting for labels",
+                {
+                    f'penstock_quality_decisions{{{E}, arm="", version="", state=~"pending|young"}}': "{{endpoint}} {{state}}"
+                },
+                about="Pending: in that window, and still without a label. Young: after it.",
+            ),
+        ],
         "Retraining": [
             Panel(
                 "Attempts",

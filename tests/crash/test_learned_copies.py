@@ -161,7 +161,9 @@ def copies_in(folder):
     return {copy.labels: encode(copy) for copy in kept_copies(folder).all()}
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize(
+    "seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.nightly) for seed in range(2, 12))]
+)
 def test_a_learner_that_was_cut_off_has_the_copies_of_one_that_never_was(project, tmp_path, seed):
     whole = tmp_path / "whole" / "model" / "1"
     learn(project, whole, rows=1)

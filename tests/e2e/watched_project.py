@@ -18,7 +18,7 @@ import httpx
 from penstock.cli import init
 from tests.e2e.dashboard_project import World, label_of, penstock
 
-DAYS, A_DAY = 25, 150
+DAYS, UNSCORED, A_DAY = 25, 15, 150
 PATIENCE_S = 120.0
 
 MORE = """
@@ -38,7 +38,7 @@ fraud = Model(
     features=fraud_features,
     label=chargebacks,
     estimator=XGBClassifier(n_estimators=20, max_depth=3, n_jobs=1, random_state=0),
-    split=TimeSplit(train=14 * DAY, delay=3 * DAY, test=7 * DAY),
+    split=TimeSplit(train=9 * DAY, delay=3 * DAY, test=3 * DAY),
     retraining=Retraining(new_labels=1_000_000),
 )
 card_policy = Policy(
@@ -58,22 +58,16 @@ blocked = Alert(
 
 
 def make(folder: Path) -> World:
-    """A project of 25 days with one version that decides, one in the shadow, an attempt at a third, and a problem."""
+    """A project of 25 days with a version that decides from the 16th on, one in the shadow, an attempt at a third, and a problem."""
     init.write_project(folder)
     definitions = folder / "definitions.py"
     head, _, _ = definitions.read_text("utf-8").partition("fraud = Model(")
     definitions.write_text(head + MORE, "utf-8")
     world = World(datetime.now(UTC) - timedelta(days=DAYS), a_day=A_DAY)  # noqa: TID251 - a live stream follows
-    rows = [one for day in range(DAYS) for one in world.day(day)]
-    _append(folder / "data" / "payments.ndjson", [row for row, _ in rows], mode="w")
-    labels = [label_of(row, fraud=fraud) for row, fraud in rows]
-    now = datetime.now(UTC).isoformat()  # noqa: TID251
-    _append(
-        folder / "data" / "chargebacks.ndjson", [one for one in labels if one["reported_at"] <= now], mode="w"
-    )
     project = ("--project", str(folder))
-    penstock("run", *project)
-    for stage in ("Production", "Staging"):
+    for stage, days, mode in (("Production", range(UNSCORED), "w"), ("Staging", range(UNSCORED, DAYS), "a")):
+        _write(folder, [one for day in days for one in world.day(day)], mode=mode)
+        penstock("run", *project)
         penstock("train", "fraud", *project)
         number = "1" if stage == "Production" else "2"
         skip = ["--skip-gate", "a first version"] if stage == "Production" else []
@@ -81,6 +75,18 @@ def make(folder: Path) -> World:
     penstock("retrain", "fraud", "--now", *project)
     (folder / ".penstock" / "live.bin").write_bytes(b"damaged")
     return world
+
+
+def _write(folder: Path, rows: list, *, mode: str) -> None:
+    """Payments and what is known of them by now."""
+    _append(folder / "data" / "payments.ndjson", [row for row, _ in rows], mode=mode)
+    labels = [label_of(row, fraud=fraud) for row, fraud in rows]
+    now = datetime.now(UTC).isoformat()  # noqa: TID251
+    _append(
+        folder / "data" / "chargebacks.ndjson",
+        [one for one in labels if one["reported_at"] <= now],
+        mode=mode,
+    )
 
 
 class Traffic:
